@@ -1,0 +1,211 @@
+"""How every configuration is read: strict models, YAML files, `--set` overrides and errors that teach.
+
+A configuration document is data. Unknown keys are refused with the nearest valid name, and no key can name
+a Python object.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from caloforge.errors import ConfigError, nearest
+
+T = TypeVar("T", bound="StrictModel")
+
+
+class StrictModel(BaseModel):
+    """Base of all configuration: frozen, no unknown keys, no silent conversions of floats to text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping.
+
+    Raises:
+        ConfigError: The file is missing, unreadable, not YAML, or not a mapping; duplicate keys.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot read this configuration ({reason})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> dict[str, Any]:
+    """Parse YAML text whose top level is a mapping; `name` is used in messages."""
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{name}{where}: not valid YAML: {problem}") from error
+    if not isinstance(document, dict):
+        got = "nothing" if document is None else type(document).__name__
+        raise ConfigError(f"{name}: got {got} at the top level, expected 'key: value' lines")
+    return document
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key written twice instead of keeping the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Apply `--set a.b=c` settings, each value read as YAML, to a copy of a document.
+
+    Args:
+        document: The parsed configuration.
+        overrides: Settings such as "training.batch_size=64" or "beam.energy.min=5 GeV".
+
+    Raises:
+        ConfigError: A setting without "=", an empty key, or a path through something that is no mapping.
+    """
+    result = _copy(document)
+    for setting in overrides:
+        path, sign, raw = setting.partition("=")
+        keys = [key.strip() for key in path.split(".")]
+        if not sign or not all(keys):
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE such as training.batch_size=64")
+        try:
+            value = yaml.safe_load(raw)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
+        _assign(result, keys, value, setting)
+    return result
+
+
+def _assign(target: Any, keys: list[str], value: Any, setting: str) -> None:
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(target, list):
+            if not key.isdigit() or int(key) >= len(target):
+                raise ConfigError(
+                    f"--set {setting}: {key!r} is no index of a list of {len(target)} entries"
+                )
+            index = int(key)
+            if last:
+                target[index] = value
+            else:
+                target = target[index]
+        elif isinstance(target, dict):
+            if last:
+                target[key] = value
+            else:
+                target = target.setdefault(key, {})
+        else:
+            path = ".".join(keys[:depth])
+            raise ConfigError(f"--set {setting}: {path} is a plain value and has no {key!r}")
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_copy(item) for item in value]
+    return value
+
+
+def build(model: type[T], document: Mapping[str, Any], name: str) -> T:
+    """Validate a document against a model; every problem is reported at once.
+
+    Args:
+        model: The configuration class.
+        document: The parsed document.
+        name: File name or other origin, for messages.
+
+    Raises:
+        ConfigError: With one line per problem: path, what, got, expected, nearest valid name.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        lines = [_explain(model, problem, name) for problem in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
+    location = _without_tags(model, [str(part) for part in problem["loc"]])
+    where = f"{name} › {'.'.join(location)}" if location else name
+    message = problem["msg"].removeprefix("Value error, ")
+    got = problem.get("input")
+    if problem["type"] == "extra_forbidden":
+        valid = _valid_names(model, location[:-1])
+        hint = nearest(location[-1], valid)
+        return f"{where}: unknown setting (got {_short(got)}). {hint}".rstrip()
+    if problem["type"] == "missing":
+        return f"{where}: this setting is required but absent"
+    if problem["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: {message} (got {_short(got)})"
+
+
+def _without_tags(model: type[BaseModel], location: list[str]) -> list[str]:
+    """The path as the user wrote it: pydantic puts the tag of a union between its keys."""
+    models: list[type[BaseModel]] = [model]
+    path = []
+    for depth, part in enumerate(location):
+        following = [m for c in models if part in c.model_fields for m in _models_in(c.model_fields[part].annotation)]
+        tags = {str(f.default) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")}
+        tags |= {str(a) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")
+                 for a in typing.get_args(f.annotation)}  # fmt: skip
+        known = any(part in c.model_fields for c in models)
+        if part in tags and not known and depth < len(location) - 1:
+            continue
+        path.append(part)
+        models = following or models
+    return path
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _valid_names(model: Any, location: list[str]) -> set[str]:
+    """Field names accepted at a location, following nested models, unions and lists."""
+    models = _models_in(model)
+    for part in location:
+        following: list[type[BaseModel]] = []
+        for candidate in models:
+            field = candidate.model_fields.get(part)
+            if field is not None:
+                following += _models_in(field.annotation)
+        # a tag of a union or the index of a list stays at the same models
+        models = following or models
+    return {name for candidate in models for name in candidate.model_fields}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    found: list[type[BaseModel]] = []
+    if isinstance(annotation, types.GenericAlias | types.UnionType) or typing.get_origin(annotation):
+        for argument in typing.get_args(annotation):
+            found += _models_in(argument)
+    return found
+
+
+def to_yaml(model: BaseModel) -> str:
+    """The model as YAML text in field order; reading it back gives an equal model."""
+    return yaml.safe_dump(model.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

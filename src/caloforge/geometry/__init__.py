@@ -1,0 +1,21 @@
+"""Detectors: layers, materials, readout meshes and the presets."""
+
+from caloforge.geometry.detector import Detector, Layer, Slab, load_detector, preset_names, preset_text
+from caloforge.geometry.materials import ComposedMaterial, Material
+from caloforge.geometry.mesh import CartesianMesh, CylindricalMesh, Mesh, RaggedLayer, RaggedMesh
+
+__all__ = [
+    "CartesianMesh",
+    "ComposedMaterial",
+    "CylindricalMesh",
+    "Detector",
+    "Layer",
+    "Material",
+    "Mesh",
+    "RaggedLayer",
+    "RaggedMesh",
+    "Slab",
+    "load_detector",
+    "preset_names",
+    "preset_text",
+]

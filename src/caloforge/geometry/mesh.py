@@ -1,0 +1,135 @@
+"""The readout mesh: which voxels a shower is stored in."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from caloforge.config import StrictModel
+from caloforge.units import Length
+
+MAX_VOXELS = 20_000_000
+Count = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _positive_length(value: float) -> float:
+    if not 0 < value <= 1e5:
+        raise ValueError(f"got {value} mm, expected a length above 0 and below 100 m")
+    return value
+
+
+class CartesianMesh(StrictModel):
+    """Square or rectangular cells in a window centred on the shower axis.
+
+    Showers have the shape (N, nz, ny, nx); cell (iy, ix) covers x in [(ix - nx/2), (ix + 1 - nx/2)] * cell_x.
+    """
+
+    kind: Literal["cartesian"] = "cartesian"
+    nx: Count
+    ny: Count
+    cell_x: Length
+    cell_y: Length
+    layers_per_voxel: Count = 1
+
+    _check = field_validator("cell_x", "cell_y")(_positive_length)
+
+    def layer_shape(self) -> tuple[int, int]:
+        """Voxels of one readout layer: (ny, nx)."""
+        return self.ny, self.nx
+
+    def half_extent(self) -> float:
+        """Largest distance from the axis that is read out along x or y, mm."""
+        return max(self.nx * self.cell_x, self.ny * self.cell_y) / 2
+
+    def x_centres(self) -> NDArray[np.float64]:
+        """Cell centres along x, mm, shape (nx,)."""
+        return (np.arange(self.nx) + 0.5 - self.nx / 2) * self.cell_x
+
+    def y_centres(self) -> NDArray[np.float64]:
+        """Cell centres along y, mm, shape (ny,)."""
+        return (np.arange(self.ny) + 0.5 - self.ny / 2) * self.cell_y
+
+    def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """x and y of each voxel of a layer, mm; both of shape (ny, nx)."""
+        y, x = np.meshgrid(self.y_centres(), self.x_centres(), indexing="ij")
+        return x, y
+
+
+class CylindricalMesh(StrictModel):
+    """Rings and sectors around the shower axis (the virtual mesh of Par04).
+
+    Showers have the shape (N, nz, nphi, nr); sector i covers phi in [-pi + i dphi, -pi + (i + 1) dphi].
+    """
+
+    kind: Literal["cylindrical"]
+    nr: Count
+    nphi: Count
+    cell_r: Length
+    layers_per_voxel: Count = 1
+
+    _check = field_validator("cell_r")(_positive_length)
+
+    def layer_shape(self) -> tuple[int, int]:
+        """Voxels of one readout layer: (nphi, nr)."""
+        return self.nphi, self.nr
+
+    def half_extent(self) -> float:
+        """Radius of the mesh, mm."""
+        return self.nr * self.cell_r
+
+    def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """x = r cos(phi) and y = r sin(phi) of each voxel centre, mm; both of shape (nphi, nr)."""
+        r = (np.arange(self.nr) + 0.5) * self.cell_r
+        phi = (np.arange(self.nphi) + 0.5) * 2 * math.pi / self.nphi - math.pi
+        return np.cos(phi)[:, None] * r, np.sin(phi)[:, None] * r
+
+
+class RaggedLayer(StrictModel):
+    """One layer of a ragged mesh: radial bin edges and the number of sectors."""
+
+    id: int = Field(ge=0)
+    r_edges: tuple[Length, ...]
+    nphi: Count
+
+    @field_validator("r_edges")
+    @classmethod
+    def _increasing(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(value) < 2 or any(b <= a for a, b in zip(value, value[1:], strict=False)) or value[0] < 0:
+            raise ValueError(f"got r_edges {list(value)} mm, expected two or more rising radii from >= 0")
+        return value
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels of this layer, r fastest."""
+        return (len(self.r_edges) - 1) * self.nphi
+
+
+class RaggedMesh(StrictModel):
+    """Layers with different binning (CaloChallenge data set 1); showers are stored flat, (N, n_voxels).
+
+    The order is layer, then phi, then r (r fastest), as in the CaloChallenge files.
+    """
+
+    kind: Literal["ragged"]
+    layers: tuple[RaggedLayer, ...] = Field(min_length=1)
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels of the whole mesh."""
+        return sum(layer.n_voxels for layer in self.layers)
+
+    def half_extent(self) -> float:
+        """Largest radius, mm."""
+        return max(layer.r_edges[-1] for layer in self.layers)
+
+    def slices(self) -> list[slice]:
+        """Where each layer stands in the flat shower."""
+        ends = np.cumsum([layer.n_voxels for layer in self.layers])
+        return [slice(int(end) - layer.n_voxels, int(end)) for end, layer in zip(ends, self.layers, strict=True)]
+
+
+Mesh = Annotated[CartesianMesh | CylindricalMesh | RaggedMesh, Field(discriminator="kind")]

@@ -1,0 +1,58 @@
+"""Where a file came from: versions, command, seed, digests. Stored in everything caloforge writes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from caloforge._version import __version__
+
+
+def package_version(name: str) -> str | None:
+    """Version of an installed distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def command_line() -> str:
+    """The command that runs now, with only the name of the program, not its path."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+
+
+def collect(*, packages: tuple[str, ...] = (), **facts: Any) -> dict[str, Any]:
+    """Facts about this process that let somebody make the same file again.
+
+    Args:
+        packages: Distributions whose versions matter for the result.
+        facts: Further entries (engine, seed, physics list, ...); must be JSON-compatible.
+    """
+    return {
+        "caloforge": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command_line(),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "packages": {name: package_version(name) for name in packages},
+        **facts,
+    }
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a JSON-compatible value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
