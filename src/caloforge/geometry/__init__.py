@@ -1,6 +1,14 @@
 """Detectors: layers, materials, readout meshes and the presets."""
 
-from caloforge.geometry.detector import Detector, Layer, Slab, load_detector, preset_names, preset_text
+from caloforge.geometry.detector import (
+    Detector,
+    Layer,
+    Slab,
+    detector_document,
+    load_detector,
+    preset_names,
+    preset_text,
+)
 from caloforge.geometry.materials import ComposedMaterial, Material
 from caloforge.geometry.mesh import CartesianMesh, CylindricalMesh, Mesh, RaggedLayer, RaggedMesh
 
@@ -15,6 +23,7 @@ __all__ = [
     "RaggedLayer",
     "RaggedMesh",
     "Slab",
+    "detector_document",
     "load_detector",
     "preset_names",
     "preset_text",

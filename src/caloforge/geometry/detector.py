@@ -278,26 +278,38 @@ def preset_text(name: str) -> str:
     return (resources.files("caloforge.geometry") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
+def detector_document(source: str | Path | dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The document of a detector and where it came from, presets written out.
+
+    Args:
+        source: "clic-ecal-25", "my-detector.yaml", or a mapping; a mapping with `preset` changes that preset.
+
+    Raises:
+        ConfigError: Unknown preset, or an unreadable file.
+    """
+    if isinstance(source, dict):
+        document = dict(source)
+        if "preset" not in document:
+            return document, "detector"
+        preset = str(document.pop("preset"))
+        return _merge(parse_yaml(preset_text(preset), preset), document), "detector"
+    if str(source).endswith((".yaml", ".yml")):
+        return read_yaml(Path(source)), str(source)
+    return parse_yaml(preset_text(str(source)), str(source)), str(source)
+
+
 def load_detector(source: str | Path | dict[str, Any], overrides: tuple[str, ...] = ()) -> Detector:
     """A detector from the name of a preset, a YAML file, or a parsed document.
 
     Args:
-        source: "clic-ecal-25", "my-detector.yaml", or a mapping; a mapping with `preset` starts from that preset.
+        source: See `detector_document`.
         overrides: Settings such as "mesh.nx=51".
 
     Raises:
-        ConfigError: Unknown preset, unreadable file, or a description that cannot be built.
+        GeometryError: Unknown preset, unreadable file, or a description that cannot be built.
     """
-    if isinstance(source, dict):
-        document, origin = dict(source), "detector"
-        if "preset" in document:
-            base = parse_yaml(preset_text(str(document.pop("preset"))), "preset")
-            document = _merge(base, document)
-    elif str(source).endswith((".yaml", ".yml")):
-        document, origin = read_yaml(Path(source)), str(source)
-    else:
-        document, origin = parse_yaml(preset_text(str(source)), str(source)), str(source)
     try:
+        document, origin = detector_document(source)
         return build(Detector, apply_overrides(document, overrides), origin)
     except CaloforgeError as error:
         raise GeometryError(str(error)) from error

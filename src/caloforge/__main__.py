@@ -1,0 +1,7 @@
+"""`python -m caloforge`."""
+
+import sys
+
+from caloforge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,118 @@
+"""The command line: verbs to functions, outcomes to text or JSON, errors to messages and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 validation below threshold.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import cyclopts
+from rich.console import Console
+from rich.text import Text
+
+from caloforge._version import __version__
+from caloforge.errors import CaloforgeError
+
+VERBS = {
+    "demo": ("demo:demo", "The whole way on a small scale in minutes."),
+    "init": ("init:init", "Write a commented run.yaml."),
+    "list": ("init:list_", "What exists: recipes, detectors, models, physics lists, formats."),
+    "check": ("check:check", "Pre-flight of a run.yaml: config, detector, data, one step, memory, disk."),
+    "simulate": ("simulate:simulate", "Full simulation with Geant4."),
+    "import": ("convert:import_", "Foreign shower data to a shower file."),
+    "convert": ("convert:convert", "A shower file to a foreign format."),
+    "inspect": ("inspect:inspect", "What a detector, a shower file or a model holds, with pictures."),
+    "train": ("train:train", "Train a model on a shower file."),
+    "generate": ("generate:generate", "Fast simulation with a trained model."),
+    "validate": ("validate:validate", "Physics comparison of generated showers with Geant4."),
+    "doctor": ("doctor:doctor", "Versions, what works here and what is missing for which verb."),
+    "cite": ("cite:cite", "How to cite caloforge and what it stands on."),
+}
+CONFIG_VERBS = {
+    "show": ("config:config_show", "The resolved run.yaml, overrides applied."),
+    "schema": ("config:config_schema", "The JSON schema of run.yaml, for editors."),
+}
+EPILOGUE = "Every verb also takes --json (result as JSON on stdout) and --traceback (full error trace)."
+
+
+def build_app() -> cyclopts.App:
+    """The application; verbs are imported only when they run."""
+    app = cyclopts.App(
+        name="caloforge",
+        help="From a calorimeter description to a fast, validated, deployable shower generator.",
+        help_epilogue=EPILOGUE,
+        version=__version__,
+        default_parameter=cyclopts.Parameter(negative_iterable=()),
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_value",
+    )
+    for verb, (target, summary) in VERBS.items():
+        app.command(f"caloforge.commands.{target}", name=verb, help=summary)
+    config = cyclopts.App(name="config", help="Show the resolved configuration or its JSON schema.")
+    for verb, (target, summary) in CONFIG_VERBS.items():
+        config.command(f"caloforge.commands.{target}", name=verb, help=summary)
+    app.command(config)
+    app.register_install_completion_command()
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    as_json, trace = _take(tokens, "--json"), _take(tokens, "--traceback")
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        outcome = build_app()(tokens)
+    except CaloforgeError as error:
+        if trace and error.exit_code:
+            raise
+        return _fail(error, errors, as_json)
+    except cyclopts.CycloptsError as error:
+        if trace:
+            raise
+        errors.print(Text.assemble(("error: ", "bold red"), str(error)))
+        errors.print("See: caloforge --help", style="dim")
+        return 2
+    except KeyboardInterrupt:
+        errors.print("stopped; nothing half-written is left behind", style="yellow")
+        return 1
+    except MemoryError:
+        errors.print("error: out of memory; take a smaller batch size", style="bold red")
+        return 1
+    return _show(outcome, as_json)
+
+
+def _take(tokens: list[str], flag: str) -> bool:
+    found = flag in tokens
+    while flag in tokens:
+        tokens.remove(flag)
+    return found
+
+
+def _fail(error: CaloforgeError, console: Console, as_json: bool) -> int:
+    if as_json:
+        report = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
+        sys.stdout.write(json.dumps(report) + "\n")
+    elif error.exit_code == 0:
+        console.print(Text(str(error), style="yellow"))
+    else:
+        console.print(Text.assemble(("error: ", "bold red"), str(error)))
+    return error.exit_code
+
+
+def _show(outcome: Any, as_json: bool) -> int:
+    # help, version and completion return nothing to show
+    if outcome is None or not hasattr(outcome, "text"):
+        return 0
+    if as_json:
+        sys.stdout.write(json.dumps(outcome, default=str) + "\n")
+    elif outcome.text:
+        Console(soft_wrap=True, highlight=False).print(outcome.text, markup=False)
+    return int(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""`caloforge import` and `caloforge convert`: the edges of the shower file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.geometry import load_detector
+
+Format = Literal["3dgan", "calochallenge"]
+
+
+def import_(
+    source: Path,
+    *more: Path,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    format: Format,  # noqa: A002 - the name of the option
+    detector: str | None = None,
+    particle: str | None = None,
+    dataset: Literal["1-photons", "1-pions", "2", "3"] | None = None,
+    binning: Path | None = None,
+    visible: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+) -> Outcome:
+    """Read foreign shower data into a shower file.
+
+    Args:
+        source: A file of the foreign format.
+        more: Further files, appended in order.
+        out: The shower file to write.
+        format: What the files are.
+        detector: Detector preset or YAML; the default is the usual one of the format.
+        particle: Incident particle, where the format does not say.
+        dataset: Which CaloChallenge data set.
+        binning: A CaloChallenge binning XML, for data of your own.
+        visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3.
+        force: Replace an existing output.
+    """
+    from caloforge.showers.converters import import_file
+
+    path = import_file(
+        [Path(source), *map(Path, more)],
+        Path(out),
+        format=format,
+        detector=load_detector(detector) if detector else None,
+        particle=particle,
+        dataset=dataset,
+        binning=binning,
+        visible=visible,
+        force=force,
+    )
+    return Outcome(f"imported into {path}", path=path)
+
+
+def convert(
+    source: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    to: Format,
+    force: Annotated[bool, Parameter(negative=())] = False,
+) -> Outcome:
+    """Write a shower file in a foreign format.
+
+    Args:
+        source: A shower file.
+        out: The file to write.
+        to: The format.
+        force: Replace an existing output.
+    """
+    from caloforge.showers.converters import export_file
+
+    path = export_file(Path(source), Path(out), format=to, force=force)
+    return Outcome(f"converted to {path}", path=path)

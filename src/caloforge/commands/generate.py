@@ -1,0 +1,93 @@
+"""`caloforge generate`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.commands.progress import Meter
+from caloforge.errors import ConfigError
+
+
+def generate(
+    model: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    like: Path | None = None,
+    n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
+    energy: str | None = None,
+    theta: str = "90 deg",
+    phi: str = "0 deg",
+    particle: str | None = None,
+    seed: int = 0,
+    batch_size: int = 256,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    device: str = "cpu",
+    threads: int | None = None,
+    extrapolate: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    progress: bool = True,
+) -> Outcome:
+    """Generate showers with a trained model.
+
+    Args:
+        model: A run directory or a model directory.
+        out: The shower file to write.
+        like: Take the conditions, shower by shower, from this file (best for a comparison with it).
+        n: Number of showers; with --like the first n of it.
+        energy: "100 GeV", or a flat range "10 GeV:500 GeV"; the default is the trained range.
+        theta: Polar angle, one value or a range; 90 deg is orthogonal incidence.
+        phi: Azimuth, one value or a range.
+        particle: e-, e+, gamma, pi0, mu-; the default is what the model was trained on.
+        seed: Seed of the noise and of the sampled conditions.
+        batch_size: Showers in one pass of the network; does not change the showers.
+        precision: Arithmetic of the network.
+        device: "cpu" or "cuda".
+        threads: CPU threads; the default is all cores.
+        extrapolate: Allow conditions outside the trained range.
+        force: Replace an existing output.
+        progress: Show progress.
+    """
+    if (like is None) == (n is None and energy is None):
+        raise ConfigError("give either --like FILE, or -n N with an optional --energy range")
+    if like is not None and energy is not None:
+        raise ConfigError("--energy has no meaning with --like, whose energies are used; drop one of them")
+    if like is None and n is None:
+        raise ConfigError("how many showers? give -n N")
+    if n is not None and n < 1:
+        raise ConfigError(f"-n: got {n}, expected at least 1")
+
+    import torch
+
+    from caloforge.beam import beam_from_text
+    from caloforge.generation.generate import columns_like, columns_sampled, generate_file
+    from caloforge.models.store import load_model, model_digest
+    from caloforge.provenance import collect, digest_file
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    network = load_model(Path(model))
+    facts = {"engine": "caloforge generate", "family": network.family, "model_digest": model_digest(Path(model))}
+    if like is not None:
+        columns = columns_like(Path(like), network, n)
+        facts["like"] = {"name": Path(like).name, "sha256": digest_file(Path(like))}
+    else:
+        beam = beam_from_text(network.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
+        columns = columns_sampled(beam, seed, n or 0)
+        facts["beam"] = beam.model_dump(mode="json")
+    with Meter("generate", len(columns), enabled=progress) as meter:
+        generate_file(
+            network,
+            columns,
+            Path(out),
+            seed=seed,
+            provenance=collect(packages=("torch",), seed=seed, precision=precision, **facts),
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            extrapolate=extrapolate,
+            force=force,
+            progress=meter.update,
+        )
+    return Outcome(f"{len(columns)} showers in {out}", path=Path(out), n=len(columns), seed=seed)

@@ -1,0 +1,18 @@
+"""What a verb returns: facts for programs, text for people, an exit code for shells."""
+
+from typing import Any
+
+
+class Outcome(dict[str, Any]):
+    """The facts of a finished verb.
+
+    Attributes:
+        text: What the command line prints.
+        exit_code: 0, or 3 where a validation fell below its thresholds.
+    """
+
+    def __init__(self, text: str = "", exit_code: int = 0, **facts: Any) -> None:
+        """Keep the facts; all must be JSON-compatible or have a readable `str`."""
+        super().__init__(facts)
+        self.text = text
+        self.exit_code = exit_code

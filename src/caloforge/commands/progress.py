@@ -1,0 +1,88 @@
+"""Progress of long work: a bar on a terminal, a timed line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+# seconds between two lines where there is no terminal (batch logs)
+LINE_INTERVAL = 10.0
+
+
+class Meter:
+    """Reports how far a piece of work is, its rate and the time left, on standard error."""
+
+    def __init__(self, what: str, total: int, unit: str = "showers", *, enabled: bool = True) -> None:
+        """Nothing is shown before the context is entered.
+
+        Args:
+            what: "simulate", "generate", ...
+            total: Number of items.
+            unit: What the items are.
+            enabled: False stays silent.
+        """
+        self.what, self.total, self.unit, self.enabled = what, total, unit, enabled
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._start = self._last = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> Self:
+        self._start = self._last = time.monotonic()
+        if self.enabled and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TaskProgressColumn(show_speed=False),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(self.what, total=self.total, rate="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """Say that `done` of `total` items are finished; `note` is shown beside (a loss, say)."""
+        if not self.enabled:
+            return
+        self.total = total or self.total
+        now = time.monotonic()
+        if self._first is None:
+            # items done by an earlier, resumed run must not count in the rate
+            self._first, self._start = done, now if done else self._start
+        elapsed = now - self._start
+        rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
+        shown = f"{_rate(rate)} {self.unit}/s {note}".strip()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self.total, rate=shown)
+        elif now - self._last >= LINE_INTERVAL or done >= self.total:
+            self._last = now
+            left = (self.total - done) / rate if rate > 0 else float("inf")
+            ending = f"about {left:.0f} s left" if left < 1e7 else "time left unknown"
+            sys.stderr.write(f"{self.what}: {done}/{self.total} {self.unit}, {shown}, {ending}\n")
+            sys.stderr.flush()
+
+
+def _rate(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,70 @@
+"""`caloforge train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.commands.progress import Meter
+from caloforge.config import to_yaml
+from caloforge.errors import DataError
+from caloforge.files import check_new, write_text
+from caloforge.run import load_run
+
+
+def train(
+    run: str,
+    *,
+    data: Path,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    seed: int | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    progress: bool = True,
+) -> Outcome:
+    """Train a model on a shower file.
+
+    Args:
+        run: A run.yaml, or the name of a recipe.
+        data: The shower file to learn from.
+        out: The run directory to make.
+        seed: Seed; the default is the one of the run.
+        resume: Continue an interrupted training from its last checkpoint.
+        force: Train anew in an existing run directory.
+        set_: Change a setting of the run: KEY=VALUE, repeatable.
+        progress: Show progress.
+    """
+    config = load_run(run, set_ or [])
+    out, data = Path(out), Path(data)
+    if not resume:
+        check_new(out, force=force, hint="--resume to continue it, --force to train anew")
+
+    from caloforge.models.registry import create_model
+    from caloforge.showers import ShowerFile
+    from caloforge.training.loop import train_model
+
+    seed = config.seed if seed is None else seed
+    with ShowerFile(data) as file:
+        if file.detector.geometry_digest != config.detector.geometry_digest:
+            raise DataError(
+                f"{data}: its detector is {file.detector.name} {file.detector.shower_shape}, the run describes "
+                f"{config.detector.name} {config.detector.shower_shape}; use the run the data were made with"
+            )
+    write_text(check_new(out / "resolved.yaml", force=True), to_yaml(config))
+    if Path(run).is_file():
+        write_text(out / "run.yaml", Path(run).read_text(encoding="utf-8"))
+    model = create_model(config.model, data, seed=seed)
+    with Meter("train", 1, "steps", enabled=progress) as meter:
+        result = train_model(
+            model,
+            data,
+            config.training,
+            out,
+            seed=seed,
+            resume=resume,
+            progress=meter.update,
+        )
+    text = f"trained {result.steps} steps; best figure of merit {result.best:.4g}; model in {out / 'model'}"
+    return Outcome(text, run_dir=out, model=out / "model", steps=result.steps, best=result.best)

@@ -1,0 +1,1 @@
+"""Fast simulation: conditions in, showers out, streamed to a shower file."""

@@ -1,0 +1,92 @@
+"""RunConfig: the one document that describes a detector, its beam, the full simulation, a model and its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from caloforge.beam import BeamConfig
+from caloforge.config import StrictModel, apply_overrides, build, parse_yaml, read_yaml
+from caloforge.errors import ConfigError, nearest
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.geometry import Detector, detector_document, preset_names
+from caloforge.models.registry import ModelConfig
+from caloforge.training.config import TrainingConfig
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class RunConfig(StrictModel):
+    """The root of every run.yaml. Each section is documented at its class."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    detector: Detector
+    beam: BeamConfig
+    fullsim: FullSimConfig = FullSimConfig()
+    model: ModelConfig
+    training: TrainingConfig = TrainingConfig()
+
+
+def recipe_names() -> list[str]:
+    """The complete run.yaml files that come with caloforge."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_text(name: str) -> str:
+    """The commented YAML of a recipe, by its name or by the detector preset it is for.
+
+    Raises:
+        ConfigError: Neither; with the nearest name.
+    """
+    if name in recipe_names():
+        return (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
+    for recipe in recipe_names():
+        text = (RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8")
+        if parse_yaml(text, recipe).get("detector") == name and name in preset_names():
+            return text
+    hint = nearest(name, [*recipe_names(), *preset_names()])
+    raise ConfigError(f"no recipe or detector preset is called {name!r}. {hint}")
+
+
+def load_run(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """Read a run.yaml, or a recipe by name, with `--set` overrides.
+
+    Args:
+        source: Path of a YAML file, or the name of a recipe.
+        overrides: Settings such as "training.batch_size=64".
+
+    Raises:
+        ConfigError: Unreadable, or with settings that are unknown, missing or out of range; all at once.
+    """
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        document, origin = read_yaml(path), str(path)
+    elif str(source) in recipe_names():
+        document, origin = parse_yaml(recipe_text(str(source)), str(source)), str(source)
+    else:
+        hint = nearest(str(source), recipe_names())
+        raise ConfigError(f"{source}: no such file, and no recipe has this name. {hint}")
+    return build(RunConfig, _expand(document, overrides, path.parent), origin)
+
+
+def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """Write the detector preset out, so that overrides and messages reach every key of it."""
+    if isinstance(name := document.get("detector"), str):
+        document = {**document, "detector": {"preset": name}}
+    document = apply_overrides(document, overrides)
+    detector = document.get("detector")
+    if isinstance(detector, str):
+        detector = {"preset": detector}
+    if isinstance(detector, dict) and str(detector.get("preset", "")).endswith((".yaml", ".yml")):
+        preset = str(detector.pop("preset"))
+        target = (folder / preset).resolve()
+        if not target.is_relative_to(folder.resolve()):
+            raise ConfigError(f"detector: {preset} lies outside the folder of the run file; copy it there")
+        detector = {**read_yaml(target), **detector}
+    if isinstance(detector, dict):
+        document["detector"], _ = detector_document(detector)
+    return document
