@@ -45,7 +45,7 @@ _PUBLIC = {
     "load_run": "caloforge.run",
 }
 
-__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:

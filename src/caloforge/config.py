@@ -81,7 +81,7 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
     Raises:
         ConfigError: A setting without "=", an empty key, or a path through something that is no mapping.
     """
-    result = _copy(document)
+    result: dict[str, Any] = _copy(document)
     for setting in overrides:
         path, sign, raw = setting.partition("=")
         keys = [key.strip() for key in path.split(".")]
@@ -100,9 +100,7 @@ def _assign(target: Any, keys: list[str], value: Any, setting: str) -> None:
         last = depth == len(keys) - 1
         if isinstance(target, list):
             if not key.isdigit() or int(key) >= len(target):
-                raise ConfigError(
-                    f"--set {setting}: {key!r} is no index of a list of {len(target)} entries"
-                )
+                raise ConfigError(f"--set {setting}: {key!r} is no index of a list of {len(target)} entries")
             index = int(key)
             if last:
                 target[index] = value
@@ -165,7 +163,9 @@ def _without_tags(model: type[BaseModel], location: list[str]) -> list[str]:
     models: list[type[BaseModel]] = [model]
     path = []
     for depth, part in enumerate(location):
-        following = [m for c in models if part in c.model_fields for m in _models_in(c.model_fields[part].annotation)]
+        following = [
+            m for c in models if part in c.model_fields for m in _models_in(c.model_fields[part].annotation)
+        ]
         tags = {str(f.default) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")}
         tags |= {str(a) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")
                  for a in typing.get_args(f.annotation)}  # fmt: skip

@@ -1,4 +1,4 @@
-"""RunConfig: the one document that describes a detector, its beam, the full simulation, a model and its training."""
+"""RunConfig: one document for a detector, its beam, the full simulation, a model and its training."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated
 
 import hepunits
@@ -102,17 +103,17 @@ def _format(value: float, units: dict[str, float], preferred: tuple[str, ...]) -
 
 
 def format_energy(value: float) -> str:
-    """ "10 GeV" for 10000.0 MeV; reads back exactly."""
+    """Text such as "10 GeV" for 10000.0 MeV; reads back exactly."""
     return _format(value, ENERGY_UNITS, ("TeV", "GeV", "MeV"))
 
 
 def format_length(value: float) -> str:
-    """ "2.4 mm" for 2.4; reads back exactly."""
+    """Text such as "2.4 mm" for 2.4; reads back exactly."""
     return _format(value, LENGTH_UNITS, ("m", "mm"))
 
 
 def format_angle(value: float) -> str:
-    """ "90 deg" for pi/2 where that reads back exactly, else radians."""
+    """Text such as "90 deg" for pi/2 where that reads back exactly, else radians."""
     degrees = value / hepunits.degree
     for text in (f"{degrees:.6g}", f"{degrees:.12g}"):
         if float(text) * ANGLE_UNITS["deg"] == value:
@@ -121,11 +122,13 @@ def format_angle(value: float) -> str:
 
 
 def format_density(value: float) -> str:
-    """ "19.3 g/cm3" for 19.3."""
+    """Text such as "19.3 g/cm3" for 19.3."""
     return f"{value!r} g/cm3"
 
 
-def _quantity_type(kind: str, parse: object, fmt: object) -> tuple[object, ...]:
+def _quantity_type(
+    kind: str, parse: Callable[[object], float], fmt: Callable[[float], str]
+) -> tuple[object, ...]:
     schema = {"type": "string", "description": f"{kind} with a unit", "examples": [_EXAMPLES[kind]]}
     return (
         BeforeValidator(_as_value_error(parse)),
@@ -134,12 +137,12 @@ def _quantity_type(kind: str, parse: object, fmt: object) -> tuple[object, ...]:
     )
 
 
-def _as_value_error(parse: object):  # type: ignore[no-untyped-def]
+def _as_value_error(parse: Callable[[object], float]) -> Callable[[object], float]:
     """Pydantic collects ValueErrors with their location in the document."""
 
     def check(value: object) -> float:
         try:
-            return parse(value)  # type: ignore[operator, no-any-return]
+            return parse(value)
         except ConfigError as error:
             raise ValueError(str(error)) from error
 

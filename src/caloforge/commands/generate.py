@@ -68,7 +68,11 @@ def generate(
     if threads is not None:
         torch.set_num_threads(threads)
     network = load_model(Path(model))
-    facts = {"engine": "caloforge generate", "family": network.family, "model_digest": model_digest(Path(model))}
+    facts = {
+        "engine": "caloforge generate",
+        "family": network.family,
+        "model_digest": model_digest(Path(model)),
+    }
     if like is not None:
         columns = columns_like(Path(like), network, n)
         facts["like"] = {"name": Path(like).name, "sha256": digest_file(Path(like))}

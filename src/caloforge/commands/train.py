@@ -49,8 +49,8 @@ def train(
     with ShowerFile(data) as file:
         if file.detector.geometry_digest != config.detector.geometry_digest:
             raise DataError(
-                f"{data}: its detector is {file.detector.name} {file.detector.shower_shape}, the run describes "
-                f"{config.detector.name} {config.detector.shower_shape}; use the run the data were made with"
+                f"{data}: its detector is {file.detector.name} {file.detector.shower_shape}, "
+                f"the run describes {config.detector.name} {config.detector.shower_shape}; use the run the data were made with"
             )
     write_text(check_new(out / "resolved.yaml", force=True), to_yaml(config))
     if Path(run).is_file():

@@ -48,8 +48,8 @@ def columns_like(path: Path, model: ShowerModel, n: int | None) -> Columns:
     with ShowerFile(path) as truth:
         if truth.detector.geometry_digest != model.detector.geometry_digest:
             raise DataError(
-                f"{path}: its detector is {truth.detector.name} {truth.detector.shower_shape}, the model was "
-                f"trained for {model.detector.name} {model.detector.shower_shape}; give a file of that detector"
+                f"{path}: its detector is {truth.detector.name} {truth.detector.shower_shape}, "
+                f"the model was trained for {model.detector.name} {model.detector.shower_shape}; give a file of that detector"
             )
         if n is not None and n > len(truth):
             raise DataError(f"{path}: holds {len(truth)} showers, {n} were asked for; give a smaller -n")
@@ -74,7 +74,8 @@ def stream(
 ) -> Iterator[ShowerBatch]:
     """Yield generated showers in order, `batch_size` at a time, with the wall time of each.
 
-    Shower i is a function of (model, conditions of i, seed, i): the batch size changes it at most by float rounding.
+    Shower i is a function of (model, conditions of i, seed, i): the batch size changes it at most by
+    float rounding.
     """
     device = torch.device(device)
     model.to(device)
@@ -144,9 +145,7 @@ def generate_file(
     with ShowerWriter(
         out, model.detector, provenance, energy_meaning=model.energy_meaning, with_seconds=True, force=force
     ) as writer:
-        batches = stream(
-            model, columns, seed=seed, batch_size=batch_size, device=device, precision=precision
-        )
+        batches = stream(model, columns, seed=seed, batch_size=batch_size, device=device, precision=precision)
         for batch in batches:
             writer.append(batch)
             if progress is not None:

@@ -1,8 +1,8 @@
 """The detector: slabs of material stacked along the depth z, and the mesh that reads them out.
 
-Frame: z is the depth, normal to the layers, 0 at the front face; x and y are transverse, 0 on the axis of the
-mesh. The incident direction is (sin theta sin phi, cos theta, sin theta cos phi): theta is measured from the
-y axis, so that theta = pi/2, phi = 0 is orthogonal incidence (the barrel convention of CLIC and Par04).
+Frame: z is the depth, normal to the layers, 0 at the front face; x and y are transverse, 0 on the axis of
+the mesh. The incident direction is (sin theta sin phi, cos theta, sin theta cos phi): theta is measured from
+the y axis, so that theta = pi/2, phi = 0 is orthogonal incidence (the barrel convention of CLIC and Par04).
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class Detector(StrictModel):
     """A sampling or homogeneous calorimeter and its readout mesh.
 
     `layers` may be empty for showers of a detector whose material is not known (imported data); such a
-    detector cannot be simulated. `width` is the transverse size of the plates, `axis_layer` the physical layer
-    at whose front the shower axis crosses the centre of the mesh.
+    detector cannot be simulated. `width` is the transverse size of the plates, `axis_layer` the physical
+    layer at whose front the shower axis crosses the centre of the mesh.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     description: str = ""
-    materials: dict[str, ComposedMaterial] = {}
+    materials: dict[str, ComposedMaterial] = Field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
     width: Length = 1000.0
     axis_layer: int = Field(default=0, ge=0)
@@ -141,7 +141,7 @@ class Detector(StrictModel):
         return sum(layer.thickness * layer.repeat for layer in self.layers)
 
     def layer_fronts(self) -> NDArray[np.float64]:
-        """z of the front of each physical layer, mm, shape (n_physical_layers,)."""
+        """Z of the front of each physical layer, mm, shape (n_physical_layers,)."""
         sizes = np.array([layer.thickness for layer in self.physical_layers()])
         return np.concatenate([[0.0], np.cumsum(sizes)[:-1]])
 
@@ -165,7 +165,8 @@ class Detector(StrictModel):
                     moment += slab.thickness * (position + size / 2)
                 position += size
             means.append(moment / weight)
-        return np.array(means).reshape(self.n_layers, -1).mean(axis=1)
+        depths: NDArray[np.float64] = np.array(means).reshape(self.n_layers, -1).mean(axis=1)
+        return depths
 
     def material_map(self) -> dict[str, Material]:
         """Every material of the layers, resolved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Literal
 
@@ -20,6 +21,11 @@ def _positive_length(value: float) -> float:
     if not 0 < value <= 1e5:
         raise ValueError(f"got {value} mm, expected a length above 0 and below 100 m")
     return value
+
+
+def _centres(n: int, size: float) -> NDArray[np.float64]:
+    centres: NDArray[np.float64] = (np.arange(n, dtype=np.float64) + 0.5 - n / 2) * size
+    return centres
 
 
 class CartesianMesh(StrictModel):
@@ -47,14 +53,14 @@ class CartesianMesh(StrictModel):
 
     def x_centres(self) -> NDArray[np.float64]:
         """Cell centres along x, mm, shape (nx,)."""
-        return (np.arange(self.nx) + 0.5 - self.nx / 2) * self.cell_x
+        return _centres(self.nx, self.cell_x)
 
     def y_centres(self) -> NDArray[np.float64]:
         """Cell centres along y, mm, shape (ny,)."""
-        return (np.arange(self.ny) + 0.5 - self.ny / 2) * self.cell_y
+        return _centres(self.ny, self.cell_y)
 
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x and y of each voxel of a layer, mm; both of shape (ny, nx)."""
+        """X and y of each voxel of a layer, mm; both of shape (ny, nx)."""
         y, x = np.meshgrid(self.y_centres(), self.x_centres(), indexing="ij")
         return x, y
 
@@ -82,7 +88,7 @@ class CylindricalMesh(StrictModel):
         return self.nr * self.cell_r
 
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x = r cos(phi) and y = r sin(phi) of each voxel centre, mm; both of shape (nphi, nr)."""
+        """X = r cos(phi) and y = r sin(phi) of each voxel centre, mm; both of shape (nphi, nr)."""
         r = (np.arange(self.nr) + 0.5) * self.cell_r
         phi = (np.arange(self.nphi) + 0.5) * 2 * math.pi / self.nphi - math.pi
         return np.cos(phi)[:, None] * r, np.sin(phi)[:, None] * r
@@ -98,7 +104,7 @@ class RaggedLayer(StrictModel):
     @field_validator("r_edges")
     @classmethod
     def _increasing(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(value) < 2 or any(b <= a for a, b in zip(value, value[1:], strict=False)) or value[0] < 0:
+        if len(value) < 2 or any(b <= a for a, b in itertools.pairwise(value)) or value[0] < 0:
             raise ValueError(f"got r_edges {list(value)} mm, expected two or more rising radii from >= 0")
         return value
 
@@ -129,7 +135,9 @@ class RaggedMesh(StrictModel):
     def slices(self) -> list[slice]:
         """Where each layer stands in the flat shower."""
         ends = np.cumsum([layer.n_voxels for layer in self.layers])
-        return [slice(int(end) - layer.n_voxels, int(end)) for end, layer in zip(ends, self.layers, strict=True)]
+        return [
+            slice(int(end) - layer.n_voxels, int(end)) for end, layer in zip(ends, self.layers, strict=True)
+        ]
 
 
 Mesh = Annotated[CartesianMesh | CylindricalMesh | RaggedMesh, Field(discriminator="kind")]

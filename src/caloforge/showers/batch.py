@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ class ShowerBatch:
 
     def __getitem__(self, index: slice | NDArray[np.integer] | NDArray[np.bool_]) -> ShowerBatch:
         """Some of the showers."""
-        values = {
+        values: dict[str, Any] = {
             field.name: None if (value := getattr(self, field.name)) is None else value[index]
             for field in fields(self)
         }
@@ -56,7 +57,7 @@ class ShowerBatch:
     @classmethod
     def concatenate(cls, batches: Sequence[ShowerBatch]) -> ShowerBatch:
         """Several batches as one; `seconds` is kept only where all have it."""
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for field in fields(cls):
             values = [getattr(batch, field.name) for batch in batches]
             arrays[field.name] = None if any(v is None for v in values) else np.concatenate(values)

@@ -1,7 +1,7 @@
 """The shower file: one HDF5 layout for full simulation, fast simulation and imported data.
 
-See docs/reference/shower-file.md for the layout. A file is written under a temporary name and renamed when it is
-complete, so that the final name never holds half a file.
+See docs/reference/shower-file.md for the layout. A file is written under a temporary name and renamed when
+it is complete, so that the final name never holds half a file.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class ShowerFile:
     def _read_meaning(self) -> EnergyMeaning:
         got = str(self._file.attrs.get("energy_meaning"))
         if got not in get_args(EnergyMeaning):
-            raise DataError(f"{self.path}: energy_meaning is {got!r}, expected one of {get_args(EnergyMeaning)}")
+            raise DataError(
+                f"{self.path}: energy_meaning is {got!r}, expected one of {get_args(EnergyMeaning)}"
+            )
         return got  # type: ignore[return-value]
 
     def _read_provenance(self) -> dict[str, Any]:
@@ -159,7 +161,7 @@ class ShowerFile:
         return "seconds" in self._file
 
     def column(self, name: str) -> NDArray[Any]:
-        """One per-shower column, whole: `incident_energy`, `incident_theta`, `incident_phi`, `pdg_id`, `seconds`."""
+        """One per-shower column, whole: a name of `COLUMNS`, or `seconds`."""
         column = np.asarray(self._file[name][:])
         if not np.all(np.isfinite(column)):
             raise DataError(f"{self.path}: {name} holds values that are not finite")
@@ -195,8 +197,8 @@ class ShowerFile:
         if not positive.all():
             bad = int(np.argmin(positive))
             raise DataError(
-                f"{self.path}: shower {start + bad} has the incident energy {batch.incident_energy[bad]} MeV, "
-                "expected a positive one"
+                f"{self.path}: shower {start + bad} has the incident energy {batch.incident_energy[bad]} "
+                "MeV, expected a positive one"
             )
 
     def iterate(self, size: int = 256, *, stop: int | None = None) -> Iterator[ShowerBatch]:
@@ -213,7 +215,7 @@ class ShowerFile:
 
 
 class ShowerWriter:
-    """Writes a shower file in pieces; the final name appears only when `close` is reached without an error."""
+    """Writes a shower file in pieces; its final name appears only at a `close` without an error."""
 
     def __init__(
         self,

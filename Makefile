@@ -1,0 +1,46 @@
+# Two commands set everything up by themselves in .venv:
+#   make demo    the whole way: simulate, train, generate, validate
+#   make test    everything that must hold before a change lands
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# the examples keep their output here
+DEMO := demo
+
+.PHONY: demo test lint docs clean help
+
+help:
+	@echo "make demo | test | lint | docs | clean"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"Python {v[0]}.{v[1]} found, 3.11 or newer needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# one resolver call, so that the bound on torch holds for everything that asks for it
+$(VENV)/.base: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@ $(VENV)/.base
+
+demo: $(VENV)/.base
+	$(BIN)/caloforge demo --out $(DEMO) --force
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
+test: lint docs
+	CALOFORGE_SCALE=small $(BIN)/pytest -m slow --durations=5
+	$(BIN)/pytest --durations=10
+
+clean:
+	rm -rf $(VENV) $(DEMO) docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,127 @@
+"""`caloforge check`: everything that can be known to fail before hours are spent."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.errors import CaloforgeError, DataError
+from caloforge.run import RunConfig, load_run
+
+# compressed bytes over raw bytes of an electromagnetic shower file, rounded up
+FILE_COMPRESSION = 0.25
+
+
+def check(
+    run: str,
+    *,
+    data: Path | None = None,
+    n: Annotated[int, Parameter(name=["-n", "--n"])] = 10_000,
+    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+) -> Outcome:
+    """Check a run before spending time on it.
+
+    Args:
+        run: A run.yaml, or the name of a recipe.
+        data: The shower file to train on; without it made-up showers are used for the training step.
+        n: Number of showers that will be simulated, for the estimates.
+        set_: Change a setting of the run: KEY=VALUE, repeatable.
+    """
+    config = load_run(run, set_ or [])
+    steps: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        ("configuration", lambda: {"text": f"run '{config.name}', every setting is known"}),
+        ("detector", lambda: _detector(config)),
+        ("full simulation", lambda: _fullsim(config, n)),
+    ]
+    if data is not None:
+        steps.append(("data", lambda: _data(config, Path(data))))
+    steps.append(("training step", lambda: _training(config, data)))
+    results: dict[str, Any] = {}
+    lines, failed = [], []
+    for number, (name, action) in enumerate(steps, 1):
+        try:
+            facts = action()
+        except CaloforgeError as error:
+            facts = {"text": str(error), "error": type(error).__name__}
+            failed.append(name)
+        mark = "FAILED" if "error" in facts else "ok"
+        lines.append(f"{number}. {name:<16} {mark:<7} {facts['text']}")
+        results[name] = facts
+    lines.append(f"{len(failed)} of {len(steps)} checks failed" if failed else "ready to run")
+    return Outcome("\n".join(lines), exit_code=2 if failed else 0, failed=failed, steps=results)
+
+
+def _detector(config: RunConfig) -> dict[str, Any]:
+    detector = config.detector
+    facts = {
+        "shape": list(detector.shower_shape),
+        "radiation_lengths": round(detector.radiation_lengths, 2),
+        "moliere_radius_mm": round(detector.moliere_radius, 2),
+    }
+    text = (
+        f"{detector.name}: showers {detector.shower_shape}, {facts['radiation_lengths']} X0 deep, "
+        f"mesh {detector.mesh.half_extent() / detector.moliere_radius:.1f} Molière radii wide on each side"
+    )
+    return {"text": text, **facts}
+
+
+def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:
+    from caloforge.fullsim.campaign import preflight
+
+    per_shower = preflight(config.detector, config.beam, config.fullsim)
+    size = n * 4 * int(np.prod(config.detector.shower_shape)) * FILE_COMPRESSION
+    cores = len(os.sched_getaffinity(0))
+    text = (
+        f"Geant4 starts; about {per_shower:.2f} s a shower, so {n} showers take about "
+        f"{_duration(n * per_shower / cores)} on {cores} cores and {size / 1e6:.0f} MB"
+    )
+    return {"text": text, "seconds_per_shower": per_shower, "file_bytes": int(size)}
+
+
+def _data(config: RunConfig, data: Path) -> dict[str, Any]:
+    from caloforge.showers import ShowerFile
+
+    with ShowerFile(data) as file:
+        if file.detector.geometry_digest != config.detector.geometry_digest:
+            raise DataError(
+                f"{data}: made in {file.detector.name} {file.detector.shower_shape}, the run describes "
+                f"{config.detector.name} {config.detector.shower_shape}"
+            )
+        energy = file.column("incident_energy")
+        particles = sorted({int(code) for code in file.column("pdg_id")})
+        first = file.read(0, 200)
+        response = float(np.mean(first.visible_energy() / first.incident_energy))
+    if response > 1.5:
+        raise DataError(
+            f"{data}: the showers hold {response:.3g} times their incident energy; the unit of one is wrong"
+        )
+    text = (
+        f"{len(energy)} showers, {energy.min() / 1e3:.4g} to {energy.max() / 1e3:.4g} GeV, "
+        f"particles {particles}, visible share {response:.2%}"
+    )
+    return {"text": text, "n": len(energy), "response": response, "particles": particles}
+
+
+def _training(config: RunConfig, data: Path | None) -> dict[str, Any]:
+    from caloforge.training.preflight import try_step
+
+    start = time.perf_counter()
+    trial = try_step(config.model, config.training, config.detector, config.beam, data, seed=config.seed)
+    text = (
+        f"{trial.parameters} parameters; forward and backward of a batch of {config.training.batch_size} in "
+        f"{trial.seconds:.2f} s ({trial.precision}), about {trial.memory_bytes / 1e9:.2f} GB of memory, "
+        f"{trial.checkpoint_bytes / 1e6:.0f} MB a checkpoint"
+    )
+    return {"text": text, "seconds_per_step": trial.seconds, "checked_in": time.perf_counter() - start}
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,111 @@
+"""`caloforge demo`: the whole way, small enough for minutes."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.errors import OutputError
+from caloforge.files import check_new, write_text
+from caloforge.run import recipe_text
+
+RECIPE = "demo"
+# written first into the directory, so that --force never removes anything that is not a demo
+MARKER = ".caloforge-demo"
+
+
+def demo(
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
+    train_showers: int = 1500,
+    test_showers: int = 500,
+    workers: int | None = None,
+    seed: int = 1,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    progress: bool = True,
+) -> Outcome:
+    """Simulate, train, generate and validate on a small scale; ends by naming the report.
+
+    Args:
+        out: Directory for everything the demo makes.
+        train_showers: Geant4 showers to train on.
+        test_showers: Fresh Geant4 showers to compare with.
+        workers: Processes of the simulation; the default is one per core.
+        seed: Seed of everything.
+        force: Replace the directory of an earlier demo.
+        progress: Show progress.
+    """
+    from caloforge.commands.generate import generate
+    from caloforge.commands.simulate import simulate
+    from caloforge.commands.train import train
+    from caloforge.commands.validate import validate
+
+    start = time.perf_counter()
+    out = _fresh_directory(Path(out), force)
+    run = out / "run.yaml"
+    write_text(run, recipe_text(RECIPE))
+    workers = workers or len(os.sched_getaffinity(0))
+    steps = _Steps(5)
+
+    steps.begin(f"simulate {train_showers} showers to train on, with Geant4")
+    simulate(str(run), n=train_showers, out=out / "train.h5", workers=workers, seed=seed, progress=progress)
+    steps.begin(f"simulate {test_showers} fresh showers to judge with")
+    simulate(
+        str(run), n=test_showers, out=out / "truth.h5", workers=workers, seed=seed + 1, progress=progress
+    )
+    steps.begin("train a small 3DGAN")
+    train(str(run), data=out / "train.h5", out=out / "model", seed=seed, progress=progress)
+    steps.begin("generate the same showers with the network")
+    generate(out / "model", out=out / "generated.h5", like=out / "truth.h5", seed=seed, progress=progress)
+    steps.begin("compare them with Geant4")
+    result = validate(out / "truth.h5", out / "generated.h5", out=out / "report", seed=seed)
+
+    speed = _speed_up(out)
+    seconds = time.perf_counter() - start
+    text = (
+        f"\ndone in {seconds / 60:.1f} min. On this machine the network makes a shower {speed:.0f} times "
+        "faster than Geant4.\nIt was trained for about a minute: expect the report to say where it falls "
+        "short.\n"
+        f"{result['report']}"
+    )
+    return Outcome(text, report=result["report"], passed=result["passed"], seconds=seconds, speed_up=speed)
+
+
+class _Steps:
+    """Numbers the steps on standard error."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.number = total, 0
+
+    def begin(self, what: str) -> None:
+        from rich.console import Console
+
+        self.number += 1
+        Console(stderr=True, highlight=False).print(f"[bold]{self.number}/{self.total}[/bold] {what}")
+
+
+def _fresh_directory(out: Path, force: bool) -> Path:
+    if out.exists() and force:
+        if not (out / MARKER).is_file():
+            raise OutputError(
+                f"{out} was not made by the demo, so --force does not remove it; choose another"
+            )
+        shutil.rmtree(out)
+    check_new(out)
+    out.mkdir()
+    write_text(out / MARKER, "made by caloforge demo; --force removes this directory\n")
+    return out
+
+
+def _speed_up(out: Path) -> float:
+    """Median Geant4 time of a shower over the network's, as both files record it."""
+    import numpy as np
+
+    from caloforge.showers import ShowerFile
+
+    with ShowerFile(out / "truth.h5") as full, ShowerFile(out / "generated.h5") as fast:
+        return float(np.median(full.column("seconds")) / np.median(fast.column("seconds")))

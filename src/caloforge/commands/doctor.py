@@ -1,0 +1,121 @@
+"""`caloforge doctor`."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from caloforge._version import __version__
+from caloforge.commands.outcome import Outcome
+from caloforge.provenance import package_version
+
+REQUIRED = ("numpy", "h5py", "torch", "accelerate", "scikit-learn", "matplotlib", "geant4-pybind", "xraydb")
+# distribution -> (extra that brings it, what it is for)
+OPTIONAL = {
+    "tensorboard": ("track", "train with the tensorboard tracker"),
+    "mlflow": ("track", "train with the mlflow tracker"),
+}
+# instruction sets that decide which arithmetic is fast
+CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
+GEANT4_TIMEOUT = 60
+
+
+def doctor() -> Outcome:
+    """Show versions, the machine, whether Geant4 starts, and what is missing for which verb."""
+    packages = {name: package_version(name) for name in REQUIRED}
+    optional = {name: package_version(name) for name in OPTIONAL}
+    machine = _machine()
+    geant4 = _geant4()
+    missing = [f"{name} is missing: pip install caloforge" for name, v in packages.items() if v is None]
+    missing += [
+        f"{name} is not installed ({purpose}): pip install 'caloforge[{extra}]'"
+        for name, (extra, purpose) in OPTIONAL.items()
+        if optional[name] is None
+    ]
+    if "error" in geant4:
+        missing.append(f"simulate cannot run: {geant4['error']}")
+    facts: dict[str, Any] = {
+        "caloforge": __version__,
+        "python": platform.python_version(),
+        "packages": packages | optional,
+        "machine": machine,
+        "geant4": geant4,
+        "missing": missing,
+    }
+    return Outcome(_text(facts), **facts)
+
+
+def _machine() -> dict[str, Any]:
+    import torch
+
+    flags, model = _cpuinfo()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": model,
+        "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
+        "cores": len(os.sched_getaffinity(0)),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+    }
+
+
+def _cpuinfo() -> tuple[set[str], str]:
+    """CPU flags and model name from the kernel; empty where it does not tell."""
+    flags: set[str] = set()
+    model = platform.processor() or "unknown"
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "flags":
+                flags = set(value.split())
+            elif key.strip() == "model name":
+                model = value.strip()
+    return flags, model
+
+
+def _geant4() -> dict[str, Any]:
+    """Start Geant4 in a process of its own: a broken installation must not end this one."""
+    code = (
+        "from caloforge.fullsim.environment import load_geant4; "
+        "print('version', load_geant4().G4RunManager.__module__)"
+    )
+    try:
+        done = subprocess.run(  # noqa: S603 - this interpreter, fixed arguments
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=GEANT4_TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"Geant4 did not start within {GEANT4_TIMEOUT} s"}
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"error": f"Geant4 does not start: {last}"}
+    return {"starts": True, "geant4-pybind": package_version("geant4-pybind")}
+
+
+def _text(facts: dict[str, Any]) -> str:
+    machine, geant4 = facts["machine"], facts["geant4"]
+    lines = [
+        f"caloforge {facts['caloforge']}, Python {facts['python']}",
+        f"{machine['cpu']} ({', '.join(machine['cpu_flags']) or 'no vector flags known'}), "
+        f"{machine['cores']} cores, {machine['memory_gb']} GB memory, {machine['disk_free_gb']} GB disk free",
+        f"GPUs: {', '.join(machine['gpus']) or 'none'}",
+        f"Geant4: {'starts' if geant4.get('starts') else geant4['error']}",
+        *(f"  {name:<14} {version or 'not installed'}" for name, version in facts["packages"].items()),
+    ]
+    lines += (
+        ["missing:", *(f"  {entry}" for entry in facts["missing"])]
+        if facts["missing"]
+        else ["nothing is missing"]
+    )
+    return "\n".join(lines)
