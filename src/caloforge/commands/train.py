@@ -50,7 +50,8 @@ def train(
         if file.detector.geometry_digest != config.detector.geometry_digest:
             raise DataError(
                 f"{data}: its detector is {file.detector.name} {file.detector.shower_shape}, "
-                f"the run describes {config.detector.name} {config.detector.shower_shape}; use the run the data were made with"
+                f"the run describes {config.detector.name} {config.detector.shower_shape}; "
+                "use the run the data were made with"
             )
     write_text(check_new(out / "resolved.yaml", force=True), to_yaml(config))
     if Path(run).is_file():

@@ -49,7 +49,8 @@ def columns_like(path: Path, model: ShowerModel, n: int | None) -> Columns:
         if truth.detector.geometry_digest != model.detector.geometry_digest:
             raise DataError(
                 f"{path}: its detector is {truth.detector.name} {truth.detector.shower_shape}, "
-                f"the model was trained for {model.detector.name} {model.detector.shower_shape}; give a file of that detector"
+                f"the model was trained for {model.detector.name} {model.detector.shower_shape}; "
+                "give a file of that detector"
             )
         if n is not None and n > len(truth):
             raise DataError(f"{path}: holds {len(truth)} showers, {n} were asked for; give a smaller -n")
