@@ -1,0 +1,126 @@
+"""Transverse profiles: along x and y, around the axis, and against the distance from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import CartesianMesh, CylindricalMesh, Mesh, RaggedMesh
+
+Array = NDArray[np.float64]
+
+
+def transverse_positions(mesh: Mesh) -> tuple[Array, Array]:
+    """Where the voxel centres are across the shower axis: x and y, mm.
+
+    Returns:
+        Two arrays of shape (voxels of one layer,), or (n_voxels,) for a ragged mesh whose layers differ.
+    """
+    if not isinstance(mesh, RaggedMesh):
+        x, y = mesh.positions()
+        return x.ravel(), y.ravel()
+    xs, ys = [], []
+    for layer in mesh.layers:
+        edges = np.array(layer.r_edges)
+        radius = (edges[1:] + edges[:-1]) / 2
+        # one sector says nothing about the direction: its barycentre is the axis
+        phi = (np.arange(layer.nphi) + 0.5) * 2 * np.pi / layer.nphi - np.pi
+        cos, sin = (np.cos(phi), np.sin(phi)) if layer.nphi > 1 else (np.zeros(1), np.zeros(1))
+        xs.append(np.outer(cos, radius).ravel())
+        ys.append(np.outer(sin, radius).ravel())
+    return np.concatenate(xs), np.concatenate(ys)
+
+
+def _radii(mesh: Mesh) -> Array:
+    """Distance of the voxel centres from the axis, mm; shaped as `transverse_positions`."""
+    if not isinstance(mesh, RaggedMesh):
+        x, y = mesh.positions()
+        return np.hypot(x, y).ravel()
+    parts = []
+    for layer in mesh.layers:
+        edges = np.array(layer.r_edges)
+        parts.append(np.tile((edges[1:] + edges[:-1]) / 2, layer.nphi))
+    return np.concatenate(parts)
+
+
+def lateral_image(showers: NDArray[Any], mesh: Mesh) -> Array:
+    """Energy summed over the depth, one column per transverse position.
+
+    Args:
+        showers: (N, nz, ny, nx), (N, nz, nphi, nr) or (N, n_voxels), MeV.
+        mesh: The mesh of the showers.
+
+    Returns:
+        (N, p) MeV, p as in `transverse_positions`; the voxels themselves for a ragged mesh.
+    """
+    if isinstance(mesh, RaggedMesh):
+        return showers.astype(np.float64)
+    image: Array = showers.sum(axis=1, dtype=np.float64).reshape(len(showers), -1)
+    return image
+
+
+def x_profile(showers: NDArray[Any]) -> Array:
+    """Energy against x of showers on a cartesian mesh: (N, nz, ny, nx) to (N, nx), MeV."""
+    profile: Array = showers.sum(axis=(1, 2), dtype=np.float64)
+    return profile
+
+
+def y_profile(showers: NDArray[Any]) -> Array:
+    """Energy against y of showers on a cartesian mesh: (N, nz, ny, nx) to (N, ny), MeV."""
+    profile: Array = showers.sum(axis=(1, 3), dtype=np.float64)
+    return profile
+
+
+def azimuthal_profile(showers: NDArray[Any]) -> Array:
+    """Energy against the azimuth of showers on a cylindrical mesh: (N, nz, nphi, nr) to (N, nphi), MeV."""
+    profile: Array = showers.sum(axis=(1, 3), dtype=np.float64)
+    return profile
+
+
+def radial_edges(mesh: Mesh) -> Array:
+    """Edges of the rings of `radial_profile`, mm, the outermost voxel inside.
+
+    Rings are one cell wide. On a cartesian mesh with an odd number of cells the first ring is the central
+    cell alone. A ragged mesh takes every radial edge that any of its layers has.
+    """
+    if isinstance(mesh, CylindricalMesh):
+        return np.arange(mesh.nr + 1, dtype=np.float64) * mesh.cell_r
+    if isinstance(mesh, RaggedMesh):
+        return np.unique(np.array([edge for layer in mesh.layers for edge in layer.r_edges]))
+    # half steps for odd counts keep voxel centres off the edges
+    cell = max(mesh.cell_x, mesh.cell_y)
+    start = cell / 2 if mesh.nx % 2 else cell
+    rings = int(np.ceil((_radii(mesh).max() - start) / cell + 1e-9))
+    return np.concatenate([[0.0], start + cell * np.arange(max(rings, 0) + 1)])
+
+
+def radial_profile(showers: NDArray[Any], mesh: Mesh) -> Array:
+    """Energy in rings around the shower axis; a voxel belongs to the ring that holds its centre.
+
+    Args:
+        showers: (N, nz, ny, nx), (N, nz, nphi, nr) or (N, n_voxels), MeV.
+        mesh: The mesh of the showers.
+
+    Returns:
+        (N, rings) MeV, rings as in `radial_edges`.
+    """
+    return lateral_image(showers, mesh) @ ring_matrix(mesh)
+
+
+def ring_matrix(mesh: Mesh) -> Array:
+    """(p, rings) 1 where a position lies in a ring: `lateral_image` @ this is the radial profile."""
+    edges = radial_edges(mesh)
+    count = len(edges) - 1
+    ring = np.clip(np.searchsorted(edges, _radii(mesh), side="right") - 1, 0, count - 1)
+    return np.eye(count)[ring]
+
+
+def ring_areas(mesh: Mesh) -> Array:
+    """Area of the voxels whose centres lie in each ring, mm2, shape (rings,); for energy densities."""
+    if isinstance(mesh, CartesianMesh):
+        area: Array = ring_matrix(mesh).sum(axis=0) * (mesh.cell_x * mesh.cell_y)
+        return area
+    edges = radial_edges(mesh)
+    return np.pi * np.diff(edges**2)
