@@ -1,0 +1,107 @@
+"""Can boosted trees tell generated showers from full simulation? The most sensitive single number there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from caloforge.metrics.resampling import Array, Metric, Resampler
+
+MAX_PER_CLASS = 10_000
+FOLDS = 3
+
+
+def classifier_auc(
+    truth: NDArray[np.float32],
+    generated: NDArray[np.float32],
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    max_per_class: int = MAX_PER_CLASS,
+) -> Metric:
+    """Area under the ROC curve of gradient-boosted trees, cross-validated: 0.5 cannot tell, 1 always can.
+
+    Every shower is scored by trees that have not seen it. The uncertainty is a bootstrap over the scored showers
+    combined with the spread of the area between folds. The floor is the same procedure between two random halves
+    of the truth; it is 0.5 within its own error and is not scaled, only trained on half as many showers.
+
+    Args:
+        truth: (n, k) features of the showers, n at least twice the number of folds.
+        generated: (m, k) the same features; conditions such as log incident energy belong among them.
+        seed: Seed of the folds, the trees and the bootstrap.
+        threads: Threads of the training.
+        max_per_class: Larger samples are thinned to this many showers.
+    """
+    rng = np.random.default_rng(seed)
+    truth, generated = (_thin(sample, max_per_class, rng) for sample in (truth, generated))
+    value, uncertainty = _auc(truth, generated, seed, threads)
+    halves = rng.permutation(truth)
+    floor, _ = _auc(halves[: len(halves) // 2], halves[len(halves) // 2 :], seed, threads)
+    return Metric(value, uncertainty, floor)
+
+
+def _thin(sample: NDArray[np.float32], limit: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    if len(sample) <= limit:
+        return sample
+    return sample[np.sort(rng.choice(len(sample), limit, replace=False))]
+
+
+def _auc(
+    truth: NDArray[np.float32], generated: NDArray[np.float32], seed: int, threads: int
+) -> tuple[float, float]:
+    """Cross-validated area and its standard error."""
+    features = np.concatenate([truth, generated])
+    label = np.repeat([0, 1], [len(truth), len(generated)])
+    score = np.zeros(len(label))
+    fold_areas = []
+    with threadpool_limits(limits=threads):
+        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label):
+            score[test] = _fit(features[train], label[train], seed).predict_proba(features[test])[:, 1]
+            fold_areas.append(_area(score[test][label[test] == 0], score[test][label[test] == 1]))
+    drawn = _bootstrap_area(score[label == 0], score[label == 1], seed)
+    error = np.hypot(np.std(drawn, ddof=1), np.std(fold_areas, ddof=1) / np.sqrt(FOLDS))
+    return float(np.mean(fold_areas)), float(error)
+
+
+def _fit(features: NDArray[Any], label: NDArray[Any], seed: int) -> HistGradientBoostingClassifier:
+    # class weights: a sample of another size must not move the scores
+    model = HistGradientBoostingClassifier(
+        max_iter=80,
+        learning_rate=0.15,
+        max_leaf_nodes=15,
+        min_samples_leaf=20,
+        l2_regularization=1.0,
+        max_features=0.3,
+        class_weight="balanced",
+        early_stopping=False,
+        random_state=seed,
+    )
+    return model.fit(features, label)
+
+
+def _area(truth: Array, generated: Array) -> float:
+    ones = np.ones((1, len(truth))), np.ones((1, len(generated)))
+    return float(_areas(truth, generated, *ones)[0])
+
+
+def _areas(truth: Array, generated: Array, w_truth: Array, w_generated: Array) -> Array:
+    """Weighted probability that a generated shower scores above one of the truth, ties counted half; (R,)."""
+    values, index = np.unique(np.concatenate([truth, generated]), return_inverse=True)
+    split = len(truth)
+    count = len(values)
+    areas = []
+    for first, second in zip(w_truth, w_generated, strict=True):
+        h = np.bincount(index[:split], first, count) / first.sum()
+        g = np.bincount(index[split:], second, count) / second.sum()
+        areas.append(np.sum(g * (np.cumsum(h) - h / 2)))
+    return np.array(areas)
+
+
+def _bootstrap_area(truth: Array, generated: Array, seed: int) -> Array:
+    resampler = Resampler(len(truth), len(generated), seed=seed)
+    return np.concatenate([_areas(truth, generated, *weights) for weights in resampler.bootstrap()])

@@ -1,0 +1,110 @@
+"""One way to give every metric an uncertainty and a floor: weights on showers, drawn many times.
+
+A metric is a *statistic* of weighted showers. Its value has all weights 1. Its uncertainty is the spread over Poisson
+bootstrap weights. Its floor is what it gives for two random halves of the truth, weights 0 and 1: the value that
+Geant4 against Geant4 has, since samples are finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+# (R, N_truth) and (R, N_generated) weights to (R,) values
+Statistic = Callable[[Array, Array], Array]
+# the two samples to their statistic
+Build = Callable[[NDArray[Any], NDArray[Any]], Statistic]
+# how a statistic of two equal distributions shrinks with 1/n_1 + 1/n_2
+Scaling = Literal["root", "linear", "none"]
+
+# weights held at once; bounds the memory of the resampling
+BLOCK_WEIGHTS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured difference between truth and generated showers.
+
+    Attributes:
+        value: The difference.
+        uncertainty: Its statistical standard error.
+        floor: Mean size of the same number between two samples of the truth, at these sample sizes.
+    """
+
+    value: float
+    uncertainty: float
+    floor: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """The three numbers; None for one that is not finite."""
+        return {name: value if np.isfinite(value) else None for name, value in asdict(self).items()}
+
+
+class Resampler:
+    """Seeded weights for one pair of samples, shared by all its metrics."""
+
+    def __init__(
+        self, n_truth: int, n_generated: int, *, seed: int | tuple[int, ...] = 0, replicas: int = 100
+    ) -> None:
+        """Draw the weights: `replicas` bootstraps and as many splits of the truth.
+
+        Args:
+            n_truth: Showers of the truth, at least 2.
+            n_generated: Generated showers.
+            seed: Seed; the same one gives the same uncertainties.
+            replicas: Bootstrap replicas; the uncertainty itself is known to about 1 / sqrt(2 replicas).
+        """
+        if min(n_truth, n_generated) < 2:
+            raise ValueError(f"got {n_truth} and {n_generated} showers, expected at least 2 of each")
+        rng = np.random.default_rng(seed)
+        self.n_truth, self.n_generated, self.replicas = n_truth, n_generated, replicas
+        # uint8: 255 copies of one shower do not happen, and a bootstrap of 50 000 showers is 5 MB
+        self._truth = rng.poisson(1.0, (replicas, n_truth)).astype(np.uint8)
+        self._generated = rng.poisson(1.0, (replicas, n_generated)).astype(np.uint8)
+        order = np.tile(np.arange(n_truth) < n_truth // 2, (replicas, 1))
+        self._half = rng.permuted(order, axis=1)
+
+    def bootstrap(self) -> Iterator[tuple[Array, Array]]:
+        """Blocks of bootstrap weights, (r, n_truth) and (r, n_generated)."""
+        for part in self._blocks(self.n_truth + self.n_generated):
+            yield self._truth[part].astype(np.float64), self._generated[part].astype(np.float64)
+
+    def halves(self) -> Iterator[tuple[Array, Array]]:
+        """Blocks of weights that split the truth in two, both (r, n_truth)."""
+        for part in self._blocks(2 * self.n_truth):
+            half = self._half[part]
+            yield half.astype(np.float64), (~half).astype(np.float64)
+
+    def _blocks(self, width: int) -> Iterator[slice]:
+        rows = max(1, BLOCK_WEIGHTS // width)
+        for start in range(0, self.replicas, rows):
+            yield slice(start, start + rows)
+
+    def floor_scale(self, scaling: Scaling) -> float:
+        """From halves of the truth (1/n_1 + 1/n_2 = 4 / n_truth) to the two samples that are compared."""
+        ratio = (1 / self.n_truth + 1 / self.n_generated) * self.n_truth / 4
+        return {"root": float(np.sqrt(ratio)), "linear": ratio, "none": 1.0}[scaling]
+
+    def measure(self, build: Build, truth: NDArray[Any], generated: NDArray[Any], scaling: Scaling) -> Metric:
+        """Value, uncertainty and floor of one statistic.
+
+        Args:
+            build: Makes the statistic of two samples.
+            truth: (n_truth, ...) one entry per shower.
+            generated: (n_generated, ...) one entry per shower.
+            scaling: How the floor follows the sample sizes: "root" for what falls like sqrt(1/n_1 + 1/n_2)
+                (differences of means, distances of distribution functions), "linear" for what falls like
+                1/n_1 + 1/n_2 (squared differences), "none" for what is normalised to the sample sizes.
+        """
+        statistic = build(truth, generated)
+        value = statistic(np.ones((1, len(truth))), np.ones((1, len(generated))))[0]
+        drawn = np.concatenate([statistic(*weights) for weights in self.bootstrap()])
+        among_truth = build(truth, truth)
+        halves = np.concatenate([among_truth(*weights) for weights in self.halves()])
+        floor = float(np.mean(np.abs(halves))) * self.floor_scale(scaling)
+        return Metric(float(value), float(np.std(drawn, ddof=1)), floor)
