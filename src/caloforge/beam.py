@@ -1,0 +1,344 @@
+"""The particles that enter the detector: their kind, energy, direction and impact point, and how to draw them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from caloforge.config import StrictModel, build
+from caloforge.errors import ConfigError, nearest
+from caloforge.units import Angle, Energy, format_angle, format_energy, parse_angle, parse_energy
+
+# Monte Carlo numbers of the Particle Data Group (Phys. Rev. D 110, 030001, section 45)
+PARTICLES = {"e-": 11, "e+": -11, "gamma": 22, "pi0": 111, "mu-": 13}
+
+# second half of the Philox key: keeps the conditions apart from any other use of the same seed
+STREAM = 0xBEA4
+# a shower uses two Philox counters of four 64-bit words; fixed for ever, or seeds change their meaning
+COUNTERS = 2
+WORDS = 4 * COUNTERS
+
+
+class _FixedEnergy(StrictModel):
+    """One energy for every shower."""
+
+    kind: Literal["fixed"] = "fixed"
+    value: Energy = Field(gt=0)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest energy, MeV."""
+        return self.value, self.value
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies in MeV for uniform numbers in [0, 1)."""
+        return np.full_like(u, self.value)
+
+
+class _EnergyInterval(StrictModel):
+    """An interval of positive energies, `min` below `max`."""
+
+    min: Energy = Field(gt=0)
+    max: Energy = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_order(self.min, self.max, format_energy)
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest energy, MeV."""
+        return self.min, self.max
+
+
+class _FlatEnergy(_EnergyInterval):
+    """Energies uniform between `min` and `max`."""
+
+    kind: Literal["flat"] = "flat"
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies in MeV for uniform numbers in [0, 1)."""
+        return self.min + u * (self.max - self.min)
+
+
+class _LogFlatEnergy(_EnergyInterval):
+    """Energies whose logarithm is uniform between those of `min` and `max`."""
+
+    kind: Literal["log-flat"] = "log-flat"
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies in MeV for uniform numbers in [0, 1)."""
+        return np.asarray(self.min * (self.max / self.min) ** u)
+
+
+class _ListedEnergy(StrictModel):
+    """Energies drawn from a list, each equally likely."""
+
+    kind: Literal["list"] = "list"
+    values: tuple[Annotated[Energy, Field(gt=0)], ...] = Field(min_length=1)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest energy, MeV."""
+        return min(self.values), max(self.values)
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies in MeV for uniform numbers in [0, 1)."""
+        return np.asarray(self.values, np.float64)[(u * len(self.values)).astype(np.intp)]
+
+
+class _FixedAngle(StrictModel):
+    """One angle for every shower."""
+
+    kind: Literal["fixed"] = "fixed"
+    value: Angle
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest angle, rad."""
+        return self.value, self.value
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Angles in rad for uniform numbers in [0, 1)."""
+        return np.full_like(u, self.value)
+
+
+class _FlatAngle(StrictModel):
+    """Angles uniform between `min` and `max`."""
+
+    kind: Literal["flat"] = "flat"
+    min: Angle
+    max: Angle
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_order(self.min, self.max, format_angle)
+        return self
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest angle, rad."""
+        return self.min, self.max
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Angles in rad for uniform numbers in [0, 1)."""
+        return self.min + u * (self.max - self.min)
+
+
+def _check_order(low: float, high: float, text: Callable[[float], str]) -> None:
+    if not low < high:
+        raise ValueError(
+            f"got min {text(low)} and max {text(high)}, expected min below max; for one value use kind: fixed"
+        )
+
+
+EnergyChoice = Annotated[
+    _FixedEnergy | _FlatEnergy | _LogFlatEnergy | _ListedEnergy, Field(discriminator="kind")
+]
+AngleChoice = Annotated[_FixedAngle | _FlatAngle, Field(discriminator="kind")]
+
+
+class BeamConfig(StrictModel):
+    """What is shot at the detector.
+
+    `theta` is the polar angle from the y axis and `phi` the azimuth: 90 deg and 0 deg are orthogonal
+    incidence. `impact` is where the track meets the axis of the mesh: its "centre", or anywhere in one
+    readout "cell" around it, uniformly.
+    """
+
+    particle: str = "e-"
+    energy: EnergyChoice
+    theta: AngleChoice = _FixedAngle(value=math.pi / 2)
+    phi: AngleChoice = _FixedAngle(value=0.0)
+    impact: Literal["centre", "cell"] = "centre"
+
+    @field_validator("particle")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in PARTICLES:
+            raise ValueError(f"got the particle {value!r}. {nearest(value, PARTICLES)}")
+        return value
+
+    @field_validator("theta")
+    @classmethod
+    def _inside(cls, value: _FixedAngle | _FlatAngle) -> _FixedAngle | _FlatAngle:
+        low, high = value.limits
+        if not (low > 0 and high < math.pi):
+            raise ValueError(
+                _angles("theta", low, high) + ", expected between 0 deg and 180 deg, ends excluded"
+            )
+        return value
+
+    @field_validator("phi")
+    @classmethod
+    def _forwards(cls, value: _FixedAngle | _FlatAngle) -> _FixedAngle | _FlatAngle:
+        low, high = value.limits
+        if not (low > -math.pi / 2 and high < math.pi / 2):
+            raise ValueError(
+                _angles("phi", low, high) + ", expected between -90 deg and 90 deg, ends excluded: "
+                "beyond them the particle flies away from the front face"
+            )
+        return value
+
+    @property
+    def pdg_id(self) -> int:
+        """Particle number of the Particle Data Group."""
+        return PARTICLES[self.particle]
+
+    @property
+    def energy_range(self) -> tuple[float, float]:
+        """Lowest and highest kinetic energy, MeV."""
+        return self.energy.limits
+
+    @property
+    def theta_range(self) -> tuple[float, float]:
+        """Lowest and highest polar angle, rad."""
+        return self.theta.limits
+
+    @property
+    def phi_range(self) -> tuple[float, float]:
+        """Lowest and highest azimuth, rad."""
+        return self.phi.limits
+
+
+def _angles(name: str, low: float, high: float) -> str:
+    span = format_angle(low) if low == high else f"{format_angle(low)} to {format_angle(high)}"
+    return f"got a {name} of {span}"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The incident particles of N showers; each array has the shape (N,).
+
+    Attributes:
+        energy: Kinetic energy, MeV, float32.
+        theta: Polar angle, rad, float32.
+        phi: Azimuth, rad, float32.
+        pdg_id: Particle number, int32.
+        impact_x: Offset from the axis of the mesh, in cells, -0.5 to 0.5, float32.
+        impact_y: The same along y.
+    """
+
+    energy: NDArray[np.float32]
+    theta: NDArray[np.float32]
+    phi: NDArray[np.float32]
+    pdg_id: NDArray[np.int32]
+    impact_x: NDArray[np.float32]
+    impact_y: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+
+def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Conditions:
+    """Draw the conditions of the showers [start, stop).
+
+    Shower i depends only on (beam, seed, i): the counter of the Philox generator (Salmon et al., SC11,
+    doi:10.1145/2063384.2063405) is set to its index, so that any split of a campaign gives the same showers.
+
+    Args:
+        beam: What is shot.
+        seed: 0 to 2^64 - 1.
+        start: First shower.
+        stop: One past the last shower.
+
+    Raises:
+        ConfigError: A seed or a range of showers that cannot be used.
+    """
+    if not 0 <= seed < 2**64:
+        raise ConfigError(f"seed: got {seed}, expected 0 to 2^64 - 1")
+    if not 0 <= start <= stop:
+        raise ConfigError(f"showers: got {start} to {stop}, expected 0 <= start <= stop")
+    key = np.array([seed, STREAM], np.uint64)
+    counter = np.array([COUNTERS * start, 0, 0, 0], np.uint64)
+    words = np.random.Philox(key=key, counter=counter).random_raw(WORDS * (stop - start))
+    # the upper 53 bits fill the mantissa of a double in [0, 1)
+    u = (words.reshape(-1, WORDS) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    impact = u[:, 3:5] - 0.5 if beam.impact == "cell" else np.zeros((len(u), 2))
+    return Conditions(
+        energy=beam.energy.quantile(u[:, 0]).astype(np.float32),
+        theta=beam.theta.quantile(u[:, 1]).astype(np.float32),
+        phi=beam.phi.quantile(u[:, 2]).astype(np.float32),
+        pdg_id=np.full(len(u), beam.pdg_id, np.int32),
+        impact_x=impact[:, 0].astype(np.float32),
+        impact_y=impact[:, 1].astype(np.float32),
+    )
+
+
+class TrainedRanges(Protocol):
+    """The conditions a model was trained on: limits in MeV and rad, and particle numbers."""
+
+    @property
+    def energy(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def theta(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def phi(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def pdg_ids(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+def beam_from_text(
+    ranges: TrainedRanges,
+    *,
+    energy: str | None = None,
+    theta: str = "90 deg",
+    phi: str = "0 deg",
+    particle: str | None = None,
+) -> BeamConfig:
+    """The beam of a command line: one value such as "100 GeV" or a flat range such as "10 GeV:500 GeV".
+
+    Args:
+        ranges: What the model was trained on; it stands in for an energy or a particle that is not given.
+        energy: Kinetic energy.
+        theta: Polar angle.
+        phi: Azimuth.
+        particle: A name of `PARTICLES`.
+
+    Raises:
+        ConfigError: Text that is no quantity, a value out of range, an unknown particle, or none given
+            where the model knows several.
+    """
+    document = {
+        "particle": _trained_particle(ranges.pdg_ids) if particle is None else particle,
+        "energy": _span_text(ranges.energy) if energy is None else _span(energy, "--energy", parse_energy),
+        "theta": _span(theta, "--theta", parse_angle),
+        "phi": _span(phi, "--phi", parse_angle),
+    }
+    return build(BeamConfig, document, "beam")
+
+
+def _trained_particle(pdg_ids: tuple[int, ...]) -> str:
+    names = [name for name, pdg_id in PARTICLES.items() if pdg_id in pdg_ids]
+    if len(names) != 1:
+        known = ", ".join(names) or f"PDG numbers {', '.join(map(str, pdg_ids))}"
+        raise ConfigError(
+            f"--particle is not given and the model was trained on {known}; give --particle NAME"
+        )
+    return names[0]
+
+
+def _span_text(limits: tuple[float, float]) -> dict[str, Any]:
+    low, high = (format_energy(value) for value in limits)
+    return {"kind": "fixed", "value": low} if low == high else {"kind": "flat", "min": low, "max": high}
+
+
+def _span(text: str, option: str, parse: Callable[[object], float]) -> dict[str, Any]:
+    parts = [part.strip() for part in text.split(":")]
+    if len(parts) > 2:
+        raise ConfigError(f"{option}: got {text!r}, expected one value or LOW:HIGH")
+    for part in parts:
+        try:
+            parse(part)
+        except ConfigError as error:
+            raise ConfigError(f"{option}: {error}") from error
+    if len(parts) == 1:
+        return {"kind": "fixed", "value": parts[0]}
+    return {"kind": "flat", "min": parts[0], "max": parts[1]}

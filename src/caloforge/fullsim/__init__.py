@@ -1,0 +1,1 @@
+"""The full simulation: Geant4 with the electromagnetic tables that come with caloforge."""
