@@ -1,4 +1,4 @@
-"""The particles that enter the detector: their kind, energy, direction and impact point, and how to draw them."""
+"""The particles that enter the detector: kind, energy, direction and impact point, and how to draw them."""
 
 from __future__ import annotations
 
@@ -155,8 +155,8 @@ class BeamConfig(StrictModel):
 
     particle: str = "e-"
     energy: EnergyChoice
-    theta: AngleChoice = _FixedAngle(value=math.pi / 2)
-    phi: AngleChoice = _FixedAngle(value=0.0)
+    theta: AngleChoice = _FixedAngle.model_validate({"value": "90 deg"})
+    phi: AngleChoice = _FixedAngle.model_validate({"value": "0 deg"})
     impact: Literal["centre", "cell"] = "centre"
 
     @field_validator("particle")
@@ -320,7 +320,7 @@ def _trained_particle(pdg_ids: tuple[int, ...]) -> str:
     if len(names) != 1:
         known = ", ".join(names) or f"PDG numbers {', '.join(map(str, pdg_ids))}"
         raise ConfigError(
-            f"--particle is not given and the model was trained on {known}; give --particle NAME"
+            f"no --particle is given and the model was trained on {known}; give --particle NAME"
         )
     return names[0]
 
