@@ -1,0 +1,109 @@
+"""Import Geant4 with an environment in which it finds its data and asks for nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+from caloforge.errors import MissingDependencyError
+from caloforge.fullsim.em_tables import table_directory, write_tables
+
+# data sets of Geant4 11.4. All must be set before the import, or geant4-pybind asks on standard input for
+# leave to download them. Electromagnetic physics reads G4LEDATA and G4ENSDFSTATEDATA only.
+DATA_VARIABLES = (
+    "G4NEUTRONHPDATA",
+    "G4LEDATA",
+    "G4LEVELGAMMADATA",
+    "G4RADIOACTIVEDATA",
+    "G4PARTICLEXSDATA",
+    "G4PIIDATA",
+    "G4REALSURFACEDATA",
+    "G4SAIDXSDATA",
+    "G4ABLADATA",
+    "G4INCLDATA",
+    "G4ENSDFSTATEDATA",
+    "G4CHANNELINGDATA",
+)
+# what the hadronic reference lists read
+HADRONIC_VARIABLES = ("G4LEDATA", "G4PARTICLEXSDATA", "G4LEVELGAMMADATA", "G4SAIDXSDATA", "G4ENSDFSTATEDATA")
+# stands for all data sets, each in a folder of its own below one directory
+DATA_ROOT = "GEANT4_DATA_DIR"
+
+
+def load_geant4(elements: Iterable[int] = (), hadronic: bool = False) -> ModuleType:
+    """Import `geant4_pybind`, with tables for the given elements in place.
+
+    What the user has set is never changed: with G4LEDATA or GEANT4_DATA_DIR in the environment Geant4 reads
+    the user's data sets and no tables are written. The environment passes to child processes.
+
+    Args:
+        elements: Atomic numbers in the geometry; hydrogen, which is Geant4's vacuum, is added.
+        hadronic: Whether a hadronic physics list is wanted, which needs the user's data sets.
+
+    Raises:
+        MissingDependencyError: geant4-pybind is not installed, or data sets that are needed are not there.
+        OutputError: The tables cannot be written.
+        SimulationError: An element without tables.
+    """
+    if importlib.util.find_spec("geant4_pybind") is None:
+        raise MissingDependencyError("Geant4 is not installed; run: pip install geant4-pybind")
+    if hadronic:
+        _check_hadronic()
+    if DATA_ROOT not in os.environ:
+        _fill(elements)
+    elif not Path(os.environ[DATA_ROOT]).is_dir():
+        raise MissingDependencyError(
+            f"{DATA_ROOT} is set to {os.environ[DATA_ROOT]}, which is no directory; correct it, or unset it "
+            "to use the electromagnetic tables of caloforge"
+        )
+    return importlib.import_module("geant4_pybind")
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Keep what Geant4 writes to standard output, such as its banner, away from the user.
+
+    Geant4 writes from C++, so the file descriptor itself is turned away, for the whole process; Geant4's
+    warnings and errors on standard error are still seen.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with Path(os.devnull).open("w") as sink:
+            os.dup2(sink.fileno(), 1)
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _fill(elements: Iterable[int]) -> None:
+    """Set every variable that the user has not, to the directory of our own tables."""
+    own_data = _given("G4LEDATA")
+    directory = write_tables(() if own_data else {1, *elements})
+    for variable in DATA_VARIABLES:
+        os.environ.setdefault(variable, str(directory))
+
+
+def _given(variable: str) -> bool:
+    """Whether the user set it: an earlier call, here or in a parent process, may have done so."""
+    return os.environ.get(variable) not in (None, str(table_directory()))
+
+
+def _check_hadronic() -> None:
+    if DATA_ROOT in os.environ:
+        return
+    missing = [v for v in HADRONIC_VARIABLES if not _given(v) or not Path(os.environ[v]).is_dir()]
+    if missing:
+        raise MissingDependencyError(
+            "hadronic physics lists read data sets that Geant4 distributes (about 2 GB), and these variables "
+            f"name no directory of data: {', '.join(missing)}. Download the data sets and set {DATA_ROOT} to "
+            "the directory that holds them, or set fullsim.physics to G4EmStandardPhysics"
+        )
