@@ -32,7 +32,7 @@ from caloforge.errors import OutputError, SimulationError
 Array = NDArray[np.float64]
 
 # raise it whenever a table changes: caches of older versions are then left alone
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SOURCES = ("seltzer_berger.npz", "epdl_photo_high.npz")
 MAX_Z = 98
 NUCLEAR_STATES = "ENSDFSTATE.dat"
@@ -45,8 +45,8 @@ ELAM_LOW, ELAM_HIGH = 100.0, 8e5
 TABLE_HIGH = 1e5
 # Elam's own edges lie up to 1e-4 below the listed ones: no table point comes nearer to an edge than this
 EDGE_GAP = 3e-4
-# Geant4's mm2 in units of 1e-22 barn, the scale of the Rayleigh tables
-RAYLEIGH_SCALE = 1e22
+# the Rayleigh tables are in MeV2 mm2, the photoelectric ones in MeV3 barn
+MM2_PER_BARN = 1e-22
 # with this threshold in MeV Geant4 never uses its parametrisations and reads the tables instead
 NO_PARAMETRISATION = "1e9"
 
@@ -165,7 +165,7 @@ def table_texts(z: int) -> dict[str, str]:
     for name in ("pe-high", "pe-low"):
         texts[f"{phot}/{name}-{z}.dat"] = _bindings_text(photo)
     energy, barn = coherent(z)
-    texts[f"epics2017/rayl/re-cs-{z}.dat"] = _vector_text(energy, barn * energy**2 * RAYLEIGH_SCALE)
+    texts[f"epics2017/rayl/re-cs-{z}.dat"] = _vector_text(energy, barn * energy**2 * MM2_PER_BARN)
     return texts
 
 
