@@ -8,11 +8,15 @@ from caloforge.config import StrictModel
 from caloforge.errors import nearest
 from caloforge.units import Energy, Length
 
-# constructors of the electromagnetic processes; opt0 and its variants that run on caloforge's own tables
-EM_PHYSICS = (
+# electromagnetic constructors that run on caloforge's own tables
+OWN_TABLES_PHYSICS = (
     "G4EmStandardPhysics",
     "G4EmStandardPhysics_option1",
     "G4EmStandardPhysics_option2",
+)
+
+# those that also read atomic de-excitation and more from the data set G4EMLOW
+FULL_EM_PHYSICS = (
     "G4EmStandardPhysics_option3",
     "G4EmStandardPhysics_option4",
     "G4EmStandardPhysicsGS",
@@ -44,7 +48,7 @@ HADRONIC_PHYSICS = (
     "Shielding",
 )
 
-PHYSICS = EM_PHYSICS + HADRONIC_PHYSICS
+PHYSICS = OWN_TABLES_PHYSICS + FULL_EM_PHYSICS + HADRONIC_PHYSICS
 
 
 class FullSimConfig(StrictModel):
@@ -84,3 +88,8 @@ class FullSimConfig(StrictModel):
     def is_hadronic(self) -> bool:
         """Whether the strong interaction is simulated, which needs the data sets of Geant4."""
         return self.physics in HADRONIC_PHYSICS
+
+    @property
+    def needs_full_em(self) -> bool:
+        """Whether the electromagnetic data set of Geant4 must be there instead of caloforge's own tables."""
+        return self.physics in FULL_EM_PHYSICS

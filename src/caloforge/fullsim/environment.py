@@ -36,7 +36,7 @@ HADRONIC_VARIABLES = ("G4LEDATA", "G4PARTICLEXSDATA", "G4LEVELGAMMADATA", "G4SAI
 DATA_ROOT = "GEANT4_DATA_DIR"
 
 
-def load_geant4(elements: Iterable[int] = (), hadronic: bool = False) -> ModuleType:
+def load_geant4(elements: Iterable[int] = (), hadronic: bool = False, full_em: bool = False) -> ModuleType:
     """Import `geant4_pybind`, with tables for the given elements in place.
 
     What the user has set is never changed: with G4LEDATA or GEANT4_DATA_DIR in the environment Geant4 reads
@@ -45,6 +45,7 @@ def load_geant4(elements: Iterable[int] = (), hadronic: bool = False) -> ModuleT
     Args:
         elements: Atomic numbers in the geometry; hydrogen, which is Geant4's vacuum, is added.
         hadronic: Whether a hadronic physics list is wanted, which needs the user's data sets.
+        full_em: Whether an electromagnetic constructor is wanted that needs the user's G4LEDATA.
 
     Raises:
         MissingDependencyError: geant4-pybind is not installed, or data sets that are needed are not there.
@@ -54,7 +55,9 @@ def load_geant4(elements: Iterable[int] = (), hadronic: bool = False) -> ModuleT
     if importlib.util.find_spec("geant4_pybind") is None:
         raise MissingDependencyError("Geant4 is not installed; run: pip install geant4-pybind")
     if hadronic:
-        _check_hadronic()
+        _check_data("hadronic physics lists", HADRONIC_VARIABLES)
+    if full_em:
+        _check_data("this electromagnetic physics", ("G4LEDATA",))
     if DATA_ROOT not in os.environ:
         _fill(elements)
     elif not Path(os.environ[DATA_ROOT]).is_dir():
@@ -97,13 +100,13 @@ def _given(variable: str) -> bool:
     return os.environ.get(variable) not in (None, str(table_directory()))
 
 
-def _check_hadronic() -> None:
+def _check_data(what: str, variables: tuple[str, ...]) -> None:
     if DATA_ROOT in os.environ:
         return
-    missing = [v for v in HADRONIC_VARIABLES if not _given(v) or not Path(os.environ[v]).is_dir()]
+    missing = [v for v in variables if not _given(v) or not Path(os.environ[v]).is_dir()]
     if missing:
         raise MissingDependencyError(
-            "hadronic physics lists read data sets that Geant4 distributes (about 2 GB), and these variables "
-            f"name no directory of data: {', '.join(missing)}. Download the data sets and set {DATA_ROOT} to "
-            "the directory that holds them, or set fullsim.physics to G4EmStandardPhysics"
+            f"{what}: data sets that Geant4 distributes are needed, and {', '.join(missing)} is not set to a "
+            f"directory. Download them (geant4.org, about 2 GB) and set {DATA_ROOT} to the directory that holds "
+            "them, or set fullsim.physics to G4EmStandardPhysics"
         )
