@@ -57,9 +57,10 @@ def parse_quantity(text: object, kind: str, units: dict[str, float]) -> float:
     example = _EXAMPLES[kind]
     if isinstance(text, bool) or not isinstance(text, str):
         raise ConfigError(f"got {text!r} without a unit, expected something like {example!r}")
+    # asked first: "10" would otherwise read as 1 of a unit "0"
+    bare = re.fullmatch(rf"\s*{_NUMBER}\s*", text)
     match = _QUANTITY.match(text)
-    if match is None:
-        bare = re.fullmatch(rf"\s*{_NUMBER}\s*", text)
+    if bare or match is None:
         what = "without a unit" if bare else f"which is no {kind}"
         raise ConfigError(f"got {text!r} {what}, expected something like {example!r}")
     value, unit = float(match[1]), match[2].replace("°", "deg")

@@ -107,6 +107,6 @@ def _check_data(what: str, variables: tuple[str, ...]) -> None:
     if missing:
         raise MissingDependencyError(
             f"{what}: data sets that Geant4 distributes are needed, and {', '.join(missing)} is not set to a "
-            f"directory. Download them (geant4.org, about 2 GB) and set {DATA_ROOT} to the directory that holds "
+            f"directory. Download them (geant4.org, about 2 GB) and set {DATA_ROOT} to the directory with "
             "them, or set fullsim.physics to G4EmStandardPhysics"
         )
