@@ -7,7 +7,7 @@ from caloforge.fullsim.environment import load_geant4, silenced
 
 ELEMENTS = {"G4_W": 74, "G4_Si": 14, "G4_Pb": 82}
 ENERGIES = (0.1, 0.5, 1.0, 10.0)
-# here radiation alone counts, MeV
+# where radiation alone counts, MeV
 HIGH = 1e5
 PHOTON_PROCESSES = ("phot", "compt", "conv", "Rayl")
 
@@ -45,16 +45,33 @@ class Gun(g.G4VUserPrimaryGeneratorAction):
         super().__init__()
         self.gun = g.G4ParticleGun(1)
         self.gun.SetParticleDefinition(g.G4ParticleTable.GetParticleTable().FindParticle("gamma"))
-        self.gun.SetParticleEnergy(1.0)
+        self.gun.SetParticleEnergy(0.1)
+        self.gun.SetParticlePosition(g.G4ThreeVector(0, 0, -50))
+        self.gun.SetParticleMomentumDirection(g.G4ThreeVector(0, 0, 1))
 
     def GeneratePrimaries(self, event):
         self.gun.GeneratePrimaryVertex(event)
 
 
+class Photoelectrons(g.G4UserTrackingAction):
+    """Kinetic energies of the electrons that the beam itself sets free in the photoelectric effect."""
+
+    def __init__(self):
+        super().__init__()
+        self.energies = []
+
+    def PreUserTrackingAction(self, track):
+        creator = track.GetCreatorProcess()
+        if track.GetParentID() == 1 and creator is not None and creator.GetProcessName() == "phot":
+            self.energies.append(track.GetKineticEnergy())
+
+
 class Actions(g.G4VUserActionInitialization):
     def Build(self):
         self.gun = Gun()
+        self.photoelectrons = Photoelectrons()
         self.SetUserAction(self.gun)
+        self.SetUserAction(self.photoelectrons)
 
 
 def numbers(name):
@@ -92,6 +109,7 @@ with silenced():
     for part in kept:
         manager.SetUserInitialization(part)
     manager.Initialize()
-    manager.BeamOn(1)
+    manager.BeamOn(4000)
     found = {name: numbers(name) for name in ELEMENTS}
+found["photoelectrons"] = kept[2].photoelectrons.energies
 sys.stdout.write(json.dumps(found) + "\n")

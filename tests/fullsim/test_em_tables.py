@@ -64,7 +64,8 @@ def shells(text):
     result = []
     while lines:
         _, _, count, shell = lines[0].split()
-        assert int(shell) == len(result) + 1
+        # Geant4 takes it as an index into the list of bindings
+        assert int(shell) == len(result)
         points, lines = lines[1 : int(count) + 1], lines[int(count) + 1 :]
         result.append(np.array([point.split() for point in points], float).T)
     return result

@@ -73,3 +73,13 @@ def test_minimum_ionisation(numbers, material):
 def test_radiative_loss_at_100_gev(numbers, material):
     # PDG, passage of particles through matter: dE/dx = E / X0 where radiation dominates
     assert numbers[material]["radiative_loss_in_x0"] == pytest.approx(1, rel=0.03)
+
+
+def test_bindings_of_the_photoelectrons(numbers):
+    # photons of 100 keV on tungsten; edges K 69.525 keV, L1 12.100 keV (Bearden and Burr 1967), and the K
+    # shell takes 1 - 1/5.099 (Elam, Ravel and Sieber 2002). Cross sections do not see a shell that is wrong
+    energies = numbers["photoelectrons"]
+    from_k, from_l = (sum(abs(e - (0.1 - edge)) < 1e-6 for e in energies) for edge in (0.069525, 0.0121))
+    assert from_k + from_l > 3000
+    share = from_k / (from_k + from_l)
+    assert share == pytest.approx(0.804, abs=4 * (0.804 * 0.196 / 3000) ** 0.5)

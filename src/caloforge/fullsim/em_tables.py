@@ -32,7 +32,7 @@ from caloforge.errors import OutputError, SimulationError
 Array = NDArray[np.float64]
 
 # raise it whenever a table changes: caches of older versions are then left alone
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SOURCES = ("seltzer_berger.npz", "epdl_photo_high.npz")
 MAX_Z = 98
 NUCLEAR_STATES = "ENSDFSTATE.dat"
@@ -191,12 +191,16 @@ def _vector_text(x: Array, y: Array) -> str:
 
 
 def _shells_text(photo: PhotoElectric) -> str:
-    """The K shell, then all others as one."""
+    """The K shell, then all others as one, numbered from 0.
+
+    The number is an index into the bindings of `_bindings_text`; counted from 1, K electrons would be bound
+    like L electrons and keep energy that the atom should take.
+    """
     k_barn = photo.high_barn * photo.k_share
     other = np.concatenate([photo.low, photo.high])
     other_barn = np.concatenate([photo.low_barn, photo.high_barn - k_barn])
     text = ""
-    for shell, (x, barn) in enumerate([(photo.high, k_barn), (other, other_barn)], start=1):
+    for shell, (x, barn) in enumerate([(photo.high, k_barn), (other, other_barn)]):
         text += f"{x[0]:.9e} {x[-1]:.9e} {len(x)} {shell}\n" + _points(x, barn * x**3)
     return text
 
