@@ -17,6 +17,7 @@ from pydantic import field_validator
 
 from caloforge.config import StrictModel
 from caloforge.errors import GeometryError, nearest
+from caloforge.geometry.ionisation import minimum_ionisation
 from caloforge.units import Density
 
 FINE_STRUCTURE = 1 / 137.035999
@@ -109,6 +110,19 @@ class Material:
     def critical_energy(self) -> float:
         """Critical energy of electrons in MeV, from R_M = X0 E_s / E_c."""
         return self.radiation_length * SCATTERING_ENERGY / self.moliere_radius
+
+    @property
+    def minimum_ionisation(self) -> float:
+        """Energy loss of a minimum-ionising muon, MeV/mm.
+
+        The mean excitation energy is that of the elements, joined by Bragg's rule for mixtures; see
+        `caloforge.geometry.ionisation`.
+        """
+        electrons = {s: w * elements()[s][0] / elements()[s][1] for s, w in self.fractions.items()}
+        z_over_a = sum(electrons.values())
+        logarithm = sum(share * math.log(_table()["excitation"][s]) for s, share in electrons.items())
+        excitation = math.exp(logarithm / z_over_a)
+        return minimum_ionisation(z_over_a, excitation, self.density, self.gas) * self.density / 10
 
 
 @functools.cache

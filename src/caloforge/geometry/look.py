@@ -1,0 +1,52 @@
+"""What all pictures share: colours, an empty figure, the style of axes, rings and sectors."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#22272e"
+FAINT = "#8a929c"
+ACCENT = "#d55e00"
+# rings, sectors or cells of more than this are drawn hair-thin
+MANY_CELLS = 40
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty white figure, inches; no pyplot, so no global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, facecolor="white")
+
+
+def style(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
+    """Title, labels and the sober look that all pictures share."""
+    axes.set_title(title, size=9.5, color=INK, loc="left", pad=5)
+    axes.set_xlabel(x, size=9, color=INK, labelpad=2)
+    axes.set_ylabel(y, size=9, color=INK, labelpad=2)
+    axes.tick_params(labelsize=8.5, color=FAINT, labelcolor=INK, length=3)
+    for spine in axes.spines.values():
+        spine.set_color(FAINT)
+        spine.set_linewidth(0.8)
+
+
+def draw_rings(axes: Axes, edges: NDArray[np.floating], sectors: int) -> None:
+    """Rings at `edges` (mm) cut into sectors from -pi on."""
+    from matplotlib.collections import LineCollection
+
+    angle = np.linspace(0, 2 * math.pi, 181)
+    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    lines = [radius * circle for radius in edges if radius > 0]
+    if sectors > 1:
+        phi = -math.pi + np.arange(sectors) * 2 * math.pi / sectors
+        rays = np.stack([np.cos(phi), np.sin(phi)], axis=1)
+        lines += [np.stack([edges[0] * ray, edges[-1] * ray]) for ray in rays]
+    thin = max(len(edges), sectors) > MANY_CELLS
+    axes.add_collection(LineCollection(lines, colors=FAINT, linewidths=0.25 if thin else 0.6))

@@ -1,0 +1,370 @@
+"""Pictures of a detector: its plates along the depth, one layer magnified, and the readout mesh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry.detector import Detector, Layer, Slab
+from caloforge.geometry.look import ACCENT, FAINT, INK, MANY_CELLS, draw_rings, new_figure, style
+from caloforge.geometry.mesh import CartesianMesh, CylindricalMesh, RaggedMesh
+from caloforge.geometry.summary import describe_detector, mean_profile
+from caloforge.units import format_energy
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# told apart by people with any colour vision (Okabe and Ito; Paul Tol's bright), dark to light
+ABSORBERS = ("#4d5b6b", "#8c6d46", "#41719c", "#7a5195", "#5f7f5a", "#a05d56")
+ACTIVES = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73")
+GASES = ("#e8edf2", "#dfe9df", "#efe6ea")
+# below this density (g/cm3) a plate is drawn as a gap
+GAS_DENSITY = 0.05
+
+PROFILE_ENERGIES = (1e3, 1e4, 1e5)
+PROFILE_STYLES = (":", "--", "-")
+# kinds of layers that are magnified, and slabs of one that get a label
+MAX_KINDS = 3
+MAX_LABELS = 16
+LEGEND_COLUMNS = 4
+
+
+def cross_section(detector: Detector) -> Figure:
+    """Draw a detector: the stack along the depth with mean electron showers above, a layer, the mesh.
+
+    A detector without layers (imported showers) is drawn as the meshes of its readout layers.
+
+    Args:
+        detector: Any detector.
+    """
+    if not detector.layers:
+        return _ragged_figure(detector)
+    colours = material_colours(detector)
+    # a line of the legend holds four entries
+    lines = -(-(len(colours) + 2 + bool(detector.axis_layer)) // LEGEND_COLUMNS)
+    height = 6.9 + 0.22 * lines
+    figure = new_figure(9.0, height)
+    outer = figure.add_gridspec(
+        3,
+        1,
+        height_ratios=[3.0, 0.3 + 0.22 * lines, 2.4],
+        hspace=0.16,
+        left=0.085,
+        right=0.975,
+        top=1 - 1.13 / height,
+        bottom=0.5 / height,
+    )
+    stack = outer[0].subgridspec(2, 1, height_ratios=[0.42, 1.0], hspace=0.05)
+    below = outer[2].subgridspec(1, 2, width_ratios=[1.75, 1.0], wspace=0.17)
+    window = figure.add_subplot(stack[1])
+    profile = figure.add_subplot(stack[0], sharex=window)
+    legend = figure.add_subplot(outer[1])
+    _draw_stack(window, detector, colours)
+    _draw_profiles(profile, detector)
+    _draw_legend(legend, window)
+    _draw_kinds(figure.add_subplot(below[0]), detector, colours)
+    _draw_mesh(figure.add_subplot(below[1]), detector)
+    figure.text(0.085, 1 - 0.15 / height, detector.name, size=14, weight="bold", color=INK, va="top")
+    figure.text(0.085, 1 - 0.47 / height, _headline(detector), size=9, color=INK, va="top")
+    return figure
+
+
+def material_colours(detector: Detector) -> dict[tuple[str, bool], str]:
+    """A colour for each (material, active), in the order they stand in the detector."""
+    lengths = detector.material_map()
+    colours: dict[tuple[str, bool], str] = {}
+    used = {"active": 0, "gas": 0, "absorber": 0}
+    palettes = {"active": ACTIVES, "gas": GASES, "absorber": ABSORBERS}
+    for layer in detector.layers:
+        for slab in layer.slabs:
+            if (slab.material, slab.active) in colours:
+                continue
+            gas = lengths[slab.material].density < GAS_DENSITY
+            role = "active" if slab.active else "gas" if gas else "absorber"
+            palette = palettes[role]
+            colours[slab.material, slab.active] = palette[used[role] % len(palette)]
+            used[role] += 1
+    return colours
+
+
+def _headline(detector: Detector) -> str:
+    facts = describe_detector(detector)
+    share = facts["sampling"]["mip_sampling_fraction"]
+    kind = f"MIP sampling fraction {share:.2%}" if share < 1 else "homogeneous"
+    layers = detector.n_physical_layers
+    return (
+        f"{layers} {'layer' if layers == 1 else 'layers'}, {facts['depth']['mm']:.4g} mm = "
+        f"{facts['depth']['radiation_lengths']:.1f} $X_0$;  $R_M$ = {detector.moliere_radius:.1f} mm;  "
+        f"{kind};  showers {' x '.join(map(str, detector.shower_shape))}"
+    )
+
+
+# ---- the stack along the depth
+
+
+def _draw_stack(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], str]) -> None:
+    from matplotlib.patheffects import Normal, Stroke
+
+    half = detector.mesh.half_extent()
+    edge = min(1.3 * half, detector.width / 2)
+    bars: dict[tuple[str, bool], list[tuple[float, float]]] = {key: [] for key in colours}
+    position = 0.0
+    for layer in detector.physical_layers():
+        for slab in layer.slabs:
+            bars[slab.material, slab.active].append((position, slab.thickness))
+            position += slab.thickness
+    for key, spans in bars.items():
+        label = f"{key[0]}{' (active)' if key[1] else ''}"
+        axes.broken_barh(spans, (-edge, 2 * edge), facecolor=colours[key], linewidth=0, label=label)
+    depth = detector.depth
+    margin = 0.07 * depth
+    box: dict[str, Any] = {"color": INK, "linewidth": 1.4, "linestyle": (0, (5, 2.5))}
+    axes.plot([0, depth, depth, 0, 0], [-half, -half, half, half, -half], label="mesh", **box)
+    axes.annotate(
+        "",
+        (depth + 0.75 * margin, 0),
+        (-margin, 0),
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": ACCENT,
+            "linewidth": 1.8,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "path_effects": [Stroke(linewidth=3.6, foreground="white"), Normal()],
+        },
+    )
+    axes.plot([], [], color=ACCENT, linewidth=1.8, label="shower axis")
+    if detector.axis_layer:
+        front = float(detector.layer_fronts()[detector.axis_layer])
+        crossing = f"axis crosses the mesh centre (layer {detector.axis_layer})"
+        dot: dict[str, Any] = {"color": "white", "markeredgecolor": ACCENT, "markeredgewidth": 1.8}
+        axes.plot(front, 0, "o", markersize=7, zorder=5, linestyle="", label=crossing, **dot)
+    axes.set_xlim(-margin, depth + margin)
+    axes.set_ylim(-edge, edge)
+    style(axes, "", "depth z [mm]", "x [mm]")
+
+
+def _draw_legend(axes: Axes, window: Axes) -> None:
+    axes.axis("off")
+    handles, labels = window.get_legend_handles_labels()
+    axes.legend(
+        handles,
+        labels,
+        loc="lower center",
+        ncols=min(LEGEND_COLUMNS, len(labels)),
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=1.4,
+        columnspacing=1.6,
+        handletextpad=0.5,
+    )
+
+
+def _draw_profiles(axes: Axes, detector: Detector) -> None:
+    edges, x0 = _depth_scale(detector)
+    z = np.linspace(0, detector.depth, 600)
+    t = np.interp(z, edges, x0)
+    for energy, line in zip(PROFILE_ENERGIES, PROFILE_STYLES, strict=True):
+        shape = mean_profile(t, energy, detector.critical_energy)
+        axes.plot(z, shape, line, color=ACCENT, linewidth=1.4, label=f"{format_energy(energy)} e$^-$")
+    axes.fill_between(z, shape, color=ACCENT, alpha=0.12, linewidth=0)
+    # room for the legend
+    axes.set_ylim(0, 1.5 * axes.dataLim.ymax)
+    style(axes, "", "", "$dE/dt$")
+    axes.set_yticks([])
+    axes.tick_params(axis="x", labelbottom=False)
+    axes.legend(
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=1.8,
+        borderaxespad=0.2,
+        loc="upper right",
+        ncols=len(PROFILE_ENERGIES),
+    )
+    top = axes.secondary_xaxis(
+        "top",
+        functions=(lambda mm: _extend(mm, edges, x0), lambda depth: _extend(depth, x0, edges)),
+    )
+    top.set_xlabel("depth t [$X_0$]", size=9, color=INK, labelpad=3)
+    top.tick_params(labelsize=8.5, color=FAINT, labelcolor=INK, length=3)
+
+
+def _depth_scale(detector: Detector) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Front of each layer and the end of the last: z in mm and depth in X0, both of shape (layers + 1,)."""
+    lengths = detector.material_map()
+    layers = detector.physical_layers()
+    steps = [sum(s.thickness / lengths[s.material].radiation_length for s in row.slabs) for row in layers]
+    z = np.concatenate([detector.layer_fronts(), [detector.depth]])
+    return z, np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def _extend(values: Any, source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Interpolation that goes on with the mean slope outside, as the margins of an axis need it."""
+    values = np.asarray(values, np.float64)
+    slope = target[-1] / source[-1]
+    outside = np.minimum(values, 0.0) + np.maximum(values - source[-1], 0.0)
+    extended: NDArray[np.float64] = np.interp(values, source, target) + slope * outside
+    return extended
+
+
+# ---- one layer magnified
+
+
+def _draw_kinds(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], str]) -> None:
+    kinds = list(detector.layers[:MAX_KINDS])
+    widest = max(layer.thickness for layer in kinds)
+    # turned labels stand higher than lying ones
+    tops = [1.2 if _turned(layer) else 0.62 for layer in kinds]
+    base = 0.0
+    for row, layer in enumerate(kinds):
+        base -= (tops[row] + 0.42) if row else 0.0
+        _draw_kind(axes, layer, base, widest, colours)
+    hidden = len(detector.layers) - len(kinds)
+    title = "one layer, front to back" + (f" ({hidden} further kinds not shown)" if hidden else "")
+    merged = getattr(detector.mesh, "layers_per_voxel", 1)
+    if merged > 1:
+        title += f"; {merged} layers make one readout layer"
+    style(axes, title, "mm")
+    axes.set_xlim(-0.02 * widest, 1.02 * widest)
+    axes.set_ylim(base - 0.5, tops[0])
+    axes.set_yticks([])
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def _turned(layer: Layer) -> bool:
+    return len(layer.slabs) > 5
+
+
+def _draw_kind(
+    axes: Axes, layer: Layer, base: float, widest: float, colours: dict[tuple[str, bool], str]
+) -> None:
+    """One bar of slabs around `base`, thicknesses above it and what it is below it."""
+    edges = np.concatenate([[0.0], np.cumsum([slab.thickness for slab in layer.slabs])])
+    for slab, left in zip(layer.slabs, edges, strict=False):
+        axes.broken_barh(
+            [(left, slab.thickness)],
+            (base - 0.18, 0.42),
+            linewidth=0.8,
+            edgecolor="white",
+            facecolor=colours[slab.material, slab.active],
+        )
+    # the thickest slabs get a label; thin ones in between would not be readable anyway
+    thickest = sorted(range(len(layer.slabs)), key=lambda i: -layer.slabs[i].thickness)
+    shown = sorted(thickest[:MAX_LABELS])
+    turned = _turned(layer)
+    centres = [float(edges[i] + edges[i + 1]) / 2 for i in shown]
+    places = spread(centres, (0.05 if turned else 0.15) * widest, 0.0, widest)
+    for i, centre, place in zip(shown, centres, places, strict=True):
+        axes.annotate(
+            _label(layer.slabs[i]),
+            (centre, base + 0.25),
+            (place, base + 0.36),
+            size=8.5,
+            color=INK,
+            ha="center",
+            va="bottom",
+            rotation=90 if turned else 0,
+            arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
+        )
+    times = f"{layer.repeat} x " if layer.repeat > 1 else ""
+    axes.text(0, base - 0.22, f"{times}{layer.thickness:.4g} mm", size=9, color=INK, va="top", weight="bold")
+
+
+def _label(slab: Slab) -> str:
+    return f"{slab.thickness:.4g} mm" if slab.thickness >= 0.01 else f"{slab.thickness * 1e3:.4g} um"
+
+
+def spread(centres: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Rising positions near `centres`, at least `gap` apart where [low, high] has the room for it."""
+    gap = min(gap, (high - low) / max(len(centres) - 1, 1))
+    places = list(centres)
+    for _ in range(200):
+        moved = False
+        for i in range(len(places) - 1):
+            lack = gap - (places[i + 1] - places[i])
+            if lack > 1e-9:
+                places[i] -= lack / 2
+                places[i + 1] += lack / 2
+                moved = True
+        places = [min(max(place, low), high) for place in places]
+        if not moved:
+            break
+    return places
+
+
+# ---- the mesh across the shower axis
+
+
+def _draw_mesh(axes: Axes, detector: Detector) -> None:
+    """Cells of one readout layer, seen along the shower axis, and the Molière radius."""
+    mesh = detector.mesh
+    half = mesh.half_extent()
+    if isinstance(mesh, CartesianMesh):
+        _draw_cells(axes, mesh)
+        title = f"mesh: {mesh.nx} x {mesh.ny} cells a layer"
+    elif isinstance(mesh, CylindricalMesh):
+        draw_rings(axes, np.arange(mesh.nr + 1) * mesh.cell_r, mesh.nphi)
+        title = f"mesh: {mesh.nr} rings x {mesh.nphi} sectors"
+    else:
+        raise TypeError("a ragged mesh has no single layer")
+    radius = detector.moliere_radius
+    angle = np.linspace(0, 2 * np.pi, 200)
+    axes.plot(radius * np.cos(angle), radius * np.sin(angle), "--", color=ACCENT, linewidth=1.6)
+    axes.plot(0, 0, "o", color=ACCENT, markersize=4)
+    style(axes, f"{title}\ndashed: Molière radius, {radius:.1f} mm", "x [mm]", "y [mm]")
+    axes.set_aspect("equal")
+    extent = 1.06 * max(half, radius)
+    axes.set_xlim(-extent, extent)
+    axes.set_ylim(-extent, extent)
+
+
+def _draw_cells(axes: Axes, mesh: CartesianMesh) -> None:
+    from matplotlib.collections import LineCollection
+
+    right, top = mesh.nx * mesh.cell_x / 2, mesh.ny * mesh.cell_y / 2
+    x = np.linspace(-right, right, mesh.nx + 1)
+    y = np.linspace(-top, top, mesh.ny + 1)
+    lines = [[(place, -top), (place, top)] for place in x] + [
+        [(-right, place), (right, place)] for place in y
+    ]
+    thin = max(mesh.nx, mesh.ny) > MANY_CELLS
+    axes.add_collection(LineCollection(lines, colors=FAINT, linewidths=0.25 if thin else 0.5))
+
+
+def _ragged_figure(detector: Detector) -> Figure:
+    mesh = detector.mesh
+    assert isinstance(mesh, RaggedMesh)
+    columns = min(len(mesh.layers), 4)
+    rows = -(-len(mesh.layers) // columns)
+    figure = new_figure(9.0, 0.75 + 2.45 * rows)
+    figure.suptitle(
+        f"{detector.name}: {len(mesh.layers)} layers, {mesh.n_voxels} voxels",
+        x=0.02,
+        ha="left",
+        size=12,
+        weight="bold",
+        color=INK,
+    )
+    for index, layer in enumerate(mesh.layers):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        edges = np.array(layer.r_edges)
+        draw_rings(axes, edges, layer.nphi)
+        style(axes, f"layer {layer.id}: {len(edges) - 1} r x {layer.nphi} phi", "x [mm]", "")
+        axes.set_aspect("equal")
+        axes.set_xlim(-1.05 * edges[-1], 1.05 * edges[-1])
+        axes.set_ylim(-1.05 * edges[-1], 1.05 * edges[-1])
+    figure.subplots_adjust(
+        left=0.06,
+        right=0.985,
+        top=1 - 0.75 / figure.get_figheight(),
+        bottom=0.45 / figure.get_figheight(),
+        wspace=0.28,
+        hspace=0.45,
+    )
+    return figure
