@@ -1,0 +1,1 @@
+"""Generative models. One folder a family, with the same files: config, presets, network, model."""

@@ -1,0 +1,133 @@
+"""Configuration of the 3DGAN family. Axes are (depth, y, x) or (depth, phi, r) throughout, as in the showers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from caloforge.config import StrictModel
+from caloforge.models.gan3d.presets import PRESETS
+from caloforge.units import Energy
+
+Triple = tuple[
+    Annotated[int, Field(ge=0, le=64)], Annotated[int, Field(ge=0, le=64)], Annotated[int, Field(ge=0, le=64)]
+]
+Kernel = tuple[
+    Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)]
+]
+
+
+class ConvBlock(StrictModel):
+    """Up-sampling (nearest), zero padding, 3D convolution, activation, batch normalisation, dropout; in this order.
+
+    `pad` is added on both sides of each axis. `same` keeps the size, otherwise the convolution shortens each
+    axis by its kernel - 1.
+    """
+
+    filters: int = Field(ge=1, le=1024)
+    kernel: Kernel
+    upsample: Kernel = (1, 1, 1)
+    pad: Triple = (0, 0, 0)
+    same: bool = False
+    bias: bool = True
+    activation: Literal["leaky-relu", "relu"] = "leaky-relu"
+    batch_norm: bool = False
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    init: Literal["he-uniform", "glorot-uniform", "glorot-normal"] = "glorot-uniform"
+
+
+class GeneratorConfig(StrictModel):
+    """A dense layer onto a small grid of `seed_channels`, then the blocks; the last one has one filter.
+
+    The grid is the smallest from which the blocks reach the mesh; what they make beyond it is cut off evenly.
+    `conditioning` "multiply" scales all noise with the energy, "concatenate" puts energy and angle beside it.
+    """
+
+    latent: int = Field(ge=3, le=65536)
+    conditioning: Literal["multiply", "concatenate"]
+    seed_channels: int = Field(ge=1, le=1024)
+    blocks: tuple[ConvBlock, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        if self.blocks[-1].filters != 1:
+            raise ValueError(f"blocks: the last has {self.blocks[-1].filters} filters, expected 1, the image")
+        return self
+
+
+class DiscriminatorConfig(StrictModel):
+    """The blocks, average pooling over `pool` cells, then one dense output each for real/fake and energy."""
+
+    blocks: tuple[ConvBlock, ...] = Field(min_length=1)
+    pool: int = Field(default=2, ge=1, le=16)
+
+
+class LossWeights(StrictModel):
+    """Weights of the terms of the loss; a term of weight 0 is left out.
+
+    `real_fake` cross entropy; `energy` mean absolute percentage error (MAPE) of the regressed energy; `sum`
+    MAPE of the visible energy; `angle` mean absolute error of the angle measured in the image, rad;
+    `spectrum` MAPE of the number of cells in energy bins, made differentiable by soft bin edges.
+    """
+
+    real_fake: float = Field(default=3.0, gt=0)
+    energy: float = Field(default=0.1, ge=0)
+    sum: float = Field(default=0.1, ge=0)
+    angle: float = Field(default=0.0, ge=0)
+    spectrum: float = Field(default=0.0, ge=0)
+
+
+class Gan3dConfig(StrictModel):
+    """The 3DGAN. `preset` gives every other setting; what is written beside it replaces the preset's.
+
+    Images are (cell energy / `cell_unit`) ^ `power`, cells below `cell_threshold` 0; the network sees the
+    incident energy over `energy_unit`. `fake_conditions`: the generator is trained on the conditions of the
+    real "batch", or on "fresh" energies, uniform over the trained range.
+    """
+
+    family: Literal["gan3d"] = "gan3d"
+    preset: Literal["orthogonal", "angle", "debug"] = "orthogonal"
+    generator: GeneratorConfig
+    discriminator: DiscriminatorConfig
+    weights: LossWeights
+    cell_unit: Energy = Field(gt=0)
+    cell_threshold: Energy = Field(default=1e-3, ge=0)
+    power: float = Field(gt=0, le=1)
+    energy_unit: Energy = Field(default=1e5, gt=0)
+    label_flip: float = Field(default=0.05, ge=0, lt=0.5)
+    generator_updates: int = Field(default=2, ge=1, le=16)
+    fake_conditions: Literal["batch", "fresh"]
+    leaky_slope: float = Field(default=0.3, ge=0, lt=1)
+    batch_norm_epsilon: float = Field(default=1e-3, gt=0)
+    batch_norm_momentum: float = Field(default=0.01, gt=0, le=1)
+    spectrum_edges: tuple[Energy, ...] = (0.06, 0.16, 0.25, 0.4, 0.6, 1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        preset = PRESETS.get(str(data.get("preset", "orthogonal")))
+        return data if preset is None else _merge(preset, data)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fake_conditions == "fresh" and (self.weights.angle or self.weights.spectrum):
+            raise ValueError(
+                "fake_conditions: 'fresh' has no measured angle or spectrum to compare with; take 'batch' or "
+                "set weights.angle and weights.spectrum to 0"
+            )
+        edges = self.spectrum_edges
+        if len(edges) < 1 or edges[0] <= 0 or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+            raise ValueError(f"spectrum_edges: got {list(edges)} MeV, expected rising positive energies")
+        return self
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes win; mappings are merged, lists replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result

@@ -1,0 +1,75 @@
+"""Terms of the 3DGAN loss; all are differentiable in the image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+# Keras: |t - p| / max(|t|, 1e-7)
+PERCENTAGE_FLOOR = 1e-7
+# smallest squared distance from the barycentre in the measured angle (Keras' epsilon in the original)
+ANGLE_EPSILON = 1e-7
+# width of a soft bin edge in ln(energy): cells within about 10 % of an edge are shared between its bins
+SOFTNESS = 0.05
+# cells below this share of the lowest edge have no gradient towards it: the sigmoid there is < 1e-6
+LOWEST_SHARE = 0.1
+
+
+def percentage_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute percentage error, 100 <|t - p| / |t|>; both (N,) or (N, k)."""
+    if predicted.shape != target.shape:
+        raise ValueError(f"got {tuple(predicted.shape)} for a target of {tuple(target.shape)}")
+    return 100 * ((target - predicted).abs() / target.abs().clamp_min(PERCENTAGE_FLOOR)).mean()
+
+
+def measured_angle(energy: Tensor) -> Tensor:
+    """Polar angle seen in the cells: `caloforge.observables.measured_angle` with a gradient.
+
+    Args:
+        energy: (N, Z, Y, X) cell energies, any unit.
+
+    Returns:
+        (N,) rad; pi / 2 for an image without energy, where the original has 100: no gradient either way.
+    """
+    _, nz, ny, nx = energy.shape
+    x = torch.arange(nx, device=energy.device, dtype=energy.dtype) + 0.5
+    y = torch.arange(ny, device=energy.device, dtype=energy.dtype) + 0.5
+    z = torch.arange(nz, device=energy.device, dtype=energy.dtype) + 0.5
+    along_x, along_y = energy.sum(2) @ x, energy.sum(3) @ y
+    layers = energy.sum((2, 3))
+    filled = layers > 0
+    safe = torch.where(filled, layers, 1.0)
+    total = layers.sum(1, keepdim=True)
+    safe_total = torch.where(total > 0, total, 1.0)
+    x_mean, y_mean = along_x.sum(1, keepdim=True) / safe_total, along_y.sum(1, keepdim=True) / safe_total
+    depth = z - (layers @ z)[:, None] / safe_total
+    square = (along_x / safe - x_mean) ** 2 + depth**2
+    slope = (along_y / safe - y_mean) / square.clamp_min(ANGLE_EPSILON).sqrt()
+    slope = torch.where(depth < 0, -slope, slope)
+    weight = z * filled
+    angle = (weight * (math.pi / 2 - torch.atan(slope))).sum(1)
+    return torch.where(total.squeeze(1) > 0, angle / weight.sum(1).clamp_min(0.5), math.pi / 2)
+
+
+def spectrum_counts(energy: Tensor, edges: tuple[float, ...], softness: float = SOFTNESS) -> Tensor:
+    """Cells of each shower in bins of energy, with soft edges so that the counts have a gradient.
+
+    A cell of energy e counts sigmoid(ln(e / edge) / softness) above an edge. The original counted with hard
+    edges: its term had no gradient at all.
+
+    Args:
+        energy: (N, Z, Y, X) cell energies, MeV.
+        edges: k rising edges, MeV.
+        softness: Width of an edge in ln(energy).
+
+    Returns:
+        (N, k): between edges 0 and 1, ..., above the last.
+    """
+    flat = energy.flatten(1)
+    log_energy = flat.clamp_min(LOWEST_SHARE * edges[0]).log()
+    above = torch.stack(
+        [torch.sigmoid((log_energy - math.log(edge)) / softness).sum(1) for edge in edges], dim=1
+    )
+    return torch.cat([above[:, :-1] - above[:, 1:], above[:, -1:]], dim=1)

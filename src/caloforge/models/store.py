@@ -1,0 +1,206 @@
+"""Models on disk: weights as safetensors, everything else as JSON. Nothing is ever unpickled.
+
+A model directory holds `weights.safetensors`, `model.json` and a `README.md` card; a run directory has one
+called `model`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caloforge.config import build
+from caloforge.errors import CaloforgeError, ModelError
+from caloforge.files import write_text, writing
+from caloforge.geometry import Detector
+from caloforge.models.facts import DataFacts
+from caloforge.models.registry import ModelConfig, build_model
+from caloforge.provenance import collect, digest_file
+from caloforge.units import format_angle, format_energy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caloforge.models.base import ShowerModel
+
+FORMAT = "caloforge-model"
+FORMAT_VERSION = 1
+CARD = "model.json"
+WEIGHTS = "weights.safetensors"
+
+
+def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **facts: Any) -> Path:
+    """Write a model directory; a kill at any moment leaves the old model or the new one.
+
+    The card is written last and names the digest of the weights it belongs to, so that weights of one model
+    are never taken with the card of another.
+
+    Args:
+        model: Gives family, configuration, detector and ranges.
+        folder: The directory; made if absent.
+        state: Its weights, `state_dict` of the model.
+        facts: Further entries of the card (figure of merit, steps, ...), JSON-compatible.
+    """
+    from caloforge.models.base import card_facts, parameter_count
+
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = write_tensors(folder / f".{WEIGHTS}.new", state)
+    card = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **card_facts(model),
+        "parameters": {name: parameter_count(part) for name, part in model.optimized().items()},
+        "weights_sha256": digest,
+        "provenance": collect(packages=("torch", "numpy")),
+        **facts,
+    }
+    with writing(folder):
+        # an old card beside new weights is refused by its digest: first the new weights under a name of their own
+        (folder / f".{WEIGHTS}.new").replace(folder / _weights_name(digest))
+    write_text(folder / CARD, json.dumps(card, indent=1))
+    write_text(folder / "README.md", _readme(card))
+    for stale in folder.glob("*.safetensors"):
+        if stale.name != _weights_name(digest):
+            stale.unlink()
+    return folder
+
+
+def _weights_name(digest: str) -> str:
+    return f"weights-{digest[:12]}.safetensors"
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write tensors as safetensors; returns the SHA-256 of the file."""
+    from safetensors.torch import save_file
+
+    with writing(path):
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    return digest_file(path)
+
+
+def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        ModelError: Missing, damaged, or with another digest than its JSON names.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        found = digest_file(path)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}); train again or take another copy") from error
+    if found != digest:
+        raise ModelError(
+            f"{path}: the weights are not those that their description names (SHA-256 {found[:12]}…, expected "
+            f"{digest[:12]}…): damaged or tampered with; take another copy"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged ({error}); take another copy") from error
+
+
+def model_folder(path: Path | str) -> Path:
+    """The model directory of a run directory, or the path itself.
+
+    Raises:
+        ModelError: Neither; with what is there.
+    """
+    path = Path(path)
+    for folder in (path, path / "model"):
+        if (folder / CARD).is_file():
+            return folder
+    if not path.exists():
+        raise ModelError(f"{path}: no such directory; give a run directory or a model directory")
+    if (path / "checkpoints").is_dir():
+        raise ModelError(
+            f"{path}: this training has not finished an evaluation yet, there is no model; continue it with "
+            "caloforge train ... --resume"
+        )
+    raise ModelError(f"{path}: no {CARD} in it; give a run directory or a model directory")
+
+
+def read_card(path: Path | str) -> dict[str, Any]:
+    """The JSON description of a model.
+
+    Args:
+        path: A run directory or a model directory.
+
+    Raises:
+        ModelError: There is none, or it is damaged or of another format version.
+    """
+    card_path = model_folder(path) / CARD
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{card_path}: cannot be read as JSON; take another copy") from error
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise ModelError(f"{card_path}: not the description of a caloforge model")
+    if card.get("format_version") != FORMAT_VERSION:
+        raise ModelError(
+            f"{card_path}: format version {card.get('format_version')}, this caloforge reads {FORMAT_VERSION}; "
+            "install the caloforge that wrote it or train again"
+        )
+    return card
+
+
+def load_model(path: Path | str) -> ShowerModel:
+    """A trained model, ready to generate.
+
+    Args:
+        path: A run directory or a model directory.
+
+    Raises:
+        ModelError: Missing, damaged, tampered with, or of another version.
+    """
+    folder = model_folder(path)
+    card = read_card(folder)
+    try:
+        model = build_model(
+            build(ModelConfig, card["config"], f"{folder / CARD} › config"),
+            build(Detector, card["detector"], f"{folder / CARD} › detector"),
+            build(DataFacts, card["facts"], f"{folder / CARD} › facts"),
+        )
+        digest = str(card["weights_sha256"])
+    except (KeyError, TypeError, CaloforgeError) as error:
+        raise ModelError(f"{folder / CARD}: incomplete or changed: {error}") from error
+    load_state(model, read_tensors(folder / _weights_name(digest), digest), folder)
+    return model.eval()
+
+
+def load_state(model: ShowerModel, state: dict[str, Tensor], origin: Path) -> None:
+    """Put weights into a model.
+
+    Raises:
+        ModelError: They belong to another network.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{origin}: the weights are of another network ({reason})") from error
+
+
+def model_digest(path: Path | str) -> str:
+    """SHA-256 of the weights of a model."""
+    return str(read_card(path).get("weights_sha256", ""))
+
+
+def _readme(card: dict[str, Any]) -> str:
+    ranges, detector = card["facts"]["ranges"], card["detector"]
+    energy = " to ".join(dict.fromkeys(format_energy(round(value, 3)) for value in ranges["energy"]))
+    theta = " to ".join(dict.fromkeys(format_angle(round(value, 6)) for value in ranges["theta"]))
+    merit = card.get("merit")
+    return f"""# {card["family"]} for {detector["name"]}
+
+Made by caloforge {card["provenance"]["caloforge"]} on {card["provenance"]["created"]}.
+
+- Showers of PDG {", ".join(map(str, ranges["pdg_ids"]))}, {energy}, theta {theta}; {card["facts"]["energy_meaning"]} energy, MeV
+- Parameters: {", ".join(f"{name} {count}" for name, count in card["parameters"].items())}
+- Figure of merit (P + E against held-out full simulation, 0 is perfect): {"not evaluated" if merit is None else f"{merit:.4g}"}
+
+Generate: `caloforge generate DIR --like TRUTH.h5 -o generated.h5`; weights SHA-256 {card["weights_sha256"]}.
+"""
