@@ -95,6 +95,11 @@ def _fill(elements: Iterable[int]) -> None:
         os.environ.setdefault(variable, str(directory))
 
 
+def uses_own_tables() -> bool:
+    """Whether Geant4 reads caloforge's electromagnetic tables and not the user's data sets."""
+    return DATA_ROOT not in os.environ and not _given("G4LEDATA")
+
+
 def _given(variable: str) -> bool:
     """Whether the user set it: an earlier call, here or in a parent process, may have done so."""
     return os.environ.get(variable) not in (None, str(table_directory()))

@@ -1,0 +1,168 @@
+"""The Geant4 application: one detector, one beam and one physics in this process.
+
+Importing this module loads Geant4 into the process; `caloforge.fullsim.campaign` does so in processes of
+their own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from caloforge.beam import PARTICLES, BeamConfig, sample_conditions
+from caloforge.errors import SimulationError
+from caloforge.fullsim.blocks import Block
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.fullsim.construction import SCORER, SENSITIVE_DETECTOR, Construction, atomic_numbers
+from caloforge.fullsim.environment import load_geant4, silenced
+from caloforge.fullsim.track import check_beam, tracks
+from caloforge.geometry import Detector
+
+load_geant4()
+import geant4_pybind as g  # noqa: E402 - after its environment is made
+
+_WORD = 2**32
+
+
+class _EmPhysics(g.G4VModularPhysicsList):  # type: ignore[misc]
+    """An electromagnetic constructor and the decays of pi0 and muons."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._kept = [getattr(g, name)(), g.G4DecayPhysics()]
+        for constructor in self._kept:
+            self.RegisterPhysics(constructor)
+
+
+class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
+    """Shoots the showers of one block and gives each its own stream of random numbers."""
+
+    def __init__(self, detector: Detector, beam: BeamConfig) -> None:
+        super().__init__()
+        self.detector, self.beam = detector, beam
+        self.gun = g.G4ParticleGun(1)
+
+    def aim(self, seed: int, start: int, stop: int) -> None:
+        """Prepare the showers [start, stop)."""
+        conditions = sample_conditions(self.beam, seed, start, stop)
+        self.energies = conditions.energy.tolist()
+        positions, directions = tracks(self.detector, conditions)
+        self.positions, self.directions = positions.tolist(), directions.tolist()
+        self.seed, self.start, self.next = seed, start, 0
+
+    def GeneratePrimaries(self, event: Any) -> None:  # noqa: N802 - called by Geant4
+        self.began = time.perf_counter()
+        i, self.next = self.next, self.next + 1
+        index = self.start + i
+        # MixMax takes 128 bits and promises streams that do not overlap for different ones (K. Savvidy,
+        # Comput. Phys. Commun. 196 (2015) 161), so that a shower depends on (seed, index) alone
+        words = [index % _WORD, index // _WORD, self.seed % _WORD, self.seed // _WORD]
+        g.HepRandom.setTheSeeds(words, len(words))
+        if i == 0:
+            # the table of particles is filled when the physics is
+            table = g.G4ParticleTable.GetParticleTable()
+            self.gun.SetParticleDefinition(table.FindParticle(PARTICLES[self.beam.particle]))
+        self.gun.SetParticleEnergy(self.energies[i])
+        self.gun.SetParticlePosition(g.G4ThreeVector(*self.positions[i]))
+        self.gun.SetParticleMomentumDirection(g.G4ThreeVector(*self.directions[i]))
+        self.gun.GeneratePrimaryVertex(event)
+
+
+class _Readout(g.G4UserEventAction):  # type: ignore[misc]
+    """Takes the deposits out of C++ once per shower."""
+
+    def __init__(self, gun: _Gun, threshold: float) -> None:
+        super().__init__()
+        self.gun, self.threshold = gun, threshold
+        self.collection: int | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        self.voxels: list[Any] = []
+        self.energies: list[Any] = []
+        self.seconds: list[float] = []
+
+    def EndOfEventAction(self, event: Any) -> None:  # noqa: N802 - called by Geant4
+        if self.collection is None:
+            name = f"{SENSITIVE_DETECTOR}/{SCORER}"
+            self.collection = g.G4SDManager.GetSDMpointer().GetCollectionID(name)
+        hits = dict(event.GetHCofThisEvent().GetHC(self.collection))
+        voxels = np.fromiter(hits.keys(), np.uint32, len(hits))
+        energies = np.fromiter(hits.values(), np.float64, len(hits))
+        # a voxel without energy needs no entry, whatever the threshold
+        kept = (energies >= self.threshold) & (energies > 0)
+        self.voxels.append(voxels[kept])
+        self.energies.append(energies[kept].astype(np.float32))
+        self.seconds.append(time.perf_counter() - self.gun.began)
+
+
+class _Actions(g.G4VUserActionInitialization):  # type: ignore[misc]
+    def __init__(self, gun: _Gun, readout: _Readout) -> None:
+        super().__init__()
+        self._actions = (gun, readout)
+
+    def Build(self) -> None:  # noqa: N802 - called by Geant4
+        for action in self._actions:
+            self.SetUserAction(action)
+
+
+class Application:
+    """Geant4 ready to simulate showers. A process can hold one, for its whole life."""
+
+    def __init__(self, detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> None:
+        """Build the geometry and the physics.
+
+        Raises:
+            ConfigError: A beam that this detector cannot be simulated with.
+            MissingDependencyError: Physics that needs data sets which are not there.
+            SimulationError: Geant4 runs in this process already.
+        """
+        check_beam(detector, beam)
+        load_geant4(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
+        if g.G4RunManager.GetRunManager() is not None:
+            raise SimulationError("Geant4 runs in this process already; start another process")
+        with silenced():
+            self._manager = g.G4RunManager()
+            physics = getattr(g, fullsim.physics)() if fullsim.is_hadronic else _EmPhysics(fullsim.physics)
+            physics.SetVerboseLevel(0)
+            physics.SetDefaultCutValue(fullsim.production_cut)
+            # Geant4 wants the geometry and the physics before any action exists
+            self._construction, self._physics = Construction(detector), physics
+            self._manager.SetUserInitialization(self._construction)
+            self._manager.SetUserInitialization(self._physics)
+            self._gun = _Gun(detector, beam)
+            self._readout = _Readout(self._gun, fullsim.cell_threshold)
+            self._actions = _Actions(self._gun, self._readout)
+            self._manager.SetUserInitialization(self._actions)
+            self._manager.Initialize()
+
+    @property
+    def version(self) -> str:
+        """Version of Geant4, such as "11.4.1"."""
+        major, rest = divmod(int(g.G4VERSION_NUMBER), 100)
+        return f"{major}.{rest // 10}.{rest % 10}"
+
+    def simulate(self, seed: int, start: int, stop: int) -> Block:
+        """The showers [start, stop) of a campaign.
+
+        Args:
+            seed: Seed of the campaign.
+            start: First shower.
+            stop: One past the last shower.
+        """
+        self._gun.aim(seed, start, stop)
+        self._readout.clear()
+        with silenced():
+            self._manager.BeamOn(stop - start)
+        readout = self._readout
+        if len(readout.seconds) != stop - start:
+            raise SimulationError(f"Geant4 gave {len(readout.seconds)} of the showers {start} to {stop}")
+        return Block(
+            start=start,
+            counts=np.array([len(v) for v in readout.voxels], np.uint32),
+            voxels=np.concatenate(readout.voxels),
+            energies=np.concatenate(readout.energies),
+            seconds=np.array(readout.seconds, np.float32),
+        )

@@ -1,0 +1,238 @@
+"""Blocks of finished showers on disk, and the manifest that says which campaign they belong to.
+
+While a campaign runs, `<out>.parts/` holds `campaign.json` and one file `<start>-<stop>.npz` for each block
+of showers. A block appears under its name only when it is complete, so that a kill at any moment loses the
+running blocks and nothing else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import ConfigError, OutputError, SimulationError
+from caloforge.files import write_text, writing
+
+_NAME = re.compile(r"(\d{10,})-(\d{10,})\.npz")
+_FIELDS = ("counts", "voxels", "energies", "seconds")
+MANIFEST = "campaign.json"
+_LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive showers, stored as their hits.
+
+    Attributes:
+        start: Index of the first shower in the campaign.
+        counts: Hits of each shower, shape (N,).
+        voxels: Flat voxel index of each hit, shape (hits,).
+        energies: Visible energy of each hit, MeV, shape (hits,).
+        seconds: Wall time of each shower, shape (N,).
+    """
+
+    start: int
+    counts: NDArray[np.uint32]
+    voxels: NDArray[np.uint32]
+    energies: NDArray[np.float32]
+    seconds: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def dense(self, first: int, last: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Showers [first, last) of the campaign, all inside this block, shape (last - first, *shape)."""
+        ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+        begin, end = ends[first - self.start], ends[last - self.start]
+        rows = np.repeat(np.arange(last - first), self.counts[first - self.start : last - self.start])
+        showers = np.zeros((last - first, int(np.prod(shape))), np.float32)
+        showers[rows, self.voxels[begin:end]] = self.energies[begin:end]
+        return showers.reshape(-1, *shape)
+
+    def save(self, folder: Path) -> None:
+        """Write the block; its name appears when it is whole.
+
+        Raises:
+            OutputError: The disk is full, or the folder cannot be written.
+        """
+        path = folder / f"{self.start:010d}-{self.start + len(self):010d}.npz"
+        temporary = folder / f".{path.name}.{os.getpid()}.partial"
+        with writing(path):
+            with temporary.open("wb") as stream:
+                np.savez(stream, **{name: getattr(self, name) for name in _FIELDS})
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Block:
+        """Read a block; a damaged one is removed, so that resuming makes it again.
+
+        Raises:
+            SimulationError: The block is damaged.
+        """
+        start, stop = _limits(path)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                block = cls(start, *(arrays[name] for name in _FIELDS))
+            whole = len(block.counts) == len(block.seconds) == stop - start
+            whole &= int(block.counts.sum()) == len(block.voxels) == len(block.energies)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            whole = False
+        if not whole:
+            path.unlink(missing_ok=True)
+            raise SimulationError(
+                f"{path.name}: this block of finished showers was damaged and has been removed; run the same "
+                "simulation with --resume to make it again"
+            )
+        return block
+
+
+class Parts:
+    """The folder of a running campaign, held by one process at a time. Use it as a context manager."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any], n: int, *, fresh: bool) -> None:
+        """Nothing is touched before the context is entered.
+
+        Args:
+            folder: `<out>.parts`.
+            settings: Everything that decides what the showers are; JSON-compatible.
+            n: Showers of the campaign.
+            fresh: Throw away what an earlier campaign left.
+        """
+        self.folder, self.settings, self.n, self._fresh = folder, settings, n, fresh
+        self.facts: dict[str, Any] = {}
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
+            self._lock = (self.folder / _LOCK).open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise OutputError(
+                f"{self.folder}: another process simulates into this output now; wait for it or choose "
+                "another output"
+            ) from error
+        try:
+            if self._fresh:
+                for path in self.folder.iterdir():
+                    if path.name != _LOCK:
+                        path.unlink()
+            self._check_manifest()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.intervals():
+            # nothing is lost, and the next try need not say --resume
+            self.remove()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _check_manifest(self) -> None:
+        path = self.folder / MANIFEST
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+            settings, n, self.facts = dict(old["settings"]), int(old["n"]), dict(old["facts"])
+        except FileNotFoundError:
+            self.record()
+            return
+        except (ValueError, KeyError, TypeError) as error:
+            raise SimulationError(
+                f"{path}: cannot be read; give --force to start this simulation again"
+            ) from error
+        changes = list(differences(settings, self.settings))
+        if self.n < n:
+            changes.append(f"n: {n} then, {self.n} now")
+        if changes:
+            raise ConfigError(
+                f"{self.folder}: an interrupted simulation with other settings is there: "
+                f"{'; '.join(changes[:4])}. Resume it with its own settings, or give --force to start again"
+            )
+        self.record()
+
+    def record(self, **facts: Any) -> None:
+        """Write the manifest, with further facts such as the version of Geant4."""
+        self.facts |= facts
+        document = {"n": self.n, "facts": self.facts, "settings": self.settings}
+        write_text(self.folder / MANIFEST, json.dumps(document, indent=1))
+
+    def intervals(self) -> list[tuple[int, int]]:
+        """Finished showers [start, stop), sorted."""
+        return sorted(_limits(path) for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name))
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Showers [start, stop) still to be made, sorted."""
+        gaps, position = [], 0
+        for start, stop in [*self.intervals(), (self.n, self.n)]:
+            if start > position:
+                gaps.append((position, min(start, self.n)))
+            position = max(position, stop)
+        return [(start, stop) for start, stop in gaps if start < stop]
+
+    def batches(
+        self, size: int, shape: tuple[int, ...]
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """All showers in order, (start, showers, seconds), `size` at a time whatever the blocks were.
+
+        Memory holds one block and one batch.
+        """
+        paths = {_limits(path): path for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name)}
+        showers = np.zeros((0, *shape), np.float32)
+        seconds = np.zeros(0, np.float32)
+        done = position = 0
+        for (start, stop), path in sorted(paths.items()):
+            block = Block.load(path)
+            position = max(position, start)
+            while position < min(stop, self.n):
+                last = min(stop, self.n, done + size)
+                showers = np.concatenate([showers, block.dense(position, last, shape)])
+                seconds = np.concatenate([seconds, block.seconds[position - start : last - start]])
+                position = last
+                if last == done + size:
+                    yield done, showers, seconds
+                    done, showers, seconds = last, showers[:0], seconds[:0]
+        if len(seconds):
+            yield done, showers, seconds
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _limits(path: Path) -> tuple[int, int]:
+    start, stop = path.stem.split("-")
+    return int(start), int(stop)
+
+
+def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """What changed between two JSON documents, one line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            yield from differences(*pair, f"{path}.{index}")
+    elif old != new:
+        yield f"{path}: {_short(old)} then, {_short(new)} now"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."

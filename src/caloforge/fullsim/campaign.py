@@ -1,0 +1,287 @@
+"""Simulation campaigns: many showers on several processes, into one shower file, safe against any kill."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from caloforge import provenance
+from caloforge.beam import BeamConfig, Conditions, sample_conditions
+from caloforge.errors import ConfigError, Interrupted, OutputError, SimulationError
+from caloforge.files import check_new, check_space
+from caloforge.fullsim.blocks import Parts, differences
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
+from caloforge.fullsim.environment import uses_own_tables
+from caloforge.fullsim.pool import Pool
+from caloforge.fullsim.track import check_beam
+from caloforge.geometry import Detector
+from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
+
+Progress = Callable[[int, int], object]
+
+# raise it whenever the same seed would give other showers
+ALGORITHM = 1
+# finished blocks and the compressed file together, rounded up
+BYTES_PER_VOXEL = 2
+MERGE_BYTES = 2**24
+MAX_WORKERS = 1024
+PREFLIGHT_SHOWERS = 3
+# showers whose energies are averaged to estimate the cost of one
+PREFLIGHT_SAMPLE = 10_000
+
+
+def run_campaign(
+    detector: Detector,
+    beam: BeamConfig,
+    fullsim: FullSimConfig,
+    n: int,
+    out: Path | str,
+    *,
+    workers: int = 1,
+    seed: int = 0,
+    resume: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Simulate showers with Geant4.
+
+    Finished blocks lie in `<out>.parts/` until all are there; a kill at any moment loses only the running
+    ones. Shower i depends only on (detector, beam, fullsim, seed, i), never on the number of workers.
+
+    Args:
+        detector: What is hit.
+        beam: By what.
+        fullsim: How Geant4 simulates.
+        n: Number of showers.
+        out: The shower file.
+        workers: Processes.
+        seed: 0 to 2^64 - 1.
+        resume: Continue an interrupted campaign; it may be given more showers than before.
+        force: Replace an existing output, and an interrupted campaign that is not resumed.
+        progress: Called with (showers done, n).
+
+    Returns:
+        The path of the finished file.
+
+    Raises:
+        ConfigError: Settings that cannot be simulated, or not those of the campaign to resume.
+        GeometryError: A detector without layers.
+        OutputError: An output that exists, cannot be written, or a disk that is full.
+        SimulationError: Workers that keep dying.
+        MissingDependencyError: No geant4-pybind, or physics whose data sets are not there.
+        Interrupted: Ctrl-C or SIGTERM; finished blocks are kept.
+    """
+    out = Path(out)
+    _check(detector, beam, n, workers, seed)
+    settings = _settings(detector, beam, fullsim, seed)
+    folder = out.with_name(f"{out.name}.parts")
+    if resume and not folder.exists() and _is_finished(out, settings, n, force=force):
+        return out
+    _check_output(out, folder, resume=resume, force=force)
+    check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
+    with Parts(folder, settings, n, fresh=not resume) as parts, _stop_request() as stopped:
+        _simulate(parts, workers, stopped, progress or (lambda *_: None))
+        if not stopped():
+            _merge(parts, detector, beam, seed, out, stopped)
+        if stopped():
+            raise Interrupted(_resume_hint(parts, out))
+        parts.remove()
+    return out
+
+
+def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> float:
+    """Start Geant4 in a process of its own and simulate a few showers.
+
+    Returns:
+        Estimated wall time of a shower on one core, s.
+
+    Raises:
+        CaloforgeError: Whatever would stop a campaign with these settings.
+    """
+    _check(detector, beam, PREFLIGHT_SHOWERS, 1, 0)
+    seconds, showers = 0.0, 0
+    with tempfile.TemporaryDirectory(prefix="caloforge-") as name:
+        folder = Path(name)
+        job = _job(_settings(detector, beam, fullsim, 0))
+        with Pool(job, folder, 1) as pool:
+            for interval, facts in pool.run([(0, PREFLIGHT_SHOWERS)], lambda: False):
+                if interval is not None:
+                    seconds += facts["seconds"]
+                    showers += interval[1] - interval[0]
+    per_shower = seconds / showers
+    if beam.particle == "mu-":
+        return per_shower
+    # the work of a shower grows with its energy, and three showers are no fair sample of the energies
+    few, many = (
+        float(sample_conditions(beam, 0, 0, count).energy.mean()) for count in (showers, PREFLIGHT_SAMPLE)
+    )
+    return per_shower * many / few
+
+
+def _check(detector: Detector, beam: BeamConfig, n: int, workers: int, seed: int) -> None:
+    if n < 1:
+        raise ConfigError(f"n: got {n} showers, expected 1 or more")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
+    sample_conditions(beam, seed, 0, 1)
+    check_beam(detector, beam)
+
+
+def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed: int) -> dict[str, Any]:
+    """Everything that decides what the showers are."""
+    return {
+        "detector": _detector_document(detector),
+        "beam": beam.model_dump(mode="json"),
+        "fullsim": fullsim.model_dump(mode="json"),
+        "seed": seed,
+        "algorithm": ALGORITHM,
+        "geant4_pybind": provenance.package_version("geant4-pybind"),
+        "tables": TABLES_VERSION if uses_own_tables() else "G4LEDATA of the user",
+    }
+
+
+def _detector_document(detector: Detector) -> dict[str, Any]:
+    return detector.model_dump(mode="json", exclude={"description"})
+
+
+def _job(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: settings[key] for key in ("detector", "beam", "fullsim", "seed")}
+
+
+def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) -> bool:
+    """Whether the campaign to resume has its file already."""
+    if not out.exists():
+        return False
+    with ShowerFile(out) as file:
+        count, old = len(file), file.provenance.get("simulation")
+        detector = _detector_document(file.detector)
+    changes = list(differences({**old, "detector": detector}, settings)) if isinstance(old, dict) else ["all"]
+    if not changes and count == n:
+        return True
+    if not force:
+        what = f" of other settings ({'; '.join(changes[:4])})" if changes else ""
+        raise OutputError(
+            f"{out} is finished with {count} showers{what}: nothing is left to resume. Choose another "
+            "output, or give --force to replace it"
+        )
+    return False
+
+
+def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None:
+    """Refuse to lose anything that nobody wants to lose."""
+    if out.is_dir():
+        raise OutputError(f"{out}: this is a directory, expected the name of a shower file (.h5)")
+    check_new(out, force=force)
+    if folder.exists() and not resume and not force:
+        raise OutputError(
+            f"{folder}: an interrupted simulation is there; give --resume to continue it, or --force to "
+            "start again"
+        )
+
+
+def _simulate(parts: Parts, workers: int, stopped: Callable[[], bool], progress: Progress) -> None:
+    missing = parts.missing()
+    done = parts.n - sum(stop - start for start, stop in missing)
+    progress(done, parts.n)
+    if not missing:
+        return
+    with Pool(_job(parts.settings), parts.folder, workers) as pool:
+        for interval, facts in pool.run(missing, stopped):
+            if interval is None:
+                parts.record(geant4=facts["version"])
+            else:
+                done += interval[1] - interval[0]
+                progress(done, parts.n)
+
+
+def _merge(
+    parts: Parts, detector: Detector, beam: BeamConfig, seed: int, out: Path, stopped: Callable[[], bool]
+) -> None:
+    """Stream the blocks, in order, into the shower file."""
+    shape = detector.shower_shape
+    size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
+    facts = _provenance(parts)
+    for left in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        # of a process that was killed here: this one holds the lock of the campaign
+        left.unlink(missing_ok=True)
+    # whether an existing output may be replaced was asked at the start
+    with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
+        for start, showers, seconds in parts.batches(size, shape):
+            conditions = sample_conditions(beam, seed, start, start + len(showers))
+            writer.append(_batch(showers, seconds, conditions))
+            if stopped():
+                raise Interrupted(_resume_hint(parts, out))
+        if writer.count != parts.n:
+            raise SimulationError(
+                f"{parts.folder}: {writer.count} of {parts.n} showers are there; run the same simulation "
+                "with --resume"
+            )
+
+
+def _batch(showers: Any, seconds: Any, conditions: Conditions) -> ShowerBatch:
+    return ShowerBatch(
+        showers=showers,
+        incident_energy=conditions.energy,
+        incident_theta=conditions.theta,
+        incident_phi=conditions.phi,
+        pdg_id=conditions.pdg_id,
+        seconds=seconds,
+    )
+
+
+def _provenance(parts: Parts) -> dict[str, Any]:
+    settings = parts.settings
+    fullsim = settings["fullsim"]
+    return provenance.collect(
+        packages=("geant4-pybind", "xraydb", "numpy", "h5py"),
+        engine=f"Geant4 {parts.facts.get('geant4', '')}".strip(),
+        physics=fullsim["physics"],
+        production_cut=fullsim["production_cut"],
+        cell_threshold=fullsim["cell_threshold"],
+        beam=settings["beam"],
+        seed=settings["seed"],
+        n=parts.n,
+        simulation={key: value for key, value in settings.items() if key != "detector"},
+    )
+
+
+def _resume_hint(parts: Parts, out: Path) -> str:
+    done = parts.n - sum(stop - start for start, stop in parts.missing())
+    command = provenance.command_line()
+    if not command.startswith("caloforge simulate"):
+        how = "call the same simulation with resume=True"
+    else:
+        how = f"continue with: {command}" + ("" if "--resume" in command else " --resume")
+    if not done:
+        how = "start it again with the same command"
+    return f"stopped; {done} of {parts.n} showers of {out} are kept: {how}"
+
+
+@contextlib.contextmanager
+def _stop_request() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question that the campaign asks itself."""
+    requests: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        requests.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = [signal.signal(number, note) for number in numbers]
+    try:
+        yield lambda: bool(requests)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

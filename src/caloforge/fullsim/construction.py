@@ -1,0 +1,137 @@
+"""The detector as Geant4 volumes, with replicas that read it out in C++.
+
+Importing this module loads Geant4 into the process.
+
+Every plate is one placement; its copy number is its readout layer. A plate of active material holds the
+window of the mesh, which is cut into replicas: rows along y and cells along x, or sectors along phi and
+rings along rho. One scorer adds up the deposits by the three copy numbers, so that several active plates of
+a readout layer are summed without a step being seen by Python.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from caloforge.fullsim.environment import load_geant4
+from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, Slab
+from caloforge.geometry.materials import Material, elements
+from caloforge.units import DENSITY_UNITS
+
+load_geant4()
+import geant4_pybind as g  # noqa: E402 - after its environment is made
+
+# vacuum around the calorimeter, mm
+WORLD_MARGIN = 10.0
+SENSITIVE_DETECTOR, SCORER = "calorimeter", "deposit"
+# levels of the volumes above the one a step is in
+CELL_DEPTH, ROW_DEPTH, PLATE_DEPTH = 0, 1, 3
+
+
+class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
+    """Builds a detector; coordinates are those of `Detector`: z is the depth, 0 at the front face."""
+
+    def __init__(self, detector: Detector) -> None:
+        """Only remember the detector; Geant4 asks for the volumes."""
+        super().__init__()
+        self.detector = detector
+        # Geant4 does not own what Python makes
+        self._kept: list[Any] = []
+        self._cells: list[Any] = []
+
+    def Construct(self) -> Any:  # noqa: N802 - called by Geant4
+        """The world with every plate in it."""
+        detector = self.detector
+        self._materials = {name: _material(m) for name, m in detector.material_map().items()}
+        vacuum = g.G4NistManager.Instance().FindOrBuildMaterial("G4_Galactic")
+        half = detector.width / 2 + WORLD_MARGIN
+        solid = g.G4Box("world", half, half, detector.depth + WORLD_MARGIN)
+        world = self._keep(solid, g.G4LogicalVolume(solid, vacuum, "world"))
+        placed = self._place(world, None, 0.0, 0)
+        per_readout = detector.n_physical_layers // detector.n_layers
+        plates: dict[Slab, Any] = {}
+        front = 0.0
+        for index, layer in enumerate(detector.physical_layers()):
+            for slab in layer.slabs:
+                if slab not in plates:
+                    plates[slab] = self._plate(slab)
+                centre = front + slab.thickness / 2
+                self._place(plates[slab], world, centre, index // per_readout)
+                front += slab.thickness
+        return placed
+
+    def ConstructSDandField(self) -> None:  # noqa: N802 - called by Geant4
+        """One scorer for all cells; its key is (layer * rows + row) * columns + column."""
+        layers, rows, columns = self.detector.shower_shape
+        scorer = g.G4PSEnergyDeposit3D(SCORER, layers, rows, columns, PLATE_DEPTH, ROW_DEPTH, CELL_DEPTH)
+        readout = self._keep(scorer, g.G4MultiFunctionalDetector(SENSITIVE_DETECTOR))
+        readout.RegisterPrimitive(scorer)
+        g.G4SDManager.GetSDMpointer().AddNewDetector(readout)
+        for cell in self._cells:
+            self.SetSensitiveDetector(cell, readout)
+
+    def _plate(self, slab: Slab) -> Any:
+        half = self.detector.width / 2
+        solid = g.G4Box("plate", half, half, slab.thickness / 2)
+        plate = self._logical(solid, slab)
+        if slab.active:
+            mesh = self.detector.mesh
+            if isinstance(mesh, CartesianMesh):
+                self._cells.append(self._rows_and_cells(mesh, slab, plate))
+            elif isinstance(mesh, CylindricalMesh):
+                self._cells.append(self._sectors_and_rings(mesh, slab, plate))
+        return plate
+
+    def _rows_and_cells(self, mesh: CartesianMesh, slab: Slab, plate: Any) -> Any:
+        x, y, z = mesh.nx * mesh.cell_x / 2, mesh.ny * mesh.cell_y / 2, slab.thickness / 2
+        window = self._logical(g.G4Box("window", x, y, z), slab)
+        row = self._logical(g.G4Box("row", x, mesh.cell_y / 2, z), slab)
+        cell = self._logical(g.G4Box("cell", mesh.cell_x / 2, mesh.cell_y / 2, z), slab)
+        self._place(window, plate, 0.0, 0)
+        self._keep(g.G4PVReplica("row", row, window, g.kYAxis, mesh.ny, mesh.cell_y, 0.0))
+        self._keep(g.G4PVReplica("cell", cell, row, g.kXAxis, mesh.nx, mesh.cell_x, 0.0))
+        return cell
+
+    def _sectors_and_rings(self, mesh: CylindricalMesh, slab: Slab, plate: Any) -> Any:
+        radius, z = mesh.half_extent(), slab.thickness / 2
+        width = 2 * math.pi / mesh.nphi
+        window = self._logical(g.G4Tubs("window", 0.0, radius, z, 0.0, 2 * math.pi), slab)
+        # a replica in phi is described in a frame turned to its middle
+        sector = self._logical(g.G4Tubs("sector", 0.0, radius, z, -width / 2, width), slab)
+        ring = self._logical(g.G4Tubs("ring", 0.0, mesh.cell_r, z, -width / 2, width), slab)
+        self._place(window, plate, 0.0, 0)
+        self._keep(g.G4PVReplica("sector", sector, window, g.kPhi, mesh.nphi, width, -math.pi))
+        self._keep(g.G4PVReplica("ring", ring, sector, g.kRho, mesh.nr, mesh.cell_r, 0.0))
+        return ring
+
+    def _logical(self, solid: Any, slab: Slab) -> Any:
+        volume = g.G4LogicalVolume(solid, self._materials[slab.material], solid.GetName())
+        return self._keep(solid, volume)
+
+    def _place(self, volume: Any, mother: Any, z: float, copy: int) -> Any:
+        position = g.G4ThreeVector(0.0, 0.0, z)
+        return self._keep(
+            g.G4PVPlacement(None, position, volume, volume.GetName(), mother, False, copy, False)
+        )
+
+    def _keep(self, *objects: Any) -> Any:
+        self._kept += objects
+        return objects[-1]
+
+
+def _material(material: Material) -> Any:
+    """A NIST material from Geant4's own data base, or a mixture made of the elements."""
+    manager = g.G4NistManager.Instance()
+    if material.name.startswith("G4_"):
+        return manager.FindOrBuildMaterial(material.name)
+    density = material.density / DENSITY_UNITS["g/cm3"] * (g.g / g.cm3)
+    state = g.kStateGas if material.gas else g.kStateSolid
+    mixture = g.G4Material(material.name, density, len(material.fractions), state)
+    for symbol, fraction in material.fractions.items():
+        mixture.AddElementByMassFraction(manager.FindOrBuildElement(symbol), fraction)
+    return mixture
+
+
+def atomic_numbers(detector: Detector) -> set[int]:
+    """Z of every element in a detector."""
+    return {elements()[symbol][0] for m in detector.material_map().values() for symbol in m.fractions}
