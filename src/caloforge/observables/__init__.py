@@ -1,13 +1,27 @@
-"""Pure functions from voxels to numbers: one value, or one short vector, per shower.
+"""From voxels to numbers: one value, or one short vector, per shower, and fits over many showers.
 
-Every function takes N showers at once, sums in float64 and leaves its input alone. None applies a threshold
-on its own: cut the voxels first where a comparison needs it.
+The functions take N showers at once, sum in float64 and leave their input alone. None applies a threshold
+on its own: cut the voxels first where a comparison needs it. `observe` measures all of `catalogue` at once.
 """
 
-from caloforge.observables.catalogue import Axis, Observable, catalogue, high_level_features, observe
+from caloforge.observables.angle import EMPTY_ANGLE, measured_angle, principal_axis
+from caloforge.observables.catalogue import SPECTRUM_EDGES, Axis, Observable, catalogue
+from caloforge.observables.correlations import CORRELATION_SET, Correlations, correlations, two_point
 from caloforge.observables.energy import depth_regions, layer_energies, response, visible_energy
-from caloforge.observables.hits import cell_spectrum, hits, layer_hits
-from caloforge.observables.moments import EMPTY_ANGLE, measured_angle, moments
+from caloforge.observables.fingerprint import distinct_showers, fingerprint
+from caloforge.observables.hits import (
+    Peak,
+    cell_spectrum,
+    default_threshold,
+    hits,
+    layer_hits,
+    mip_peak,
+    split_spectrum,
+)
+from caloforge.observables.layers import TransverseSums, layer_centres, layer_contrast, transverse_sums
+from caloforge.observables.longitudinal import GammaFit, gamma_fit
+from caloforge.observables.moments import moments
+from caloforge.observables.onepass import high_level_features, observe
 from caloforge.observables.profiles import (
     azimuthal_profile,
     lateral_image,
@@ -18,28 +32,60 @@ from caloforge.observables.profiles import (
     x_profile,
     y_profile,
 )
+from caloforge.observables.regions import (
+    containment_radius,
+    core_region,
+    corner_region,
+    fine_rings,
+    quadrant_signs,
+    tail_region,
+)
 
 __all__ = [
+    "CORRELATION_SET",
     "EMPTY_ANGLE",
+    "SPECTRUM_EDGES",
     "Axis",
+    "Correlations",
+    "GammaFit",
     "Observable",
+    "Peak",
+    "TransverseSums",
     "azimuthal_profile",
     "catalogue",
     "cell_spectrum",
+    "containment_radius",
+    "core_region",
+    "corner_region",
+    "correlations",
+    "default_threshold",
     "depth_regions",
+    "distinct_showers",
+    "fine_rings",
+    "fingerprint",
+    "gamma_fit",
     "high_level_features",
     "hits",
     "lateral_image",
+    "layer_centres",
+    "layer_contrast",
     "layer_energies",
     "layer_hits",
     "measured_angle",
+    "mip_peak",
     "moments",
     "observe",
+    "principal_axis",
+    "quadrant_signs",
     "radial_edges",
     "radial_profile",
     "response",
     "ring_areas",
+    "split_spectrum",
+    "tail_region",
     "transverse_positions",
+    "transverse_sums",
+    "two_point",
     "visible_energy",
     "x_profile",
     "y_profile",

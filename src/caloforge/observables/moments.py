@@ -1,4 +1,4 @@
-"""Where a shower is and how wide: first and second moments, and the direction seen in its voxels."""
+"""Where a shower is and what shape it has: moments 1 to 4 along each axis."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ from caloforge.observables.profiles import lateral_image, transverse_positions
 
 Array = NDArray[np.float64]
 
-# what the 3DGAN analysis gives a shower without energy; far outside every angle
-EMPTY_ANGLE = 100.0
-# smallest squared distance from the barycentre in the measured angle (Keras' epsilon in the original)
-_EPSILON = 1e-7
-
 
 def moments(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
-    """Energy-weighted mean (centre) and standard deviation (width) along each axis.
+    """Energy-weighted mean, standard deviation (width), skewness and excess kurtosis along each axis.
 
     Args:
         showers: (N, nz, ny, nx), (N, nz, nphi, nr) or (N, n_voxels), MeV.
         mesh: The mesh of the showers.
 
     Returns:
-        `centre_x`, `centre_y`, `width_x`, `width_y` in mm and `centre_z`, `width_z` in readout layers counted
-        from 0, each (N,); zero for an empty shower.
+        `centre_x`, `centre_y`, `width_x`, `width_y` in mm, `centre_z`, `width_z` in readout layers counted
+        from 0, `skewness_` and `kurtosis_` of x, y, z without unit; each (N,). Zero for an empty shower; a
+        shower without width has neither skewness nor kurtosis.
     """
     x, y = transverse_positions(mesh)
     return moments_of(layer_energies(showers, mesh), lateral_image(showers, mesh), x, y)
@@ -36,59 +32,35 @@ def moments(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
 
 def moments_of(layers: Array, image: Array, x: Array, y: Array) -> dict[str, Array]:
     """`moments` from layer energies (N, nz) and a lateral image (N, p) at x, y (p,)."""
-    result = {}
+    result: dict[str, Array] = {}
     for axis, weights, position in (
         ("x", image, x),
         ("y", image, y),
         ("z", layers, np.arange(layers.shape[1], dtype=np.float64)),
     ):
-        total = weights.sum(axis=1)
-        total = np.where(total == 0, 1.0, total)
-        centre = weights @ position / total
-        square = weights @ position**2 / total
-        result[f"centre_{axis}"] = centre
-        result[f"width_{axis}"] = np.sqrt(np.maximum(square - centre**2, 0.0))
+        result |= {f"{name}_{axis}": value for name, value in _four(weights, position).items()}
     return result
 
 
-def measured_angle(
-    showers: NDArray[Any], x: Array | None = None, y: Array | None = None, z: Array | None = None
-) -> Array:
-    """Polar angle of incidence measured in the voxels (`mtheta` of the 3DGAN samples).
-
-    The direction of each layer's barycentre as seen from the barycentre of the shower, averaged over the
-    layers that hold energy with weights that grow linearly with depth. The incidence lies in the y-z plane;
-    pi/2 is orthogonal, and an angle below pi/2 leans towards positive y as depth grows.
-
-    Args:
-        showers: (N, nz, ny, nx) on a cartesian mesh.
-        x: (nx,) cell centres; index + 0.5 by default, as in the original. Give mm for all three to measure
-            the true angle where cells are not cubes.
-        y: (ny,) cell centres.
-        z: (nz,) depths.
-
-    Returns:
-        (N,) rad; `EMPTY_ANGLE` for a shower without energy.
-    """
-    _, nz, ny, nx = showers.shape
-    x, y, z = (
-        np.arange(count, dtype=np.float64) + 0.5 if given is None else given
-        for count, given in ((nx, x), (ny, y), (nz, z))
-    )
-    in_x = showers.sum(axis=2, dtype=np.float64)
-    in_y = showers.sum(axis=3, dtype=np.float64)
-    layers = in_x.sum(axis=2)
-    filled = layers > 0
-    total = layers.sum(axis=1)
-    safe = np.where(filled, layers, 1.0)
-    safe_total = np.where(total > 0, total, 1.0)[:, None]
-    x_layer, y_layer = in_x @ x / safe, in_y @ y / safe
-    x_mean = (in_x @ x).sum(axis=1, keepdims=True) / safe_total
-    y_mean = (in_y @ y).sum(axis=1, keepdims=True) / safe_total
-    depth = z - (layers @ z)[:, None] / safe_total
-    distance = np.sqrt(np.maximum((x_layer - x_mean) ** 2 + depth**2, _EPSILON))
-    slope = np.where(depth < 0, -1.0, 1.0) * (y_layer - y_mean) / distance
-    weight = (np.arange(nz) + 0.5) * filled
-    weighted = (weight * (np.pi / 2 - np.arctan(slope))).sum(axis=1)
-    angle: Array = np.where(total > 0, weighted / np.where(total > 0, weight.sum(axis=1), 1.0), EMPTY_ANGLE)
-    return angle
+def _four(weights: Array, position: Array) -> dict[str, Array]:
+    """The four moments of weights (N, p) at position (p,)."""
+    # powers of numbers of order 1 around the middle keep the differences of raw moments exact
+    origin = (position.max() + position.min()) / 2
+    scale = float(np.ptp(position)) / 2 or 1.0
+    t = (position - origin) / scale
+    total = weights.sum(axis=1)
+    total = np.where(total == 0, 1.0, total)
+    m1, m2, m3, m4 = (weights @ np.stack([t, t**2, t**3, t**4], axis=1) / total[:, None]).T
+    variance = m2 - m1**2
+    # what rounding leaves of the variance of a single voxel is no width
+    variance = np.where(variance > 1e-13, variance, 0.0)
+    safe = np.where(variance > 0, variance, 1.0)
+    third = m3 - 3 * m1 * m2 + 2 * m1**3
+    fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+    filled = weights.sum(axis=1) != 0
+    return {
+        "centre": np.where(filled, m1 * scale + origin, 0.0),
+        "width": np.sqrt(variance) * scale,
+        "skewness": np.where(variance > 0, third / safe**1.5, 0.0),
+        "kurtosis": np.where(variance > 0, fourth / safe**2 - 3, 0.0),
+    }

@@ -33,7 +33,7 @@ def transverse_positions(mesh: Mesh) -> tuple[Array, Array]:
     return np.concatenate(xs), np.concatenate(ys)
 
 
-def _radii(mesh: Mesh) -> Array:
+def radii(mesh: Mesh) -> Array:
     """Distance of the voxel centres from the axis, mm; shaped as `transverse_positions`."""
     if not isinstance(mesh, RaggedMesh):
         x, y = mesh.positions()
@@ -92,7 +92,7 @@ def radial_edges(mesh: Mesh) -> Array:
     # half steps for odd counts keep voxel centres off the edges
     cell = max(mesh.cell_x, mesh.cell_y)
     start = cell / 2 if mesh.nx % 2 else cell
-    rings = int(np.ceil((_radii(mesh).max() - start) / cell + 1e-9))
+    rings = int(np.ceil((radii(mesh).max() - start) / cell + 1e-9))
     return np.concatenate([[0.0], start + cell * np.arange(max(rings, 0) + 1)])
 
 
@@ -113,7 +113,7 @@ def ring_matrix(mesh: Mesh) -> Array:
     """(p, rings) 1 where a position lies in a ring: `lateral_image` @ this is the radial profile."""
     edges = radial_edges(mesh)
     count = len(edges) - 1
-    ring = np.clip(np.searchsorted(edges, _radii(mesh), side="right") - 1, 0, count - 1)
+    ring = np.clip(np.searchsorted(edges, radii(mesh), side="right") - 1, 0, count - 1)
     return np.eye(count)[ring]
 
 

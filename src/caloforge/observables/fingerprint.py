@@ -1,0 +1,50 @@
+"""Fingerprints: showers that are copies of one another, as such or up to a scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 8
+
+
+def fingerprint(showers: NDArray[Any]) -> NDArray[np.float32]:
+    """Eight numbers that two showers share only when one is a multiple of the other.
+
+    Projections of the shower, divided by its visible energy, on eight fixed vectors of random signs. A
+    generator that repeats a few showers, or a library of frozen showers that are rescaled, gives equal
+    fingerprints; independent showers differ by a few hundredths.
+
+    Args:
+        showers: (N, ...) energy per voxel, MeV.
+
+    Returns:
+        (N, 8); zero for an empty shower.
+    """
+    flat = showers.reshape(len(showers), -1)
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (flat.shape[1], SIZE))
+    total = flat.sum(axis=1, dtype=np.float64)[:, None]
+    projected = (flat @ signs).astype(np.float64)
+    result: NDArray[np.float32] = np.divide(
+        projected, total, out=np.zeros_like(projected), where=total > 0
+    ).astype(np.float32)
+    return result
+
+
+def distinct_showers(fingerprints: NDArray[Any], tolerance: float = 1e-2) -> int:
+    """How many showers are left when copies count once.
+
+    Args:
+        fingerprints: (N, 8) of `fingerprint`.
+        tolerance: Step to which the numbers are rounded, in units of their spread; the chance that two of
+            50 000 independent showers agree by accident is below 1e-6.
+
+    Returns:
+        At most N; N for independent showers.
+    """
+    values = fingerprints.astype(np.float64)
+    spread = values.std(axis=0)
+    steps = np.round(values / np.where(spread > 0, spread * tolerance, 1.0))
+    return len(np.unique(steps, axis=0))

@@ -1,0 +1,105 @@
+"""Regions of the transverse plane: core, tails and corners, and the radius that contains a fraction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import CartesianMesh, Mesh, RaggedMesh
+from caloforge.observables.profiles import radial_edges, radii, ring_matrix, transverse_positions
+
+Array = NDArray[np.float64]
+
+# half of the window that is bulk: the 3DGAN analysis takes 30 of 51 cells
+BULK = 0.6
+
+
+def core_region(mesh: Mesh) -> NDArray[np.bool_]:
+    """Voxels at the axis: 3x3 cells of an odd cartesian window (2x2 of an even one), or the first ring.
+
+    Returns:
+        (p,) as `transverse_positions`.
+    """
+    if isinstance(mesh, CartesianMesh):
+        x, y = transverse_positions(mesh)
+        core: NDArray[np.bool_] = (np.abs(x) < 1.4 * mesh.cell_x) & (np.abs(y) < 1.4 * mesh.cell_y)
+        return core
+    if isinstance(mesh, RaggedMesh):
+        return np.concatenate(
+            [np.tile(np.arange(len(layer.r_edges) - 1) == 0, layer.nphi) for layer in mesh.layers]
+        )
+    return np.tile(np.arange(mesh.nr) == 0, mesh.nphi)
+
+
+def tail_region(mesh: Mesh) -> NDArray[np.bool_]:
+    """Voxels outside the bulk: beyond 0.6 of the half width in x or y, or beyond 0.6 of the radius; (p,)."""
+    if isinstance(mesh, CartesianMesh):
+        beyond_x, beyond_y = _beyond(mesh)
+        return beyond_x | beyond_y
+    tail: NDArray[np.bool_] = radii(mesh) > BULK * mesh.half_extent()
+    return tail
+
+
+def corner_region(mesh: CartesianMesh) -> NDArray[np.bool_]:
+    """Voxels outside the bulk in x and in y: the four corners of a cartesian window; (p,)."""
+    beyond_x, beyond_y = _beyond(mesh)
+    return beyond_x & beyond_y
+
+
+def _beyond(mesh: CartesianMesh) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    x, y = transverse_positions(mesh)
+    return np.abs(x) > BULK / 2 * mesh.nx * mesh.cell_x, np.abs(y) > BULK / 2 * mesh.ny * mesh.cell_y
+
+
+def quadrant_signs(mesh: Mesh) -> Array:
+    """+1 where |x| > |y|, -1 where |y| > |x|, 0 between: (p,).
+
+    The signed sum over a shower vanishes on average for every shape that is symmetric under x <-> y.
+    """
+    x, y = (np.abs(position) for position in transverse_positions(mesh))
+    return np.where(np.isclose(x, y), 0.0, np.sign(x - y))
+
+
+def fine_rings(mesh: Mesh) -> tuple[Array, Array]:
+    """Rings as fine as the mesh allows.
+
+    On a cartesian mesh each distinct distance of voxel centres from the axis is a ring, and its edges are the
+    radii of the circles that have the area of the voxels inside; elsewhere the rings are `radial_edges`.
+
+    Returns:
+        (p, k) 1 where a position lies in a ring, and (k + 1,) edges in mm.
+    """
+    if not isinstance(mesh, CartesianMesh):
+        return ring_matrix(mesh), radial_edges(mesh)
+    _, ring, count = np.unique(np.round(radii(mesh), 6), return_inverse=True, return_counts=True)
+    area = np.concatenate([[0.0], np.cumsum(count)]) * mesh.cell_x * mesh.cell_y
+    return np.eye(len(count))[ring.ravel()], np.sqrt(area / np.pi)
+
+
+def containment_radius(rings: NDArray[Any], edges: Array, fraction: float = 0.9) -> Array:
+    """Radius of the cylinder around the axis that holds a fraction of the visible energy.
+
+    For 0.9 and a detector that absorbs the whole shower this is the Molière radius. Energy is taken as spread
+    evenly over the area of a ring.
+
+    Args:
+        rings: (N, k) energy in each ring, MeV.
+        edges: (k + 1,) mm.
+        fraction: Between 0 and 1.
+
+    Returns:
+        (N,) mm; zero for an empty shower.
+    """
+    cumulative = np.cumsum(rings, axis=1, dtype=np.float64)
+    want = fraction * cumulative[:, -1:]
+    # the first ring that reaches the fraction; argmax finds the first True
+    ring = np.argmax(cumulative >= want, axis=1)
+    row = np.arange(len(rings))
+    content = rings[row, ring].astype(np.float64)
+    missing = want[:, 0] - (cumulative[row, ring] - content)
+    share = np.divide(missing, content, out=np.zeros(len(rings)), where=content > 0)
+    inner, outer = edges[ring] ** 2, edges[ring + 1] ** 2
+    radius: Array = np.sqrt(inner + np.clip(share, 0.0, 1.0) * (outer - inner))
+    return np.where(cumulative[:, -1] > 0, radius, 0.0)
