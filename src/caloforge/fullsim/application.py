@@ -23,7 +23,17 @@ from caloforge.geometry import Detector
 load_geant4()
 import geant4_pybind as g  # noqa: E402 - after its environment is made
 
-_WORD = 2**32
+_SEED_BITS = 22
+
+
+def stream(seed: int, index: int) -> list[int]:
+    """The four words that choose the random numbers of a shower; none is 0, all are below 2^32.
+
+    Geant4's generator MixMax takes 128 bits and promises streams that do not overlap for different ones
+    (K. Savvidy, Comput. Phys. Commun. 196 (2015) 161), so that a shower depends on (seed, index) alone.
+    """
+    mask = 2**_SEED_BITS - 1
+    return [index + 1, *(1 + (seed >> shift & mask) for shift in (0, _SEED_BITS, 2 * _SEED_BITS))]
 
 
 class _EmPhysics(g.G4VModularPhysicsList):  # type: ignore[misc]
@@ -55,11 +65,8 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
     def GeneratePrimaries(self, event: Any) -> None:  # noqa: N802 - called by Geant4
         self.began = time.perf_counter()
         i, self.next = self.next, self.next + 1
-        index = self.start + i
-        # MixMax takes 128 bits and promises streams that do not overlap for different ones (K. Savvidy,
-        # Comput. Phys. Commun. 196 (2015) 161), so that a shower depends on (seed, index) alone
-        words = [index % _WORD, index // _WORD, self.seed % _WORD, self.seed // _WORD]
-        g.HepRandom.setTheSeeds(words, len(words))
+        # the binding reads a list up to its first 0, and copies nothing behind it
+        g.HepRandom.setTheSeeds([*stream(self.seed, self.start + i), 0], 4)
         if i == 0:
             # the table of particles is filled when the physics is
             table = g.G4ParticleTable.GetParticleTable()
@@ -125,6 +132,7 @@ class Application:
             raise SimulationError("Geant4 runs in this process already; start another process")
         with silenced():
             self._manager = g.G4RunManager()
+            g.HepRandom.setTheEngine(g.MixMaxRng())
             physics = getattr(g, fullsim.physics)() if fullsim.is_hadronic else _EmPhysics(fullsim.physics)
             physics.SetVerboseLevel(0)
             physics.SetDefaultCutValue(fullsim.production_cut)

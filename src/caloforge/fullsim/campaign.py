@@ -34,6 +34,8 @@ ALGORITHM = 1
 # finished blocks and the compressed file together, rounded up
 BYTES_PER_VOXEL = 2
 MERGE_BYTES = 2**24
+# more would repeat random numbers
+MAX_SHOWERS = 2**32 - 2
 MAX_WORKERS = 1024
 PREFLIGHT_SHOWERS = 3
 # showers whose energies are averaged to estimate the cost of one
@@ -129,8 +131,8 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
 
 
 def _check(detector: Detector, beam: BeamConfig, n: int, workers: int, seed: int) -> None:
-    if n < 1:
-        raise ConfigError(f"n: got {n} showers, expected 1 or more")
+    if not 1 <= n <= MAX_SHOWERS:
+        raise ConfigError(f"n: got {n} showers, expected 1 to {MAX_SHOWERS}")
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
     sample_conditions(beam, seed, 0, 1)
