@@ -40,6 +40,14 @@ from caloforge.observables.regions import (
     quadrant_signs,
     tail_region,
 )
+from caloforge.observables.resolution import (
+    LinearityFit,
+    ResolutionFit,
+    ResponseCurve,
+    fit_linearity,
+    fit_resolution,
+    response_curve,
+)
 
 __all__ = [
     "CORRELATION_SET",
@@ -48,8 +56,11 @@ __all__ = [
     "Axis",
     "Correlations",
     "GammaFit",
+    "LinearityFit",
     "Observable",
     "Peak",
+    "ResolutionFit",
+    "ResponseCurve",
     "TransverseSums",
     "azimuthal_profile",
     "catalogue",
@@ -63,6 +74,8 @@ __all__ = [
     "distinct_showers",
     "fine_rings",
     "fingerprint",
+    "fit_linearity",
+    "fit_resolution",
     "gamma_fit",
     "high_level_features",
     "hits",
@@ -80,6 +93,7 @@ __all__ = [
     "radial_edges",
     "radial_profile",
     "response",
+    "response_curve",
     "ring_areas",
     "split_spectrum",
     "tail_region",
