@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 INK = "#22272e"
 FAINT = "#8a929c"
 ACCENT = "#d55e00"
+# lines of one plot, told apart with any colour vision (Okabe and Ito)
+SERIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#22272e")
 # rings, sectors or cells of more than this are drawn hair-thin
 MANY_CELLS = 40
 
