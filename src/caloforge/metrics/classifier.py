@@ -1,4 +1,4 @@
-"""Can boosted trees tell generated showers from full simulation? The most sensitive single number there is."""
+"""Can boosted trees tell generated showers from full simulation? The most sensitive single number."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def classifier_auc(
 ) -> Metric:
     """Area under the ROC curve of gradient-boosted trees, cross-validated: 0.5 cannot tell, 1 always can.
 
-    Every shower is scored by trees that have not seen it. The uncertainty is a bootstrap over the scored showers
-    combined with the spread of the area between folds. The floor is the same procedure between two random halves
-    of the truth; it is 0.5 within its own error and is not scaled, only trained on half as many showers.
+    Every shower is scored by trees that have not seen it. The uncertainty is a bootstrap over the scored
+    showers combined with the spread of the area between folds. The floor is the same procedure between two
+    random halves of the truth; it is 0.5 within its own error and is not scaled, only trained on half as many
+    showers.
 
     Args:
         truth: (n, k) features of the showers, n at least twice the number of folds.

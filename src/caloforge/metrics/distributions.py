@@ -45,8 +45,8 @@ def chi2_per_ndf(truth: NDArray[Any], generated: NDArray[Any], edges: Array, res
 
     chi2 = sum_i (sqrt(M/N) h_i - sqrt(N/M) g_i)^2 / (h_i + g_i) with N and M entries, ndf = filled bins - 1
     (N. Gagunashvili, physics/0605123, unweighted case). About 1 for equal distributions whatever the sample
-    sizes, so the floor is not scaled; it grows in proportion to the sample for different ones. The uncertainty
-    of a bootstrap includes the noise that chi2 itself counts and is therefore generous.
+    sizes, so the floor is not scaled; it grows in proportion to the sample for different ones. The
+    uncertainty of a bootstrap includes the noise that chi2 itself counts and is therefore generous.
 
     Args:
         truth: (n,) one number per shower.
@@ -138,7 +138,8 @@ def ks_probability(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, fl
 def quantile_edges(truth: NDArray[Any], bins: int = 30, tail: float = 0.002) -> Array:
     """Equal-width bin edges over the bulk of the truth, `tail` of it left out at either end.
 
-    The metrics count what lies outside in two bins of their own. A constant sample gets one bin around its value.
+    The metrics count what lies outside in two bins of their own. A constant sample gets one bin around its
+    value.
     """
     low, high = np.quantile(truth.astype(np.float64), [tail, 1 - tail])
     if high <= low:

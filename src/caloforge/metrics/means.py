@@ -95,6 +95,6 @@ def _spread(values: Array, weights: Array) -> Array:
 
 
 def _ratio(top: Array, bottom: Array) -> Array:
-    """top / bottom; 0 where both are 0, infinite where only the truth is."""
+    """Quotient; 0 where both are 0, infinite where only the truth is."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(top == 0, 0.0, top / bottom)

@@ -1,8 +1,8 @@
 """One way to give every metric an uncertainty and a floor: weights on showers, drawn many times.
 
-A metric is a *statistic* of weighted showers. Its value has all weights 1. Its uncertainty is the spread over Poisson
-bootstrap weights. Its floor is what it gives for two random halves of the truth, weights 0 and 1: the value that
-Geant4 against Geant4 has, since samples are finite.
+A metric is a *statistic* of weighted showers. Its value has all weights 1. Its uncertainty is the spread over
+Poisson bootstrap weights. Its floor is what it gives for two random halves of the truth, weights 0 and 1: the
+value that Geant4 against Geant4 has, since samples are finite.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Resampler:
 
     def floor_scale(self, scaling: Scaling) -> float:
         """From halves of the truth (1/n_1 + 1/n_2 = 4 / n_truth) to the two samples that are compared."""
-        ratio = (1 / self.n_truth + 1 / self.n_generated) * self.n_truth / 4
+        ratio = half_scale(self.n_truth, self.n_generated)
         return {"root": float(np.sqrt(ratio)), "linear": ratio, "none": 1.0}[scaling]
 
     def measure(self, build: Build, truth: NDArray[Any], generated: NDArray[Any], scaling: Scaling) -> Metric:
@@ -108,3 +108,15 @@ class Resampler:
         halves = np.concatenate([among_truth(*weights) for weights in self.halves()])
         floor = float(np.mean(np.abs(halves))) * self.floor_scale(scaling)
         return Metric(float(value), float(np.std(drawn, ddof=1)), floor)
+
+
+def halves(sample: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Two random halves of a sample, for metrics that cannot be written with weights."""
+    order = rng.permutation(len(sample))
+    middle = len(order) // 2
+    return sample[order[:middle]], sample[order[middle:]]
+
+
+def half_scale(n_truth: int, n_generated: int) -> float:
+    """From halves of the truth to the given samples, for a number that falls like 1/n_1 + 1/n_2."""
+    return (1 / n_truth + 1 / n_generated) * n_truth / 4
