@@ -1,0 +1,54 @@
+"""Distances to nearest neighbours, in blocks: memory grows with the sample and not with its square."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.metrics.resampling import Array
+
+# entries of a block of distances
+BLOCK = 4_000_000
+
+
+def standardised(truth: NDArray[Any], *others: NDArray[Any]) -> tuple[Array, ...]:
+    """Samples shifted and scaled to mean 0 and spread 1 of the truth; features it keeps constant dropped."""
+    reference = truth.astype(np.float64)
+    mean, spread = reference.mean(axis=0), reference.std(axis=0)
+    used = spread > 1e-9 * np.abs(mean).max(initial=1e-300)
+    return tuple((sample[:, used] - mean[used]) / spread[used] for sample in (truth, *others))
+
+
+def thinned(sample: NDArray[Any], limit: int, rng: np.random.Generator) -> NDArray[Any]:
+    """At most `limit` rows, chosen at random, in their order."""
+    if len(sample) <= limit:
+        return sample
+    return sample[np.sort(rng.choice(len(sample), limit, replace=False))]
+
+
+def square_distances(first: Array, second: Array) -> Iterator[tuple[slice, Array]]:
+    """Blocks of rows of the matrix of squared Euclidean distances.
+
+    Yields:
+        Rows of `first`, and their (rows, len(second)) squared distances, not negative.
+    """
+    norms = np.sum(second**2, axis=1)
+    rows = max(1, BLOCK // len(second))
+    for start in range(0, len(first), rows):
+        part = slice(start, min(start + rows, len(first)))
+        block = np.sum(first[part] ** 2, axis=1)[:, None] + norms
+        block -= 2 * (first[part] @ second.T)
+        yield part, np.maximum(block, 0.0, out=block)
+
+
+def radii(sample: Array, k: int) -> Array:
+    """Squared distance of each row from its k-th nearest other row; (n,)."""
+    result = np.empty(len(sample))
+    for part, block in square_distances(sample, sample):
+        # rounding may leave a row at a small distance from itself
+        block[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.inf
+        result[part] = np.partition(block, k - 1, axis=1)[:, k - 1]
+    return result

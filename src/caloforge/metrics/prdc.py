@@ -1,0 +1,88 @@
+"""Precision, recall, density, coverage: does a generator stay where the truth is, and go everywhere there?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.metrics.neighbours import radii, square_distances, standardised, thinned
+from caloforge.metrics.resampling import Array, Metric, halves
+
+NEIGHBOURS = 5
+MAX_SHOWERS = 10_000
+# disjoint parts whose scatter is the uncertainty
+PARTS = 8
+
+
+@dataclass(frozen=True)
+class Prdc:
+    """The four numbers, each with its floor from random halves of the truth.
+
+    Attributes:
+        precision: Share of the generated showers within reach of a true one.
+        recall: Share of the true showers within reach of a generated one.
+        density: Mean number of true showers within whose reach a generated one lies, over k; above 1 where
+            showers of many features crowd in the middle of the truth.
+        coverage: Share of the true showers with a generated one within their reach.
+    """
+
+    precision: Metric
+    recall: Metric
+    density: Metric
+    coverage: Metric
+
+
+def prdc(
+    truth: NDArray[Any],
+    generated: NDArray[Any],
+    *,
+    k: int = NEIGHBOURS,
+    seed: int = 0,
+    max_showers: int = MAX_SHOWERS,
+) -> Prdc:
+    """Precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
+
+    The reach of a shower is the distance to its k-th nearest neighbour in its own sample, Euclidean in
+    features that are standardised by the truth. Equal distributions have density 1 and coverage 1 - 2^-k, but
+    precision and recall depend on the number of features and showers: only the floor says what they should
+    be. The floor is made of half as many showers. The uncertainty is the scatter between disjoint parts of
+    both samples.
+
+    Args:
+        truth: (n, k) features of the truth.
+        generated: (m, k) the same features.
+        k: Which neighbour sets the reach.
+        seed: Seed of thinning and splits.
+        max_showers: Larger samples are thinned to this many; the time grows with their product.
+
+    Raises:
+        ValueError: Fewer than 8 (k + 1) showers in a sample.
+    """
+    if min(len(truth), len(generated)) < PARTS * (k + 1):
+        raise ValueError(
+            f"got {len(truth)} and {len(generated)} showers, expected at least {PARTS * (k + 1)} of each"
+        )
+    rng = np.random.default_rng(seed)
+    one, other = standardised(thinned(truth, max_showers, rng), thinned(generated, max_showers, rng))
+    value = numbers(one, other, k)
+    groups = zip(*(np.array_split(rng.permutation(len(s)), PARTS) for s in (one, other)), strict=True)
+    scatter = np.std([numbers(one[i], other[j], k) for i, j in groups], axis=0, ddof=1) / np.sqrt(PARTS)
+    floor = numbers(*halves(one, rng), k)
+    return Prdc(*(Metric(*map(float, row)) for row in zip(value, scatter, floor, strict=True)))
+
+
+def numbers(truth: Array, generated: Array, k: int) -> tuple[float, float, float, float]:
+    """Precision, recall, density, coverage of two samples as they are, with the formulas of the papers."""
+    reach_truth, reach_generated = radii(truth, k), radii(generated, k)
+    inside = np.zeros(len(generated), np.int64)
+    recalled = covered = 0
+    for part, block in square_distances(truth, generated):
+        near = block < reach_truth[part, None]
+        inside += near.sum(axis=0)
+        covered += int(near.any(axis=1).sum())
+        recalled += int((block < reach_generated).any(axis=1).sum())
+    n = len(truth)
+    return float((inside > 0).mean()), recalled / n, float(inside.mean()) / k, covered / n
