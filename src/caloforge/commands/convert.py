@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from caloforge.commands.outcome import Outcome
+from caloforge.commands.progress import Meter
 from caloforge.geometry import load_detector
 
 Format = Literal["3dgan", "calochallenge"]
@@ -22,6 +23,7 @@ def import_(
     binning: Path | None = None,
     visible: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
+    progress: bool = True,
 ) -> Outcome:
     """Read foreign shower data into a shower file.
 
@@ -36,20 +38,23 @@ def import_(
         binning: A CaloChallenge binning XML, for data of your own.
         visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3.
         force: Replace an existing output.
+        progress: Show progress.
     """
     from caloforge.showers.converters import import_file
 
-    path = import_file(
-        [Path(source), *map(Path, more)],
-        Path(out),
-        format=format,
-        detector=load_detector(detector) if detector else None,
-        particle=particle,
-        dataset=dataset,
-        binning=binning,
-        visible=visible,
-        force=force,
-    )
+    with Meter("import", 0, enabled=progress) as meter:
+        path = import_file(
+            [Path(source), *map(Path, more)],
+            Path(out),
+            format=format,
+            detector=load_detector(detector) if detector else None,
+            particle=particle,
+            dataset=dataset,
+            binning=binning,
+            visible=visible,
+            force=force,
+            progress=meter.update,
+        )
     return Outcome(f"imported into {path}", path=path)
 
 
@@ -59,6 +64,7 @@ def convert(
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     to: Format,
     force: Annotated[bool, Parameter(negative=())] = False,
+    progress: bool = True,
 ) -> Outcome:
     """Write a shower file in a foreign format.
 
@@ -67,8 +73,10 @@ def convert(
         out: The file to write.
         to: The format.
         force: Replace an existing output.
+        progress: Show progress.
     """
     from caloforge.showers.converters import export_file
 
-    path = export_file(Path(source), Path(out), format=to, force=force)
+    with Meter("convert", 0, enabled=progress) as meter:
+        path = export_file(Path(source), Path(out), format=to, force=force, progress=meter.update)
     return Outcome(f"converted to {path}", path=path)

@@ -1,0 +1,136 @@
+"""Foreign shower data in and out: the samples of CERN's 3DGAN and of the CaloChallenge.
+
+Files are read and written in blocks, at constant memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from caloforge.errors import ConfigError, nearest
+from caloforge.files import check_new
+from caloforge.geometry import Detector
+from caloforge.provenance import collect
+from caloforge.showers.converters.binning import DATASETS
+from caloforge.showers.converters.calochallenge import open_calochallenge, write_calochallenge
+from caloforge.showers.converters.foreign import Progress, Source
+from caloforge.showers.converters.threedgan import open_3dgan, write_3dgan
+from caloforge.showers.file import ShowerFile, ShowerWriter
+
+Format = Literal["3dgan", "calochallenge"]
+
+__all__ = ["Format", "export_file", "import_file"]
+
+
+def import_file(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    format: Format,  # noqa: A002 - the name of the option
+    detector: Detector | None = None,
+    particle: str | None = None,
+    dataset: str | None = None,
+    binning: Path | None = None,
+    visible: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Read foreign files into one shower file.
+
+    Args:
+        paths: Files of the format, appended in order.
+        out: The shower file; appears only when complete.
+        format: What the files are.
+        detector: Detector of the showers; the usual one of the format by default.
+        particle: Incident particle ("e-", "gamma", ...), where the files do not say.
+        dataset: Which CaloChallenge data set: "1-photons", "1-pions", "2" or "3".
+        binning: A CaloChallenge binning XML.
+        visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3.
+        force: Replace an existing output.
+        progress: Called with (done, total).
+
+    Returns:
+        The shower file.
+
+    Raises:
+        DataError: A file that is damaged, of another layout, or holds impossible values.
+        ConfigError: Options that make no sense.
+        OutputError: The output exists without `force`, or cannot be written.
+    """
+    out = Path(out)
+    check_new(out, force=force)
+    source = _open(paths, format, detector, particle, dataset, binning, visible)
+    provenance = collect(engine="imported", format=format, **source.facts)
+    with ShowerWriter(
+        out, source.detector, provenance, energy_meaning=source.energy_meaning, force=force
+    ) as writer:
+        for batch in source.batches:
+            writer.append(batch)
+            if progress is not None:
+                progress(writer.count, source.total)
+    return out
+
+
+def _open(
+    paths: Sequence[Path],
+    format: str,  # noqa: A002
+    detector: Detector | None,
+    particle: str | None,
+    dataset: str | None,
+    binning: Path | None,
+    visible: bool,
+) -> Source:
+    if not paths:
+        raise ConfigError("nothing to import; name at least one file")
+    _check_format(format)
+    if dataset is not None and dataset not in DATASETS:
+        raise ConfigError(f"--dataset: got {dataset!r}. {nearest(dataset, DATASETS)}")
+    if format == "calochallenge":
+        return open_calochallenge(
+            paths, detector, particle, dataset=dataset, binning=binning, visible=visible
+        )
+    if dataset is not None or binning is not None or visible:
+        raise ConfigError(
+            "--dataset, --binning and --visible belong to --format calochallenge; leave them out"
+        )
+    return open_3dgan(paths, detector, particle)
+
+
+def export_file(
+    src: Path,
+    out: Path,
+    *,
+    format: Format,  # noqa: A002 - as in `import_file`
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a shower file in a foreign format.
+
+    Args:
+        src: A shower file.
+        out: The file to write; appears only when complete.
+        format: "3dgan" (cartesian meshes) or "calochallenge" (cylindrical and ragged ones).
+        force: Replace an existing output.
+        progress: Called with (done, total).
+
+    Returns:
+        The new file.
+
+    Raises:
+        DataError: Not a shower file, or showers that the format cannot hold.
+        ConfigError: An unknown format.
+        OutputError: The output exists without `force`, or cannot be written.
+    """
+    out = Path(out)
+    _check_format(format)
+    write = write_3dgan if format == "3dgan" else write_calochallenge
+    with ShowerFile(src) as showers:
+        write(showers, out, force=force, progress=progress)
+    return out
+
+
+def _check_format(format: str) -> None:  # noqa: A002
+    if format not in get_args(Format):
+        raise ConfigError(f"format: got {format!r}. {nearest(format, get_args(Format))}")

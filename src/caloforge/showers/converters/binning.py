@@ -1,0 +1,157 @@
+"""The binning XML of the CaloChallenge: radial edges and sectors of each layer."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.parsers import expat
+
+from caloforge.config import build
+from caloforge.errors import ConfigError, DataError
+from caloforge.geometry import Detector, RaggedMesh, load_detector
+
+Number = TypeVar("Number", int, float)
+
+# data set -> its number of voxels
+DATASETS = {"1-photons": 368, "1-pions": 533, "2": 6480, "3": 40500}
+# data sets whose detector is known down to its materials
+STACKS = {"2": "par04-siw", "3": "par04-siw"}
+# active silicon energy over deposited energy by which sets 2 and 3 were divided, one number for all
+# energies (CaloChallenge, Dataset_creation)
+SAMPLING_FRACTION = 0.033
+MAX_BYTES = 2**20
+
+
+class _Parser:
+    """Collects the flat elements of a binning file; refuses everything a binning file does not need."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self.bins: list[dict[str, str]] = []
+        self.layers: list[dict[str, str]] = []
+
+    def parse(self, text: bytes) -> None:
+        parser = expat.ParserCreate()
+        parser.StartDoctypeDeclHandler = self._doctype
+        parser.StartElementHandler = self._element
+        try:
+            parser.Parse(text, True)
+        except expat.ExpatError as error:
+            raise DataError(f"{self.origin}: not valid XML: {error}") from error
+
+    def _doctype(self, *_: Any) -> None:
+        # entities, the way to blow up a parser or to read other files, can be declared nowhere else
+        raise DataError(f"{self.origin}: a binning file has no DOCTYPE; take it out")
+
+    def _element(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "Bin":
+            self.bins.append(attributes)
+        elif name == "Layer":
+            self.layers.append(attributes)
+        elif name != "Bins":
+            raise DataError(f"{self.origin}: got the element <{name}>, expected <Bins>, <Bin> and <Layer>")
+
+
+def read_binning(path: Path) -> tuple[Detector, int | None]:
+    """The detector that a binning XML of the user describes, and the incident particle it names.
+
+    Raises:
+        DataError: The file cannot be read, or does not describe one mesh.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise DataError(f"{path}: {size} bytes, a binning XML has at most {MAX_BYTES}")
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read this binning XML ({error.strerror})") from error
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "binning"
+    return parse_binning(text, str(path), name)
+
+
+def parse_binning(text: bytes, origin: str, name: str, description: str = "") -> tuple[Detector, int | None]:
+    """A detector without materials, of a ragged mesh, and the PDG number of the XML (None without one).
+
+    Layers whose `r_edges` is the single number 0 are not read out and left away.
+
+    Args:
+        text: The XML.
+        origin: Name of the file, for messages.
+        name: Name of the detector.
+        description: Of the detector.
+
+    Raises:
+        DataError: Not the XML of one binning.
+    """
+    parser = _Parser(origin)
+    parser.parse(text)
+    if len(parser.bins) != 1:
+        raise DataError(
+            f"{origin}: got {len(parser.bins)} <Bin> elements, expected one particle and one region"
+        )
+    layers = [_layer(attributes, origin) for attributes in parser.layers]
+    mesh = {"kind": "ragged", "layers": [layer for layer in layers if len(layer["r_edges"]) > 1]}
+    try:
+        detector = build(Detector, {"name": name, "description": description, "mesh": mesh}, origin)
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+    pid = parser.bins[0].get("pid")
+    return detector, _number(int, pid, "pid", origin) if pid is not None else None
+
+
+def _layer(attributes: dict[str, str], origin: str) -> dict[str, Any]:
+    missing = {"id", "r_edges", "n_bin_alpha"} - set(attributes)
+    if missing:
+        raise DataError(f"{origin}: a <Layer> lacks {', '.join(sorted(missing))}")
+    edges = [_number(float, edge, "r_edges", origin) for edge in attributes["r_edges"].split(",")]
+    return {
+        "id": _number(int, attributes["id"], "id", origin),
+        "r_edges": [f"{edge!r} mm" for edge in edges],
+        "nphi": _number(int, attributes["n_bin_alpha"], "n_bin_alpha", origin),
+    }
+
+
+def _number(kind: type[Number], text: str, what: str, origin: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise DataError(f"{origin}: {what}: got {text!r}, expected {kind.__name__} numbers") from error
+
+
+def dataset_detector(dataset: str) -> tuple[Detector, int]:
+    """The detector of a CaloChallenge data set and its incident particle.
+
+    Sets 2 and 3 have the materials of Par04 behind them, set 1 is binning alone.
+
+    Args:
+        dataset: A key of `DATASETS`.
+    """
+    name = f"binning_dataset_{dataset.replace('-', '_')}.xml"
+    text = (resources.files("caloforge.showers.converters") / "binning" / name).read_bytes()
+    description = f"CaloChallenge data set {dataset}"
+    detector, pdg_id = parse_binning(text, name, f"calochallenge-{dataset}", description)
+    assert pdg_id is not None
+    if dataset not in STACKS:
+        return detector, pdg_id
+    assert isinstance(detector.mesh, RaggedMesh)
+    layer = detector.mesh.layers[0]
+    stack = load_detector(STACKS[dataset])
+    if stack.shower_shape[1:] == (layer.nphi, len(layer.r_edges) - 1):
+        return stack, pdg_id
+    fine = (
+        f"name={stack.name}-{len(layer.r_edges) - 1}x{layer.nphi}",
+        f"description={description}",
+        f"mesh.nphi={layer.nphi}",
+        f"mesh.nr={len(layer.r_edges) - 1}",
+        f"mesh.cell_r={layer.r_edges[1]} mm",
+    )
+    return load_detector(STACKS[dataset], fine), pdg_id
+
+
+def known_sampling_fraction(detector: Detector) -> float | None:
+    """The sampling fraction of the Par04 silicon-tungsten stack for a detector of that stack, else None."""
+    stack = load_detector("par04-siw")
+    same = detector.layers and detector.physical_layers() == stack.physical_layers()
+    return SAMPLING_FRACTION if same else None
