@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 validation below thres
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from caloforge._version import __version__
-from caloforge.errors import CaloforgeError
+from caloforge.errors import CaloforgeError, ConfigError
 
 VERBS = {
     "demo": ("demo:demo", "The whole way on a small scale in minutes."),
@@ -34,6 +35,8 @@ CONFIG_VERBS = {
     "show": ("config:config_show", "The resolved run.yaml, overrides applied."),
     "schema": ("config:config_schema", "The JSON schema of run.yaml, for editors."),
 }
+# in the help, after check
+CONFIG_PLACE = 3
 EPILOGUE = "Every verb also takes --json (result as JSON on stdout) and --traceback (full error trace)."
 
 
@@ -49,9 +52,11 @@ def build_app() -> cyclopts.App:
         print_error=False,
         result_action="return_value",
     )
-    for verb, (target, summary) in VERBS.items():
-        app.command(f"caloforge.commands.{target}", name=verb, help=summary)
-    config = cyclopts.App(name="config", help="Show the resolved configuration or its JSON schema.")
+    for place, (verb, (target, summary)) in enumerate(VERBS.items()):
+        app.command(f"caloforge.commands.{target}", name=verb, help=summary, sort_key=place)
+    config = cyclopts.App(
+        name="config", help="Show the resolved configuration or its JSON schema.", sort_key=CONFIG_PLACE
+    )
     for verb, (target, summary) in CONFIG_VERBS.items():
         config.command(f"caloforge.commands.{target}", name=verb, help=summary)
     app.command(config)
@@ -65,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json, trace = _take(tokens, "--json"), _take(tokens, "--traceback")
     errors = Console(stderr=True, soft_wrap=True)
     try:
-        outcome = build_app()(tokens)
+        return _show(build_app()(tokens), as_json)
     except CaloforgeError as error:
         if trace and error.exit_code:
             raise
@@ -73,16 +78,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except cyclopts.CycloptsError as error:
         if trace:
             raise
-        errors.print(Text.assemble(("error: ", "bold red"), str(error)))
-        errors.print("See: caloforge --help", style="dim")
-        return 2
+        verb = " ".join(("caloforge", *(error.command_chain or ())))
+        return _fail(ConfigError(f"{error}\nSee: {verb} --help"), errors, as_json)
     except KeyboardInterrupt:
         errors.print("stopped; nothing half-written is left behind", style="yellow")
         return 1
     except MemoryError:
         errors.print("error: out of memory; take a smaller batch size", style="bold red")
         return 1
-    return _show(outcome, as_json)
+    except BrokenPipeError:
+        # the reader of a pipe (head, less) has seen enough; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _take(tokens: list[str], flag: str) -> bool:
@@ -111,6 +118,7 @@ def _show(outcome: Any, as_json: bool) -> int:
         sys.stdout.write(json.dumps(outcome, default=str) + "\n")
     elif outcome.text:
         Console(soft_wrap=True, highlight=False).print(outcome.text, markup=False)
+    sys.stdout.flush()
     return int(outcome.exit_code)
 
 

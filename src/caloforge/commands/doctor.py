@@ -12,7 +12,19 @@ from caloforge._version import __version__
 from caloforge.commands.outcome import Outcome
 from caloforge.provenance import package_version
 
-REQUIRED = ("numpy", "h5py", "torch", "accelerate", "scikit-learn", "matplotlib", "geant4-pybind", "xraydb")
+# distribution -> the verbs that cannot run without it
+REQUIRED = {
+    "numpy": "every verb",
+    "h5py": "every verb",
+    "pydantic": "every verb",
+    "torch": "train, generate, check, demo",
+    "accelerate": "train, demo",
+    "safetensors": "train, generate, demo",
+    "scikit-learn": "validate, demo",
+    "matplotlib": "validate, inspect, demo",
+    "geant4-pybind": "simulate, check, demo",
+    "xraydb": "simulate, check, demo",
+}
 # distribution -> (extra that brings it, what it is for)
 OPTIONAL = {
     "tensorboard": ("track", "train with the tensorboard tracker"),
@@ -29,7 +41,11 @@ def doctor() -> Outcome:
     optional = {name: package_version(name) for name in OPTIONAL}
     machine = _machine()
     geant4 = _geant4()
-    missing = [f"{name} is missing: pip install caloforge" for name, v in packages.items() if v is None]
+    missing = [
+        f"{name} is missing ({verbs} cannot run): pip install --force-reinstall caloforge"
+        for name, verbs in REQUIRED.items()
+        if packages[name] is None
+    ]
     missing += [
         f"{name} is not installed ({purpose}): pip install 'caloforge[{extra}]'"
         for name, (extra, purpose) in OPTIONAL.items()
@@ -49,20 +65,27 @@ def doctor() -> Outcome:
 
 
 def _machine() -> dict[str, Any]:
-    import torch
-
     flags, model = _cpuinfo()
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    threads, gpus = _torch()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": model,
         "cpu_flags": [flag for flag in CPU_FLAGS if flag in flags],
         "cores": len(os.sched_getaffinity(0)),
-        "torch_threads": torch.get_num_threads(),
+        "torch_threads": threads,
         "gpus": gpus,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
     }
+
+
+def _torch() -> tuple[int | None, list[str]]:
+    """Threads that torch takes and the GPUs it sees; nothing where it is missing or broken."""
+    try:
+        import torch
+    except (ImportError, OSError):
+        return None, []
+    return torch.get_num_threads(), [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
 def _cpuinfo() -> tuple[set[str], str]:

@@ -32,18 +32,22 @@ def inspect(
     elif path.suffix in (".h5", ".hdf5") or (path.is_file() and path.suffix not in (".yaml", ".yml")):
         facts, figures = _showers(path, draw=out is not None)
     else:
-        facts, figures = _detector(what, set_ or [])
-    lines = [_lines(facts)]
+        facts, figures = _detector(what, set_ or [], draw=out is not None)
+    text = _lines(facts)
     if out is not None:
-        for name, figure in figures.items():
-            target = check_writable(Path(out) / f"{name}.png")
-            with writing(target):
-                figure.savefig(target, dpi=150)
-            lines.append(f"picture: {target}")
-    return Outcome("\n".join(lines), **facts)
+        facts["pictures"] = [_save(figure, Path(out) / f"{name}.png") for name, figure in figures.items()]
+        text += "".join(f"\npicture: {picture}" for picture in facts["pictures"])
+    return Outcome(text, **facts)
 
 
-def _detector(what: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _save(figure: Any, target: Path) -> Path:
+    check_writable(target)
+    with writing(target):
+        figure.savefig(target, dpi=150)
+    return target
+
+
+def _detector(what: str, overrides: list[str], draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     from caloforge.config import read_yaml
     from caloforge.geometry.pictures import cross_section
     from caloforge.geometry.summary import describe_detector
@@ -56,14 +60,15 @@ def _detector(what: str, overrides: list[str]) -> tuple[dict[str, Any], dict[str
     else:
         hint = nearest(what, [*preset_names(), *recipe_names()])
         raise ConfigError(f"{what}: no such file, detector preset or recipe. {hint}")
-    return describe_detector(detector), {"detector": cross_section(detector)}
+    return describe_detector(detector), {"detector": cross_section(detector)} if draw else {}
 
 
 def _showers(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     from caloforge.showers import ShowerFile
-    from caloforge.showers.summary import describe_showers
+    from caloforge.showers.summary import describe_showers, scan_showers
 
-    facts = describe_showers(path)
+    scan = scan_showers(path)
+    facts = describe_showers(path, scan)
     if not draw:
         return facts, {}
     from caloforge.showers.pictures import energy_overview, mean_shower, single_shower
@@ -73,7 +78,7 @@ def _showers(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     figures = {
         "mean_shower": mean_shower(batch, detector),
         "single_shower": single_shower(batch, 0, detector),
-        "energies": energy_overview(path),
+        "energies": energy_overview(path, scan),
     }
     return facts, figures
 
@@ -85,25 +90,54 @@ def _model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _lines(facts: dict[str, Any], indent: int = 0) -> str:
-    """Facts as aligned text; nested mappings are indented, long lists shortened."""
+    """Facts as aligned text: nested mappings indented or, where alike, as a table; few numbers in a row."""
     out = []
     width = max((len(str(key)) for key in facts), default=0)
+    pad = " " * indent
     for key, value in facts.items():
-        pad = " " * indent
-        if isinstance(value, dict):
-            out.append(f"{pad}{key}:")
-            out.append(_lines(value, indent + 2))
-        else:
+        if isinstance(value, dict) and _is_table(value):
+            out += [f"{pad}{key}:", *(f"{pad}  {line}" for line in _table(value))]
+        elif isinstance(value, dict) and value and not _is_flat(value):
+            out += [f"{pad}{key}:", _lines(value, indent + 2)]
+        elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            out += [f"{pad}{key}:", *(f"{pad}  {item}" for item in value)]
+        elif value not in ("", {}):
             out.append(f"{pad}{key!s:<{width}}  {_short(value)}")
     return "\n".join(out)
 
 
+def _is_flat(value: dict[str, Any]) -> bool:
+    return len(value) <= 4 and all(isinstance(item, int | float) for item in value.values())
+
+
+def _is_table(value: dict[str, Any]) -> bool:
+    """Whether all entries are mappings of the same keys to plain values."""
+    rows = list(value.values())
+    if len(rows) < 2 or not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
+        return False
+    return not any(isinstance(item, dict | list) for row in rows for item in row.values())
+
+
+def _table(value: dict[str, Any]) -> list[str]:
+    heads = list(next(iter(value.values())))
+    rows = [["", *heads]] + [[name, *(_short(row[head]) for head in heads)] for name, row in value.items()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(heads) + 1)]
+    return [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
 def _short(value: Any) -> str:
-    text = (
-        f"{value:.5g}"
-        if isinstance(value, float)
-        else value
-        if isinstance(value, str)
-        else json.dumps(value, default=str)
-    )
+    if isinstance(value, dict):
+        # a range of one value is that value
+        alike = "min" in value and len(set(value.values())) == 1
+        items = {"": value["min"]} if alike else value
+        return ", ".join(f"{key} {_short(item)}".strip() for key, item in items.items())
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= 160 else text[:157] + "..."

@@ -35,11 +35,11 @@ class Meter:
         self.what, self.total, self.unit, self.enabled = what, total, unit, enabled
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
-        self._start = self._last = time.monotonic()
+        self._entered = self._start = self._last = time.monotonic()
         self._first: int | None = None
 
     def __enter__(self) -> Self:
-        self._start = self._last = time.monotonic()
+        self._entered = self._start = self._last = time.monotonic()
         if self.enabled and self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
@@ -73,15 +73,25 @@ class Meter:
             self._first, self._start = done, now if done else self._start
         elapsed = now - self._start
         rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
-        shown = f"{_rate(rate)} {self.unit}/s {note}".strip()
         if self._bar is not None:
+            shown = f"{_rate(rate)} {self.unit}/s {note}".strip()
             self._bar.update(self._task, completed=done, total=self.total, rate=shown)
         elif now - self._last >= LINE_INTERVAL or done >= self.total:
             self._last = now
-            left = (self.total - done) / rate if rate > 0 else float("inf")
-            ending = f"about {left:.0f} s left" if left < 1e7 else "time left unknown"
-            sys.stderr.write(f"{self.what}: {done}/{self.total} {self.unit}, {shown}, {ending}\n")
+            sys.stderr.write(
+                f"{self.what}: {done}/{self.total} {self.unit}{self._timing(done, rate, note)}\n"
+            )
             sys.stderr.flush()
+
+    def _timing(self, done: int, rate: float, note: str) -> str:
+        """Rate, note and time for a line; the time taken at the end, the time left before."""
+        parts = [f"{_rate(rate)} {self.unit}/s"] if rate > 0 else []
+        parts += [note] if note else []
+        if done >= self.total:
+            parts.append(f"{time.monotonic() - self._entered:.0f} s")
+        elif rate > 0:
+            parts.append(f"about {(self.total - done) / rate:.0f} s left")
+        return "".join(f", {part}" for part in parts)
 
 
 def _rate(value: float) -> str:

@@ -96,8 +96,8 @@ def _headline(detector: Detector) -> str:
     kind = f"MIP sampling fraction {share:.2%}" if share < 1 else "homogeneous"
     layers = detector.n_physical_layers
     return (
-        f"{layers} {'layer' if layers == 1 else 'layers'}, {facts['depth']['mm']:.4g} mm = "
-        f"{facts['depth']['radiation_lengths']:.1f} $X_0$;  $R_M$ = {detector.moliere_radius:.1f} mm;  "
+        f"{layers} {'layer' if layers == 1 else 'layers'}, {facts['depth_mm']:.4g} mm = "
+        f"{facts['depth_radiation_lengths']:.1f} $X_0$;  $R_M$ = {detector.moliere_radius:.1f} mm;  "
         f"{kind};  showers {' x '.join(map(str, detector.shower_shape))}"
     )
 

@@ -23,7 +23,7 @@ LATERAL_CONTAINMENT = {1.0: 0.90, 2.0: 0.95, 3.5: 0.99}
 def describe_detector(detector: Detector) -> dict[str, Any]:
     """The facts of a detector, JSON-compatible; lengths in mm, densities in g/cm3, energies in MeV.
 
-    A detector without layers (imported showers) has no `depth`, `materials`, `sampling` and `containment`.
+    A detector without layers (imported showers) has only its name, mesh and shower shape.
 
     Args:
         detector: Any detector.
@@ -34,15 +34,13 @@ def describe_detector(detector: Detector) -> dict[str, Any]:
             "layers": {
                 "physical": detector.n_physical_layers,
                 "readout": detector.n_layers,
-                "front to back": [f"{layer.repeat} x ({layer_text(layer)})" for layer in detector.layers],
+                "front_to_back": [f"{layer.repeat} x ({layer_text(layer)})" for layer in detector.layers],
             },
             "materials": _materials(detector),
             "width_mm": detector.width,
-            "depth": {
-                "mm": round(detector.depth, 6),
-                "radiation_lengths": detector.radiation_lengths,
-                "effective_radiation_length_mm": detector.effective_radiation_length,
-            },
+            "depth_mm": round(detector.depth, 6),
+            "depth_radiation_lengths": detector.radiation_lengths,
+            "effective_radiation_length_mm": detector.effective_radiation_length,
             "moliere_radius_mm": detector.moliere_radius,
             "critical_energy_mev": detector.critical_energy,
             "sampling": _sampling(detector),
@@ -161,6 +159,6 @@ def _containment(detector: Detector) -> dict[str, Any]:
     width = detector.mesh.half_extent() / detector.moliere_radius
     across = [share for radius, share in LATERAL_CONTAINMENT.items() if width >= radius]
     return {
-        "longitudinal, mean electron": along,
+        "longitudinal_mean_electron": along,
         "lateral": f"more than {max(across):.0%}" if across else "less than 90%",
     }
