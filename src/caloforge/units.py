@@ -95,6 +95,8 @@ def parse_density(text: object) -> float:
 
 def _format(value: float, units: dict[str, float], preferred: tuple[str, ...]) -> str:
     """Text that reads back to exactly the same float, in the first preferred unit that allows it."""
+    # the repr of a numpy float is no number
+    value = float(value)
     for unit in preferred:
         scaled = value / units[unit]
         text = f"{scaled:.12g}"
@@ -115,6 +117,7 @@ def format_length(value: float) -> str:
 
 def format_angle(value: float) -> str:
     """Text such as "90 deg" for pi/2 where that reads back exactly, else radians."""
+    value = float(value)
     degrees = value / hepunits.degree
     for text in (f"{degrees:.6g}", f"{degrees:.12g}"):
         if float(text) * ANGLE_UNITS["deg"] == value:
@@ -124,7 +127,7 @@ def format_angle(value: float) -> str:
 
 def format_density(value: float) -> str:
     """Text such as "19.3 g/cm3" for 19.3."""
-    return f"{value!r} g/cm3"
+    return f"{float(value)!r} g/cm3"
 
 
 def _quantity_type(
