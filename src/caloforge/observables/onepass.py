@@ -42,11 +42,21 @@ def observe(batch: ShowerBatch, detector: Detector, *, threshold: float) -> dict
     Returns:
         Every observable of `catalogue` by name, (N,) for scalars and (N, k) for profiles and spectra, and
         `fingerprint` (N, 8) for `distinct_showers`.
+
+    Raises:
+        ValueError: No showers.
     """
+    if len(batch) == 0:
+        raise ValueError("got no showers, expected at least one")
     measure = _Measurement(detector, threshold)
     size = max(1, BLOCK_VOXELS // int(np.prod(detector.shower_shape)))
-    blocks = [measure(batch[start : start + size]) for start in range(0, max(len(batch), 1), size)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    result: dict[str, NDArray[np.float32]] = {}
+    for start in range(0, len(batch), size):
+        for name, value in measure(batch[start : start + size]).items():
+            if start == 0:
+                result[name] = np.empty((len(batch), *value.shape[1:]), np.float32)
+            result[name][start : start + len(value)] = value
+    return result
 
 
 def high_level_features(
@@ -90,7 +100,7 @@ class _Measurement:
         else:
             self.layer_of = np.repeat(np.arange(detector.n_layers), len(self.x))
 
-    def __call__(self, batch: ShowerBatch) -> dict[str, NDArray[np.float32]]:
+    def __call__(self, batch: ShowerBatch) -> Values:
         showers = batch.showers
         sums = transverse_sums(showers, self.mesh)
         image = lateral_image(showers, self.mesh)
@@ -103,7 +113,7 @@ class _Measurement:
         values |= self._angles(sums, batch.incident_theta)
         values |= self._correlations(showers)
         values["fingerprint"] = fingerprint(showers)
-        return {name: value.astype(np.float32, copy=False) for name, value in values.items()}
+        return values
 
     def _energies(self, layer: Array, incident_energy: NDArray[Any]) -> Values:
         total, share = layer.sum(axis=1), fractions(layer)
