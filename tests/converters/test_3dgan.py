@@ -25,7 +25,7 @@ def write(path: Path, **datasets: Any) -> Path:
 
 
 def fixed(path: Path, n: int = 3, **changes: Any) -> Path:
-    """A fixed-angle file: event i has i + 1 GeV in the cell x = 2, y = 3, z = 4 and 100 times more incident."""
+    """A fixed-angle file: event i has i + 1 GeV in cell x = 2, y = 3, z = 4 of 100 times more incident."""
     ecal = np.zeros((n, 25, 25, 25), np.float32)
     ecal[:, 2, 3, 4] = np.arange(n) + 1
     target = np.stack([np.full(n, 11.0), 100.0 * (np.arange(n) + 1)], axis=1)
@@ -255,6 +255,8 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     out.touch()
     with pytest.raises(OutputError, match="exists already"):
         imported(path, out)
+    with pytest.raises(OutputError, match="this is the input"):
+        imported(path, path, force=True)
 
 
 # ---- out

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from caloforge.errors import ConfigError, nearest
+from caloforge.errors import ConfigError, OutputError, nearest
 from caloforge.files import check_new
 from caloforge.geometry import Detector
 from caloforge.provenance import collect
@@ -59,8 +59,7 @@ def import_file(
         ConfigError: Options that make no sense.
         OutputError: The output exists without `force`, or cannot be written.
     """
-    out = Path(out)
-    check_new(out, force=force)
+    out = _check_output(Path(out), paths, force)
     source = _open(paths, format, detector, particle, dataset, binning, visible)
     provenance = collect(engine="imported", format=format, **source.facts)
     with ShowerWriter(
@@ -123,11 +122,18 @@ def export_file(
         ConfigError: An unknown format.
         OutputError: The output exists without `force`, or cannot be written.
     """
-    out = Path(out)
+    out = _check_output(Path(out), [src], force)
     _check_format(format)
     write = write_3dgan if format == "3dgan" else write_calochallenge
     with ShowerFile(src) as showers:
         write(showers, out, force=force, progress=progress)
+    return out
+
+
+def _check_output(out: Path, inputs: Sequence[Path], force: bool) -> Path:
+    check_new(out, force=force)
+    if out.exists() and any(Path(path).exists() and out.samefile(path) for path in inputs):
+        raise OutputError(f"{out}: this is the input; choose another output")
     return out
 
 

@@ -203,9 +203,12 @@ class ForeignFile:
             raise DataError(f"{self.path}: {dataset.name} is damaged and cannot be read") from error
 
     def _scaled(self, dataset: h5py.Dataset, part: slice, scale: float) -> Floats:
+        values = self._read(dataset, part)
+        scaled = np.empty(values.shape, np.float32)
         # what float32 cannot hold becomes infinite and is refused
         with np.errstate(over="ignore"):
-            return (self._read(dataset, part) * scale).astype(np.float32, copy=False)
+            np.multiply(values, scale, out=scaled, casting="same_kind")
+        return scaled
 
     def _refuse(self, dataset: h5py.Dataset, start: int, scale: float) -> None:
         count, first = 0, -1
