@@ -140,7 +140,13 @@ def generate_file(
     if batch_size < 1:
         raise ConfigError(f"batch size: got {batch_size}, expected at least 1")
     check_new(out, force=force)
-    model.ranges.check(_condition(columns), extrapolate=extrapolate)
+    model.ranges.check(
+        energy=columns.energy,
+        theta=columns.theta,
+        phi=columns.phi,
+        pdg_id=columns.pdg_id,
+        extrapolate=extrapolate,
+    )
     size = 4 * int(np.prod(model.detector.shower_shape)) * len(columns)
     check_space(out, int(size * COMPRESSION), f"a file of {len(columns)} showers")
     with ShowerWriter(
@@ -152,12 +158,3 @@ def generate_file(
             if progress is not None:
                 progress(writer.count, len(columns))
     return out
-
-
-def _condition(columns: Columns) -> Condition:
-    return Condition(
-        energy=torch.from_numpy(columns.energy),
-        theta=torch.from_numpy(columns.theta),
-        phi=torch.from_numpy(columns.phi),
-        pdg_id=torch.from_numpy(columns.pdg_id),
-    )

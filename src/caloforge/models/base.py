@@ -44,6 +44,10 @@ class Condition:
     def __len__(self) -> int:
         return len(self.energy)
 
+    def __getitem__(self, rows: slice) -> Condition:
+        """Some of the conditions."""
+        return Condition(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
+
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
         return Condition(
@@ -67,6 +71,10 @@ class TrainingBatch:
 
     showers: Tensor
     condition: Condition
+
+    def __getitem__(self, rows: slice) -> TrainingBatch:
+        """Some of the showers."""
+        return TrainingBatch(self.showers[rows], self.condition[rows])
 
     @classmethod
     def of(cls, batch: ShowerBatch, device: torch.device | str = "cpu") -> TrainingBatch:
@@ -141,7 +149,7 @@ class ShowerModel(nn.Module, ABC):
         raise NotImplementedError(f"the family {self.family} has no single loss; its step() is overridden")
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
-        """The updates of one batch, in order; randomness comes from torch's generator, which the loop seeds."""
+        """The updates of one batch, in order; torch's generator is seeded by the loop."""
         loss = self.loss(batch)
         yield Phase("model", loss, {"loss": loss.detach()})
 

@@ -1,7 +1,7 @@
 """Models on disk: weights as safetensors, everything else as JSON. Nothing is ever unpickled.
 
-A model directory holds `weights.safetensors`, `model.json` and a `README.md` card; a run directory has one
-called `model`.
+A model directory holds `weights-DIGEST.safetensors`, `model.json` and a `README.md` card; a run directory has
+one called `model`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
 CARD = "model.json"
-WEIGHTS = "weights.safetensors"
+NEW_WEIGHTS = ".weights.safetensors.new"
 
 
 def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **facts: Any) -> Path:
@@ -45,7 +45,7 @@ def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **fac
     from caloforge.models.base import card_facts, parameter_count
 
     folder.mkdir(parents=True, exist_ok=True)
-    digest = write_tensors(folder / f".{WEIGHTS}.new", state)
+    digest = write_tensors(folder / NEW_WEIGHTS, state)
     card = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -56,8 +56,8 @@ def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **fac
         **facts,
     }
     with writing(folder):
-        # an old card beside new weights is refused by its digest: first the new weights under a name of their own
-        (folder / f".{WEIGHTS}.new").replace(folder / _weights_name(digest))
+        # weights have a name of their own, so that the old card keeps its weights until it is replaced
+        (folder / NEW_WEIGHTS).replace(folder / _weights_name(digest))
     write_text(folder / CARD, json.dumps(card, indent=1))
     write_text(folder / "README.md", _readme(card))
     for stale in folder.glob("*.safetensors"):
@@ -91,10 +91,12 @@ def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
     try:
         found = digest_file(path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); train again or take another copy") from error
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); train again or take another copy"
+        ) from error
     if found != digest:
         raise ModelError(
-            f"{path}: the weights are not those that their description names (SHA-256 {found[:12]}…, expected "
+            f"{path}: not the weights that their description names (SHA-256 {found[:12]}…, expected "
             f"{digest[:12]}…): damaged or tampered with; take another copy"
         )
     try:
@@ -141,8 +143,8 @@ def read_card(path: Path | str) -> dict[str, Any]:
         raise ModelError(f"{card_path}: not the description of a caloforge model")
     if card.get("format_version") != FORMAT_VERSION:
         raise ModelError(
-            f"{card_path}: format version {card.get('format_version')}, this caloforge reads {FORMAT_VERSION}; "
-            "install the caloforge that wrote it or train again"
+            f"{card_path}: format version {card.get('format_version')}, this caloforge reads "
+            f"{FORMAT_VERSION}; install the caloforge that wrote it or train again"
         )
     return card
 
@@ -193,14 +195,17 @@ def _readme(card: dict[str, Any]) -> str:
     ranges, detector = card["facts"]["ranges"], card["detector"]
     energy = " to ".join(dict.fromkeys(format_energy(round(value, 3)) for value in ranges["energy"]))
     theta = " to ".join(dict.fromkeys(format_angle(round(value, 6)) for value in ranges["theta"]))
-    merit = card.get("merit")
+    merit = "not evaluated" if card.get("merit") is None else f"{card['merit']:.4g}"
+    parts = ", ".join(f"{name} {count}" for name, count in card["parameters"].items())
+    pdg_ids = ", ".join(map(str, ranges["pdg_ids"]))
     return f"""# {card["family"]} for {detector["name"]}
 
 Made by caloforge {card["provenance"]["caloforge"]} on {card["provenance"]["created"]}.
 
-- Showers of PDG {", ".join(map(str, ranges["pdg_ids"]))}, {energy}, theta {theta}; {card["facts"]["energy_meaning"]} energy, MeV
-- Parameters: {", ".join(f"{name} {count}" for name, count in card["parameters"].items())}
-- Figure of merit (P + E against held-out full simulation, 0 is perfect): {"not evaluated" if merit is None else f"{merit:.4g}"}
+- Particles (PDG): {pdg_ids}; {energy}; theta {theta}
+- Voxels: {card["facts"]["energy_meaning"]} energy in MeV
+- Parameters: {parts}
+- Figure of merit (P + E against held-out full simulation, 0 is perfect): {merit}
 
 Generate: `caloforge generate DIR --like TRUTH.h5 -o generated.h5`; weights SHA-256 {card["weights_sha256"]}.
 """

@@ -1,7 +1,8 @@
-"""Configuration of the 3DGAN family. Axes are (depth, y, x) or (depth, phi, r) throughout, as in the showers."""
+"""Configuration of the 3DGAN family; axes are (depth, y, x) or (depth, phi, r), as in the showers."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,15 +20,16 @@ Kernel = tuple[
 
 
 class ConvBlock(StrictModel):
-    """Up-sampling (nearest), zero padding, 3D convolution, activation, batch normalisation, dropout; in this order.
+    """Up-sampling (nearest), padding, convolution, activation, batch normalisation, dropout, in this order.
 
-    `pad` is added on both sides of each axis. `same` keeps the size, otherwise the convolution shortens each
-    axis by its kernel - 1.
+    `pad` zeros are added on both sides of each axis. `same` keeps the size, otherwise the convolution shortens
+    each axis by its kernel - 1; `stride` then keeps every stride-th cell.
     """
 
     filters: int = Field(ge=1, le=1024)
     kernel: Kernel
     upsample: Kernel = (1, 1, 1)
+    stride: Kernel = (1, 1, 1)
     pad: Triple = (0, 0, 0)
     same: bool = False
     bias: bool = True
@@ -119,7 +121,7 @@ class Gan3dConfig(StrictModel):
                 "set weights.angle and weights.spectrum to 0"
             )
         edges = self.spectrum_edges
-        if len(edges) < 1 or edges[0] <= 0 or any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+        if len(edges) < 1 or edges[0] <= 0 or any(b <= a for a, b in itertools.pairwise(edges)):
             raise ValueError(f"spectrum_edges: got {list(edges)} MeV, expected rising positive energies")
         return self
 

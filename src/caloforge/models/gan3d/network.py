@@ -20,8 +20,8 @@ MAX_SEED = 4096
 
 def block_output(block: ConvBlock, size: int, axis: int) -> int:
     """Length of one axis after a block."""
-    size = size * block.upsample[axis] + 2 * block.pad[axis]
-    return size if block.same else size - block.kernel[axis] + 1
+    padded = size * block.upsample[axis] + sum(_margins(block, axis))
+    return (padded - block.kernel[axis]) // block.stride[axis] + 1
 
 
 def blocks_output(blocks: tuple[ConvBlock, ...], size: int, axis: int) -> int:
@@ -57,7 +57,7 @@ class ConvLayer(nn.Module):
         self.upsample = block.upsample
         self.padding = [pad for axis in (2, 1, 0) for pad in _margins(block, axis)]
         self.slope = config.leaky_slope if block.activation == "leaky-relu" else 0.0
-        self.conv = nn.Conv3d(channels, block.filters, block.kernel, bias=block.bias)
+        self.conv = nn.Conv3d(channels, block.filters, block.kernel, block.stride, bias=block.bias)
         self.norm = (
             nn.BatchNorm3d(block.filters, config.batch_norm_epsilon, config.batch_norm_momentum)
             if block.batch_norm
@@ -76,7 +76,8 @@ class ConvLayer(nn.Module):
         x = F.leaky_relu(self.conv(x), self.slope)
         if self.norm is not None:
             x = self.norm(x)
-        return self.dropout(x)
+        result: Tensor = self.dropout(x)
+        return result
 
 
 class Generator(nn.Module):

@@ -84,7 +84,7 @@ _ANGLE: dict[str, Any] = {
     "batch_norm_epsilon": 1e-6,
 }
 
-# small enough for a first try on a laptop, and for any mesh: every convolution keeps the size
+# small enough for a first try on a laptop, and for any mesh: no convolution shortens it
 _DEBUG: dict[str, Any] = {
     "generator": {
         "latent": 32,
@@ -93,29 +93,23 @@ _DEBUG: dict[str, Any] = {
         "blocks": [
             {"filters": 16, "kernel": (3, 3, 3), "same": True, "batch_norm": True, **_HE},
             {
-                "filters": 12,
+                "filters": 8,
                 "kernel": (3, 3, 3),
                 "upsample": (2, 2, 2),
                 "same": True,
                 "batch_norm": True,
                 **_HE,
             },
-            {"filters": 8, "kernel": (3, 3, 3), "upsample": (2, 2, 2), "same": True, **_HE},
-            {
-                "filters": 1,
-                "kernel": (3, 3, 3),
-                "same": True,
-                "activation": "relu",
-                "init": "glorot-normal",
-            },
+            {"filters": 4, "kernel": (3, 3, 3), "upsample": (2, 2, 2), "same": True, **_HE},
+            {"filters": 1, "kernel": (3, 3, 3), "same": True, "activation": "relu", "init": "glorot-normal"},
         ],
     },
     "discriminator": {
         "blocks": [
-            {"filters": 8, "kernel": (3, 3, 3), "same": True},
-            {"filters": 8, "kernel": (3, 3, 3), "same": True, "batch_norm": True},
+            {"filters": 8, "kernel": (4, 4, 4), "stride": (2, 2, 2), "same": True},
+            {"filters": 16, "kernel": (4, 4, 4), "stride": (2, 2, 2), "same": True, "batch_norm": True},
         ],
-        "pool": 4,
+        "pool": 1,
     },
     "weights": {"real_fake": 3.0, "energy": 0.1, "sum": 0.1},
     "cell_unit": "20 MeV",

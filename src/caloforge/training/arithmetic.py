@@ -1,0 +1,71 @@
+"""Which arithmetic is faster here: measured on a small batch, under a time limit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from caloforge.models.base import ShowerModel, TrainingBatch
+from caloforge.training.config import Precision
+
+# bf16 is not tried further when it is this much slower: without hardware support it can be hundreds of times
+PATIENCE = 3.0
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context the forward passes run in."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def choose_precision(model: ShowerModel, batch: TrainingBatch, wanted: Precision) -> str:
+    """The arithmetic to train in, "fp32" or "bf16"; "auto" times a step of both and takes the faster.
+
+    The weights, statistics and torch's generator are as before when it returns.
+    """
+    if wanted != "auto":
+        return wanted
+    device = batch.showers.device
+    small = batch[:2]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            if not _convolution_is_quick(device):
+                return "fp32"
+            seconds = {name: _time(partial(_pass, model, small, name)) for name in ("fp32", "bf16")}
+    finally:
+        model.load_state_dict(state)
+        model.zero_grad(set_to_none=True)
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def _convolution_is_quick(device: torch.device) -> bool:
+    """Whether one small bf16 convolution is not far slower than in fp32."""
+    x = torch.randn(1, 4, 8, 8, 8, device=device)
+    conv = torch.nn.Conv3d(4, 4, 3, padding=1).to(device)
+
+    def run(precision: str) -> None:
+        with torch.no_grad(), autocast(device, precision):
+            conv(x)
+
+    return _time(lambda: run("bf16")) < PATIENCE * max(_time(lambda: run("fp32")), 1e-3)
+
+
+def _pass(model: ShowerModel, batch: TrainingBatch, precision: str) -> None:
+    with autocast(batch.showers.device, precision):
+        for phase in model.step(batch):
+            phase.loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _time(action: Callable[[], None]) -> float:
+    """Seconds of the better of two runs."""
+    best = float("inf")
+    for _ in range(2):
+        start = time.perf_counter()
+        action()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return best

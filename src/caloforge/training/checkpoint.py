@@ -1,0 +1,171 @@
+"""Checkpoints that continue a training bit for bit: safetensors and JSON, whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from caloforge.errors import ModelError, TrainingError
+from caloforge.files import write_text, writing
+from caloforge.models.base import ShowerModel
+from caloforge.models.store import load_state, read_tensors, write_tensors
+
+FORMAT_VERSION = 1
+STATE = "state.json"
+
+
+@dataclass
+class Progress:
+    """Where a training stands; everything that is not a tensor.
+
+    Attributes:
+        step: Batches done.
+        epoch: Epoch under way, from 0.
+        batch: Batches of it that are done.
+        seconds: Wall time of all runs so far.
+        best: Best figure of merit, None before the first evaluation.
+        waited: Evaluations since the best one.
+        precision: Arithmetic, chosen once for the whole training.
+        identity: Digests of configuration, data and seed; a checkpoint continues these only.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    waited: int = 0
+    precision: str = "fp32"
+    identity: dict[str, str] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    folder: Path,
+    progress: Progress,
+    model: ShowerModel,
+    average: nn.Module | None,
+    optimizers: dict[str, Optimizer],
+    *,
+    keep: int,
+) -> Path:
+    """Write `folder`/step-N and remove all but the newest `keep`."""
+    target = folder / f"step-{progress.step:08d}"
+    partial = folder / f".{target.name}.partial"
+    with writing(target):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    parts = {"model": dict(model.state_dict())}
+    if average is not None:
+        parts["average"] = dict(average.state_dict())
+    groups = {}
+    for name, optimizer in optimizers.items():
+        parts[f"optimizer-{name}"], groups[name] = _flatten(optimizer)
+    digests = {
+        name: write_tensors(partial / f"{name}.safetensors", tensors) for name, tensors in parts.items()
+    }
+    document = {
+        "format_version": FORMAT_VERSION,
+        "progress": asdict(progress),
+        "optimizers": groups,
+        "sha256": digests,
+    }
+    write_text(partial / STATE, json.dumps(document, indent=1))
+    with writing(target):
+        shutil.rmtree(target, ignore_errors=True)
+        partial.replace(target)
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
+
+
+def load_checkpoint(
+    path: Path, model: ShowerModel, average: nn.Module | None, optimizers: dict[str, Optimizer]
+) -> Progress:
+    """Put a checkpoint back into model, average and optimisers.
+
+    Raises:
+        ModelError: Damaged, tampered with, of another version or another model.
+    """
+    document = read_state(path)
+    try:
+        progress = Progress(**document["progress"])
+        digests, groups = document["sha256"], document["optimizers"]
+        load_state(model, read_tensors(path / "model.safetensors", digests["model"]), path)
+        if average is not None:
+            average.load_state_dict(read_tensors(path / "average.safetensors", digests["average"]))
+        for name, optimizer in optimizers.items():
+            part = f"optimizer-{name}"
+            tensors = read_tensors(path / f"{part}.safetensors", digests[part])
+            optimizer.load_state_dict(_unflatten(tensors, groups[name]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{path}: not a checkpoint of this model ({error}); train anew with --force"
+        ) from error
+    return progress
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The JSON part of a checkpoint.
+
+    Raises:
+        ModelError: Damaged or of another version.
+    """
+    try:
+        document = json.loads((path / STATE).read_text(encoding="utf-8"))
+        version = document["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path / STATE}: cannot be read; remove {path} and resume from an older one"
+        ) from error
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path}: checkpoint version {version}, this caloforge reads {FORMAT_VERSION}; continue with the "
+            "caloforge that wrote it, or train anew with --force"
+        )
+    return document  # type: ignore[no-any-return]
+
+
+def check_identity(path: Path, found: dict[str, str], expected: dict[str, str]) -> None:
+    """Refuse to continue another training.
+
+    Raises:
+        TrainingError: With what differs.
+    """
+    differ = [name for name in expected if found.get(name) != expected[name]]
+    if differ:
+        raise TrainingError(
+            f"{path}: this checkpoint is of a training with another {' and '.join(differ)}; resume with the "
+            "same run, data and seed, or train anew with --force"
+        )
+
+
+def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """State tensors by "parameter.name", and the groups as JSON."""
+    state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, entry in state["state"].items()
+        for name, value in entry.items()
+    }
+    return tensors, state["param_groups"]
+
+
+def _unflatten(tensors: dict[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    restored = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in groups]
+    return {"state": state, "param_groups": restored}

@@ -1,0 +1,121 @@
+"""metrics.jsonl, one line an interval and one an evaluation, and the trackers that follow it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor
+
+from caloforge.errors import MissingDependencyError
+from caloforge.files import write_text, writing
+from caloforge.training.checkpoint import Progress
+from caloforge.training.config import TrainingConfig
+
+METRICS = "metrics.jsonl"
+# steps averaged in one line
+INTERVAL = 10
+
+
+class MetricsLog:
+    """Means of what the phases report; written by the main process only.
+
+    Attributes:
+        note: The last values, short, for a progress bar.
+    """
+
+    def __init__(self, accelerator: Accelerator, out: Path, config: TrainingConfig, step: int) -> None:
+        """Open the log; lines beyond `step`, of a run that was cut off, are dropped.
+
+        Raises:
+            MissingDependencyError: A tracker that is not installed.
+        """
+        self.accelerator, self.path, self.note = accelerator, out / METRICS, ""
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._merit = ""
+        self._trackers = bool(config.trackers)
+        for name in config.trackers:
+            if importlib.util.find_spec(name) is None:
+                raise MissingDependencyError(
+                    f"the tracker {name} is not installed; run: pip install 'caloforge[track]'"
+                )
+        if not accelerator.is_main_process:
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        if config.trackers:
+            accelerator.log_with = _tracker_types(config.trackers)
+            accelerator.project_configuration.logging_dir = str(out / "trackers")
+            accelerator.init_trackers("caloforge", config=_flat(config.model_dump(mode="json")))
+
+    def add(self, progress: Progress, logs: dict[str, Tensor], rate: float) -> None:
+        """Take the values of one step; writes a line when an interval is full."""
+        for name, value in logs.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+        # at fixed steps, so that a resumed training writes the same lines
+        if progress.step % INTERVAL == 0:
+            self._write_means(progress, rate)
+
+    def _write_means(self, progress: Progress, rate: float) -> None:
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        losses = (
+            f"{name.removesuffix('_loss')} {value:.3g}" for name, value in means.items() if "_loss" in name
+        )
+        self.note = f"loss {', '.join(losses)} {self._merit}".strip()
+        self._write(progress, means | {"learning_rate": rate})
+
+    def evaluated(self, progress: Progress, found: dict[str, float]) -> None:
+        """Write the result of an evaluation."""
+        self._merit = f"merit {found['merit']:.3g}"
+        self._write(progress, {f"eval_{name}": value for name, value in found.items()})
+
+    def _write(self, progress: Progress, values: dict[str, float]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        row = {
+            "step": progress.step,
+            "epoch": progress.epoch,
+            "seconds": round(progress.seconds, 3),
+            **values,
+        }
+        with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row) + "\n")
+        if self._trackers:
+            self.accelerator.log(values, step=progress.step)
+
+    def close(self) -> None:
+        """End the trackers."""
+        if self._trackers:
+            self.accelerator.end_training()
+
+
+def _step_of(line: str) -> float:
+    """Step of a line; a line that a kill cut short belongs to no step."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def _tracker_types(names: tuple[str, ...]) -> list[Any]:
+    from accelerate.utils import LoggerType
+
+    return [LoggerType(name) for name in names]
+
+
+def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as "a.b": value, which is what trackers take."""
+    result: dict[str, Any] = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            result |= _flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
+    return result

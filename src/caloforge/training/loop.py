@@ -1,0 +1,317 @@
+"""The training loop: batch, phases of the model, backward, average over processes, clip, check, update.
+
+Everything random in step n (noise, dropout, label flips, augmentation) comes from generators seeded with
+(seed, n, rank): a checkpoint needs to hold no generator, and a resumed training is the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from caloforge.errors import ConfigError, Interrupted, TrainingError
+from caloforge.models.base import Phase, ShowerModel, TrainingBatch
+from caloforge.models.store import save_model
+from caloforge.showers import ShowerBatch, ShowerFile
+from caloforge.showers.dataset import ShowerBatches
+from caloforge.training.arithmetic import autocast, choose_precision
+from caloforge.training.augment import augment, symmetries
+from caloforge.training.average import average_of, swapped, update_average
+from caloforge.training.checkpoint import (
+    Progress,
+    check_identity,
+    checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+from caloforge.training.config import TrainingConfig
+from caloforge.training.evaluation import Evaluation
+from caloforge.training.identity import identity_of
+from caloforge.training.log import MetricsLog
+from caloforge.training.optimizers import average_gradients, build_optimizers, learning_rate
+from caloforge.training.signals import StopRequest
+
+# a generator may make empty images for its first steps; later it has collapsed
+COLLAPSE_STEP = 10
+ProgressCallback = Callable[[int, int, str], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came out of a training.
+
+    Attributes:
+        steps: Batches trained on in all.
+        best: Best figure of merit.
+        reason: Why it ended: "epochs", "steps", "minutes" or "patience".
+    """
+
+    steps: int
+    best: float
+    reason: str
+
+
+def train_model(
+    model: ShowerModel,
+    data: Path,
+    config: TrainingConfig,
+    out: Path,
+    *,
+    seed: int,
+    resume: bool = False,
+    progress: ProgressCallback | None = None,
+) -> TrainingResult:
+    """Train a model; the run directory gets checkpoints/, metrics.jsonl and model/, the best one so far.
+
+    Args:
+        model: With its first weights.
+        data: The shower file.
+        config: How to train.
+        out: The run directory.
+        seed: Seed of everything random; with one device the same seed gives the same weights.
+        resume: Continue from the newest checkpoint of the run directory.
+        progress: Called with (step, total steps, note).
+
+    Raises:
+        ConfigError: Too few showers for a batch.
+        TrainingError: A loss is not finite, the generator collapsed, or there is nothing to resume.
+        ModelError: The checkpoint is damaged or of another version.
+        Interrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return Trainer(model, data, config, out, seed=seed, resume=resume).run(progress)
+
+
+class Trainer:
+    """One training of one model on one shower file."""
+
+    def __init__(
+        self, model: ShowerModel, data: Path, config: TrainingConfig, out: Path, *, seed: int, resume: bool
+    ) -> None:
+        """Prepare data, optimisers and, to resume, the newest checkpoint; see `train_model`."""
+        self.config, self.out, self.data, self.seed = config, out, data, seed
+        self.accelerator = Accelerator(mixed_precision="no")
+        self.device = self.accelerator.device
+        self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.model = model.to(self.device).train()
+        self.detector = model.detector
+        self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
+        self.optimizers = build_optimizers(model, config.optimizer)
+        self.average = average_of(model.sampler()) if config.ema is not None else None
+        split, count = self._split()
+        self.batches = ShowerBatches(
+            data,
+            config.batch_size,
+            indices_range=(0, split),
+            seed=seed,
+            rank=self.rank,
+            world_size=self.ranks,
+        )
+        self.total = config.epochs * len(self.batches)
+        if config.max_steps is not None:
+            self.total = min(self.total, config.max_steps)
+        self.evaluate_every = max(1, round(config.evaluation.every_epochs * len(self.batches)))
+        self.evaluation = Evaluation(data, split, min(count, split + config.evaluation.showers))
+        self.progress = Progress(identity=identity_of(model, data, config, seed, self.ranks))
+        if resume:
+            self._resume()
+        else:
+            self.progress.precision = self._shared(
+                choose_precision(model, self._first_batch(), config.precision)
+            )
+        self.log = MetricsLog(self.accelerator, out, config, self.progress.step)
+        self.seconds_before = self.progress.seconds
+
+    def _split(self) -> tuple[int, int]:
+        """Showers to train on, and all of them; the rest is held out."""
+        with ShowerFile(self.data) as file:
+            count = len(file)
+        split = count - max(1, round(count * self.config.evaluation.share))
+        if split < self.config.batch_size * self.ranks:
+            raise ConfigError(
+                f"{self.data}: {split} of its {count} showers are trained on, which do not fill a batch of "
+                f"{self.config.batch_size} on {self.ranks} process(es); give a smaller training.batch_size"
+            )
+        return split, count
+
+    def _first_batch(self) -> TrainingBatch:
+        with ShowerFile(self.data) as file:
+            return TrainingBatch.of(file.read(0, 2), self.device)
+
+    def _resume(self) -> None:
+        found = checkpoints(self.out / "checkpoints")
+        if not found:
+            raise TrainingError(f"{self.out}: no checkpoint to resume from; train without --resume")
+        check_identity(found[-1], read_state(found[-1])["progress"]["identity"], self.progress.identity)
+        self.progress = load_checkpoint(found[-1], self.model, self.average, self.optimizers)
+
+    # ---- the loop
+
+    def run(self, report: ProgressCallback | None = None) -> TrainingResult:
+        """Train until an end is reached.
+
+        Raises:
+            TrainingError: A loss or gradient is not finite, or the generator makes empty images.
+            Interrupted: SIGINT or SIGTERM came; everything is saved.
+        """
+        start = self.saved = time.monotonic()
+        with StopRequest() as stop, torch.random.fork_rng():
+            for batch in self._showers():
+                logs = self._step(batch)
+                self.progress.seconds = self.seconds_before + time.monotonic() - start
+                self.log.add(self.progress, logs, self._rate("generator"))
+                if report is not None:
+                    report(self.progress.step, self.total, self.log.note)
+                reason = self._after_step(stop)
+                if reason:
+                    break
+        self.log.close()
+        assert self.progress.best is not None
+        return TrainingResult(self.progress.step, self.progress.best, reason or "epochs")
+
+    def _showers(self) -> Iterator[ShowerBatch]:
+        """Batches of all epochs, from where the training stands; counts epochs and batches."""
+        p = self.progress
+        while p.epoch < self.config.epochs:
+            self.batches.set_epoch(p.epoch)
+            self.batches.skip(p.batch)
+            for batch in DataLoader(self.batches, batch_size=None, num_workers=self.config.loader_workers):
+                p.batch += 1
+                if p.batch == len(self.batches):
+                    p.epoch, p.batch = p.epoch + 1, 0
+                yield batch
+
+    def _step(self, showers: ShowerBatch) -> dict[str, Tensor]:
+        """All updates of one batch."""
+        key = [self.seed, self.progress.step, self.rank]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
+        showers = augment(showers, self.detector, self.symmetries, np.random.default_rng([*key, 1]))
+        batch = TrainingBatch.of(showers, self.device)
+        logs: dict[str, Tensor] = {}
+        phases = self.model.step(batch)
+        while True:
+            with autocast(self.device, self.progress.precision):
+                phase = next(phases, None)
+            if phase is None:
+                break
+            self._update(phase)
+            logs |= phase.logs
+        if self.average is not None and self.config.ema is not None:
+            update_average(self.average, self.model.sampler(), self.config.ema, self.progress.step)
+        self.progress.step += 1
+        return logs
+
+    def _update(self, phase: Phase) -> None:
+        optimizer = self.optimizers[phase.optimizer]
+        optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(phase.loss)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        average_gradients(self.accelerator, parameters)
+        limit = self.config.optimizer.gradient_clip
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf"))
+        if not (torch.isfinite(norm) and torch.isfinite(phase.loss)):
+            raise TrainingError(self._not_finite(phase))
+        if (
+            self.progress.step >= COLLAPSE_STEP
+            and phase.empty_images is not None
+            and bool(phase.empty_images)
+        ):
+            raise TrainingError(
+                f"step {self.progress.step}: the generator makes empty images only; it has collapsed. "
+                "Train anew with another --seed, or a smaller training.optimizer.learning_rate"
+            )
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate(phase.optimizer)
+        optimizer.step()
+
+    def _rate(self, name: str) -> float:
+        return learning_rate(self.config.optimizer, name, self.progress.step, self.total)
+
+    def _not_finite(self, phase: Phase) -> str:
+        values = ", ".join(f"{name} {float(value):.4g}" for name, value in phase.logs.items())
+        return (
+            f"step {self.progress.step}: the {phase.optimizer} loss or gradient is not finite ({values}); "
+            "stopped before the update. Lower training.optimizer.learning_rate, set "
+            "training.optimizer.gradient_clip, or check the data with: caloforge inspect"
+        )
+
+    # ---- between steps
+
+    def _after_step(self, stop: StopRequest) -> str | None:
+        """Evaluate, save, and say why the training ends here, if it does."""
+        p, limits = self.progress, self.config
+        reason = None
+        if p.step >= self.total:
+            reason = "steps" if p.epoch < limits.epochs else "epochs"
+        elif self._agreed(limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes):
+            reason = "minutes"
+        if reason or p.step % self.evaluate_every == 0:
+            self._evaluate()
+            if limits.evaluation.patience is not None and p.waited >= limits.evaluation.patience:
+                reason = reason or "patience"
+        due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
+        interrupted = self._agreed(stop.requested)
+        if reason or interrupted or p.batch == 0 or self._agreed(due):
+            self._save()
+        if interrupted and not reason:
+            self.log.close()
+            raise Interrupted(
+                f"stopped after step {p.step}; everything is saved. Continue: the same caloforge train "
+                "command with --resume"
+            )
+        return reason
+
+    def _agreed(self, here: bool) -> bool:
+        """Whether any process says so: all must take the same turn."""
+        if self.ranks == 1:
+            return here
+        flag = torch.tensor(float(here), device=self.device)
+        return bool(self.accelerator.reduce(flag, "sum") > 0)
+
+    def _shared(self, value: T) -> T:
+        """What the main process says, on every process."""
+        held = [value]
+        if self.ranks > 1:
+            broadcast_object_list(held)
+        return held[0]
+
+    def _evaluate(self) -> None:
+        """Judge the averaged weights; keep the model if it is the best so far."""
+        p = self.progress
+        if self.accelerator.is_main_process:
+            with swapped(self.model.sampler(), self.average):
+                found = self.evaluation(self.model, self.device, p.precision)
+                if p.best is None or found["merit"] < p.best:
+                    p.best, p.waited = found["merit"], -1
+                    facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
+                    save_model(self.model, self.out / "model", dict(self.model.state_dict()), **facts)
+            p.waited += 1
+            self.log.evaluated(p, found)
+        p.best, p.waited = self._shared((p.best, p.waited))
+
+    def _save(self) -> None:
+        if self.accelerator.is_main_process:
+            folder = self.out / "checkpoints"
+            save_checkpoint(
+                folder,
+                self.progress,
+                self.model,
+                self.average,
+                self.optimizers,
+                keep=self.config.keep_checkpoints,
+            )
+        self.saved = time.monotonic()
+        self.accelerator.wait_for_everyone()

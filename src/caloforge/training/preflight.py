@@ -1,0 +1,127 @@
+"""One training step in advance: what it costs, and that it works at all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.geometry import Detector
+from caloforge.models.base import ShowerModel, TrainingBatch, parameter_count
+from caloforge.models.facts import ASSUMED_RESPONSE, facts_of_beam
+from caloforge.models.registry import ModelConfig, build_model, create_model
+from caloforge.showers import ShowerBatch, ShowerFile
+from caloforge.training.arithmetic import autocast, choose_precision
+from caloforge.training.config import TrainingConfig
+from caloforge.training.optimizers import build_optimizers
+
+# share of voxels that hold energy in the made-up showers
+OCCUPANCY = 0.1
+# float32 copies of the parameters in a checkpoint: weights, average, two of the optimiser
+COPIES = 4
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one step costs.
+
+    Attributes:
+        parameters: Trained parameters.
+        seconds: Wall time of a whole step of `batch_size` showers, scaled up from the showers tried.
+        precision: Arithmetic that was chosen.
+        memory_bytes: Estimate of the memory of a step: weights, optimiser, and what backward keeps.
+        checkpoint_bytes: Size of a checkpoint.
+    """
+
+    parameters: int
+    seconds: float
+    precision: str
+    memory_bytes: int
+    checkpoint_bytes: int
+
+
+def try_step(
+    config: ModelConfig,
+    training: TrainingConfig,
+    detector: Detector,
+    beam: BeamConfig,
+    data: Path | None,
+    *,
+    seed: int,
+    tried: int = 4,
+) -> Trial:
+    """Build the model and run one forward and backward pass of a few showers.
+
+    Args:
+        config: The model section of a run.
+        training: Its training section.
+        detector: Its detector.
+        beam: Its beam; gives made-up showers where there is no data.
+        data: The shower file to train on.
+        seed: Seed of the weights.
+        tried: Showers in the trial.
+
+    Raises:
+        ConfigError: The model does not fit the detector.
+        DataError: The file cannot be used.
+    """
+    if data is None:
+        model = build_model(config, detector, facts_of_beam(beam), seed=seed)
+        showers = _made_up(detector, beam, tried)
+    else:
+        model = create_model(config, data, seed=seed)
+        with ShowerFile(data) as file:
+            showers = file.read(0, tried)
+    build_optimizers(model, training.optimizer)
+    batch = TrainingBatch.of(showers)
+    precision = choose_precision(model, batch, training.precision)
+    kept: list[int] = []
+    start = time.perf_counter()
+    _run(model, batch, precision, kept)
+    seconds = (time.perf_counter() - start) * training.batch_size / len(showers)
+    parameters = parameter_count(model)
+    activations = max(kept) * training.batch_size // len(showers)
+    return Trial(
+        parameters=parameters,
+        seconds=seconds,
+        precision=precision,
+        memory_bytes=activations + (COPIES + 1) * 4 * parameters,
+        checkpoint_bytes=COPIES * 4 * parameters,
+    )
+
+
+def _run(model: ShowerModel, batch: TrainingBatch, precision: str, kept: list[int]) -> None:
+    """A step without updates; notes the bytes that each phase keeps for its backward pass."""
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        kept[-1] += tensor.numel() * tensor.element_size()
+        return tensor
+
+    phases = model.step(batch)
+    while True:
+        kept.append(0)
+        with (
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            autocast(batch.showers.device, precision),
+        ):
+            phase = next(phases, None)
+        if phase is None:
+            return
+        phase.loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _made_up(detector: Detector, beam: BeamConfig, count: int) -> ShowerBatch:
+    """Scattered deposits with about the right sum; only their shape matters here."""
+    rng = np.random.default_rng(0)
+    conditions = sample_conditions(beam, 0, 0, count)
+    shape = (count, *detector.shower_shape)
+    showers = rng.exponential(1.0, shape) * (rng.random(shape) < OCCUPANCY)
+    wanted = ASSUMED_RESPONSE * conditions.energy
+    showers *= (wanted / showers.reshape(count, -1).sum(axis=1)).reshape(-1, *[1] * (len(shape) - 1))
+    return ShowerBatch(
+        showers.astype(np.float32), conditions.energy, conditions.theta, conditions.phi, conditions.pdg_id
+    )
