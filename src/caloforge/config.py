@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,32 +43,48 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
     """Parse YAML text whose top level is a mapping; `name` is used in messages."""
-    try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{name}{where}: not valid YAML: {problem}") from error
+    document = _load_yaml(text, name)
     if not isinstance(document, dict):
         got = "nothing" if document is None else type(document).__name__
         raise ConfigError(f"{name}: got {got} at the top level, expected 'key: value' lines")
     return document
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key written twice instead of keeping the last one."""
+def _load_yaml(text: str, name: str) -> Any:
+    """Any YAML value; raises a ConfigError that begins with `name`."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{name}{where}: not valid YAML: {problem}") from error
+    except (ValueError, OverflowError) as error:
+        # what looks like a date or a number and is none
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: nested too deeply to be a configuration") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key written twice, and an alias of what it stands in."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
-                )
-            seen.add(key)
+            # a list or mapping as key is refused below
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} stands here twice", key_node.start_mark
+                    )
+                seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ARG002
+        # PyYAML sees that a node holds itself only while it builds it with all it holds
+        return super().construct_object(node, deep=True)
 
 
 def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -87,11 +103,7 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
         keys = [key.strip() for key in path.split(".")]
         if not sign or not all(keys):
             raise ConfigError(f"--set {setting}: expected KEY=VALUE such as training.batch_size=64")
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting}: the value is not valid YAML") from error
-        _assign(result, keys, value, setting)
+        _assign(result, keys, _load_yaml(raw, f"--set {setting}:"), setting)
     return result
 
 
@@ -99,7 +111,7 @@ def _assign(target: Any, keys: list[str], value: Any, setting: str) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(target, list):
-            if not key.isdigit() or int(key) >= len(target):
+            if not key.isdecimal() or int(key) >= len(target):
                 raise ConfigError(f"--set {setting}: {key!r} is no index of a list of {len(target)} entries")
             index = int(key)
             if last:
