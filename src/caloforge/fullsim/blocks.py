@@ -84,7 +84,7 @@ class Block:
         """
         start, stop = _limits(path)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 block = cls(start, *(arrays[name] for name in _FIELDS))
             whole = len(block.counts) == len(block.seconds) == stop - start
             whole &= int(block.counts.sum()) == len(block.voxels) == len(block.energies)

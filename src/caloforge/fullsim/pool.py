@@ -57,8 +57,9 @@ class Queue:
         """The next block."""
         if self._returned:
             return self._returned.pop()
+        size = self._size()
         start, stop = self._missing.pop()
-        middle = min(stop, start + self._size())
+        middle = min(stop, start + size)
         if middle < stop:
             self._missing.append((middle, stop))
         return _Task((start, middle))

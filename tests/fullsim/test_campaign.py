@@ -1,0 +1,308 @@
+"""Campaigns: the same file whatever the workers, kills and interruptions; nothing lost, nothing twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.config import build
+from caloforge.errors import (
+    ConfigError,
+    Interrupted,
+    MissingDependencyError,
+    OutputError,
+    SimulationError,
+)
+from caloforge.fullsim import pool
+from caloforge.fullsim.campaign import preflight, run_campaign
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.geometry import load_detector
+from caloforge.showers import ShowerFile
+
+pytestmark = pytest.mark.geant4
+
+N, SEED = 80, 5
+DETECTOR = load_detector("clic-ecal-25", ("mesh.nx=9", "mesh.ny=7"))
+FULLSIM = FullSimConfig()
+
+
+def beam(**changes):
+    document = {
+        "energy": {"kind": "flat", "min": "0.5 GeV", "max": "2 GeV"},
+        "theta": {"kind": "flat", "min": "70 deg", "max": "110 deg"},
+        "impact": "cell",
+    }
+    return build(BeamConfig, document | changes, "beam")
+
+
+def simulate(out, n=N, **options):
+    return run_campaign(DETECTOR, beam(), FULLSIM, n, out, **{"seed": SEED} | options)
+
+
+def read(path):
+    with ShowerFile(path) as file:
+        return file.read(), file.provenance
+
+
+def assert_same(one, two):
+    for name in ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def parts_of(out):
+    return out.with_name(f"{out.name}.parts")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return read(simulate(tmp_path_factory.mktemp("reference") / "t.h5"))
+
+
+def test_file(reference):
+    batch, provenance = reference
+    assert len(batch) == N
+    assert batch.showers.shape == (N, 25, 7, 9)
+    conditions = sample_conditions(beam(), SEED, 0, N)
+    np.testing.assert_array_equal(batch.incident_energy, conditions.energy)
+    np.testing.assert_array_equal(batch.incident_theta, conditions.theta)
+    assert (batch.pdg_id == 11).all()
+    assert (batch.seconds > 0).all()
+    # cells below 1 keV are 0, and no shower is like another
+    assert batch.showers[batch.showers > 0].min() >= np.float32(1e-3)
+    assert len(np.unique(batch.visible_energy())) == N
+    response = batch.visible_energy() / batch.incident_energy
+    assert 0.01 < response.mean() < 0.03
+    assert provenance["engine"].startswith("Geant4 11.")
+    assert provenance["physics"] == "G4EmStandardPhysics"
+    assert provenance["production_cut"] == "0.7 mm"
+    assert provenance["seed"] == SEED
+    assert provenance["beam"]["energy"]["max"] == "2 GeV"
+
+
+def test_same_showers_with_two_workers(reference, tmp_path, capfd):
+    seen = []
+    path = simulate(tmp_path / "t.h5", workers=2, progress=lambda *numbers: seen.append(numbers))
+    assert_same(read(path)[0], reference[0])
+    assert seen[0] == (0, N)
+    assert seen[-1] == (N, N)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
+    # Geant4 lives in other processes, and its banner went nowhere
+    assert "geant4_pybind" not in sys.modules
+    assert capfd.readouterr() == ("", "")
+
+
+def test_showers_do_not_depend_on_how_many_are_made(reference, tmp_path):
+    batch, _ = read(simulate(tmp_path / "t.h5", n=7))
+    assert_same(batch, reference[0][:7])
+
+
+def test_other_seed(reference, tmp_path):
+    batch, _ = read(simulate(tmp_path / "t.h5", n=3, seed=SEED + 1))
+    assert not np.isin(batch.visible_energy(), reference[0].visible_energy()).any()
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_killed_worker(reference, tmp_path):
+    killed = []
+
+    def kill(done, total):
+        if done >= N // 4 and len(killed) < 2:
+            killed.append(children(os.getpid())[0])
+            os.kill(killed[-1], signal.SIGKILL)
+
+    path = simulate(tmp_path / "t.h5", workers=2, progress=kill)
+    assert len(killed) == 2
+    assert_same(read(path)[0], reference[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed(reference, tmp_path, number):
+    handler = signal.getsignal(number)
+
+    def interrupt(done, total):
+        if done >= N // 4:
+            os.kill(os.getpid(), number)
+
+    out = tmp_path / "t.h5"
+    with pytest.raises(Interrupted, match=rf"stopped; \d+ of {N} showers .* are kept: .*resume"):
+        simulate(out, workers=2, progress=interrupt)
+    assert signal.getsignal(number) is handler
+    assert not out.exists()
+    assert children(os.getpid()) == []
+    with pytest.raises(OutputError, match="give --resume to continue it, or --force"):
+        simulate(out)
+    seen = []
+    assert simulate(out, resume=True, progress=lambda *numbers: seen.append(numbers)) == out
+    assert seen[0][0] >= N // 4
+    assert_same(read(out)[0], reference[0])
+    assert not parts_of(out).exists()
+
+
+CAMPAIGN = """
+import json, sys
+from caloforge.beam import BeamConfig
+from caloforge.fullsim.campaign import run_campaign
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.geometry import Detector
+detector, beam, n, out, seed = json.load(sys.stdin)
+run_campaign(Detector.model_validate(detector), BeamConfig.model_validate(beam), FullSimConfig(), n, out,
+             workers=2, seed=seed)
+"""
+
+
+def running(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in ("Z", "X")
+
+
+def wait_until(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+def test_killed_parent(reference, tmp_path):
+    out = tmp_path / "t.h5"
+    job = [DETECTOR.model_dump(mode="json"), beam().model_dump(mode="json"), N, str(out), SEED]
+    process = subprocess.Popen([sys.executable, "-c", CAMPAIGN], stdin=subprocess.PIPE, text=True)
+    process.stdin.write(json.dumps(job))
+    process.stdin.close()
+    wait_until(lambda: len(list(parts_of(out).glob("*.npz"))) >= 3)
+    workers = children(process.pid)
+    process.kill()
+    process.wait()
+    assert 1 <= len(workers) <= 2
+    # nobody asks them to stop, and yet they must not run for ever
+    wait_until(lambda: not any(running(pid) for pid in workers), seconds=5)
+    assert not out.exists()
+    simulate(out, resume=True)
+    assert_same(read(out)[0], reference[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
+
+
+def test_resume_of_other_settings_is_refused(tmp_path):
+    out = tmp_path / "t.h5"
+
+    def interrupt(done, total):
+        if done:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        simulate(out, n=20, progress=interrupt)
+    kept = sorted(path.name for path in parts_of(out).glob("*.npz"))
+    assert kept
+    with pytest.raises(ConfigError, match="seed: 5 then, 6 now"):
+        simulate(out, n=20, seed=6, resume=True)
+    with pytest.raises(ConfigError, match=r'fullsim.production_cut: "0.7 mm" then, "1 mm" now'):
+        run_campaign(DETECTOR, beam(), FullSimConfig(production_cut="1 mm"), 20, out, seed=SEED, resume=True)
+    assert sorted(path.name for path in parts_of(out).glob("*.npz")) == kept
+
+
+def test_finished_file(reference, tmp_path):
+    out = simulate(tmp_path / "t.h5", n=4)
+    before = out.stat().st_mtime_ns
+    with pytest.raises(OutputError, match="exists already; give --force"):
+        simulate(out, n=4)
+    # asked to resume what is complete: nothing is left to do
+    assert simulate(out, n=4, resume=True) == out
+    with pytest.raises(OutputError, match="is finished with 4 showers: nothing is left to resume"):
+        simulate(out, n=5, resume=True)
+    with pytest.raises(OutputError, match=r"other settings .seed: 5 then, 6 now"):
+        simulate(out, n=4, seed=6, resume=True)
+    assert out.stat().st_mtime_ns == before
+    simulate(out, n=5, force=True)
+    assert_same(read(out)[0], reference[0][:5])
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot create this directory"):
+        simulate(tmp_path / "file/t.h5")
+    with pytest.raises(OutputError, match="this is a directory"):
+        simulate(tmp_path, force=True)
+    with pytest.raises(OutputError, match="choose another disk or fewer showers"):
+        simulate(tmp_path / "t.h5", n=2**32 - 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"n": 0}, "n: got 0 showers"),
+        ({"n": 2**32}, "expected 1 to 4294967294"),
+        ({"workers": 0}, "workers: got 0"),
+        ({"seed": -1}, "seed: got -1"),
+    ],
+)
+def test_numbers_that_make_no_campaign(tmp_path, options, words):
+    with pytest.raises(ConfigError, match=words):
+        simulate(tmp_path / "t.h5", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_that_keep_dying(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool.sys, "executable", "/bin/false")
+    with pytest.raises(SimulationError, match=r"showers 0 to 1: 3 workers died; .* status 1.* --resume"):
+        simulate(tmp_path / "t.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_physics_without_its_data(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("G4", "GEANT4_"))]:
+        monkeypatch.delenv(name)
+    config = FullSimConfig(physics="FTFP_BERT")
+    with pytest.raises(MissingDependencyError, match="GEANT4_DATA_DIR"):
+        run_campaign(DETECTOR, beam(), config, 3, tmp_path / "t.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_preflight():
+    wide = {"kind": "flat", "min": "10 MeV", "max": "1 GeV"}
+    assert 0 < preflight(DETECTOR, beam(energy=wide), FULLSIM) < 1
+
+
+def profile(tmp_path, **changes):
+    out = run_campaign(DETECTOR, beam(impact="centre", theta={"kind": "fixed", "value": "90 deg"}, **changes),
+                       FULLSIM, 30, tmp_path / "t.h5", force=True)  # fmt: skip
+    batch, _ = read(out)
+    return batch, batch.showers.sum(axis=(2, 3)).mean(axis=0)
+
+
+def test_particles(tmp_path):
+    energy = {"kind": "fixed", "value": "1 GeV"}
+    visible = {}
+    for particle, pdg_id in (("e-", 11), ("e+", -11), ("gamma", 22), ("pi0", 111)):
+        batch, layers = profile(tmp_path, particle=particle, energy=energy)
+        assert (batch.pdg_id == pdg_id).all()
+        visible[particle] = layers
+    # neutral ones leave nothing before they convert, charged ones ionise from the first layer on
+    assert visible["gamma"][0] < 0.7 * visible["e-"][0]
+    for particle, layers in visible.items():
+        assert layers.sum() == pytest.approx(visible["e-"].sum(), rel=0.2), particle
+    depth = np.arange(25)
+    centre = {particle: (layers * depth).sum() / layers.sum() for particle, layers in visible.items()}
+    # PDG, passage of particles through matter: photons start about one radiation length later
+    assert 0.2 < centre["gamma"] - centre["e-"] < 2
+    assert centre["e+"] == pytest.approx(centre["e-"], abs=0.7)
+
+
+def test_muons_ionise_every_layer_alike(tmp_path):
+    batch, layers = profile(tmp_path, particle="mu-", energy={"kind": "fixed", "value": "1 GeV"})
+    assert (batch.pdg_id == 13).all()
+    # PDG: 1.664 MeV cm2/g at minimum ionisation, 2.33 g/cm3, 0.5 mm; 1 GeV is a little above the minimum
+    assert np.median(batch.showers.sum(axis=(2, 3))) == pytest.approx(1.664 * 2.33 * 0.05 * 0.8, rel=0.25)
+    assert layers.min() > 0.12
