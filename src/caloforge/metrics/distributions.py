@@ -24,20 +24,42 @@ def separation_power(
         edges: (k + 1,) bin edges; values outside count in two more bins, below and above.
         resampler: Weights of this pair of samples.
     """
+    return spectrum_separation(_bin_matrix(truth, edges), _bin_matrix(generated, edges), resampler)
+
+
+def spectrum_separation(truth: NDArray[Any], generated: NDArray[Any], resampler: Resampler) -> Metric:
+    """Separation power of two spectra to which every shower contributes many entries.
+
+    The bootstrap draws whole showers, since the voxels of one shower are not independent. The floor falls
+    like 1/n_1 + 1/n_2.
+
+    Args:
+        truth: (n, k) entries of each shower in each bin.
+        generated: (m, k) the same for the generated showers.
+        resampler: Weights of this pair of samples.
+    """
 
     def build(first: NDArray[Any], second: NDArray[Any]) -> Statistic:
-        one, other = _bin_matrix(first, edges), _bin_matrix(second, edges)
+        one, other = first.astype(np.float64), second.astype(np.float64)
 
         def statistic(w_first: Array, w_second: Array) -> Array:
-            h, g = _unit(w_first @ one), _unit(w_second @ other)
-            total = h + g
-            terms = np.divide((h - g) ** 2, total, out=np.zeros_like(total), where=total > 0)
-            result: Array = terms.sum(axis=1) / 2
-            return result
+            return separation(w_first @ one, w_second @ other)
 
         return statistic
 
     return resampler.measure(build, truth, generated, "linear")
+
+
+def separation(h: NDArray[Any], g: NDArray[Any]) -> Array:
+    """Separation power of histograms along the last axis; 1 where one of the two is empty."""
+    total_h, total_g = h.sum(axis=-1, keepdims=True), g.sum(axis=-1, keepdims=True)
+    p = np.divide(h, total_h, out=np.zeros_like(h, np.float64), where=total_h > 0)
+    q = np.divide(g, total_g, out=np.zeros_like(g, np.float64), where=total_g > 0)
+    both = p + q
+    terms = np.divide((p - q) ** 2, both, out=np.zeros_like(both), where=both > 0)
+    empty = (total_h[..., 0] > 0) != (total_g[..., 0] > 0)
+    result: Array = np.where(empty, 1.0, terms.sum(axis=-1) / 2)
+    return result
 
 
 def chi2_per_ndf(truth: NDArray[Any], generated: NDArray[Any], edges: Array, resampler: Resampler) -> Metric:
@@ -155,11 +177,6 @@ def _bin_matrix(values: NDArray[Any], edges: Array) -> Array:
     matrix = np.zeros((len(values), len(edges) + 1))
     matrix[np.arange(len(values)), index] = 1.0
     return matrix
-
-
-def _unit(histogram: Array) -> Array:
-    total: Array = histogram / histogram.sum(axis=1, keepdims=True)
-    return total
 
 
 class _Pooled:
