@@ -156,7 +156,7 @@ def test_nesting_without_end_is_refused():
         parse_yaml("a: " + "[" * 20000, "run.yaml")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(text=st.text(alphabet="ab:{}[]&*!-? \n\t\"'#|>%@`,0.", max_size=40))
 def test_no_text_makes_yaml_fail_otherwise(text):
     with contextlib.suppress(ConfigError):
@@ -215,7 +215,7 @@ def test_overrides_that_cannot_be_applied(setting, message):
     assert setting in str(caught.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(setting=st.text(alphabet="ab.=[]{}:0-*&!\n ", max_size=20))
 def test_no_override_makes_it_fail_otherwise(setting):
     with contextlib.suppress(CaloforgeError):

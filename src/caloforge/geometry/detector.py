@@ -222,7 +222,7 @@ class Detector(StrictModel):
             if not isinstance(document, dict):
                 raise ConfigError("expected a JSON object")
             return build(cls, _expand_compact(document), origin)
-        except (ValueError, KeyError, TypeError, ConfigError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, ConfigError) as error:
             raise DataError(f"{origin}: the detector description cannot be read: {error}") from error
 
     @functools.cached_property

@@ -281,21 +281,19 @@ def _label(slab: Slab) -> str:
 
 
 def spread(centres: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Rising positions near `centres`, at least `gap` apart where [low, high] has the room for it."""
+    """Rising positions closest to `centres`, at least `gap` apart where [low, high] has the room for it."""
     gap = min(gap, (high - low) / max(len(centres) - 1, 1))
-    places = list(centres)
-    for _ in range(200):
-        moved = False
-        for i in range(len(places) - 1):
-            lack = gap - (places[i + 1] - places[i])
-            if lack > 1e-9:
-                places[i] -= lack / 2
-                places[i + 1] += lack / 2
-                moved = True
-        places = [min(max(place, low), high) for place in places]
-        if not moved:
-            break
-    return places
+    # with the gaps taken out this is the least-squares fit of a rising sequence: pool what falls
+    pools: list[tuple[float, int]] = []
+    for index, centre in enumerate(centres):
+        mean, count = centre - gap * index, 1
+        while pools and pools[-1][0] > mean:
+            before, n = pools.pop()
+            mean, count = (before * n + mean * count) / (n + count), n + count
+        pools.append((mean, count))
+    last = high - gap * (len(centres) - 1)
+    flat = [min(max(mean, low), last) for mean, count in pools for _ in range(count)]
+    return [place + gap * index for index, place in enumerate(flat)]
 
 
 # ---- the mesh across the shower axis

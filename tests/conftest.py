@@ -1,0 +1,54 @@
+"""What tests of several areas use."""
+
+import itertools
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+
+@pytest.fixture
+def assert_readable():
+    """A check that no text of a figure is cut or overlaps another; it returns the texts."""
+    return _assert_readable
+
+
+def _assert_readable(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = [text for text in _texts(figure) if text.get_visible() and text.get_text().strip()]
+    # of the text alone, without the arrow of an annotation
+    boxes = [(text.get_text(), Text.get_window_extent(text, canvas.get_renderer())) for text in texts]
+    width, height = canvas.get_width_height()
+    for text, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1, (
+            f"{text!r} is cut"
+        )
+    for (first, a), (second, b) in itertools.combinations(boxes, 2):
+        # boxes hold a little air
+        across, along = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert across <= 1.5 or along <= 1.5, f"{first!r} and {second!r} overlap"
+    return [text for text, _ in boxes]
+
+
+def _texts(figure):
+    yield from figure.texts
+    pending = list(figure.axes)
+    while pending:
+        axes = pending.pop()
+        if not axes.axison:
+            yield from axes.texts
+            yield from axes.get_legend().get_texts() if axes.get_legend() else ()
+            continue
+        pending += axes.child_axes
+        yield from (*axes.texts, axes.title, axes._left_title, axes._right_title)
+        yield from axes.get_legend().get_texts() if axes.get_legend() else ()
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_visible():
+                yield axis.label
+                # ticks beyond the limits exist but are not drawn
+                low, high = sorted(axis.get_view_interval())
+                slack = 1e-6 * (high - low)
+                for tick in axis.get_major_ticks():
+                    if low - slack <= tick.get_loc() <= high + slack:
+                        yield from (tick.label1, tick.label2)
