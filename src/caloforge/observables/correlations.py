@@ -34,8 +34,8 @@ def two_point(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
 
     Returns:
         `x`, `y`, `z` and the mean of both diagonals `xy` (first shift only) on a cartesian mesh; `r`, `phi`
-        (closed around the axis), `z` on a cylindrical one; `r`, `phi` on a ragged one. Each (N, shifts), with
-        shifts up to `MAX_SHIFT` or the axis' length less one; zero for empty showers.
+        (closed around the axis, up to half of it), `z` on a cylindrical one; `r`, `phi` on a ragged one. Each
+        (N, shifts), with shifts up to 5 or the axis' length less one; zero for empty showers.
     """
     root = np.sqrt(np.maximum(showers, 0))
     total = np.einsum("ni,ni->n", root.reshape(len(root), -1), root.reshape(len(root), -1))
@@ -57,15 +57,16 @@ def shifts(mesh: Mesh, nz: int) -> dict[str, int]:
     if isinstance(mesh, CartesianMesh):
         return {"x": _count(mesh.nx), "y": _count(mesh.ny), "xy": 1, "z": _count(nz)}
     if isinstance(mesh, CylindricalMesh):
-        return {"r": _count(mesh.nr), "phi": _count(mesh.nphi), "z": _count(nz)}
+        return {"r": _count(mesh.nr), "phi": _count(mesh.nphi, True), "z": _count(nz)}
     return {
         "r": max(_count(len(layer.r_edges) - 1) for layer in mesh.layers),
-        "phi": max(_count(layer.nphi) for layer in mesh.layers),
+        "phi": max(_count(layer.nphi, True) for layer in mesh.layers),
     }
 
 
-def _count(length: int) -> int:
-    return min(MAX_SHIFT, length - 1)
+def _count(length: int, closed: bool = False) -> int:
+    # half way around the axis a shift meets itself from the other side
+    return min(MAX_SHIFT, length // 2 if closed else length - 1)
 
 
 def _dot(one: NDArray[Any], other: NDArray[Any]) -> Array:
@@ -78,7 +79,7 @@ def _overlaps(root: NDArray[Any], axis: int, closed: bool) -> Array:
     length = root.shape[axis]
     moved = np.moveaxis(root, axis, -1)
     columns = []
-    for shift in range(1, _count(length) + 1):
+    for shift in range(1, _count(length, closed) + 1):
         column = _dot(moved[..., shift:], moved[..., :-shift])
         if closed:
             column = column + _dot(moved[..., :shift], moved[..., -shift:])

@@ -106,21 +106,43 @@ def radial_profile(showers: NDArray[Any], mesh: Mesh) -> Array:
     Returns:
         (N, rings) MeV, rings as in `radial_edges`.
     """
-    return lateral_image(showers, mesh) @ ring_matrix(mesh)
+    return ring_sums(lateral_image(showers, mesh), mesh)
 
 
-def ring_matrix(mesh: Mesh) -> Array:
-    """(p, rings) 1 where a position lies in a ring: `lateral_image` @ this is the radial profile."""
+def ring_sums(image: Array, mesh: Mesh) -> Array:
+    """`radial_profile` from a lateral image."""
+    return group_sums(image, _rings(mesh), len(radial_edges(mesh)) - 1)
+
+
+def _rings(mesh: Mesh) -> NDArray[np.intp]:
+    """Ring of each position, (p,)."""
     edges = radial_edges(mesh)
-    count = len(edges) - 1
-    ring = np.clip(np.searchsorted(edges, radii(mesh), side="right") - 1, 0, count - 1)
-    return np.eye(count)[ring]
+    return np.clip(np.searchsorted(edges, radii(mesh), side="right") - 1, 0, len(edges) - 2)
+
+
+def group_sums(image: Array, labels: NDArray[np.intp], count: int) -> Array:
+    """Sums over the positions of each group.
+
+    Args:
+        image: (N, p)
+        labels: (p,) group of each position, 0 to count - 1.
+        count: Groups; those without a position sum to 0.
+
+    Returns:
+        (N, count)
+    """
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    result = np.zeros((len(image), count))
+    result[:, present] = np.add.reduceat(image[:, order], starts, axis=1)
+    return result
 
 
 def ring_areas(mesh: Mesh) -> Array:
     """Area of the voxels whose centres lie in each ring, mm2, shape (rings,); for energy densities."""
-    if isinstance(mesh, CartesianMesh):
-        area: Array = ring_matrix(mesh).sum(axis=0) * (mesh.cell_x * mesh.cell_y)
-        return area
     edges = radial_edges(mesh)
+    if isinstance(mesh, CartesianMesh):
+        count = np.bincount(_rings(mesh), minlength=len(edges) - 1).astype(np.float64)
+        area: Array = count * (mesh.cell_x * mesh.cell_y)
+        return area
     return np.pi * np.diff(edges**2)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import CartesianMesh, Mesh, RaggedMesh
-from caloforge.observables.profiles import radial_edges, radii, ring_matrix, transverse_positions
+from caloforge.observables.profiles import group_sums, radial_edges, radii, ring_sums, transverse_positions
 
 Array = NDArray[np.float64]
 
@@ -62,20 +62,24 @@ def quadrant_signs(mesh: Mesh) -> Array:
     return np.where(np.isclose(x, y), 0.0, np.sign(x - y))
 
 
-def fine_rings(mesh: Mesh) -> tuple[Array, Array]:
-    """Rings as fine as the mesh allows.
+def fine_rings(image: NDArray[Any], mesh: Mesh) -> tuple[Array, Array]:
+    """Energy in rings as fine as the mesh allows.
 
     On a cartesian mesh each distinct distance of voxel centres from the axis is a ring, and its edges are the
     radii of the circles that have the area of the voxels inside; elsewhere the rings are `radial_edges`.
 
+    Args:
+        image: (N, p) as `lateral_image`, MeV.
+        mesh: The mesh of the showers.
+
     Returns:
-        (p, k) 1 where a position lies in a ring, and (k + 1,) edges in mm.
+        (N, k) energies in MeV and (k + 1,) edges in mm.
     """
     if not isinstance(mesh, CartesianMesh):
-        return ring_matrix(mesh), radial_edges(mesh)
+        return ring_sums(image, mesh), radial_edges(mesh)
     _, ring, count = np.unique(np.round(radii(mesh), 6), return_inverse=True, return_counts=True)
     area = np.concatenate([[0.0], np.cumsum(count)]) * mesh.cell_x * mesh.cell_y
-    return np.eye(len(count))[ring.ravel()], np.sqrt(area / np.pi)
+    return group_sums(image, ring.ravel(), len(count)), np.sqrt(area / np.pi)
 
 
 def containment_radius(rings: NDArray[Any], edges: Array, fraction: float = 0.9) -> Array:

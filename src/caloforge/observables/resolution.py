@@ -125,7 +125,7 @@ def fit_resolution(curve: ResponseCurve) -> ResolutionFit:
     """
     if len(curve.energy) < 3:
         raise ValueError(f"got {len(curve.energy)} energy bins, expected at least 3 for three terms")
-    if not (curve.resolution_error > 0).all():
+    if not (curve.resolution > 1e-9).all():
         raise ValueError("got an energy bin in which all showers have the same response")
     gev = curve.energy / 1e3
     basis = np.stack([1 / gev, 1 / gev**2, np.ones_like(gev)], axis=1)
