@@ -45,12 +45,14 @@ def cross_section(detector: Detector) -> Figure:
     colours = material_colours(detector)
     # a line of the legend holds four entries
     lines = -(-(len(colours) + 2 + bool(detector.axis_layer)) // LEGEND_COLUMNS)
-    height = 6.9 + 0.22 * lines
+    # each row of the magnified layers needs room for its labels
+    rows = max(2.4, 0.55 * sum(_row_height(layer) for layer in detector.layers[:MAX_KINDS]))
+    height = 4.5 + 0.22 * lines + rows
     figure = new_figure(9.0, height)
     outer = figure.add_gridspec(
         3,
         1,
-        height_ratios=[3.0, 0.3 + 0.22 * lines, 2.4],
+        height_ratios=[3.0, 0.3 + 0.22 * lines, rows],
         hspace=0.16,
         left=0.085,
         right=0.975,
@@ -218,11 +220,8 @@ def _extend(values: Any, source: NDArray[np.float64], target: NDArray[np.float64
 def _draw_kinds(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], str]) -> None:
     kinds = list(detector.layers[:MAX_KINDS])
     widest = max(layer.thickness for layer in kinds)
-    # turned labels stand higher than lying ones
-    tops = [1.2 if _turned(layer) else 0.62 for layer in kinds]
-    base = 0.0
-    for row, layer in enumerate(kinds):
-        base -= (tops[row] + 0.42) if row else 0.0
+    bases = -np.cumsum([0.0, *(_row_height(layer) for layer in kinds[1:])])
+    for layer, base in zip(kinds, bases, strict=True):
         _draw_kind(axes, layer, base, widest, colours)
     hidden = len(detector.layers) - len(kinds)
     title = "one layer, front to back" + (f" ({hidden} further kinds not shown)" if hidden else "")
@@ -231,7 +230,7 @@ def _draw_kinds(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], 
         title += f"; {merged} layers make one readout layer"
     style(axes, title, "mm")
     axes.set_xlim(-0.02 * widest, 1.02 * widest)
-    axes.set_ylim(base - 0.5, tops[0])
+    axes.set_ylim(bases[-1] - 0.55, _row_height(kinds[0]) - 0.42)
     axes.set_yticks([])
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
@@ -239,6 +238,11 @@ def _draw_kinds(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], 
 
 def _turned(layer: Layer) -> bool:
     return len(layer.slabs) > 5
+
+
+def _row_height(layer: Layer) -> float:
+    """From the text below the row above to that below this one; turned labels stand higher."""
+    return 1.95 if _turned(layer) else 1.04
 
 
 def _draw_kind(
