@@ -184,7 +184,7 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
     if out.is_dir():
         raise OutputError(f"{out}: this is a directory, expected the name of a shower file (.h5)")
     check_new(out, force=force)
-    if folder.exists() and not resume and not force:
+    if not resume and not force and any(folder.glob("*.npz")):
         raise OutputError(
             f"{folder}: an interrupted simulation is there; give --resume to continue it, or --force to "
             "start again"

@@ -24,7 +24,7 @@ MAX_TRIES = 3
 # a block takes about this long: short enough to lose little, long enough that its own cost is nothing
 BLOCK_SECONDS = 5.0
 MAX_BLOCK = 500
-FIRST_BLOCK = 2
+FIRST_BLOCK = 1
 # how often the pool looks whether it should stop, seconds
 TICK = 0.2
 STOP_TIMEOUT = 5.0
