@@ -64,7 +64,7 @@ def _auc(
         for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, label):
             score[test] = _fit(features[train], label[train], seed).predict_proba(features[test])[:, 1]
             fold_areas.append(_area(score[test][label[test] == 0], score[test][label[test] == 1]))
-    drawn = _bootstrap_area(score[label == 0], score[label == 1], seed)
+    drawn = bootstrap_areas(score[label == 0], score[label == 1], seed)
     error = np.hypot(np.std(drawn, ddof=1), np.std(fold_areas, ddof=1) / np.sqrt(FOLDS))
     return float(np.mean(fold_areas)), float(error)
 
@@ -103,6 +103,7 @@ def _areas(truth: Array, generated: Array, w_truth: Array, w_generated: Array) -
     return np.array(areas)
 
 
-def _bootstrap_area(truth: Array, generated: Array, seed: int) -> Array:
+def bootstrap_areas(truth: Array, generated: Array, seed: int) -> Array:
+    """Areas under the ROC curve of bootstrap samples of scored showers."""
     resampler = Resampler(len(truth), len(generated), seed=seed)
     return np.concatenate([_areas(truth, generated, *weights) for weights in resampler.bootstrap()])
