@@ -33,13 +33,13 @@ def fingerprint(showers: NDArray[Any]) -> NDArray[np.float32]:
     return result
 
 
-def distinct_showers(fingerprints: NDArray[Any], tolerance: float = 1e-2) -> int:
+def distinct_showers(fingerprints: NDArray[Any], tolerance: float = 0.03) -> int:
     """How many showers are left when copies count once.
 
     Args:
         fingerprints: (N, 8) of `fingerprint`.
-        tolerance: Step to which the numbers are rounded, in units of their spread; the chance that two of
-            50 000 independent showers agree by accident is below 1e-6.
+        tolerance: Step to which the numbers are rounded, in units of their spread. Of 50 000 independent showers
+            no two agree by accident; of rescaled copies a few in a thousand are parted by an edge.
 
     Returns:
         At most N; N for independent showers.
