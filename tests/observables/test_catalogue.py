@@ -2,7 +2,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from samples import DETECTORS, as_batch, needs_truth, random_showers, read_truth
+from observable_samples import DETECTORS, as_batch, needs_truth, random_showers, read_truth
 
 from caloforge import observables as obs
 from caloforge.geometry import load_detector

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from samples import DETECTORS, needs_truth, random_showers, read_truth
+from observable_samples import DETECTORS, needs_truth, random_showers, read_truth
 
 from caloforge import observables as obs
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from samples import DETECTORS, random_showers
+from observable_samples import DETECTORS, random_showers
 
 from caloforge import observables as obs
 from caloforge.geometry import CartesianMesh, CylindricalMesh, load_detector

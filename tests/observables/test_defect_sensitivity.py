@@ -28,7 +28,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from samples import needs_truth, read_truth
+from observable_samples import needs_truth, read_truth
 
 from caloforge import observables as obs
 
