@@ -1,5 +1,7 @@
 """Blocks of showers on disk: whole or not there, in order, and never of another campaign."""
 
+import errno
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,17 @@ def test_block_on_disk(tmp_path):
     (path,) = tmp_path.iterdir()
     assert path.name == "0000000005-0000000012.npz"
     np.testing.assert_array_equal(Block.load(path).dense(6, 11, SHAPE), dense(6, 11))
+
+
+def test_disk_full(tmp_path, monkeypatch):
+    def save(stream, **arrays):
+        stream.write(b"some")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", save)
+    with pytest.raises(OutputError, match="the disk is full; free some space and run the same command again"):
+        block(0, 3).save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])

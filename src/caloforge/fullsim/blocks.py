@@ -68,12 +68,16 @@ class Block:
         """
         path = folder / f"{self.start:010d}-{self.start + len(self):010d}.npz"
         temporary = folder / f".{path.name}.{os.getpid()}.partial"
-        with writing(path):
-            with temporary.open("wb") as stream:
-                np.savez(stream, **{name: getattr(self, name) for name in _FIELDS})
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+        try:
+            with writing(path):
+                with temporary.open("wb") as stream:
+                    np.savez(stream, **{name: getattr(self, name) for name in _FIELDS})
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                temporary.replace(path)
+        finally:
+            # gives a full disk its room back
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Block:
@@ -121,12 +125,15 @@ class Parts:
             self._lock = (self.folder / _LOCK).open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.close()
             raise OutputError(
                 f"{self.folder}: another process simulates into this output now; wait for it or choose "
                 "another output"
             ) from error
+        except OSError:
+            # some network file systems know no locks: then the user has to look after it
+            pass
         try:
             if self._fresh:
                 for path in self.folder.iterdir():

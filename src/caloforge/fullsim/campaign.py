@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import signal
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,6 +22,7 @@ from caloforge.fullsim.pool import Pool
 from caloforge.fullsim.track import check_beam
 from caloforge.geometry import Detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
+from caloforge.signals import StopRequest
 
 Progress = Callable[[int, int], object]
 
@@ -86,17 +83,16 @@ def run_campaign(
     out = Path(out)
     _check(detector, beam, n, workers, seed)
     settings = _settings(detector, beam, fullsim, seed)
-    folder = out.with_name(f"{out.name}.parts")
+    folder = out.absolute().with_name(f"{out.name}.parts")
     if resume and not folder.exists() and _is_finished(out, settings, n, force=force):
         return out
     _check_output(out, folder, resume=resume, force=force)
     check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
-    with Parts(folder, settings, n, fresh=not resume) as parts, _stop_request() as stopped:
-        _simulate(parts, workers, stopped, progress or (lambda *_: None))
-        if not stopped():
-            _merge(parts, detector, beam, seed, out, stopped)
-        if stopped():
+    with Parts(folder, settings, n, fresh=not resume) as parts, StopRequest() as stop:
+        _simulate(parts, workers, stop, progress or (lambda *_: None))
+        if stop.requested:
             raise Interrupted(_resume_hint(parts, out))
+        _merge(parts, detector, beam, out, stop)
         parts.remove()
     return out
 
@@ -116,7 +112,7 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
         folder = Path(name)
         job = _job(_settings(detector, beam, fullsim, 0))
         with Pool(job, folder, 1) as pool:
-            for interval, facts in pool.run([(0, PREFLIGHT_SHOWERS)], lambda: False):
+            for interval, facts in pool.run([(0, PREFLIGHT_SHOWERS)]):
                 if interval is not None:
                     seconds += facts["seconds"]
                     showers += interval[1] - interval[0]
@@ -191,24 +187,24 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
         )
 
 
-def _simulate(parts: Parts, workers: int, stopped: Callable[[], bool], progress: Progress) -> None:
+def _simulate(parts: Parts, workers: int, stop: StopRequest, progress: Progress) -> None:
     missing = parts.missing()
     done = parts.n - sum(stop - start for start, stop in missing)
     progress(done, parts.n)
     if not missing:
         return
     with Pool(_job(parts.settings), parts.folder, workers) as pool:
-        for interval, facts in pool.run(missing, stopped):
-            if interval is None:
-                parts.record(geant4=facts["version"])
-            else:
+        for interval, facts in pool.run(missing):
+            if interval is not None:
                 done += interval[1] - interval[0]
                 progress(done, parts.n)
+            elif "version" in facts:
+                parts.record(geant4=facts["version"])
+            if stop.requested:
+                return
 
 
-def _merge(
-    parts: Parts, detector: Detector, beam: BeamConfig, seed: int, out: Path, stopped: Callable[[], bool]
-) -> None:
+def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: StopRequest) -> None:
     """Stream the blocks, in order, into the shower file."""
     shape = detector.shower_shape
     size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
@@ -219,9 +215,9 @@ def _merge(
     # whether an existing output may be replaced was asked at the start
     with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
         for start, showers, seconds in parts.batches(size, shape):
-            conditions = sample_conditions(beam, seed, start, start + len(showers))
+            conditions = sample_conditions(beam, parts.settings["seed"], start, start + len(showers))
             writer.append(_batch(showers, seconds, conditions))
-            if stopped():
+            if stop.requested:
                 raise Interrupted(_resume_hint(parts, out))
         if writer.count != parts.n:
             raise SimulationError(
@@ -267,23 +263,3 @@ def _resume_hint(parts: Parts, out: Path) -> str:
     if not done:
         how = "start it again with the same command"
     return f"stopped; {done} of {parts.n} showers of {out} are kept: {how}"
-
-
-@contextlib.contextmanager
-def _stop_request() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C and SIGTERM into a question that the campaign asks itself."""
-    requests: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        requests.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = [signal.signal(number, note) for number in numbers]
-    try:
-        yield lambda: bool(requests)
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

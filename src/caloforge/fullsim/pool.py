@@ -9,7 +9,7 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ MAX_TRIES = 3
 BLOCK_SECONDS = 5.0
 MAX_BLOCK = 500
 FIRST_BLOCK = 1
-# how often the pool looks whether it should stop, seconds
+# how often the caller of a pool can stop it, seconds
 TICK = 0.2
 STOP_TIMEOUT = 5.0
 # of the log of a worker that died, for the message
@@ -193,14 +193,14 @@ class Pool:
             worker.stop()
         self._selector.close()
 
-    def run(
-        self, missing: list[Interval], stopped: Callable[[], bool]
-    ) -> Iterator[tuple[Interval | None, dict[str, Any]]]:
-        """Simulate the missing showers; yields each finished block, and (None, facts) for a started worker.
+    def run(self, missing: list[Interval]) -> Iterator[tuple[Interval | None, dict[str, Any]]]:
+        """Simulate the missing showers.
+
+        Yields each finished block with its facts, and (None, facts) in between: of a worker that has started,
+        or nothing every `TICK`, so that the caller can stop.
 
         Args:
             missing: Showers [start, stop).
-            stopped: Asked every moment; True ends the iteration.
 
         Raises:
             SimulationError: A block killed its worker `MAX_TRIES` times.
@@ -210,22 +210,30 @@ class Pool:
         showers = sum(stop - start for start, stop in missing)
         for _ in range(min(self._count, showers)):
             self._start(queue)
-        while self._workers and not stopped():
+        while self._workers:
+            yield None, {}
             for key, _ in self._selector.select(TICK):
                 worker: Worker = key.data
                 answers = worker.answers()
                 if answers is None:
                     self._bury(worker, queue)
                 for answer in answers or []:
-                    if "error" in answer:
-                        raise getattr(errors, answer["error"])(answer["message"])
-                    if worker.task is None or "block" not in answer:
-                        yield None, answer
-                        continue
-                    task = worker.task
-                    queue.finished(task, answer["seconds"])
-                    self._next(worker, queue)
-                    yield task.interval, answer
+                    yield self._take(worker, queue, answer), answer
+
+    def _take(self, worker: Worker, queue: Queue, answer: dict[str, Any]) -> Interval | None:
+        """Note an answer; the block that it finished, if it did."""
+        if "error" in answer:
+            raise getattr(errors, answer["error"])(answer["message"])
+        task = worker.task
+        if task is None or "block" not in answer:
+            return None
+        queue.finished(task, answer["seconds"])
+        worker.task = None
+        if queue:
+            worker.assign(queue.take())
+        else:
+            self._dismiss(worker)
+        return task.interval
 
     def _start(self, queue: Queue) -> None:
         if not queue:
@@ -235,13 +243,6 @@ class Pool:
         self._workers.append(worker)
         self._selector.register(worker, selectors.EVENT_READ, worker)
         worker.assign(queue.take())
-
-    def _next(self, worker: Worker, queue: Queue) -> None:
-        worker.task = None
-        if queue:
-            worker.assign(queue.take())
-        else:
-            self._dismiss(worker)
 
     def _bury(self, worker: Worker, queue: Queue) -> None:
         """A worker died: its block goes to a fresh one, unless it has cost too many."""

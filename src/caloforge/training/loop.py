@@ -24,6 +24,7 @@ from caloforge.models.base import Phase, ShowerModel, TrainingBatch
 from caloforge.models.store import save_model
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.dataset import ShowerBatches
+from caloforge.signals import StopRequest
 from caloforge.training.arithmetic import autocast, choose_precision
 from caloforge.training.augment import augment, symmetries
 from caloforge.training.average import average_of, swapped, update_average
@@ -40,7 +41,6 @@ from caloforge.training.evaluation import Evaluation
 from caloforge.training.identity import identity_of
 from caloforge.training.log import MetricsLog
 from caloforge.training.optimizers import average_gradients, build_optimizers, learning_rate
-from caloforge.training.signals import StopRequest
 
 # a generator may make empty images for its first steps; later it has collapsed
 COLLAPSE_STEP = 10

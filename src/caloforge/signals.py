@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the loop looks at between two steps."""
+"""Ctrl-C and SIGTERM as a wish that long work looks at between two steps."""
 
 from __future__ import annotations
 
