@@ -42,6 +42,7 @@ def prdc(
     k: int = NEIGHBOURS,
     seed: int = 0,
     max_showers: int = MAX_SHOWERS,
+    standardise: bool = True,
 ) -> Prdc:
     """Precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
 
@@ -57,6 +58,7 @@ def prdc(
         k: Which neighbour sets the reach.
         seed: Seed of thinning and splits.
         max_showers: Larger samples are thinned to this many; the time grows with their product.
+        standardise: Scale the features by the truth; False takes them as they are.
 
     Raises:
         ValueError: Fewer than 8 (k + 1) showers in a sample.
@@ -66,7 +68,9 @@ def prdc(
             f"got {len(truth)} and {len(generated)} showers, expected at least {PARTS * (k + 1)} of each"
         )
     rng = np.random.default_rng(seed)
-    one, other = standardised(thinned(truth, max_showers, rng), thinned(generated, max_showers, rng))
+    one, other = (thinned(sample, max_showers, rng).astype(np.float64) for sample in (truth, generated))
+    if standardise:
+        one, other = standardised(one, other)
     value = numbers(one, other, k)
     groups = zip(*(np.array_split(rng.permutation(len(s)), PARTS) for s in (one, other)), strict=True)
     scatter = np.std([numbers(one[i], other[j], k) for i, j in groups], axis=0, ddof=1) / np.sqrt(PARTS)
