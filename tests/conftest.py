@@ -1,6 +1,7 @@
 """What tests of several areas use."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -52,3 +53,12 @@ def _texts(figure):
                 for tick in axis.get_major_ticks():
                     if low - slack <= tick.get_loc() <= high + slack:
                         yield from (tick.label1, tick.label2)
+
+
+@pytest.fixture
+def truth():
+    """Geant4 showers of `clic-ecal-25`, where the data folder stands beside the project."""
+    path = Path(__file__).parents[2] / "shared/truth/clic_electron_orthogonal.h5"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not at hand")
+    return path

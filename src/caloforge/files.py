@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +30,11 @@ def check_new(path: Path | str, *, force: bool = False, hint: str = "--force to 
         OutputError: It exists and `force` is not given, or the place is not writable.
     """
     path = Path(path)
-    if path.exists() and not force:
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be used as an output ({error.strerror})") from error
+    if exists and not force:
         raise OutputError(f"{path} exists already; give {hint}, or choose another name")
     return check_writable(path)
 
@@ -63,27 +70,64 @@ def check_space(path: Path, needed: int, what: str) -> None:
         )
 
 
+def partial_path(path: Path) -> Path:
+    """A temporary name beside an output; what killed processes left under such names is removed.
+
+    The name holds the host and the process: on a shared disk only the host itself knows which of its
+    processes live.
+    """
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:40]
+    for stale in path.absolute().parent.glob(f".{glob.escape(path.name)}.{host}.*.partial"):
+        number = stale.name.removesuffix(".partial").rpartition(".")[2]
+        if number.isdecimal() and not _is_running(int(number)):
+            stale.unlink(missing_ok=True)
+    return path.with_name(f".{path.name}.{host}.{os.getpid()}.partial")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # of another user, or no valid number: not ours to judge
+        return True
+    return True
+
+
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the operating system's errors while writing `path` into one that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
-            message = f"{path}: the disk is full; free some space and run the same command again"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            message = f"{path}: no permission to write here; choose another output"
-        else:
-            message = f"{path}: cannot be written ({error})"
-        raise OutputError(message) from error
+        raise _output_error(path, error) from error
+    except RuntimeError as error:
+        # what HDF5 raises where a late write fails
+        if "write failed" not in str(error):
+            raise
+        raise _output_error(path, error) from error
+
+
+def _output_error(path: Path, error: OSError | RuntimeError) -> OutputError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        return OutputError(f"{path}: the disk is full; free some space and run the same command again")
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"{path}: no permission to write here; choose another output")
+    return OutputError(f"{path}: cannot be written ({error})")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that a kill at any moment leaves the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.partial")
     with writing(path):
-        temporary = path.with_name(f".{path.name}.partial")
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise

@@ -7,7 +7,6 @@ it is complete, so that the final name never holds half a file.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.files import check_new, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch
 
@@ -31,8 +29,6 @@ COLUMNS: dict[str, type] = {
     "incident_phi": np.float32,
     "pdg_id": np.int32,
 }
-CHUNK_BYTES = 2**19
-GZIP_LEVEL = 1
 
 
 class ShowerFile:
@@ -54,7 +50,7 @@ class ShowerFile:
         self._file = self._open()
         try:
             self._check_format()
-            self.detector = Detector.from_json(str(self._file.attrs["detector"]), f"{self.path} › detector")
+            self.detector = Detector.from_json(self._text("detector"), f"{self.path} › detector")
             self.energy_meaning = self._read_meaning()
             self.provenance = self._read_provenance()
             self._check_datasets()
@@ -79,8 +75,13 @@ class ShowerFile:
             return "; an interrupted simulation is there: run the same 'caloforge simulate' with --resume"
         return ""
 
+    def _text(self, name: str, default: str = "") -> str:
+        """A text attribute; C and C++ programs often write them with a fixed length, which reads as bytes."""
+        value = self._file.attrs.get(name, default)
+        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
     def _check_format(self) -> None:
-        got = self._file.attrs.get("format")
+        got = self._text("format") or None
         if got != FORMAT:
             keys = sorted(self._file)
             known = "caloforge import --format "
@@ -92,17 +93,17 @@ class ShowerFile:
             raise DataError(
                 f"{self.path}: not a shower file (format attribute {got!r}, data sets {keys[:6]}).{hint}"
             )
-        version = int(self._file.attrs.get("format_version", 0))
-        if not 1 <= version <= FORMAT_VERSION:
+        version = self._text("format_version")
+        if version not in map(str, range(1, FORMAT_VERSION + 1)):
             raise DataError(
-                f"{self.path}: format version {version}, this caloforge reads up to {FORMAT_VERSION}; "
-                "install a newer caloforge"
+                f"{self.path}: format version {version or 'unknown'}, this caloforge reads up to "
+                f"{FORMAT_VERSION}; install a newer caloforge"
             )
         if "detector" not in self._file.attrs:
             raise DataError(f"{self.path}: the attribute 'detector' is missing")
 
     def _read_meaning(self) -> EnergyMeaning:
-        got = str(self._file.attrs.get("energy_meaning"))
+        got = self._text("energy_meaning")
         if got not in get_args(EnergyMeaning):
             raise DataError(
                 f"{self.path}: energy_meaning is {got!r}, expected one of {get_args(EnergyMeaning)}"
@@ -111,15 +112,15 @@ class ShowerFile:
 
     def _read_provenance(self) -> dict[str, Any]:
         try:
-            provenance = json.loads(str(self._file.attrs.get("provenance", "{}")))
-        except ValueError as error:
+            provenance = json.loads(self._text("provenance", "{}"))
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{self.path}: the attribute 'provenance' is no JSON") from error
         return provenance if isinstance(provenance, dict) else {}
 
     def _check_datasets(self) -> None:
-        for name in ("showers", *COLUMNS):
-            if not isinstance(self._file.get(name), h5py.Dataset):
-                raise DataError(f"{self.path}: the data set {name!r} is missing")
+        names = ("showers", *COLUMNS, *(["seconds"] if self.has_seconds else []))
+        for name in names:
+            self._check_dataset(name)
         count, shape = self._file["showers"].shape[0], self._file["showers"].shape[1:]
         if shape != self.detector.shower_shape:
             raise DataError(
@@ -128,11 +129,24 @@ class ShowerFile:
             )
         if count == 0:
             raise DataError(f"{self.path}: holds no showers")
-        for name in (*COLUMNS, *(["seconds"] if "seconds" in self._file else [])):
+        for name in names[1:]:
             if self._file[name].shape != (count,):
                 raise DataError(
                     f"{self.path}: {name} has the shape {self._file[name].shape}, expected ({count},)"
                 )
+
+    def _check_dataset(self, name: str) -> None:
+        # a link or an external data set would read another file than the one that was named
+        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+            raise DataError(f"{self.path}: the data set {name!r} is missing")
+        dataset = self._file[name]
+        if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
+            raise DataError(f"{self.path}: {name!r} is no data set with a value per shower")
+        if dataset.dtype.kind not in "fiu" or dataset.external or dataset.is_virtual:
+            raise DataError(
+                f"{self.path}: the data set {name!r} holds {dataset.dtype}, expected numbers that lie in "
+                "the file itself"
+            )
 
     def __len__(self) -> int:
         return int(self._file["showers"].shape[0])
@@ -162,9 +176,14 @@ class ShowerFile:
 
     def column(self, name: str) -> NDArray[Any]:
         """One per-shower column, whole: a name of `COLUMNS`, or `seconds`."""
-        column = np.asarray(self._file[name][:])
+        try:
+            column = np.asarray(self._file[name][:])
+        except OSError as error:
+            raise DataError(f"{self.path}: {name} is damaged and cannot be read") from error
         if not np.all(np.isfinite(column)):
             raise DataError(f"{self.path}: {name} holds values that are not finite")
+        if name == "incident_energy":
+            self._check_energy(column, 0)
         return column
 
     def read(self, start: int = 0, stop: int | None = None) -> ShowerBatch:
@@ -187,18 +206,20 @@ class ShowerFile:
         return batch
 
     def _check_values(self, batch: ShowerBatch, start: int) -> None:
-        # the sum of a shower with a NaN or an infinity is not finite: one cheap pass
-        finite = np.isfinite(batch.showers.reshape(len(batch), -1).sum(axis=1, dtype=np.float64))
-        finite &= np.isfinite(batch.incident_theta) & np.isfinite(batch.incident_phi)
-        if not finite.all():
-            bad = start + int(np.argmin(finite))
+        good = finite(batch.showers) & np.isfinite(batch.incident_theta) & np.isfinite(batch.incident_phi)
+        if not good.all():
+            bad = start + int(np.argmin(good))
             raise DataError(f"{self.path}: shower {bad} holds NaN or infinite values")
-        positive = batch.incident_energy > 0
-        if not positive.all():
-            bad = int(np.argmin(positive))
+        self._check_energy(batch.incident_energy, start)
+
+    def _check_energy(self, energy: NDArray[Any], start: int) -> None:
+        # also false where it is NaN
+        good = (energy > 0) & (energy < np.inf)
+        if not good.all():
+            bad = int(np.argmin(good))
             raise DataError(
-                f"{self.path}: shower {start + bad} has the incident energy {batch.incident_energy[bad]} "
-                "MeV, expected a positive one"
+                f"{self.path}: shower {start + bad} has the incident energy {energy[bad]} MeV, expected a "
+                "positive one"
             )
 
     def iterate(self, size: int = 256, *, stop: int | None = None) -> Iterator[ShowerBatch]:
@@ -214,111 +235,9 @@ class ShowerFile:
             yield self.read(start, min(start + size, stop))
 
 
-class ShowerWriter:
-    """Writes a shower file in pieces; its final name appears only at a `close` without an error."""
-
-    def __init__(
-        self,
-        path: Path | str,
-        detector: Detector,
-        provenance: dict[str, Any],
-        *,
-        energy_meaning: EnergyMeaning = "visible",
-        with_seconds: bool = False,
-        force: bool = False,
-    ) -> None:
-        """Create the temporary file.
-
-        Args:
-            path: Final name.
-            detector: Detector of the showers; fixes their shape.
-            provenance: JSON-compatible facts, see `caloforge.provenance.collect`.
-            energy_meaning: What a voxel's energy means.
-            with_seconds: Whether batches carry `seconds`.
-            force: Replace an existing file.
-
-        Raises:
-            OutputError: The file exists without `force`, or cannot be written.
-        """
-        self.path = check_new(path, force=force)
-        self.detector = detector
-        self.with_seconds = with_seconds
-        self.temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        self.count = 0
-        shape = detector.shower_shape
-        per_chunk = int(np.clip(CHUNK_BYTES // (4 * int(np.prod(shape))), 1, 1024))
-        self._rows = per_chunk
-        with writing(self.path):
-            self._file = h5py.File(self.temporary, "w", libver="v110")
-            options: dict[str, Any] = {"maxshape": (None,), "chunks": (max(per_chunk, 1024),)}
-            self._file.create_dataset(
-                "showers",
-                (0, *shape),
-                np.float32,
-                maxshape=(None, *shape),
-                chunks=(per_chunk, *shape),
-                compression="gzip",
-                compression_opts=GZIP_LEVEL,
-                shuffle=True,
-            )
-            for name, dtype in COLUMNS.items():
-                self._file.create_dataset(name, (0,), dtype, **options)
-            if with_seconds:
-                self._file.create_dataset("seconds", (0,), np.float32, **options)
-            self._file.attrs["format"] = FORMAT
-            self._file.attrs["format_version"] = FORMAT_VERSION
-            self._file.attrs["detector"] = detector.to_json()
-            self._file.attrs["energy_meaning"] = energy_meaning
-            self._file.attrs["provenance"] = json.dumps(provenance)
-
-    def append(self, batch: ShowerBatch) -> None:
-        """Append showers.
-
-        Raises:
-            DataError: Another shape than the detector's, or values that are not finite.
-            OutputError: The disk is full.
-        """
-        if batch.showers.shape[1:] != self.detector.shower_shape:
-            raise DataError(
-                f"{self.path}: got showers of shape {batch.showers.shape[1:]}, the detector "
-                f"{self.detector.name} has {self.detector.shower_shape}"
-            )
-        if not np.isfinite(batch.showers.sum(dtype=np.float64)):
-            raise DataError(f"{self.path}: refusing to write showers that are not finite")
-        start, stop = self.count, self.count + len(batch)
-        names = ("showers", *COLUMNS, *(["seconds"] if self.with_seconds else []))
-        with writing(self.path):
-            for name in names:
-                dataset = self._file[name]
-                dataset.resize(stop, axis=0)
-                dataset[start:stop] = getattr(batch, name)
-        self.count = stop
-
-    def update_provenance(self, **facts: Any) -> None:
-        """Add facts known only at the end."""
-        provenance = json.loads(str(self._file.attrs["provenance"])) | facts
-        self._file.attrs["provenance"] = json.dumps(provenance)
-
-    def close(self) -> None:
-        """Finish: flush, rename to the final name."""
-        with writing(self.path):
-            self._file.close()
-            with self.temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            self.temporary.replace(self.path)
-
-    def abort(self) -> None:
-        """Give up and remove the temporary file."""
-        self._file.close()
-        self.temporary.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+def finite(showers: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N,) whether all voxels of a shower are finite: their sum is, in one cheap pass."""
+    with np.errstate(invalid="ignore"):
+        sums = showers.reshape(len(showers), -1).sum(axis=1, dtype=np.float64)
+    good: NDArray[np.bool_] = np.isfinite(sums)
+    return good

@@ -17,7 +17,8 @@ from caloforge.showers.converters.binning import DATASETS
 from caloforge.showers.converters.calochallenge import open_calochallenge, write_calochallenge
 from caloforge.showers.converters.foreign import Progress, Source
 from caloforge.showers.converters.threedgan import open_3dgan, write_3dgan
-from caloforge.showers.file import ShowerFile, ShowerWriter
+from caloforge.showers.file import ShowerFile
+from caloforge.showers.writer import ShowerWriter
 
 Format = Literal["3dgan", "calochallenge"]
 

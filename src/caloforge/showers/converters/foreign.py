@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, DataError, nearest
-from caloforge.files import check_new, writing
+from caloforge.files import check_new, partial_path, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.file import FORMAT, EnergyMeaning
+from caloforge.showers.writer import abandon_hdf5
 
 Progress = Callable[[int, int], None]
 
@@ -256,15 +257,19 @@ def new_hdf5(path: Path, *, force: bool) -> Iterator[h5py.File]:
         OutputError: It exists without `force`, or cannot be written.
     """
     check_new(path, force=force)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        temporary = partial_path(path)
+        file = h5py.File(temporary, "w", libver="v110")
     try:
         with writing(path):
-            with h5py.File(temporary, "w", libver="v110") as file:
-                yield file
+            yield file
+            file.flush()
+            file.close()
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
     finally:
+        abandon_hdf5(file)
         temporary.unlink(missing_ok=True)
 
 
