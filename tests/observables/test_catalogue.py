@@ -1,4 +1,5 @@
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +228,10 @@ def test_geant4_showers_against_numpy_written_out():
             "hits": (shower > 0.3).sum(),
         }.items():
             assert values[name][i] == pytest.approx(want, rel=1e-4), name
+
+
+def test_the_reference_names_every_observable():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "observables.md").read_text(encoding="utf-8")
+    detectors = [*DETECTORS.values(), load_detector("clic-ecal-51"), load_detector("par04-siw")]
+    names = {entry.name for d in detectors for entry in obs.catalogue(d, threshold=0.3)}
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
