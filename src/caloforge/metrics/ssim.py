@@ -107,8 +107,8 @@ def similarity(
     """
     one, other = truth[np.argsort(truth_energy)], generated[np.argsort(generated_energy)]
     count = min(len(one), len(other))
-    ranks = (np.arange(count) * len(s) // count for s in (one, other))
-    between = ssim(one[next(ranks)], other[next(ranks)], data_range)
+    ranked = [sample[np.arange(count) * len(sample) // count] for sample in (one, other)]
+    between = ssim(ranked[0], ranked[1], data_range)
     among, among_generated = (ssim(s[:-1:2], s[1::2], data_range) for s in (one, other))
     floor = float(among.mean())
     return {
