@@ -104,6 +104,14 @@ def test_no_shower_at_all_is_refused(detector):
         observe(np.zeros((0, *detector.shower_shape), np.float32), detector)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_voxels_that_are_not_finite_are_refused(detector, bad):
+    showers = random_showers(detector, 3)
+    showers.reshape(3, -1)[1, 2] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        observe(showers, detector)
+
+
 def test_blocks_change_nothing_and_bound_the_memory(detector, monkeypatch):
     voxels = int(np.prod(detector.shower_shape))
     showers = random_showers(detector, 40)

@@ -56,6 +56,15 @@ def test_showers_that_no_gamma_function_describes_give_their_hottest_layer():
     assert np.isfinite(fit.maximum).all()
 
 
+def test_no_shower_however_odd_stops_the_fit():
+    depths = load_detector("clic-ecal-25").active_depths_x0()
+    rng = np.random.default_rng(3)
+    layers = 10 ** rng.uniform(-30, 5, (5000, 25)) * (rng.random((5000, 25)) < rng.random((5000, 1)))
+    fit = obs.gamma_fit(layers, depths)
+    assert np.isfinite(fit.maximum).all()
+    assert ((fit.maximum > 0) & (fit.maximum <= depths[-1])).all()
+
+
 def test_contrast_of_a_smooth_profile_is_a_half_and_sees_one_weak_layer():
     layers = np.linspace(1.0, 3.0, 12)[None].repeat(2, axis=0)
     layers[1, 5] *= 0.95

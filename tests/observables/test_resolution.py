@@ -59,9 +59,10 @@ def test_width_of_the_bins_does_not_enter_the_resolution():
 
 
 def test_curve_against_numpy_and_bins_with_few_showers():
-    energy = np.concatenate([np.full(50, 2e3), np.full(400, 8e3), np.full(5, 5e4)])
+    energy = np.concatenate([np.full(50, 2e3), np.full(400, 8e3), np.full(5, 5e4), np.full(40, 5e5)])
     response = np.random.default_rng(3).normal(0.02, 0.001, len(energy))
-    curve = obs.response_curve(energy, response, np.array([1e3, 5e3, 1e4, 1e5]))
+    response[-40:] = 0.0  # empty showers
+    curve = obs.response_curve(energy, response, np.array([1e3, 5e3, 1e4, 1e5, 1e6]))
     assert curve.count.tolist() == [50, 400]
     assert curve.energy.tolist() == [2e3, 8e3]
     part = response[50:450]

@@ -38,8 +38,8 @@ def distinct_showers(fingerprints: NDArray[Any], tolerance: float = 0.03) -> int
 
     Args:
         fingerprints: (N, 8) of `fingerprint`.
-        tolerance: Step to which the numbers are rounded, in units of their spread. Of 50 000 independent showers
-            no two agree by accident; of rescaled copies a few in a thousand are parted by an edge.
+        tolerance: Step to which the numbers are rounded, in units of their spread. Of 50 000 independent
+            showers no two agree by accident; of rescaled copies a few in a thousand are parted by an edge.
 
     Returns:
         At most N; N for independent showers.

@@ -33,8 +33,8 @@ def gamma_fit(layers: NDArray[Any], depths: Array) -> GammaFit:
     the energies (the variance of ln E falls like 1/E) is solved in closed form, for all showers at once.
     Neither leakage behind the last layer nor layers of unequal depth bias it, as they do moments.
 
-    Where fewer than three layers hold energy, or the fitted maximum is not inside the calorimeter, the
-    maximum is the depth of the layer with most energy.
+    Where fewer than three layers hold at least 1e-6 of the energy, or the fitted maximum is not inside the
+    calorimeter, the maximum is the depth of the layer with most energy.
 
     Args:
         layers: (N, nz) visible energy of each layer, MeV.
@@ -46,6 +46,8 @@ def gamma_fit(layers: NDArray[Any], depths: Array) -> GammaFit:
     energy = np.maximum(layers.astype(np.float64), 0.0)
     total = energy.sum(axis=1, keepdims=True)
     weights = np.divide(energy, total, out=np.zeros_like(energy), where=total > 0)
+    # smaller weights would only make the equations singular
+    weights[weights < 1e-6] = 0.0
     basis = np.stack([np.ones_like(depths), np.log(depths), -depths], axis=1)
     products = basis[:, :, None] * basis[:, None, :]
     normal = np.einsum("nz,zij->nij", weights, products)

@@ -44,7 +44,7 @@ def observe(batch: ShowerBatch, detector: Detector, *, threshold: float) -> dict
         `fingerprint` (N, 8) for `distinct_showers`.
 
     Raises:
-        ValueError: No showers.
+        ValueError: No showers, or a voxel that is not finite.
     """
     if len(batch) == 0:
         raise ValueError("got no showers, expected at least one")
@@ -101,6 +101,8 @@ class _Measurement:
     def __call__(self, batch: ShowerBatch) -> Values:
         showers = batch.showers
         sums = transverse_sums(showers, self.mesh)
+        if not np.isfinite(sums.energy).all():
+            raise ValueError("got showers with NaN or infinite voxels, expected finite energies")
         image = lateral_image(showers, self.mesh)
         values = self._energies(sums.energy, batch.incident_energy)
         values |= moments_of(sums.energy, image, self.x, self.y)

@@ -42,7 +42,8 @@ def response_curve(incident_energy: NDArray[Any], response: NDArray[Any], edges:
     """The response in bins of incident energy.
 
     Within a bin the straight-line dependence of the response on ln E is removed, so that wide bins do not add
-    the slope of the curve to the resolution. Bins with fewer than 10 showers are left out.
+    the slope of the curve to the resolution. Bins with fewer than 10 showers, or without visible energy, are
+    left out.
 
     Args:
         incident_energy: (N,) MeV.
@@ -51,7 +52,7 @@ def response_curve(incident_energy: NDArray[Any], response: NDArray[Any], edges:
     """
     index = np.searchsorted(edges, incident_energy, side="right") - 1
     bins = [index == i for i in range(len(edges) - 1)]
-    bins = [chosen for chosen in bins if chosen.sum() >= MIN_SHOWERS]
+    bins = [chosen for chosen in bins if chosen.sum() >= MIN_SHOWERS and response[chosen].sum() > 0]
     rows = [_one_bin(incident_energy[chosen], response[chosen]) for chosen in bins]
     energy, mean, mean_error, resolution, resolution_error = np.array(rows).reshape(-1, 5).T
     count = np.array([chosen.sum() for chosen in bins], np.int64)
