@@ -52,3 +52,11 @@ def radii(sample: Array, k: int) -> Array:
         block[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.inf
         result[part] = np.partition(block, k - 1, axis=1)[:, k - 1]
     return result
+
+
+def nearest(sample: Array, reference: Array) -> Array:
+    """Squared distance of each row of a sample from the nearest row of another one; (n,)."""
+    result = np.empty(len(sample))
+    for part, block in square_distances(sample, reference):
+        result[part] = block.min(axis=1)
+    return result

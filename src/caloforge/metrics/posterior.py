@@ -31,7 +31,7 @@ def log_posterior(
     """Mean log of the probability that a classifier of the generators gives each of them for true showers.
 
     Boosted trees learn to tell the generators from one another and never see the truth; a generator that the
-    truth is assigned to more often is nearer to it (arXiv:2211.11765; "log-posterior" of the CaloChallenge,
+    truth is assigned to more often is nearer to it ("log-posterior" of the CaloChallenge, arXiv:2410.21611,
     which trains a network on the samples of all submissions). Higher is better, and -ln K for K equal ones.
     Only the order of generators that were compared together means something.
 

@@ -1,0 +1,136 @@
+"""Does a generator repeat itself? Copies, crowding, and showers it has learnt by heart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.metrics.neighbours import nearest, radii, standardised, thinned
+from caloforge.metrics.resampling import Array, Metric, halves
+
+# showers looked at in either sample; all pairs of them are formed
+MAX_SHOWERS = 10_000
+# a pair closer than this share of the closest pairs of the truth is a copy
+CLOSENESS = 0.5
+RARE = 0.002
+# disjoint parts whose scatter is the uncertainty
+PARTS = 8
+
+
+def near_copies(
+    truth: NDArray[Any], generated: NDArray[Any], *, seed: int = 0, max_showers: int = MAX_SHOWERS
+) -> Metric:
+    """Share of the generated showers with a neighbour in their own sample nearer than chance allows.
+
+    Two independent showers are never alike: even the nearest pair of a few thousand differs by the
+    fluctuations of both. Showers of a library, rescaled or not, or of a generator that collapsed onto a few
+    modes come in pairs that are much nearer. No distribution of single numbers sees this, since each copy is
+    a good shower.
+
+    A neighbour counts as a copy when it is nearer than half the distance that 0.2 % of the truth's showers
+    have from theirs, in equally large random parts of both samples.
+
+    Args:
+        truth: (n, k) numbers that describe the shape of each shower, such as shares of the energy; on one
+            scale.
+        generated: (m, k) the same.
+        seed: Seed of the choice of showers in large or unequal samples.
+        max_showers: Showers looked at, at most.
+
+    Returns:
+        The share, its error for copies in pairs, and the same share among the truth.
+    """
+    one, other = _equal_parts(truth, generated, seed, max_showers)
+    reference, found = np.sqrt(radii(one, 1)), np.sqrt(radii(other, 1))
+    limit = _limit(reference)
+    return _share(found < limit, float(np.mean(reference < limit)), clustered=2)
+
+
+def memorised(
+    training: NDArray[Any],
+    truth: NDArray[Any],
+    generated: NDArray[Any],
+    *,
+    seed: int = 0,
+    max_showers: int = MAX_SHOWERS,
+) -> Metric:
+    """Share of the generated showers that are nearer to one of the training showers than chance allows.
+
+    Args:
+        training: (l, k) numbers that describe the shape of the showers trained on, as for `near_copies`.
+        truth: (n, k) the same of true showers that were not trained on.
+        generated: (m, k) the same of generated showers.
+        seed: Seed of the choice of showers in large or unequal samples.
+        max_showers: Generated and true showers looked at, at most; all of the training is searched.
+
+    Returns:
+        The share, its binomial error, and the same share among the true showers.
+    """
+    one, other = _equal_parts(truth, generated, seed, max_showers)
+    reference, found = (np.sqrt(nearest(sample, training.astype(np.float64))) for sample in (one, other))
+    limit = _limit(reference)
+    return _share(found < limit, float(np.mean(reference < limit)), clustered=1)
+
+
+def neighbour_spacing(
+    truth: NDArray[Any], generated: NDArray[Any], *, seed: int = 0, max_showers: int = MAX_SHOWERS
+) -> Metric:
+    """Typical distance between nearest generated showers over that between nearest true ones.
+
+    1 for equal distributions. Below 1 the generated showers crowd: a generator that has too few modes, or
+    whose showers are too smooth; above 1 they scatter too much. Geometric means in features standardised by
+    the truth.
+
+    Args:
+        truth: (n, k) high-level features of the truth.
+        generated: (m, k) the same features.
+        seed: Seed of the choice of showers in large or unequal samples.
+        max_showers: Showers looked at, at most.
+
+    Returns:
+        The ratio; its uncertainty is the scatter between disjoint parts of both samples, the floor the ratio
+        of two halves of the truth.
+
+    Raises:
+        ValueError: Fewer than 16 showers in a sample.
+    """
+    if min(len(truth), len(generated)) < 2 * PARTS:
+        raise ValueError(
+            f"got {len(truth)} and {len(generated)} showers, expected at least {2 * PARTS} of each"
+        )
+    rng = np.random.default_rng(seed)
+    one, other = standardised(*_equal_parts(truth, generated, seed, max_showers))
+    groups = zip(*(np.array_split(rng.permutation(len(s)), PARTS) for s in (one, other)), strict=True)
+    scatter = np.std([_spacing(one[i], other[j]) for i, j in groups], ddof=1) / np.sqrt(PARTS)
+    return Metric(_spacing(one, other), float(scatter), _spacing(*halves(one, rng)))
+
+
+def _equal_parts(truth: NDArray[Any], generated: NDArray[Any], seed: int, limit: int) -> tuple[Array, Array]:
+    """As many showers of both: nearest neighbours come closer in larger samples."""
+    rng = np.random.default_rng(seed)
+    size = min(len(truth), len(generated), limit)
+    one, other = (thinned(sample, size, rng).astype(np.float64) for sample in (truth, generated))
+    return one, other
+
+
+def _limit(reference: Array) -> float:
+    return CLOSENESS * float(np.quantile(reference, RARE))
+
+
+def _share(copies: NDArray[np.bool_], floor: float, clustered: int) -> Metric:
+    """Share of copies; its error when they come in groups of so many."""
+    count = len(copies)
+    # one shower more and less keeps the error of an empty count above zero
+    smoothed = (copies.sum() + 1) / (count + 2)
+    error = np.sqrt(clustered * smoothed * (1 - smoothed) / count)
+    return Metric(float(copies.mean()), float(error), floor)
+
+
+def _spacing(truth: Array, generated: Array) -> float:
+    """Ratio of the geometric means; a copy counts as a thousandth of the typical distance of the truth."""
+    reference, found = np.sqrt(radii(truth, 1)), np.sqrt(radii(generated, 1))
+    smallest = 1e-3 * float(np.median(reference))
+    logs = [np.mean(np.log(np.maximum(distance, smallest))) for distance in (found, reference)]
+    return float(np.exp(logs[0] - logs[1]))
