@@ -47,7 +47,6 @@ def build_app() -> cyclopts.App:
         help="From a calorimeter description to a fast, validated, deployable shower generator.",
         help_epilogue=EPILOGUE,
         version=__version__,
-        default_parameter=cyclopts.Parameter(negative_iterable=()),
         exit_on_error=False,
         print_error=False,
         result_action="return_value",

@@ -22,7 +22,7 @@ def check(
     *,
     data: Path | None = None,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10_000,
-    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> Outcome:
     """Check a run before spending time on it.
 

@@ -10,7 +10,9 @@ from caloforge.config import to_yaml
 from caloforge.run import RunConfig, load_run
 
 
-def config_show(run: str, *, set_: Annotated[list[str] | None, Parameter(name="--set")] = None) -> Outcome:
+def config_show(
+    run: str, *, set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None
+) -> Outcome:
     """Print a run with presets written out, defaults filled in and overrides applied.
 
     Args:

@@ -17,7 +17,7 @@ def inspect(
     what: str,
     *,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> Outcome:
     """Show what a detector, a shower file, a run or a model holds.
 

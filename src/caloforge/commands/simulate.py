@@ -19,7 +19,7 @@ def simulate(
     seed: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
-    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     progress: bool = True,
 ) -> Outcome:
     """Simulate showers with Geant4.

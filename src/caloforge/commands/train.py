@@ -21,7 +21,7 @@ def train(
     seed: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
-    set_: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     progress: bool = True,
 ) -> Outcome:
     """Train a model on a shower file.
