@@ -20,7 +20,7 @@ from caloforge.errors import (
     OutputError,
     SimulationError,
 )
-from caloforge.fullsim import pool
+from caloforge.fullsim import campaign, pool
 from caloforge.fullsim.campaign import preflight, run_campaign
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import load_detector
@@ -195,6 +195,24 @@ def test_killed_parent(reference, tmp_path):
     simulate(out, resume=True)
     assert_same(read(out)[0], reference[0])
     assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
+
+
+def test_disk_full_at_the_end(reference, tmp_path, monkeypatch):
+    def append(*_):
+        raise OutputError("the disk is full")
+
+    out = tmp_path / "t.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(campaign.ShowerWriter, "append", append)
+        with pytest.raises(OutputError, match="full"):
+            simulate(out, n=5)
+    assert not out.exists()
+    # every shower is there: what resumes needs no worker
+    monkeypatch.setattr(pool.sys, "executable", "/bin/false")
+    simulate(out, n=5, resume=True)
+    batch, provenance = read(out)
+    assert_same(batch, reference[0][:5])
+    assert provenance["engine"].startswith("Geant4 11.")
 
 
 def test_resume_of_other_settings_is_refused(tmp_path):

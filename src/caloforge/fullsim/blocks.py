@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, OutputError, SimulationError
-from caloforge.files import write_text, writing
+from caloforge.files import partial_path, write_text, writing
 
 _NAME = re.compile(r"(\d{10,})-(\d{10,})\.npz")
 _FIELDS = ("counts", "voxels", "energies", "seconds")
@@ -67,7 +67,7 @@ class Block:
             OutputError: The disk is full, or the folder cannot be written.
         """
         path = folder / f"{self.start:010d}-{self.start + len(self):010d}.npz"
-        temporary = folder / f".{path.name}.{os.getpid()}.partial"
+        temporary = partial_path(path)
         try:
             with writing(path):
                 with temporary.open("wb") as stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -209,9 +208,6 @@ def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: 
     shape = detector.shower_shape
     size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
     facts = _provenance(parts)
-    for left in out.absolute().parent.glob(f".{glob.escape(out.name)}.*.partial"):
-        # of a process that was killed here: this one holds the lock of the campaign
-        left.unlink(missing_ok=True)
     # whether an existing output may be replaced was asked at the start
     with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
         for start, showers, seconds in parts.batches(size, shape):
