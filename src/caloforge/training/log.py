@@ -45,6 +45,8 @@ class MetricsLog:
                 )
         if not accelerator.is_main_process:
             return
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         write_text(self.path, "".join(f"{line}\n" for line in kept))

@@ -22,7 +22,7 @@ Kernel = tuple[
 class ConvBlock(StrictModel):
     """Up-sampling (nearest), padding, convolution, activation, batch normalisation, dropout, in this order.
 
-    `pad` zeros are added on both sides of each axis. `same` keeps the size, otherwise the convolution shortens
+    `pad` zeros are added on both sides of each axis. `same` keeps the size, otherwise a convolution shortens
     each axis by its kernel - 1; `stride` then keeps every stride-th cell.
     """
 

@@ -1,0 +1,138 @@
+"""What every model family must do; see `caloforge.models.base.ShowerModel`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caloforge.showers import ShowerBatch
+
+if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel, TrainingBatch
+
+SHOWERS = 4
+
+
+def check_model(build: Callable[[], ShowerModel]) -> None:
+    """The contract of a family, on random weights.
+
+    Losses are finite and reach every parameter of the part they are for, and of no other part while they are
+    stepped; generation has the right shape, is not negative, is reproducible, and makes each shower from its
+    own condition and noise alone, whatever the batch; saving and loading gives the same showers; a model
+    asked in the wrong range says so.
+
+    Args:
+        build: Makes the model, the same one at every call.
+    """
+    model = build()
+    _check_identity(model, build())
+    batch = made_up_batch(model)
+    _check_step(model, batch)
+    _check_generation(model, batch)
+    _check_storage(model, batch)
+    _check_ranges(model)
+
+
+def made_up_batch(model: ShowerModel, count: int = SHOWERS, seed: int = 0) -> TrainingBatch:
+    """Scattered deposits with conditions inside the model's range."""
+    from caloforge.models.base import TrainingBatch
+
+    rng = np.random.default_rng(seed)
+    ranges, shape = model.ranges, (count, *model.detector.shower_shape)
+    showers = rng.exponential(2.0, shape) * (rng.random(shape) < 0.2)
+    return TrainingBatch.of(
+        ShowerBatch(
+            showers.astype(np.float32),
+            rng.uniform(*ranges.energy, count).astype(np.float32),
+            rng.uniform(*ranges.theta, count).astype(np.float32),
+            rng.uniform(*ranges.phi, count).astype(np.float32),
+            rng.choice(np.array(ranges.pdg_ids, np.int32), count),
+        )
+    )
+
+
+def _check_identity(model: ShowerModel, again: ShowerModel) -> None:
+    import torch
+
+    assert model.family, "the family has no name"
+    assert model.family.lower() in repr(model).lower(), "repr does not name the model"
+    first, second = model.state_dict(), again.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first), "building twice gives other weights"
+    owned = [id(p) for part in model.optimized().values() for p in part.parameters()]
+    assert len(owned) == len(set(owned)), "two optimisers share a parameter"
+    trained = {id(p) for p in model.parameters() if p.requires_grad}
+    assert trained == set(owned), "a parameter has no optimiser"
+
+
+def _check_step(model: ShowerModel, batch: TrainingBatch) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model.train()
+    reached: dict[str, set[str]] = {name: set() for name in model.optimized()}
+    for phase in model.step(batch):
+        assert phase.optimizer in reached, f"a phase names the unknown optimiser {phase.optimizer!r}"
+        assert phase.loss.ndim == 0, f"a loss has the shape {tuple(phase.loss.shape)}, expected a scalar"
+        assert torch.isfinite(phase.loss), f"a loss of {phase.optimizer} is {phase.loss.item()}"
+        assert not any(value.requires_grad for value in phase.logs.values()), "logs carry a graph"
+        model.zero_grad(set_to_none=True)
+        phase.loss.backward()  # type: ignore[no-untyped-call]
+        for name, part in model.optimized().items():
+            graded = {key for key, p in part.named_parameters() if p.grad is not None}
+            assert name == phase.optimizer or not graded, f"a phase of {phase.optimizer} also trains {name}"
+            reached[name] |= graded
+    for name, part in model.optimized().items():
+        missing = {key for key, _ in part.named_parameters()} - reached[name]
+        assert not missing, f"no gradient reaches {sorted(missing)} of {name}"
+    model.zero_grad(set_to_none=True)
+
+
+def _check_generation(model: ShowerModel, batch: TrainingBatch) -> None:
+    import torch
+
+    model.eval()
+    noise = torch.randn((SHOWERS, *model.noise_shape), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        showers = model.generate(batch.condition, noise)
+        again = model.generate(batch.condition, noise)
+        part = model.generate(batch.condition[1:3], noise[1:3])
+    assert showers.shape == batch.showers.shape, f"generated {tuple(showers.shape)}"
+    assert showers.dtype == torch.float32, f"generated {showers.dtype}, expected float32"
+    assert torch.isfinite(showers).all(), "generated energies are not finite"
+    assert (showers >= 0).all(), "generated energies are negative"
+    assert torch.equal(showers, again), "the same noise gives other showers"
+    assert torch.allclose(showers[1:3], part, rtol=1e-3, atol=1e-4), "a shower depends on its neighbours"
+
+
+def _check_storage(model: ShowerModel, batch: TrainingBatch) -> None:
+    import torch
+
+    from caloforge.models.store import load_model, save_model
+
+    noise = torch.randn((SHOWERS, *model.noise_shape), generator=torch.Generator().manual_seed(2))
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        save_model(model, Path(folder), dict(model.state_dict()))
+        loaded = load_model(Path(folder))
+        same = torch.equal(model.generate(batch.condition, noise), loaded.generate(batch.condition, noise))
+    assert loaded.facts == model.facts, "the facts of the training data changed on the way to disk"
+    assert loaded.config == model.config, "the configuration changed on the way to disk"
+    assert loaded.detector == model.detector, "the detector changed on the way to disk"
+    assert same, "a stored model generates other showers"
+
+
+def _check_ranges(model: ShowerModel) -> None:
+    from caloforge.errors import ConfigError
+
+    ranges = model.ranges
+    theta, phi = np.array([ranges.theta[0]]), np.array([ranges.phi[0]])
+    energy, pdg_id = np.array([ranges.energy[1]]), np.array([ranges.pdg_ids[0]])
+    ranges.check(energy=energy, theta=theta, phi=phi, pdg_id=pdg_id)
+    try:
+        ranges.check(energy=2 * energy, theta=theta, phi=phi, pdg_id=pdg_id)
+    except ConfigError:
+        return
+    raise AssertionError("an energy outside the trained range is not refused")
