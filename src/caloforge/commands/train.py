@@ -1,5 +1,6 @@
 """`caloforge train`."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from caloforge.config import to_yaml
 from caloforge.errors import DataError
 from caloforge.files import check_new, write_text
 from caloforge.run import load_run
+
+RESOLVED = "resolved.yaml"
 
 
 def train(
@@ -38,7 +41,12 @@ def train(
     """
     config = load_run(run, set_ or [])
     out, data = Path(out), Path(data)
-    if not resume:
+
+    from accelerate import PartialState
+
+    # of several processes (torchrun) the first one makes the run directory and talks
+    first = PartialState().is_main_process
+    if first and not resume:
         check_new(out, force=force, hint="--resume to continue it, --force to train anew")
 
     from caloforge.models.registry import create_model
@@ -53,11 +61,14 @@ def train(
                 f"the run describes {config.detector.name} {config.detector.shower_shape}; "
                 "use the run the data were made with"
             )
-    write_text(check_new(out / "resolved.yaml", force=True), to_yaml(config))
-    if Path(run).is_file():
-        write_text(out / "run.yaml", Path(run).read_text(encoding="utf-8"))
+    if first:
+        if not resume:
+            _forget(out)
+        write_text(check_new(out / RESOLVED, force=True), to_yaml(config))
+        if Path(run).is_file():
+            write_text(out / "run.yaml", Path(run).read_text(encoding="utf-8"))
     model = create_model(config.model, data, seed=seed)
-    with Meter("train", 1, "steps", enabled=progress) as meter:
+    with Meter("train", 1, "steps", enabled=progress and first) as meter:
         result = train_model(
             model,
             data,
@@ -68,4 +79,14 @@ def train(
             progress=meter.update,
         )
     text = f"trained {result.steps} steps; best figure of merit {result.best:.4g}; model in {out / 'model'}"
-    return Outcome(text, run_dir=out, model=out / "model", steps=result.steps, best=result.best)
+    return Outcome(
+        text if first else "", run_dir=out, model=out / "model", steps=result.steps, best=result.best
+    )
+
+
+def _forget(out: Path) -> None:
+    """Remove what an earlier training left, or its checkpoints would be taken for those of this one."""
+    if not (out / RESOLVED).is_file():
+        return
+    for name in ("checkpoints", "model"):
+        shutil.rmtree(out / name, ignore_errors=True)

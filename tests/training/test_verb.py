@@ -1,0 +1,61 @@
+"""`caloforge train` as a verb: what it does to a run directory, alone and as one of several processes."""
+
+import accelerate
+import pytest
+import yaml
+from toy import DETECTOR, MODEL
+
+import caloforge
+from caloforge.errors import OutputError
+from caloforge.training import loop
+from caloforge.training.checkpoint import checkpoints
+
+
+@pytest.fixture
+def run(tmp_path):
+    document = {
+        "detector": DETECTOR,
+        "beam": {"energy": {"kind": "flat", "min": "10 GeV", "max": "100 GeV"}},
+        "model": MODEL,
+        "training": {"batch_size": 12, "precision": "fp32", "evaluation": {"share": 0.15, "showers": 36}},
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def train(run, data, out, steps, **options):
+    settings = [f"training.max_steps={steps}", "training.threads=1"]
+    return caloforge.train(run, data=data, out=out, set_=settings, progress=False, **options)
+
+
+def test_force_trains_anew_and_keeps_nothing_of_the_earlier_training(run, data, tmp_path):
+    out = tmp_path / "run"
+    train(run, data, out, 9)
+    (out / "notes.txt").write_text("mine")
+    train(run, data, out, 4, force=True, seed=3)
+    assert [path.name for path in checkpoints(out / "checkpoints")] == ["step-00000004"]
+    assert (out / "notes.txt").read_text() == "mine"
+    assert train(run, data, out, 6, resume=True, seed=3)["steps"] == 6
+
+
+def test_force_removes_nothing_from_a_directory_that_is_no_run(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "train_model", lambda *_, **__: loop.TrainingResult(1, 1.0, "steps"))
+    kept = tmp_path / "mine" / "model" / "of-somebody.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    train(run, data, tmp_path / "mine", 1, force=True)
+    assert kept.read_text() == "precious"
+
+
+def test_only_the_first_of_several_processes_makes_the_run_directory(run, data, tmp_path, monkeypatch):
+    """The others may start later and then find it there."""
+    monkeypatch.setattr(loop, "train_model", lambda *_, **__: loop.TrainingResult(1, 1.0, "steps"))
+    out = tmp_path / "run"
+    train(run, data, out, 1)
+    with pytest.raises(OutputError, match="exists already"):
+        train(run, data, out, 1)
+    before = (out / "resolved.yaml").read_bytes()
+    monkeypatch.setattr(accelerate.PartialState, "is_main_process", False)
+    assert train(run, data, out, 2).text == ""
+    assert (out / "resolved.yaml").read_bytes() == before
