@@ -95,6 +95,18 @@ def test_empty_campaign_leaves_nothing(tmp_path):
     assert not folder.exists()
 
 
+def test_what_others_put_there_is_kept(tmp_path):
+    folder = tmp_path / "t.h5.parts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    (folder / "results").mkdir()
+    assert keep(folder, fresh=True) == [(0, 20)]
+    assert keep(folder, fresh=True) == [(0, 20)]
+    with Parts(folder, SETTINGS, 20, fresh=False) as parts:
+        parts.remove()
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "results"]
+
+
 def keep(folder, n=20, settings=SETTINGS, fresh=False):
     with Parts(folder, settings, n, fresh=fresh) as parts:
         missing = parts.missing()

@@ -15,6 +15,7 @@ from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.config import build
 from caloforge.errors import (
     ConfigError,
+    DataError,
     Interrupted,
     MissingDependencyError,
     OutputError,
@@ -245,7 +246,10 @@ def test_finished_file(reference, tmp_path):
     with pytest.raises(OutputError, match=r"other settings .seed: 5 then, 6 now"):
         simulate(out, n=4, seed=6, resume=True)
     assert out.stat().st_mtime_ns == before
-    simulate(out, n=5, force=True)
+    out.write_bytes(out.read_bytes()[:1000])
+    with pytest.raises(DataError, match="truncated"):
+        simulate(out, n=4, resume=True)
+    simulate(out, n=5, force=True, resume=True)
     assert_same(read(out)[0], reference[0][:5])
 
 

@@ -7,11 +7,11 @@ running blocks and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from caloforge.files import partial_path, write_text, writing
 _NAME = re.compile(r"(\d{10,})-(\d{10,})\.npz")
 _FIELDS = ("counts", "voxels", "energies", "seconds")
 MANIFEST = "campaign.json"
+_OWN = re.compile(rf"{_NAME.pattern}|{re.escape(MANIFEST)}|worker-\d+\.log|\..*\.partial")
 _LOCK = "lock"
 
 
@@ -136,9 +137,7 @@ class Parts:
             pass
         try:
             if self._fresh:
-                for path in self.folder.iterdir():
-                    if path.name != _LOCK:
-                        path.unlink()
+                self._clear()
             self._check_manifest()
         except BaseException:
             self._lock.close()
@@ -218,9 +217,19 @@ class Parts:
         if len(seconds):
             yield done, showers, seconds
 
+    def _clear(self) -> None:
+        """Remove what a campaign left, and nothing that somebody else put here."""
+        for path in self.folder.iterdir():
+            if _OWN.fullmatch(path.name):
+                path.unlink()
+
     def remove(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.folder.exists():
+            self._clear()
+            (self.folder / _LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
 
 def _limits(path: Path) -> tuple[int, int]:

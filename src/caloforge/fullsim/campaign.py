@@ -11,7 +11,7 @@ import numpy as np
 
 from caloforge import provenance
 from caloforge.beam import BeamConfig, Conditions, sample_conditions
-from caloforge.errors import ConfigError, Interrupted, OutputError, SimulationError
+from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_new, check_space
 from caloforge.fullsim.blocks import Parts, differences
 from caloforge.fullsim.config import FullSimConfig
@@ -159,9 +159,14 @@ def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) ->
     """Whether the campaign to resume has its file already."""
     if not out.exists():
         return False
-    with ShowerFile(out) as file:
-        count, old = len(file), file.provenance.get("simulation")
-        detector = _detector_document(file.detector)
+    try:
+        with ShowerFile(out) as file:
+            count, old = len(file), file.provenance.get("simulation")
+            detector = _detector_document(file.detector)
+    except DataError:
+        if force:
+            return False
+        raise
     changes = list(differences({**old, "detector": detector}, settings)) if isinstance(old, dict) else ["all"]
     if not changes and count == n:
         return True
