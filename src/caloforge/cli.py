@@ -50,6 +50,7 @@ def build_app() -> cyclopts.App:
         exit_on_error=False,
         print_error=False,
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
     )
     for place, (verb, (target, summary)) in enumerate(VERBS.items()):
         app.command(f"caloforge.commands.{target}", name=verb, help=summary, sort_key=place)

@@ -74,19 +74,27 @@ def load_run(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
 
 
 def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Write the detector preset out, so that overrides and messages reach every key of it."""
-    if isinstance(name := document.get("detector"), str):
-        document = {**document, "detector": {"preset": name}}
-    document = apply_overrides(document, overrides)
+    """Write the detector out, so that overrides and messages reach every key of it."""
+    chooses = [s for s in overrides if s.partition("=")[0].strip() in ("detector", "detector.preset")]
+    document = apply_overrides(_with_preset(document), chooses)
+    document = _with_preset(document)
     detector = document.get("detector")
-    if isinstance(detector, str):
-        detector = {"preset": detector}
-    if isinstance(detector, dict) and str(detector.get("preset", "")).endswith((".yaml", ".yml")):
-        preset = str(detector.pop("preset"))
-        target = (folder / preset).resolve()
-        if not target.is_relative_to(folder.resolve()):
-            raise ConfigError(f"detector: {preset} lies outside the folder of the run file; copy it there")
-        detector = {**read_yaml(target), **detector}
     if isinstance(detector, dict):
+        preset = str(detector.get("preset", ""))
+        if preset.endswith((".yaml", ".yml")):
+            target = (folder / preset).resolve()
+            if not target.is_relative_to(folder.resolve()):
+                raise ConfigError(
+                    f"detector: {preset} lies outside the folder of the run file; copy it there"
+                )
+            changes = {key: value for key, value in detector.items() if key != "preset"}
+            detector = {**read_yaml(target), **changes}
         document["detector"], _ = detector_document(detector)
+    return apply_overrides(document, [setting for setting in overrides if setting not in chooses])
+
+
+def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
+    """A detector given by its name, as the mapping that may also hold changes to it."""
+    if isinstance(name := document.get("detector"), str):
+        return {**document, "detector": {"preset": name}}
     return document

@@ -1,0 +1,53 @@
+"""The set of options is closed: what is not here is set in YAML or by --set (house rule)."""
+
+import inspect
+import re
+
+import caloforge
+from caloforge.cli import CONFIG_VERBS, VERBS, build_app
+
+OPTIONS = {
+    "demo": "-o/--out --train-showers --test-showers --workers --seed --force --progress/--no-progress",
+    "init": "PRESET -o/--out --force",
+    "list": "",
+    "check": "RUN --data -n/--n --set",
+    "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --set --progress/--no-progress",
+    "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
+    "--progress/--no-progress",
+    "convert": "SOURCE -o/--out --to --force --progress/--no-progress",
+    "inspect": "WHAT -o/--out --set",
+    "train": "RUN --data -o/--out --seed --resume --force --set --progress/--no-progress",
+    "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
+    "--precision --device --threads --extrapolate --force --progress/--no-progress",
+    "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --seed --force",
+    "doctor": "",
+    "cite": "",
+    "config show": "RUN --set",
+    "config schema": "",
+}
+
+
+# a keyword and a builtin of Python
+PYTHON_NAMES = {"import": "import_", "list": "list_"}
+
+
+def described(app):
+    names = []
+    for argument in app.assemble_argument_collection():
+        positional = argument.field_info.kind.name.startswith(("POSITIONAL", "VAR"))
+        names.append(argument.names[0].lstrip("-").upper() if positional else "/".join(argument.names))
+    return " ".join(names)
+
+
+def test_the_options_of_every_verb():
+    app = build_app()
+    found = {verb: described(app[verb]) for verb in VERBS}
+    found |= {f"config {verb}": described(app["config"][verb]) for verb in CONFIG_VERBS}
+    assert found == OPTIONS
+
+
+def test_every_option_is_explained():
+    for verb in OPTIONS:
+        function = getattr(caloforge, PYTHON_NAMES.get(verb, verb.replace(" ", "_")))
+        for name in inspect.signature(function).parameters:
+            assert re.search(rf"^ +{name}: \S", function.__doc__, re.MULTILINE), f"{verb}: {name}"

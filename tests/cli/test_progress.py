@@ -1,0 +1,53 @@
+"""Progress where there is no terminal: a line now and then, and one at the end."""
+
+import pytest
+
+from caloforge.commands import progress
+from caloforge.commands.progress import Meter
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that tests set."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def lines(capsys):
+    return capsys.readouterr().err.splitlines()
+
+
+def test_lines_come_at_intervals_with_rate_and_time_left(capsys, clock):
+    with Meter("simulate", 100) as meter:
+        meter.update(0, 100)
+        for second in range(1, 21):
+            clock[0] = 100.0 + second
+            meter.update(2 * second)
+    assert lines(capsys) == [
+        "simulate: 20/100 showers, 2 showers/s, about 40 s left",
+        "simulate: 40/100 showers, 2 showers/s, about 30 s left",
+    ]
+
+
+def test_the_last_line_has_the_time_taken(capsys, clock):
+    with Meter("train", 1, "steps") as meter:
+        clock[0] += 3
+        meter.update(5, 5, "loss 0.1")
+    assert lines(capsys) == ["train: 5/5 steps, loss 0.1, 3 s"]
+
+
+def test_what_an_earlier_run_did_is_not_counted_in_the_rate(capsys, clock):
+    with Meter("simulate", 100) as meter:
+        clock[0] += 5
+        meter.update(50, 100)
+        clock[0] += 10
+        meter.update(60, 100)
+    assert lines(capsys) == ["simulate: 60/100 showers, 1 showers/s, about 40 s left"]
+
+
+def test_silence_when_disabled(capsys, clock):
+    with Meter("simulate", 10, enabled=False) as meter:
+        clock[0] += 60
+        meter.update(10)
+    assert lines(capsys) == []

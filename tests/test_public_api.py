@@ -1,0 +1,63 @@
+"""The public names and the keywords of every verb. A change here is one for users: say it in CHANGELOG.md."""
+
+import inspect
+
+import caloforge
+
+CLASSES = {"CaloforgeError", "Detector", "RunConfig", "ShowerBatch", "ShowerFile", "ShowerWriter"}
+SIGNATURES = {
+    "check": "run, *, data=None, n=10000, set_=None",
+    "cite": "",
+    "config_schema": "",
+    "config_show": "run, *, set_=None",
+    "convert": "source, *, out, to, force=False, progress=True",
+    "demo": "*, out=demo, train_showers=1500, test_showers=500, workers=None, seed=1, force=False, "
+    "progress=True",
+    "doctor": "",
+    "generate": "model, *, out, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
+    "seed=0, batch_size=256, precision=fp32, device=cpu, threads=None, extrapolate=False, force=False, "
+    "progress=True",
+    "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
+    "visible=False, force=False, progress=True",
+    "init": "preset, *, out=run.yaml, force=False",
+    "inspect": "what, *, out=None, set_=None",
+    "list_": "",
+    "load_detector": "source, overrides=()",
+    "load_model": "path",
+    "load_run": "source, overrides=()",
+    "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
+    "train": "run, *, data, out, seed=None, resume=False, force=False, set_=None, progress=True",
+    "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, seed=0, force=False",
+}
+
+
+def described(function):
+    parts, starred = [], False
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            parts.append("*")
+            starred = True
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            parts.append(f"*{name}")
+            starred = True
+        else:
+            parts.append(name if parameter.default is parameter.empty else f"{name}={parameter.default}")
+    return ", ".join(parts)
+
+
+def test_the_public_names():
+    assert set(caloforge.__all__) == CLASSES | set(SIGNATURES) | {"__version__"}
+    assert dir(caloforge) == sorted(caloforge.__all__)
+
+
+def test_the_keywords_of_every_function():
+    assert {name: described(getattr(caloforge, name)) for name in SIGNATURES} == SIGNATURES
+
+
+def test_every_public_name_is_documented():
+    for name in CLASSES | set(SIGNATURES):
+        assert getattr(caloforge, name).__doc__, name
+
+
+def test_another_name_does_not_exist():
+    assert not hasattr(caloforge, "nothing")
