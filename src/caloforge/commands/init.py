@@ -1,7 +1,8 @@
 """`caloforge init` and `caloforge list`."""
 
+import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -36,18 +37,20 @@ def list_() -> Outcome:
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
 
-    detectors = {name: load_detector(name).description for name in preset_names()}
-    facts = {
+    facts: dict[str, Any] = {
         "recipes": recipe_names(),
-        "detectors": detectors,
+        "detectors": {name: load_detector(name).description for name in preset_names()},
         "models": list_models(),
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
         "formats": ["3dgan", "calochallenge"],
     }
-    lines = ["recipes", *(f"  {name}" for name in recipe_names())]
-    lines += ["detectors", *(f"  {name:<14} {text}" for name, text in detectors.items())]
-    lines += ["models", *(f"  {family}: {', '.join(names)}" for family, names in list_models().items())]
-    lines += [f"particles  {', '.join(PARTICLES)}", f"physics    {', '.join(PHYSICS)}"]
-    lines += ["formats    3dgan, calochallenge"]
+    lines = ["recipes", *(f"  {name}" for name in facts["recipes"])]
+    lines += ["detectors", *(f"  {name:<14} {text}" for name, text in facts["detectors"].items())]
+    lines += ["models", *(f"  {family:<14} {', '.join(names)}" for family, names in facts["models"].items())]
+    for kind in ("particles", "physics", "formats"):
+        lines += [
+            kind,
+            *textwrap.wrap(", ".join(facts[kind]), 100, initial_indent="  ", subsequent_indent="  "),
+        ]
     return Outcome("\n".join(lines), **facts)
