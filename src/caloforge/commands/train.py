@@ -42,10 +42,11 @@ def train(
     config = load_run(run, set_ or [])
     out, data = Path(out), Path(data)
 
+    import torch
     from accelerate import PartialState
 
     # of several processes (torchrun) the first one makes the run directory and talks
-    first = PartialState().is_main_process
+    first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
     if first and not resume:
         check_new(out, force=force, hint="--resume to continue it, --force to train anew")
 
