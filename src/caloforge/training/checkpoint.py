@@ -33,6 +33,8 @@ class Progress:
         best: Best figure of merit, None before the first evaluation.
         waited: Evaluations since the best one.
         precision: Arithmetic, chosen once for the whole training.
+        unlogged: Sums, by name, of the values since the last line of the log.
+        unlogged_steps: Steps in these sums.
         identity: Digests of configuration, data and seed; a checkpoint continues these only.
     """
 
@@ -43,6 +45,8 @@ class Progress:
     best: float | None = None
     waited: int = 0
     precision: str = "fp32"
+    unlogged: dict[str, float] = field(default_factory=dict)
+    unlogged_steps: int = 0
     identity: dict[str, str] = field(default_factory=dict)
 
 

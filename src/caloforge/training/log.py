@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -27,15 +28,17 @@ class MetricsLog:
         note: The last values, short, for a progress bar.
     """
 
-    def __init__(self, accelerator: Accelerator, out: Path, config: TrainingConfig, step: int) -> None:
-        """Open the log; lines beyond `step`, of a run that was cut off, are dropped.
+    def __init__(
+        self, accelerator: Accelerator, out: Path, config: TrainingConfig, progress: Progress
+    ) -> None:
+        """Open the log; lines beyond the step of `progress`, of a run that was cut off, are dropped.
 
         Raises:
             MissingDependencyError: A tracker that is not installed.
         """
         self.accelerator, self.path, self.note = accelerator, out / METRICS, ""
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self._sums = {name: torch.tensor(value) for name, value in progress.unlogged.items()}
+        self._count = progress.unlogged_steps
         self._merit = ""
         self._trackers = bool(config.trackers)
         for name in config.trackers:
@@ -47,6 +50,7 @@ class MetricsLog:
             return
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
+        step = progress.step
         lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
@@ -58,11 +62,16 @@ class MetricsLog:
     def add(self, progress: Progress, logs: dict[str, Tensor], rate: float) -> None:
         """Take the values of one step; writes a line when an interval is full."""
         for name, value in logs.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
         self._count += 1
         # at fixed steps, so that a resumed training writes the same lines
         if progress.step % INTERVAL == 0:
             self._write_means(progress, rate)
+
+    def note_unlogged(self, progress: Progress) -> None:
+        """Put what no line holds yet into the progress, for a checkpoint."""
+        progress.unlogged = {name: float(value) for name, value in self._sums.items()}
+        progress.unlogged_steps = self._count
 
     def _write_means(self, progress: Progress, rate: float) -> None:
         means = {name: float(value) / self._count for name, value in self._sums.items()}

@@ -103,7 +103,8 @@ class Trainer:
     ) -> None:
         """Prepare data, optimisers and, to resume, the newest checkpoint; see `train_model`."""
         self.config, self.out, self.data, self.seed = config, out, data, seed
-        self.accelerator = Accelerator(mixed_precision="no")
+        # Accelerate sees several processes without a GPU only where it is told so
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.device = self.accelerator.device
         self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
         self.model = model.to(self.device).train()
@@ -132,7 +133,7 @@ class Trainer:
             self.progress.precision = self._shared(
                 choose_precision(model, self._first_batch(), config.precision)
             )
-        self.log = MetricsLog(self.accelerator, out, config, self.progress.step)
+        self.log = MetricsLog(self.accelerator, out, config, self.progress)
         self.seconds_before = self.progress.seconds
 
     def _split(self) -> tuple[int, int]:
@@ -303,6 +304,7 @@ class Trainer:
         p.best, p.waited = self._shared((p.best, p.waited))
 
     def _save(self) -> None:
+        self.log.note_unlogged(self.progress)
         if self.accelerator.is_main_process:
             folder = self.out / "checkpoints"
             save_checkpoint(
