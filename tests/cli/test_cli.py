@@ -301,3 +301,40 @@ def test_pictures_in_a_place_that_cannot_be_written(capsys, tmp_path):
     code, _, err = run(capsys, "inspect", "clic-ecal-25", "-o", tmp_path / "file/pictures")
     assert code == 1
     assert "cannot create this directory" in err
+
+
+@pytest.fixture
+def run_directory(tmp_path):
+    """A model with random weights and the history of a training."""
+    from caloforge.config import build
+    from caloforge.models.facts import DataFacts, TrainedRange
+    from caloforge.models.gan3d.config import Gan3dConfig
+    from caloforge.models.registry import build_model
+    from caloforge.models.store import save_model
+
+    ranges = TrainedRange(energy=(1e4, 1e5), theta=(1.5, 1.6), phi=(0.0, 0.0), pdg_ids=(11,))
+    detector = caloforge.load_detector("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"))
+    facts = DataFacts(ranges=ranges, response_fit=(0.02,))
+    model = build_model(build(Gan3dConfig, {"preset": "debug"}, "model"), detector, facts)
+    save_model(model, tmp_path / "run/model", dict(model.state_dict()), merit=0.25)
+    (tmp_path / "run/metrics.jsonl").write_text('{"step": 10, "seconds": 3.0, "g_loss": 2.0}\n')
+    return tmp_path / "run"
+
+
+def test_inspect_a_model(capsys, run_directory, tmp_path):
+    code, facts = run_json(capsys, "inspect", run_directory, "-o", tmp_path / "pictures")
+    assert code == 0
+    assert (facts["family"], facts["merit"]) == ("gan3d", 0.25)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["detector.png", "training.png"]
+    code, out, _ = run(capsys, "inspect", run_directory / "model")
+    assert code == 0
+    assert "gan3d" in out
+    assert "parameters" in out
+
+
+def test_inspect_a_damaged_model(capsys, run_directory):
+    (run_directory / "model/model.json").write_text("{")
+    code, _, err = run(capsys, "inspect", run_directory)
+    assert code == 1
+    assert "cannot be read as JSON" in err

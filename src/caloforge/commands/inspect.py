@@ -28,7 +28,7 @@ def inspect(
     """
     path = Path(what)
     if path.is_dir():
-        facts, figures = _model(path)
+        facts, figures = _model(path, draw=out is not None)
     elif path.suffix in (".h5", ".hdf5") or (path.is_file() and path.suffix not in (".yaml", ".yml")):
         facts, figures = _showers(path, draw=out is not None)
     else:
@@ -83,10 +83,20 @@ def _showers(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return facts, figures
 
 
-def _model(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _model(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    from caloforge.geometry import Detector
     from caloforge.models.store import read_card
 
-    return read_card(path), {}
+    card = read_card(path)
+    if not draw:
+        return card, {}
+    from caloforge.geometry.pictures import cross_section
+    from caloforge.training.pictures import training_curves
+
+    figures = {"detector": cross_section(Detector.from_json(json.dumps(card["detector"]), str(path)))}
+    if (history := path / "metrics.jsonl").is_file():
+        figures["training"] = training_curves(history)
+    return card, figures
 
 
 def _lines(facts: dict[str, Any], indent: int = 0) -> str:
