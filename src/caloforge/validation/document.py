@@ -1,0 +1,110 @@
+"""metrics.json: every number of a validation, for programs. See docs/reference/report.md for the layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from caloforge.validation.sample import Sample
+from caloforge.validation.thresholds import ThresholdSet
+from caloforge.validation.verdict import Judgement, Verdict
+
+FORMAT, VERSION = "caloforge-metrics", 1
+
+
+def metrics_document(
+    truth: Sample,
+    generated: Sequence[Sample],
+    verdicts: Sequence[Verdict],
+    thresholds: ThresholdSet,
+    **facts: Any,
+) -> dict[str, Any]:
+    """The document; all numbers are finite or null.
+
+    Args:
+        truth: Full simulation.
+        generated: The samples judged.
+        verdicts: One of each.
+        thresholds: What was tolerated.
+        facts: Further entries, JSON-compatible.
+    """
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "passed": all(v.passed for v in verdicts),
+        "thresholds": thresholds.model_dump(mode="json"),
+        "truth": describe_sample(truth),
+        "generators": {
+            sample.name: {
+                "passed": verdict.passed,
+                "trials": verdict.trials,
+                "critical_sigma": verdict.critical,
+                "undecided": len(verdict.undecided),
+                "sample": describe_sample(sample),
+                "failures": [_failure(j) for j in verdict.failures],
+                "observables": _observables(verdict),
+            }
+            for sample, verdict in zip(generated, verdicts, strict=True)
+        },
+        **facts,
+    }
+
+
+def describe_sample(sample: Sample) -> dict[str, Any]:
+    """Facts about a sample."""
+    negative = sample.negative
+    return {
+        "name": sample.name,
+        "file": sample.path.name,
+        "showers": len(sample),
+        "empty_showers": sample.empty,
+        "negative_voxels": negative.voxels,
+        "showers_with_negative_voxels": negative.showers,
+        "lowest_voxel_MeV": negative.lowest,
+        "median_seconds": sample.seconds,
+        "incident_energy_MeV": [float(sample.conditions.energy.min()), float(sample.conditions.energy.max())],
+        "incident_theta_rad": [float(sample.conditions.theta.min()), float(sample.conditions.theta.max())],
+        "provenance": sample.provenance,
+    }
+
+
+def _failure(judgement: Judgement) -> dict[str, Any]:
+    difference = judgement.difference
+    place = {} if difference.place is None else {"place": difference.place}
+    return {
+        "observable": difference.observable,
+        "metric": difference.metric,
+        "bin": difference.bin.key,
+        **place,
+        **_numbers(judgement),
+    }
+
+
+def _observables(verdict: Verdict) -> dict[str, Any]:
+    """Observable > bin > metric > numbers; a list over the bins of a profile for `bin_deviation`."""
+    tree: dict[str, Any] = {}
+    for judgement in verdict.judgements:
+        difference = judgement.difference
+        branch = tree.setdefault(difference.observable, {}).setdefault(difference.bin.key, {})
+        if difference.place is None:
+            branch[difference.metric] = _numbers(judgement)
+        else:
+            branch.setdefault(difference.metric, []).append({"place": difference.place} | _numbers(judgement))
+    return tree
+
+
+def _numbers(judgement: Judgement) -> dict[str, Any]:
+    numbers: dict[str, Any] = judgement.difference.result.to_json()
+    if judgement.threshold is not None:
+        numbers |= {
+            "threshold": judgement.threshold,
+            "status": judgement.status,
+            "sigma": _finite(judgement.sigma),
+            "sees": _finite(judgement.sees),
+        }
+    return numbers
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,212 @@
+"""The figures as vector PDFs: a page for all showers, a page with one panel for every bin.
+
+Drawing takes most of the time of a validation: `Drawers` runs this module in processes of their own, which
+read the numbers from figures.json, while the classifier trains.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from caloforge.errors import OutputError
+from caloforge.files import writing
+from caloforge.validation.figures import Figure, Series
+
+# readable without colour vision (M. Okabe, K. Ito), each with a dash of its own
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a1478a", "#b07c00", "#2f9bd8")
+DASHES = ("-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (7, 2, 1.5, 2)), (0, (4, 2)), (0, (1, 3)))
+TRUTH, FILL = "#7d858f", "#d9dde2"
+
+
+class Drawers:
+    """Processes that draw the figures of a figures.json, each its share."""
+
+    def __init__(self, document: Path, folder: Path, count: int) -> None:
+        """Start them.
+
+        Args:
+            document: figures.json.
+            folder: Where <observable>.pdf are written.
+            count: Number of processes.
+        """
+        command = [sys.executable, "-m", "caloforge.validation.drawing", str(document), str(folder)]
+        self._running = [
+            subprocess.Popen(  # noqa: S603 - this interpreter, our own module
+                [*command, str(share), str(count)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for share in range(count)
+        ]
+
+    def wait(self) -> None:
+        """Wait until all is drawn.
+
+        Raises:
+            OutputError: A process failed; with its last line.
+        """
+        for process in self._running:
+            _, errors = process.communicate()
+            if process.returncode:
+                last = errors.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+                raise OutputError(f"the figures could not be drawn: {last[0]}")
+
+    def stop(self) -> None:
+        """End those that still run."""
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
+    """Draw every `count`-th observable of a figures.json, from number `share` on."""
+    content = json.loads(document.read_text(encoding="utf-8"))
+    by_observable: dict[str, list[Figure]] = {}
+    for entry in content["figures"]:
+        by_observable.setdefault(entry["observable"], []).append(Figure.from_json(entry))
+    for name in list(by_observable)[share::count]:
+        write_pdf(folder / f"{name}.pdf", by_observable[name], content["samples"])
+
+
+def write_pdf(path: Path, figures: Sequence[Figure], names: Sequence[str]) -> None:
+    """Write the figures of one observable.
+
+    Args:
+        path: The PDF.
+        figures: Of one observable, the inclusive one and trends on pages of their own, the bins on one page.
+        names: Of the truth and of the generators.
+    """
+    large = [f for f in figures if f.kind == "trend" or f.bin.axis == "inclusive"]
+    small = [f for f in figures if f not in large]
+    with writing(path), PdfPages(path, metadata={"Creator": "caloforge"}) as pages:
+        for figure in large:
+            canvas = Canvas(figsize=(5.2, 4.6))
+            canvas.subplots_adjust(0.15, 0.12, 0.97, 0.94, hspace=0.06)
+            upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+            _draw(upper, lower, figure, names)
+            pages.savefig(canvas)
+        if small:
+            pages.savefig(_grid(small, names))
+
+
+def _grid(figures: Sequence[Figure], names: Sequence[str]) -> Canvas:
+    columns = min(3, len(figures))
+    rows = -(-len(figures) // columns)
+    canvas = Canvas(figsize=(3.2 * columns, 2.6 * rows))
+    edge, gap = 0.55, 0.45  # inches
+    width, height = canvas.get_size_inches()
+    canvas.subplots_adjust(
+        edge / width, edge / height, 1 - 0.1 / width, 1 - 0.3 / height, wspace=0.22, hspace=gap / 2
+    )
+    axes = canvas.subplots(rows, columns, squeeze=False)
+    for ax, figure in zip(axes.ravel(), figures, strict=False):
+        _values(ax, figure, names)
+        ax.set_title(figure.bin.label, fontsize=9)
+        _few_ticks(ax, figure)
+    for ax in axes.ravel()[len(figures) :]:
+        ax.set_axis_off()
+    canvas.supxlabel(figures[0].x_label, fontsize=9)
+    canvas.supylabel(figures[0].y_label, fontsize=9)
+    return canvas
+
+
+def _few_ticks(ax: Axes, figure: Figure) -> None:
+    """Small panels: few ticks, which are also most of the time that drawing takes."""
+    ax.tick_params(labelsize=7)
+    for axis, log in ((ax.xaxis, figure.log_x), (ax.yaxis, figure.log_y)):
+        axis.set_major_locator(LogLocator(numticks=4) if log else MaxNLocator(3))
+        axis.set_minor_locator(NullLocator())
+
+
+def _draw(ax: Axes, ratio: Axes, figure: Figure, names: Sequence[str]) -> None:
+    _values(ax, figure, names)
+    ax.set_ylabel(figure.y_label)
+    ax.legend(frameon=False, fontsize=8)
+    ax.set_title(figure.bin.label, fontsize=9, loc="right")
+    truth = figure.truth
+    with np.errstate(invalid="ignore", divide="ignore"):
+        band = truth.error / np.abs(truth.value)
+        _band(ratio, figure, Series(np.ones(len(band)), band))
+        for index, series in enumerate(figure.generated):
+            ratio.errorbar(
+                _centres(figure),
+                series.value / truth.value,
+                np.abs(series.error / truth.value),
+                fmt="o",
+                color=COLOURS[index % 6],
+                markersize=2.5,
+                elinewidth=0.8,
+            )
+    reach = ratio_reach(figure)
+    ratio.set_ylim(1 - reach, 1 + reach)
+    ratio.axhline(1, color=TRUTH, linewidth=0.8)
+    ratio.set_ylabel("ratio")
+    ratio.set_xlabel(figure.x_label)
+
+
+def _values(ax: Axes, figure: Figure, names: Sequence[str]) -> None:
+    truth = figure.truth
+    if figure.kind == "trend":
+        ax.errorbar(
+            figure.edges, truth.value, truth.error, color=TRUTH, fmt="s-", markersize=3, label=names[0]
+        )
+    else:
+        ax.stairs(truth.value, figure.edges, fill=True, color=FILL, label=names[0])
+        ax.stairs(truth.value, figure.edges, color=TRUTH, linewidth=1)
+        _band(ax, figure, truth)
+    for index, (series, name) in enumerate(zip(figure.generated, names[1:], strict=True)):
+        style: dict[str, Any] = {"color": COLOURS[index % 6], "linestyle": DASHES[index % 6], "label": name}
+        if figure.kind == "trend":
+            ax.errorbar(figure.edges, series.value, series.error, marker="o", markersize=3, **style)
+        else:
+            ax.stairs(series.value, figure.edges, linewidth=1.3, **style)
+    if figure.log_y and np.any(truth.value > 0):
+        top = max(float(np.nanmax(s.value)) for s in (truth, *figure.generated))
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=max(float(truth.value[truth.value > 0].min()), top * 1e-6) / 2)
+    if figure.log_x:
+        ax.set_xscale("log")
+
+
+def _band(ax: Axes, figure: Figure, series: Series) -> None:
+    low, high = series.value - series.error, series.value + series.error
+    if figure.kind == "trend":
+        ax.fill_between(figure.edges, low, high, color=FILL, linewidth=0)
+    else:
+        ax.stairs(high, figure.edges, baseline=low, fill=True, color=TRUTH, alpha=0.35, linewidth=0)
+
+
+def _centres(figure: Figure) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    if figure.kind == "trend":
+        return figure.edges
+    low, high = figure.edges[:-1], figure.edges[1:]
+    return np.sqrt(low * high) if figure.log_x else (low + high) / 2
+
+
+def ratio_reach(figure: Figure) -> float:
+    """Half height of the ratio panel: room for nearly all points that are known to better than 25 %."""
+    truth, away = figure.truth, []
+    for series in figure.generated:
+        error = np.hypot(truth.error, series.error)
+        good = (truth.value > 0) & (error < 0.25 * truth.value) & np.isfinite(series.value)
+        away.append(np.abs(series.value[good] / truth.value[good] - 1) + error[good] / truth.value[good])
+    every = np.concatenate(away) if away else np.empty(0)
+    return float(np.clip(1.15 * np.quantile(every, 0.97), 0.02, 1.0)) if len(every) else 0.5
+
+
+if __name__ == "__main__":
+    draw_share(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,145 @@
+"""The shower files of a validation: checked against one another, named, and observed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import Detector
+from caloforge.showers import ShowerFile
+from caloforge.validation import compatibility as same
+from caloforge.validation.conditions import Bin, Conditions
+from caloforge.validation.sample import Sample, read_sample
+
+Progress = Callable[[str, int, int], object]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that takes part.
+
+    Attributes:
+        path: The shower file.
+        name: What it is called in the report.
+        conditions: Of all its showers.
+        provenance: Where it came from.
+        spectra: How alike its incident spectrum is to that of the truth.
+        keep: (N,) which showers are used, or None for all.
+    """
+
+    path: Path
+    name: str
+    conditions: Conditions
+    provenance: dict[str, Any]
+    spectra: same.Spectra
+    keep: NDArray[np.bool_] | None = None
+
+    @property
+    def taken(self) -> Conditions:
+        """Conditions of the showers that are used."""
+        return self.conditions if self.keep is None else self.conditions[self.keep]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The truth first, then the samples to judge, all of one detector."""
+
+    detector: Detector
+    energy_meaning: str
+    files: tuple[Input, ...]
+
+    def notes(self) -> list[str]:
+        """What the reader must know about the choice of showers."""
+        return [
+            f"{file.name}: its incident spectrum differs from the truth's; thinned to the truth's spectrum, "
+            f"{int(file.keep.sum())} of {len(file.keep)} showers are used."
+            for file in self.files
+            if file.keep is not None
+        ]
+
+
+def admit(truth: Path | str, generated: Sequence[Path | str], *, reweight: bool, seed: int) -> Inputs:
+    """Open every file and refuse what cannot be compared.
+
+    Args:
+        truth: Shower file of the full simulation.
+        generated: Shower files to judge.
+        reweight: Thin a sample whose incident spectrum differs, instead of refusing it.
+        seed: Seed of the thinning.
+
+    Raises:
+        DataError: Another detector, mesh, energy meaning, particle or incident spectrum; too few showers.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(ShowerFile(path)) for path in (truth, *generated)]
+        reference, first = Conditions.of(files[0]), files[0]
+        same.check_enough(first.path, len(first))
+        admitted = []
+        for file, name in zip(files, _names(files), strict=True):
+            conditions = Conditions.of(file)
+            same.check_same_detector(first, file)
+            same.check_particles(first.path, reference, file.path, conditions)
+            spectra = same.compare_spectra(reference, conditions)
+            if not spectra.agree and not reweight:
+                raise same.refuse_spectra(file.path, spectra)
+            keep = None if spectra.agree else same.thin_to(reference, conditions, file.path, seed=seed)
+            entry = Input(file.path, name, conditions, file.provenance, spectra, keep)
+            same.check_enough(file.path, len(entry.taken))
+            admitted.append(entry)
+        return Inputs(first.detector, first.energy_meaning, tuple(admitted))
+
+
+def _names(files: list[ShowerFile]) -> list[str]:
+    """Geant4 for a full simulation by it, file stems otherwise; a number after names that come twice."""
+    engine = str(files[0].provenance.get("engine", ""))
+    wanted = ["Geant4" if "geant4" in engine.lower() else "truth", *(f.path.stem for f in files[1:])]
+    names: list[str] = []
+    for name in wanted:
+        count, unique = 2, name
+        while unique in names:
+            unique, count = f"{name} ({count})", count + 1
+        names.append(unique)
+    return names
+
+
+def read_samples(
+    inputs: Inputs, bins: Sequence[Bin], *, threshold: float, workers: int, progress: Progress
+) -> list[Sample]:
+    """Observe all files, several at once.
+
+    Args:
+        inputs: The files.
+        bins: Mean showers are kept for each.
+        threshold: Voxels above it are hits, MeV.
+        workers: Threads; reading and summing leave the interpreter free.
+        progress: Called with ("read showers", done, total).
+
+    Raises:
+        DataError: Damaged files, values that are not finite, energies in another unit.
+    """
+    total, done = sum(len(file.conditions) for file in inputs.files), 0
+
+    def count(size: int) -> None:
+        nonlocal done
+        done += size
+        progress("read showers", done, total)
+
+    def read(file: Input) -> Sample:
+        return read_sample(file.path, file.name, bins, threshold=threshold, keep=file.keep, progress=count)
+
+    with ThreadPoolExecutor(workers) as pool:
+        samples = list(pool.map(read, inputs.files))
+    for sample in samples[1:]:
+        same.check_units(samples[0].path, _response(samples[0]), sample.path, _response(sample))
+    return samples
+
+
+def _response(sample: Sample) -> float:
+    return float(sample.values["response"].mean(dtype=np.float64))

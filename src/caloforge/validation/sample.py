@@ -1,0 +1,151 @@
+"""One shower file, observed: read once in pieces, of the voxels only sums are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import Detector
+from caloforge.observables import observe
+from caloforge.showers import ShowerFile
+from caloforge.validation.conditions import Bin, Conditions
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class NegativeCells:
+    """Energy below zero, which no detector has.
+
+    Attributes:
+        voxels: How many.
+        showers: How many showers have any.
+        energy: Their sum over the visible energy of the sample, 0 or above.
+        lowest: The most negative voxel, MeV.
+    """
+
+    voxels: int = 0
+    showers: int = 0
+    energy: float = 0.0
+    lowest: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Everything a comparison needs of one shower file; about 2 kB a shower.
+
+    Attributes:
+        name: Its name in the report.
+        path: The shower file.
+        detector: Its detector.
+        provenance: Where the file came from.
+        index: (N,) which showers of the file were taken.
+        conditions: Of the showers taken.
+        values: By observable, (N,) or (N, k) float32.
+        mean_showers: By bin key, the mean shower, float64, MeV.
+        negative: Energy below zero.
+        empty: Showers without energy.
+        seconds: Median wall time of a shower, or None.
+    """
+
+    name: str
+    path: Path
+    detector: Detector
+    provenance: dict[str, Any]
+    index: NDArray[np.int64]
+    conditions: Conditions
+    values: dict[str, NDArray[np.float32]]
+    mean_showers: dict[str, NDArray[np.float64]]
+    negative: NegativeCells
+    empty: int
+    seconds: float | None
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+
+def read_sample(
+    path: Path,
+    name: str,
+    bins: Sequence[Bin],
+    *,
+    threshold: float,
+    keep: NDArray[np.bool_] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Sample:
+    """Observe a shower file in one pass, at constant memory for the voxels.
+
+    Args:
+        path: The shower file.
+        name: Its name in the report.
+        bins: Mean showers are kept for each.
+        threshold: Voxels above it are hits, MeV.
+        keep: (N,) take only these showers; all by default.
+        progress: Called with the number of showers after each piece.
+
+    Raises:
+        DataError: A damaged file, or values that are not finite.
+    """
+    with ShowerFile(path) as file:
+        conditions = Conditions.of(file)
+        keep = np.ones(len(file), bool) if keep is None else keep
+        seconds = float(np.median(file.column("seconds"))) if file.has_seconds else None
+        members = np.stack([b.select(conditions) & keep for b in bins]).astype(np.float32)
+        sums = np.zeros((len(bins), int(np.prod(file.detector.shower_shape))))
+        pieces: list[dict[str, NDArray[np.float32]]] = []
+        negative = _NegativeCount()
+        start = 0
+        for batch in file.iterate(BATCH):
+            stop = start + len(batch)
+            flat = batch.showers.reshape(len(batch), -1)
+            sums += members[:, start:stop] @ flat
+            taken = batch if keep[start:stop].all() else batch[keep[start:stop]]
+            if len(taken):
+                negative.add(taken.showers.reshape(len(taken), -1))
+                pieces.append(observe(taken, file.detector, threshold=threshold))
+            if progress is not None:
+                progress(len(batch))
+            start = stop
+        count = np.maximum(members.sum(axis=1), 1)
+        shape = file.detector.shower_shape
+        values = {key: np.concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+        return Sample(
+            name=name,
+            path=path,
+            detector=file.detector,
+            provenance=file.provenance,
+            index=np.flatnonzero(keep),
+            conditions=conditions[keep],
+            values=values,
+            mean_showers={b.key: (sums[i] / count[i]).reshape(shape) for i, b in enumerate(bins)},
+            negative=negative.result(float(values["visible_energy"].sum(dtype=np.float64))),
+            empty=int((values["visible_energy"] <= 0).sum()),
+            seconds=seconds,
+        )
+
+
+class _NegativeCount:
+    """Counts voxels below zero as the file streams by."""
+
+    def __init__(self) -> None:
+        self.voxels = self.showers = 0
+        self.energy = self.lowest = 0.0
+
+    def add(self, flat: NDArray[np.float32]) -> None:
+        lowest = flat.min(axis=1)
+        bad = lowest < 0
+        if bad.any():
+            below = np.minimum(flat[bad], 0)
+            self.voxels += int(np.count_nonzero(below))
+            self.showers += int(bad.sum())
+            self.energy -= float(below.sum(dtype=np.float64))
+            self.lowest = min(self.lowest, float(lowest.min()))
+
+    def result(self, visible: float) -> NegativeCells:
+        share = self.energy / visible if visible > 0 else float(self.energy > 0)
+        return NegativeCells(self.voxels, self.showers, share, self.lowest)

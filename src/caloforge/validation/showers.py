@@ -1,0 +1,142 @@
+"""Showers to look at: projections of mean and single showers, and voxels in space, ready to draw."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
+from caloforge.observables import transverse_positions
+from caloforge.showers import ShowerFile
+from caloforge.validation.sample import Sample
+
+Array = NDArray[np.float64]
+# decades of energy that a colour map spans
+DECADES = 4.0
+# voxels shown of one shower, the most energetic ones; they hold nearly all of its energy
+MAX_VOXELS = 2500
+# showers shown, at these quantiles of the incident energy
+QUANTILES = (0.9, 0.5, 0.1)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One single shower of a sample: its number in the file, voxels and conditions."""
+
+    sample: str
+    index: int
+    voxels: NDArray[np.float32]
+    energy: float
+    theta: float
+
+
+def planes(detector: Detector) -> tuple[str, ...]:
+    """Names of the projections of a mesh."""
+    if isinstance(detector.mesh, CartesianMesh):
+        return ("x–y, along the shower", "z–x, from above", "z–y, from the side")
+    if isinstance(detector.mesh, CylindricalMesh):
+        return ("r–φ, along the shower", "z–r", "z–φ")
+    return ()
+
+
+def projections(shower: NDArray[Any], detector: Detector) -> list[Array]:
+    """The energies summed along each axis, drawn with depth to the right; (rows, columns) each, MeV.
+
+    Args:
+        shower: (nz, ny, nx) or (nz, nphi, nr); a ragged mesh has no projections.
+        detector: Its detector.
+    """
+    if isinstance(detector.mesh, RaggedMesh):
+        return []
+    wide = shower.astype(np.float64)
+    if isinstance(detector.mesh, CartesianMesh):
+        return [wide.sum(axis=0), wide.sum(axis=1).T, wide.sum(axis=2).T]
+    return [wide.sum(axis=0), wide.sum(axis=1).T, wide.sum(axis=2).T]
+
+
+def pick(truth: Sample, generated: Sequence[Sample]) -> list[list[Picked]]:
+    """A few single showers of the truth, each with one of every generator at the nearest conditions."""
+    energy = truth.conditions.energy
+    chosen = []
+    for quantile in QUANTILES:
+        number = int(np.argmin(np.abs(energy - np.quantile(energy, quantile))))
+        if number not in chosen:
+            chosen.append(number)
+    return [
+        [_read(truth, number), *(_read(other, _nearest(truth, number, other)) for other in generated)]
+        for number in chosen
+    ]
+
+
+def _nearest(truth: Sample, number: int, other: Sample) -> int:
+    wanted, offered = truth.conditions[number], other.conditions
+    away: NDArray[Any] = np.abs(np.log(offered.energy / wanted.energy)) + np.abs(offered.theta - wanted.theta)
+    away += np.where(offered.pdg_id == wanted.pdg_id, 0.0, 1e3)
+    return int(np.argmin(away))
+
+
+def _read(sample: Sample, number: int) -> Picked:
+    index = int(sample.index[number])
+    with ShowerFile(sample.path) as file:
+        voxels = file.read(index, index + 1).showers[0]
+    conditions = sample.conditions[number]
+    return Picked(sample.name, index, voxels, float(conditions.energy), float(conditions.theta))
+
+
+def encode_map(image: Array, top: float) -> dict[str, Any]:
+    """A projection as one byte a pixel: 0 for empty, 1 to 255 over four decades below `top`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = 1 + np.log10(image / top) / DECADES
+    level = np.where(image > 0, 1 + np.round(254 * np.clip(share, 0, 1)), 0).astype(np.uint8)
+    return {"h": image.shape[0], "w": image.shape[1], "d": base64.b64encode(level.tobytes()).decode()}
+
+
+def encode_voxels(shower: NDArray[np.float32], detector: Detector) -> dict[str, list[int]]:
+    """The brightest voxels: x, y, z in 0.1 mm one after the other, energies as 100 log10(E / MeV)."""
+    flat = shower.ravel()
+    order = np.argsort(-flat)[:MAX_VOXELS]
+    order = order[flat[order] > 0]
+    x, y, z = _positions(detector)
+    points = np.stack([x[order], y[order], z[order]], axis=1)
+    return {
+        "p": np.round(10 * points).astype(int).ravel().tolist(),
+        "e": np.round(100 * np.log10(flat[order].astype(np.float64))).astype(int).tolist(),
+    }
+
+
+def _positions(detector: Detector) -> tuple[Array, Array, Array]:
+    """Where every voxel is, mm, each (voxels,)."""
+    x, y = transverse_positions(detector.mesh)
+    depths = layer_depths(detector)
+    if isinstance(detector.mesh, RaggedMesh):
+        sizes = [layer.n_voxels for layer in detector.mesh.layers]
+        return x, y, np.repeat(depths, sizes)
+    return np.tile(x, len(depths)), np.tile(y, len(depths)), np.repeat(depths, len(x))
+
+
+def layer_depths(detector: Detector) -> Array:
+    """Z of each readout layer, mm; evenly spaced where the materials are not known."""
+    if detector.layers:
+        return detector.active_depths()
+    step = 2 * detector.mesh.half_extent() / detector.n_layers
+    return (np.arange(detector.n_layers, dtype=np.float64) + 0.5) * step
+
+
+def geometry(detector: Detector) -> dict[str, float]:
+    """Sizes the event display needs, mm."""
+    mesh = detector.mesh
+    half = mesh.half_extent()
+    depths = layer_depths(detector)
+    depth = float(depths[-1] + (depths[-1] - depths[0]) / max(len(depths) - 1, 1))
+    if isinstance(mesh, CartesianMesh):
+        cell = max(mesh.cell_x, mesh.cell_y)
+    elif isinstance(mesh, CylindricalMesh):
+        cell = mesh.cell_r
+    else:
+        cell = half / 10
+    return {"half": half, "depth": depth, "cell": cell, "size": float(np.hypot(2 * half, depth))}

@@ -1,0 +1,149 @@
+"""The first section of the report: the verdict in words, and one row for every observable."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from caloforge.observables import Observable
+from caloforge.validation import labels
+from caloforge.validation.mathtext import Run
+from caloforge.validation.verdict import Judgement, Verdict
+
+LISTED = 8
+
+
+def verdict_section(
+    verdicts: Sequence[Verdict],
+    observables: Sequence[Observable],
+    notes: Sequence[str],
+    metrics: dict[str, Any],
+) -> str:
+    """HTML of the verdict: a box for each generator, notes, the table."""
+    by_name = {o.name: o for o in observables}
+    thresholds = metrics["thresholds"]
+    parts = [_box(verdict, by_name, thresholds) for verdict in verdicts]
+    parts += [f'<div class="note">{html.escape(note)}</div>' for note in notes]
+    for verdict in verdicts:
+        title = f"Every observable: {verdict.generator}" if len(verdicts) > 1 else "Every observable"
+        parts.append(f"<h2>{html.escape(title)}</h2>")
+        if verdict is verdicts[0]:
+            parts.append(
+                '<div class="tools"><label><input type="checkbox" id="only-failures"> only what fails</label>'
+                "<span>A row shows the comparison nearest to failing; open it for all of them.</span></div>"
+            )
+        parts.append(_table(verdict, by_name))
+    parts.append(_reading(verdicts[0], thresholds))
+    return "".join(parts)
+
+
+def title_html(runs: Sequence[Run]) -> str:
+    """Styled runs as HTML."""
+    tags = {"i": "i", "sub": "sub", "sup": "sup"}
+    return "".join(
+        f"<{tags[style]}>{html.escape(text)}</{tags[style]}>" if style else html.escape(text)
+        for text, style in runs
+    )
+
+
+def _box(verdict: Verdict, by_name: dict[str, Observable], thresholds: dict[str, Any]) -> str:
+    worst = worst_of(verdict)
+    failed = [j for j in worst.values() if j.status == "fail"]
+    name, chosen = html.escape(verdict.generator), html.escape(thresholds["name"])
+    if not failed:
+        return (
+            f'<div class="verdict pass"><strong>{name} is within the thresholds “{chosen}”.</strong><p>All '
+            f"{verdict.trials} comparisons of {len(worst)} observables. {html.escape(thresholds['summary'])}"
+            "</p></div>"
+        )
+    failed.sort(key=lambda j: -j.sigma)
+    items = "".join(f"<li>{_sentence(j, by_name)}</li>" for j in failed[:LISTED])
+    more = f"<li>and {len(failed) - LISTED} more, in the table</li>" if len(failed) > LISTED else ""
+    return (
+        f'<div class="verdict fail"><strong>{name} is NOT within the thresholds “{chosen}”: {len(failed)} of '
+        f"{len(worst)} observables fail.</strong><ul>{items}{more}</ul></div>"
+    )
+
+
+def _sentence(judgement: Judgement, by_name: dict[str, Observable]) -> str:
+    d = judgement.difference
+    title = title_html(labels.observable_title(d.observable, by_name))
+    where = html.escape(labels.describe_place(d, by_name.get(d.observable)))
+    beyond = labels.format_sigma(judgement.sigma)
+    by = f", {beyond} beyond" if beyond and beyond != "always" else ""
+    return (
+        f"{title} ({where}): {labels.METRICS[d.metric].long} "
+        f"{labels.format_number(d.result.value, d.metric)} ± "
+        f"{labels.format_number(d.result.uncertainty, d.metric)}, threshold "
+        f"{labels.format_number(judgement.threshold or 0.0, d.metric)}{by}"
+    )
+
+
+def worst_of(verdict: Verdict) -> dict[str, Judgement]:
+    """Of each observable the comparison that fails most clearly, or comes nearest to failing."""
+    worst: dict[str, Judgement] = {}
+    rank = {"fail": 2, "undecided": 1, "pass": 0}
+    for j in verdict.judgements:
+        if j.threshold is None:
+            continue
+        name = j.difference.observable
+        old = worst.get(name)
+        # a failure first; among the others the most significant excess
+        if old is None or (rank[j.status] == 2, j.sigma) > (rank[old.status] == 2, old.sigma):
+            worst[name] = j
+    return worst
+
+
+def _table(verdict: Verdict, by_name: dict[str, Observable]) -> str:
+    rows = sorted(worst_of(verdict).values(), key=lambda j: (j.status != "fail", -j.sigma))
+    counts: dict[str, list[int]] = {}
+    for j in verdict.judgements:
+        if j.threshold is not None:
+            count = counts.setdefault(j.difference.observable, [0, 0])
+            count[0] += j.status == "fail"
+            count[1] += 1
+    body = "".join(_row(verdict, j, counts[j.difference.observable], by_name) for j in rows)
+    return (
+        '<div class="scroll"><table><thead><tr><th></th><th>observable</th><th>where</th>'
+        '<th class="optional">metric</th><th class="n">value</th><th class="n optional">floor</th>'
+        '<th class="n">threshold</th><th class="n">beyond</th><th class="n optional">fail / all</th></tr>'
+        "</thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _row(verdict: Verdict, j: Judgement, count: list[int], by_name: dict[str, Observable]) -> str:
+    d = j.difference
+    sigma = labels.format_sigma(j.sigma) if not math.isinf(j.sigma) or j.sigma > 0 else ""
+    return (
+        f'<tr class="row" tabindex="0" aria-expanded="false" data-status="{j.status}" '
+        f'data-generator="{html.escape(verdict.generator)}" data-observable="{html.escape(d.observable)}">'
+        f'<td><span class="tag {j.status}">{j.status}</span></td>'
+        f"<td>{title_html(labels.observable_title(d.observable, by_name))}</td>"
+        f"<td>{html.escape(labels.describe_place(d, by_name.get(d.observable)))}</td>"
+        f'<td class="optional">{labels.METRICS[d.metric].short}</td>'
+        f'<td class="n">{labels.format_number(d.result.value, d.metric)} ± '
+        f"{labels.format_number(d.result.uncertainty, d.metric)}</td>"
+        f'<td class="n optional">{labels.format_number(d.result.floor, d.metric)}</td>'
+        f'<td class="n">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
+        f'<td class="n">{sigma}</td><td class="n optional">{count[0]} / {count[1]}</td></tr>'
+    )
+
+
+def _reading(verdict: Verdict, thresholds: dict[str, Any]) -> str:
+    alarm = 100 * thresholds["false_alarm"]
+    return (
+        "<h2>How to read this</h2>"
+        "<p><b>Value</b>: generated against full simulation, at fixed incident energy, angle and particle: "
+        "what full simulation gives on average at a shower's conditions is taken off first. <b>±</b> is one "
+        "standard error of both samples (bootstrap). <b>Floor</b> is what full simulation against full "
+        "simulation gives at these sample sizes.</p>"
+        f"<p><b>Trial factor</b>: {verdict.trials} comparisons are made. A value fails when it exceeds its "
+        f"threshold by more than {verdict.critical:.1f} standard errors, so that a perfect generator fails "
+        f"anywhere with a probability of at most {alarm:g} % (Bonferroni). Distances, which are above zero "
+        "for equal distributions too, are compared with threshold plus floor.</p>"
+        "<p><b>undecided</b>: these samples are too small to tell a difference as large as the threshold "
+        "from none; it does not fail, and it is no proof either.</p>"
+    )
