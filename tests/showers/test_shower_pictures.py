@@ -111,4 +111,3 @@ def test_real_showers(truth, assert_readable):
     with ShowerFile(truth) as file:
         batch, detector = file.read(0, 40), file.detector
     assert_readable(mean_shower(batch, detector))
-    assert_readable(single_shower(batch, 0, detector))

@@ -1,7 +1,7 @@
 """`caloforge generate`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -68,7 +68,7 @@ def generate(
     if threads is not None:
         torch.set_num_threads(threads)
     network = load_model(Path(model))
-    facts = {
+    facts: dict[str, Any] = {
         "engine": "caloforge generate",
         "family": network.family,
         "model_digest": model_digest(Path(model)),
