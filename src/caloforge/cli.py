@@ -86,10 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         errors.print("error: out of memory; take a smaller batch size", style="bold red")
         return 1
-    except BrokenPipeError:
-        # the reader of a pipe (head, less) has seen enough; Python would complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _take(tokens: list[str], flag: str) -> bool:
@@ -114,11 +110,13 @@ def _show(outcome: Any, as_json: bool) -> int:
     # help, version and completion return nothing to show
     if outcome is None or not hasattr(outcome, "text"):
         return 0
-    if as_json:
-        sys.stdout.write(json.dumps(outcome, default=str) + "\n")
-    elif outcome.text:
-        Console(soft_wrap=True, highlight=False).print(outcome.text, markup=False)
-    sys.stdout.flush()
+    try:
+        text = json.dumps(outcome, default=str) if as_json else outcome.text
+        sys.stdout.write(f"{text}\n" if text else "")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the reader of a pipe (head, less) has seen enough; Python would complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return int(outcome.exit_code)
 
 

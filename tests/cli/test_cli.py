@@ -130,12 +130,11 @@ def test_interrupts_leave_no_traceback(capsys, monkeypatch, error):
     assert "Traceback" not in err
 
 
-def test_a_reader_that_stops_early_is_no_error():
-    command = f"{sys.executable} -m caloforge config schema"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {command} | head -c 10"], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, '{\n  "$defs"'[:10], "")
+@pytest.mark.parametrize("option", ["", "--json"])
+def test_a_reader_that_stops_early_is_no_error(option):
+    command = f"set -o pipefail; {sys.executable} -m caloforge config schema {option} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # ---- verbs

@@ -1,6 +1,9 @@
 """Progress where there is no terminal: a line now and then, and one at the end."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from caloforge.commands import progress
 from caloforge.commands.progress import Meter
@@ -12,6 +15,15 @@ def clock(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     return now
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal that keeps what is shown on it."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
+    return shown
 
 
 def lines(capsys):
@@ -50,4 +62,13 @@ def test_silence_when_disabled(capsys, clock):
     with Meter("simulate", 10, enabled=False) as meter:
         clock[0] += 60
         meter.update(10)
+    assert lines(capsys) == []
+
+
+def test_a_bar_on_a_terminal(terminal, capsys):
+    with Meter("simulate", 100) as meter:
+        meter.update(0, 100)
+        meter.update(100, note="loss 0.1")
+    assert "100/100" in terminal.getvalue()
+    assert "showers/s loss 0.1" in terminal.getvalue()
     assert lines(capsys) == []
