@@ -42,6 +42,7 @@ autodoc_member_order = "bysource"
 # the documented interfaces import it, the documentation does not run it
 autodoc_mock_imports = ["torch"]
 napoleon_numpy_docstring = False
+napoleon_attr_annotations = False
 
 copybutton_prompt_text = "$ "
 
@@ -54,11 +55,15 @@ html_show_sphinx = False
 html_copy_source = False
 
 
-def escape_stars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
-    """Shapes such as (N, *shape) are no emphasis."""
+def plain_docstring(
+    _app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]
+) -> None:
+    """Shapes such as (N, *shape) are no emphasis, and a colon in a property announces no type."""
     lines[:] = [re.sub(r"(?<!\*)\*(?=\w)", r"\\*", line) for line in lines]
+    if what == "property":
+        lines[0] = lines[0].replace(": ", " – ", 1)
 
 
 def setup(app: Sphinx) -> None:
     """Before napoleon, whose own markup must stay."""
-    app.connect("autodoc-process-docstring", escape_stars, priority=400)
+    app.connect("autodoc-process-docstring", plain_docstring, priority=400)

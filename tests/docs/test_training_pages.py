@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pytest
 import torch
-from pages import read
+from pages import blocks, read
 
-from caloforge import ShowerBatch, ShowerWriter, load_detector
+from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector
 from caloforge.config import build
+from caloforge.models.base import TrainingBatch
+from caloforge.models.facts import facts_of_file
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import create_model
 from caloforge.models.store import save_model
@@ -59,9 +61,6 @@ def model(data):
 
 
 def test_every_key_of_metrics_jsonl_is_explained(model, data):
-    from caloforge import ShowerFile
-    from caloforge.models.base import TrainingBatch
-
     with ShowerFile(data) as file:
         batch = TrainingBatch.of(file.read(0, 4))
     torch.manual_seed(1)
@@ -82,3 +81,25 @@ def test_every_key_of_a_card_is_explained(model, tmp_path):
     card = json.loads((tmp_path / "model.json").read_text())
     keys = set(card) - {"facts"} | {f"facts.{name}" for name in card["facts"]}
     assert keys <= named("model")
+
+
+def test_the_family_of_the_guide_learns_the_mean_shower(data):
+    names = {}
+    config, family, _ = blocks("docs/how-to/new-model-family.md", "python")
+    exec(compile(config, "config.py", "exec"), names)
+    exec(compile(family, "model.py", "exec"), names)
+    with ShowerFile(data) as file:
+        batch, detector = TrainingBatch.of(file.read(0, SHOWERS)), file.detector
+    model = names["MeanShower"](names["MeanShowerConfig"](), detector, facts_of_file(data))
+    optimizer = torch.optim.Adam(model.parameters(), 0.1)
+    for _ in range(200):
+        for phase in model.step(batch):
+            optimizer.zero_grad()
+            phase.loss.backward()
+            optimizer.step()
+    with torch.no_grad():
+        showers = model.generate(batch.condition, torch.zeros(SHOWERS, *model.noise_shape))
+    assert showers.shape == batch.showers.shape
+    assert torch.allclose(showers.flatten(1).sum(1), 0.02 * batch.condition.energy)
+    wanted = batch.showers.sum(0) / batch.showers.sum()
+    assert torch.allclose(showers.sum(0) / showers.sum(), wanted, rtol=0.02, atol=1e-5)
