@@ -31,6 +31,16 @@ class RunConfig(StrictModel):
     training: TrainingConfig = TrainingConfig()
 
 
+def run_schema() -> dict[str, Any]:
+    """The JSON schema of a run.yaml as it is written, for editors."""
+    # defaults with their units, as a document has them
+    schema = RunConfig.model_json_schema(mode="serialization")
+    by_name = {"type": "string", "description": "a preset, or a YAML file beside this one"}
+    changed = {"type": "object", "properties": {"preset": by_name}, "required": ["preset"]}
+    schema["properties"]["detector"] = {"anyOf": [by_name, changed, schema["properties"]["detector"]]}
+    return schema
+
+
 def recipe_names() -> list[str]:
     """The complete run.yaml files that come with caloforge."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))

@@ -8,7 +8,39 @@ import yaml
 from caloforge.cli import main
 from caloforge.commands.init import init
 from caloforge.fullsim.track import check_beam
-from caloforge.run import RECIPES, load_run, recipe_names, recipe_text
+from caloforge.run import RECIPES, load_run, recipe_names, recipe_text, run_schema
+
+TYPES = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+}
+
+
+def complaints(value, schema, path="run"):
+    """What is wrong with a value, by the part of JSON Schema that pydantic writes."""
+    if "$ref" in schema:
+        yield from complaints(value, run_schema()["$defs"][schema["$ref"].rsplit("/", 1)[1]], path)
+        return
+    for key in ("anyOf", "oneOf"):
+        if key in schema and all(list(complaints(value, part, path)) for part in schema[key]):
+            yield f"{path}: {value!r} is none of {key}"
+    kind = schema.get("type")
+    if kind == "null" or (kind in TYPES and not isinstance(value, TYPES[kind])):
+        yield f"{path}: {value!r} is no {kind}"
+        return
+    if value not in schema.get("enum", [value]) or value != schema.get("const", value):
+        yield f"{path}: {value!r} is not allowed"
+    if kind == "object":
+        yield from (f"{path}.{key} is missing" for key in schema.get("required", []) if key not in value)
+        for key, item in value.items():
+            if key in schema.get("properties", {}):
+                yield from complaints(item, schema["properties"][key], f"{path}.{key}")
+            elif schema.get("additionalProperties") is False:
+                yield f"{path}.{key} is unknown"
 
 
 def test_the_recipes_are_those_of_the_folder():
@@ -31,6 +63,9 @@ class TestRecipe:
         assert main(["config", "show", name, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["name"] == name
 
+    def test_the_schema_for_editors_accepts_it(self, name):
+        assert not list(complaints(yaml.safe_load(recipe_text(name)), run_schema()))
+
     def test_init_writes_it_with_its_comments(self, name, tmp_path):
         out = tmp_path / "run.yaml"
         init(name, out=out)
@@ -50,3 +85,16 @@ class TestRecipe:
 @pytest.mark.parametrize("detector", ["clic-ecal-25", "clic-ecal-51", "par04-siw"])
 def test_init_finds_a_recipe_by_its_detector(detector):
     assert yaml.safe_load(recipe_text(detector))["detector"] == detector
+
+
+def test_the_schema_knows_what_is_wrong_and_what_a_preset_supplies():
+    document = yaml.safe_load(recipe_text("clic-electron"))
+    assert not list(
+        complaints(document | {"detector": {"preset": "par04-siw", "mesh": {"nr": 5}}}, run_schema())
+    )
+    assert not list(complaints(document | {"model": {"generator": {"latent": 64}}}, run_schema()))
+    wrong = document | {"beam": {"energy": {"kind": "flat", "min": 10}}, "trainning": {}}
+    found = "\n".join(complaints(wrong, run_schema()))
+    assert "run.trainning is unknown" in found
+    assert "run.beam.energy" in found
+    assert run_schema()["$defs"]["FullSimConfig"]["properties"]["production_cut"]["default"] == "0.7 mm"

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from caloforge.commands.outcome import Outcome
 from caloforge.config import to_yaml
-from caloforge.run import RunConfig, load_run
+from caloforge.run import load_run, run_schema
 
 
 def config_show(
@@ -25,5 +25,5 @@ def config_show(
 
 def config_schema() -> Outcome:
     """Print the JSON schema of run.yaml, for editors that complete and check YAML."""
-    schema = RunConfig.model_json_schema()
+    schema = run_schema()
     return Outcome(json.dumps(schema, indent=2), **schema)

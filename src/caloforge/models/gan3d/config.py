@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from caloforge.config import StrictModel
 from caloforge.models.gan3d.presets import PRESETS
@@ -17,6 +17,14 @@ Triple = tuple[
 Kernel = tuple[
     Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)]
 ]
+
+
+def _without_required(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)
+
+
+# the schema is for documents as they are written: what they leave out comes from the preset
+_FILLED_FROM_PRESET = ConfigDict(json_schema_extra=_without_required)
 
 
 class ConvBlock(StrictModel):
@@ -46,6 +54,8 @@ class GeneratorConfig(StrictModel):
     `conditioning` "multiply" scales all noise with the energy, "concatenate" puts energy and angle beside it.
     """
 
+    model_config = _FILLED_FROM_PRESET
+
     latent: int = Field(ge=3, le=65536)
     conditioning: Literal["multiply", "concatenate"]
     seed_channels: int = Field(ge=1, le=1024)
@@ -60,6 +70,8 @@ class GeneratorConfig(StrictModel):
 
 class DiscriminatorConfig(StrictModel):
     """The blocks, average pooling over `pool` cells, then one dense output each for real/fake and energy."""
+
+    model_config = _FILLED_FROM_PRESET
 
     blocks: tuple[ConvBlock, ...] = Field(min_length=1)
     pool: int = Field(default=2, ge=1, le=16)
@@ -87,6 +99,8 @@ class Gan3dConfig(StrictModel):
     incident energy over `energy_unit`. `fake_conditions`: the generator is trained on the conditions of the
     real "batch", or on "fresh" energies, uniform over the trained range.
     """
+
+    model_config = _FILLED_FROM_PRESET
 
     family: Literal["gan3d"] = "gan3d"
     preset: Literal["orthogonal", "angle", "debug"] = "orthogonal"
