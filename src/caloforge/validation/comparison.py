@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.metrics.distributions import kolmogorov_smirnov, quantile_edges, separation_power, wasserstein
-from caloforge.metrics.diversity import near_copies
+from caloforge.metrics.distributions import (
+    kolmogorov_smirnov,
+    quantile_edges,
+    separation_power,
+    spectrum_separation,
+    wasserstein,
+)
 from caloforge.metrics.means import mean_shift, profile_deviation, width_shift
 from caloforge.metrics.resampling import Metric, Resampler
-from caloforge.observables import Observable, high_level_features
-from caloforge.observables.energy import fractions
-from caloforge.validation import figures
-from caloforge.validation.conditions import INCLUSIVE, AtFixedConditions, Bin
+from caloforge.observables import Observable
+from caloforge.validation import figures, mathtext
+from caloforge.validation.conditions import AtFixedConditions, Bin
 from caloforge.validation.figures import Figure
 from caloforge.validation.sample import Sample
 
-# name in place of an observable for metrics of whole showers
-SHOWER = "shower"
 # a mean below this share of the spread says nothing: shifts are then measured in spreads
 MIN_MEAN = 0.25
 # bins of a profile that hold less than this share are not compared one by one
@@ -39,7 +41,8 @@ class Difference:
         metric: Name of the metric.
         bin: Where.
         result: Value, uncertainty, floor.
-        place: For `bin_deviation` and `bin_offset`: index of the bin of the profile.
+        place: Index of the bin of a profile, or of the pair of observables; None for one number.
+        at: The same for people: "readout layer 4".
     """
 
     generator: str
@@ -48,6 +51,12 @@ class Difference:
     bin: Bin
     result: Metric
     place: int | None = None
+    at: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where it was found: "all showers", "100 GeV", "all showers, readout layer 4"."""
+        return f"{self.bin.label}, {self.at}" if self.at else self.bin.label
 
 
 class Comparison:
@@ -81,37 +90,40 @@ class Comparison:
         table = self.truth.values[observable.name]
         fixed = AtFixedConditions(self.truth.conditions, table.reshape(len(table), -1))
         adjusted = [self._adjust(fixed, sample, observable) for sample in (self.truth, *self.generated)]
-        differences = []
-        measure = _scalar if observable.kind == "scalar" else _profile
-        for other, values in zip(self.generated, adjusted[1:], strict=True):
-            for where in self.bins:
-                want = adjusted[0][self._chosen[self.truth.name][where.key]]
-                got = values[self._chosen[other.name][where.key]]
-                for metric, result, place in measure(
-                    observable, want, got, self._resamplers[other.name, where.key]
-                ):
-                    differences.append(Difference(other.name, observable.name, metric, where, result, place))
-        return differences, self._figures(observable, adjusted)
+        differences: list[Difference] = []
+        drawn: list[Figure] = []
+        for where in self.bins:
+            chosen = self._chosen[self.truth.name][where.key]
+            # within a bin, values lie around what the truth has there
+            level = table[chosen].mean(axis=0, dtype=np.float64) - adjusted[0][chosen].mean(axis=0)
+            parts = [
+                values[self._chosen[sample.name][where.key]] + level
+                for sample, values in zip((self.truth, *self.generated), adjusted, strict=True)
+            ]
+            differences += self._measure(observable, where, parts)
+            if observable.kind == "scalar":
+                drawn.append(figures.histogram(observable, self.truth, self.generated, where))
+            else:
+                drawn.append(figures.profile(observable, where, parts))
+        if observable.kind == "scalar":
+            pairs = list(zip((self.truth, *self.generated), adjusted, strict=True))
+            against = figures.trend(observable, pairs[0], pairs[1:])
+            drawn += [against] if against else []
+        return differences, drawn
 
     def _adjust(self, fixed: AtFixedConditions, sample: Sample, observable: Observable) -> NDArray[Any]:
         values = sample.values[observable.name]
         return fixed.adjust(sample.conditions, values.reshape(len(values), -1)).reshape(values.shape)
 
-    def _figures(self, observable: Observable, adjusted: list[NDArray[Any]]) -> list[Figure]:
-        samples = (self.truth, *self.generated)
-        if observable.kind == "scalar":
-            drawn = [figures.histogram(observable, self.truth, self.generated, b) for b in self.bins]
-            pairs = list(zip(samples, adjusted, strict=True))
-            against = figures.trend(observable, pairs[0], pairs[1:])
-            return [*drawn, against] if against else drawn
-        drawn = []
-        for where in self.bins:
-            parts = [
-                (values, self._chosen[sample.name][where.key])
-                for sample, values in zip(samples, adjusted, strict=True)
-            ]
-            drawn.append(figures.profile(observable, where, parts[0], parts[1:]))
-        return drawn
+    def _measure(self, observable: Observable, where: Bin, parts: list[NDArray[Any]]) -> list[Difference]:
+        measure = _scalar if observable.kind == "scalar" else _profile
+        return [
+            Difference(other.name, observable.name, metric, where, result, place, _at(observable, place))
+            for other, values in zip(self.generated, parts[1:], strict=True)
+            for metric, result, place in measure(
+                observable, parts[0], values, self._resamplers[other.name, where.key]
+            )
+        ]
 
 
 Measured = Iterator[tuple[str, Metric, int | None]]
@@ -143,6 +155,10 @@ def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resa
         metric, scale = "bin_offset", spread
     else:
         yield "profile_deviation", profile_deviation(want, got, resampler), None
+        if observable.kind == "spectrum":
+            # counts at fixed conditions may fall below zero where hardly any are
+            counts = np.maximum(want, 0), np.maximum(got, 0)
+            yield "separation_power", spectrum_separation(*counts, resampler), None
         metric, scale = "bin_deviation", mean
         tested &= mean > MIN_SHARE * np.abs(mean).sum()
     for place in np.flatnonzero(tested):
@@ -150,27 +166,11 @@ def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resa
         yield metric, Metric(*numbers), int(place)
 
 
-def compare_showers(
-    truth: Sample, generated: Sample, *, classifier: bool, seed: int, threads: int = 1
-) -> Iterator[Difference]:
-    """Metrics of whole showers: repetition, negative energy and, on request, the classifier."""
-
-    def difference(metric: str, result: Metric) -> Difference:
-        return Difference(generated.name, SHOWER, metric, INCLUSIVE, result)
-
-    yield difference("negative_energy", Metric(generated.negative.energy, 0.0, truth.negative.energy))
-    yield difference("near_copies", near_copies(_shape(truth), _shape(generated), seed=seed))
-    if classifier:
-        # scikit-learn takes a second to import
-        from caloforge.metrics.classifier import classifier_auc
-
-        features = [
-            high_level_features(sample.values, sample.conditions.energy) for sample in (truth, generated)
-        ]
-        yield difference("classifier_auc", classifier_auc(*features, seed=seed, threads=threads))
-
-
-def _shape(sample: Sample) -> NDArray[np.float64]:
-    """(N, k) energy fractions along the depth and across."""
-    names = ("layer_energy", "x_profile", "y_profile", "radial_profile", "azimuthal_profile")
-    return np.concatenate([fractions(sample.values[n]) for n in names if n in sample.values], axis=1)
+def _at(observable: Observable, place: int | None) -> str:
+    """The middle of a bin of a profile, with the name of its axis."""
+    if place is None or observable.axis is None:
+        return ""
+    low, high = observable.axis.edges[place : place + 2]
+    middle = np.sqrt(low * high) if observable.axis.log else (low + high) / 2
+    unit = f" {observable.axis.unit}" if observable.axis.unit else ""
+    return f"{mathtext.plain(observable.axis.label)} {middle:.4g}{unit}".replace("-", "−")

@@ -118,7 +118,7 @@ def histogram(observable: Observable, truth: Sample, generated: Sequence[Sample]
     """Distribution of a scalar in one bin: the share of the showers in each of up to 40 steps."""
     want = truth.values[observable.name][where.select(truth.conditions)]
     others = [g.values[observable.name][where.select(g.conditions)] for g in generated]
-    edges = _edges(want, others)
+    edges = common_edges(want, others)
     return Figure(
         observable.name,
         where,
@@ -128,12 +128,12 @@ def histogram(observable: Observable, truth: Sample, generated: Sequence[Sample]
         edges,
         False,
         observable.log,
-        _shares(want, edges),
-        tuple(_shares(values, edges) for values in others),
+        shares(want, edges),
+        tuple(shares(values, edges) for values in others),
     )
 
 
-def _edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array:
+def common_edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array:
     """Equal steps over the bulk of the truth, wider by at most half its range for generators beyond it."""
     low, high = np.quantile(want.astype(np.float64), [0.001, 0.999])
     if high <= low:
@@ -153,28 +153,23 @@ def _edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array:
     return np.linspace(low, high, bins + 1)
 
 
-def _shares(values: NDArray[Any], edges: Array) -> Series:
+def shares(values: NDArray[Any], edges: Array) -> Series:
+    """Share of the showers in each step, with the error of its count."""
     count = np.histogram(values, edges)[0].astype(np.float64)
     size = max(len(values), 1)
     return Series(count / size, np.sqrt(count) / size)
 
 
-def profile(
-    observable: Observable,
-    where: Bin,
-    truth: tuple[NDArray[Any], NDArray[np.bool_]],
-    generated: Sequence[tuple[NDArray[Any], NDArray[np.bool_]]],
-) -> Figure:
-    """Mean profile or spectrum in one bin, at fixed incident conditions.
+def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]]) -> Figure:
+    """Mean profile or spectrum in one bin.
 
     Args:
         observable: A profile or spectrum.
         where: For which showers.
-        truth: (N, k) adjusted values and which of the showers lie in the bin.
-        generated: The same of each generator.
+        samples: (n, k) values at fixed incident conditions of the truth and of each generator, in the bin.
     """
     assert observable.axis is not None
-    first, *others = (_mean(values[chosen]) for values, chosen in (truth, *generated))
+    first, *others = (_mean(values) for values in samples)
     # empty ends of a spectrum are no information
     filled = np.flatnonzero(np.any([s.value != 0 for s in (first, *others)], axis=0))
     low, high = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, len(first.value))

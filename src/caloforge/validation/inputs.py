@@ -65,20 +65,29 @@ class Inputs:
         ]
 
 
-def admit(truth: Path | str, generated: Sequence[Path | str], *, reweight: bool, seed: int) -> Inputs:
+def admit(
+    truth: Path | str,
+    generated: Sequence[Path | str],
+    *,
+    second: Path | str | None = None,
+    reweight: bool = False,
+    seed: int = 0,
+) -> Inputs:
     """Open every file and refuse what cannot be compared.
 
     Args:
         truth: Shower file of the full simulation.
         generated: Shower files to judge.
+        second: Another shower file of the full simulation, which comes last.
         reweight: Thin a sample whose incident spectrum differs, instead of refusing it.
         seed: Seed of the thinning.
 
     Raises:
         DataError: Another detector, mesh, energy meaning, particle or incident spectrum; too few showers.
     """
+    extra = () if second is None else (second,)
     with ExitStack() as stack:
-        files = [stack.enter_context(ShowerFile(path)) for path in (truth, *generated)]
+        files = [stack.enter_context(ShowerFile(path)) for path in (truth, *generated, *extra)]
         reference, first = Conditions.of(files[0]), files[0]
         same.check_enough(first.path, len(first))
         admitted = []

@@ -6,10 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from caloforge.observables import Observable
-from caloforge.validation import mathtext
-from caloforge.validation.comparison import SHOWER, Difference
-
 Format = Literal["percent", "spreads", "plain"]
 
 
@@ -35,8 +31,20 @@ METRICS = {
     "bin_deviation": MetricLabel("one bin", "relative deviation of one bin of the profile", "percent"),
     "bin_offset": MetricLabel("one bin", "deviation of one bin in spreads of the truth", "spreads"),
     "classifier_auc": MetricLabel("AUC", "area under the ROC curve of boosted trees", "plain"),
+    "correlation_shift": MetricLabel("r", "difference of the correlation coefficients", "plain"),
     "near_copies": MetricLabel("copies", "share of showers with a near copy in their own sample", "percent"),
+    "neighbour_spacing": MetricLabel("spacing", "nearest neighbours' distance over the truth's", "plain"),
     "negative_energy": MetricLabel("negative", "negative over visible energy", "percent"),
+    "fpd": MetricLabel("FPD", "Fréchet physics distance of the high-level features", "plain"),
+    "kpd": MetricLabel("KPD", "kernel physics distance of the high-level features", "plain"),
+    "precision": MetricLabel("precision", "share of generated showers within reach of true ones", "plain"),
+    "recall": MetricLabel("recall", "share of true showers within reach of generated ones", "plain"),
+    "density": MetricLabel("density", "how densely true showers lie around generated ones", "plain"),
+    "coverage": MetricLabel("coverage", "share of true showers with a generated one near", "plain"),
+    "merit_p": MetricLabel("P", "3DGAN figure of merit P: moments", "percent"),
+    "merit_e": MetricLabel("E", "3DGAN figure of merit E: profiles", "percent"),
+    "merit_s": MetricLabel("S", "3DGAN figure of merit S: sampling fraction", "percent"),
+    "merit_sum": MetricLabel("P+E+S", "sum of the 3DGAN figures of merit", "percent"),
 }
 
 
@@ -55,29 +63,24 @@ def format_number(value: float, metric: str) -> str:
     return text.replace("-", "−")
 
 
+def with_error(value: float, uncertainty: float, metric: str) -> str:
+    """A value and its error, "(1.20 ± 0.35) %"."""
+    if not (math.isfinite(value) and math.isfinite(uncertainty)):
+        return format_number(value, metric)
+    kind = METRICS[metric].format
+    scale, unit = {"percent": (100.0, " %"), "spreads": (1.0, " σ"), "plain": (1.0, "")}[kind]
+    digits = decimals(scale * uncertainty)
+    text = f"{scale * value:.{digits}f} ± {scale * uncertainty:.{digits}f}".replace("-", "−")
+    return f"({text}){unit}" if unit else text
+
+
+def decimals(error: float) -> int:
+    """Decimals that show two significant digits of an error, at most five."""
+    return int(min(5, max(0, 1 - math.floor(math.log10(error))))) if error > 0 else 2
+
+
 def format_sigma(sigma: float) -> str:
     """Standard errors beyond a threshold; empty within it."""
     if math.isnan(sigma) or sigma <= 0:
         return ""
     return "always" if math.isinf(sigma) else f"{sigma:.1f} σ"
-
-
-def describe_place(difference: Difference, observable: Observable | None) -> str:
-    """Where a difference was found: "all showers", "100 GeV", "all showers, readout layer 4"."""
-    if difference.place is None or observable is None or observable.axis is None:
-        return difference.bin.label
-    edges, place = observable.axis.edges, difference.place
-    middle = (edges[place] + edges[place + 1]) / 2
-    if observable.axis.log:
-        middle = math.sqrt(edges[place] * edges[place + 1])
-    unit = f" {observable.axis.unit}" if observable.axis.unit else ""
-    return f"{difference.bin.label}, {mathtext.plain(observable.axis.label)} {middle:.4g}{unit}".replace(
-        "-", "−"
-    )
-
-
-def observable_title(name: str, observables: dict[str, Observable]) -> list[mathtext.Run]:
-    """The title of an observable as styled runs."""
-    if name == SHOWER:
-        return [("whole showers", "")]
-    return mathtext.runs(observables[name].label)

@@ -22,9 +22,21 @@ MetricName = Literal[
     "profile_deviation",
     "bin_deviation",
     "bin_offset",
+    "correlation_shift",
     "classifier_auc",
     "near_copies",
+    "neighbour_spacing",
     "negative_energy",
+    "fpd",
+    "kpd",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "merit_p",
+    "merit_e",
+    "merit_s",
+    "merit_sum",
 ]
 Threshold = Annotated[float, Field(ge=0)]
 

@@ -35,7 +35,13 @@ READ = 1024
 HELD_OUT = 0.1
 # rad; a sample whose angles spread less has none to learn
 MIN_ANGLE_SPREAD = 1e-3
+# the network: planes of its convolutions, groups of their normalisation, width of its dense layers
 PLANES = (48, 64, 96)
+GROUPS = 8
+HIDDEN = 128
+DROPOUT = 0.2
+# showers that set the scale of what the dense layers see
+SCALING_SHOWERS = 2000
 
 
 @dataclass(frozen=True)
@@ -222,33 +228,51 @@ class _Network(nn.Module):
         assert not isinstance(mesh, RaggedMesh)
         self.shape, self.scale, self.classes = shape, train.scale, train.classes
         self.energy = _Scaling.of(np.log(train.energy / train.visible))
-        self.visible = _Scaling.of(np.log(train.visible))
         self.theta = _Scaling.of(train.theta) if np.std(train.theta) > MIN_ANGLE_SPREAD else None
         x, y = (torch.from_numpy(p.ravel() / mesh.half_extent()).float() for p in mesh.positions())
         self.position = torch.stack([x, y], dim=1)
         circular = mesh.kind == "cylindrical"
-        stages: list[nn.Module] = [nn.BatchNorm2d(shape[0])]
+        stages: list[nn.Module] = []
         before = shape[0]
         for planes in PLANES:
-            stages += [_Pad(circular), nn.Conv2d(before, planes, 3), nn.BatchNorm2d(planes), nn.ReLU()]
+            stages += [_Pad(circular), nn.Conv2d(before, planes, 3), nn.GroupNorm(GROUPS, planes), nn.ReLU()]
             stages.append(nn.MaxPool2d(2, ceil_mode=True))
             before = planes
         self.images = nn.Sequential(*stages)
+        self.summary_mean, self.summary_spread = self._scale_summary(train)
         self.dense = nn.Sequential(
-            nn.Linear(PLANES[-1] + 3 * shape[0] + 1, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()
+            nn.Linear(PLANES[-1] + 3 * shape[0] + 1, HIDDEN),
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.ReLU(),
         )
-        self.heads = nn.Linear(128, len(self.classes) + 2)
+        self.heads = nn.Linear(HIDDEN, len(self.classes) + 2)
+
+    def _scale_summary(self, train: _Showers) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the summary over some training showers."""
+        index = np.arange(0, len(train), max(1, len(train) // SCALING_SHOWERS))
+        parts = [
+            self._summary(*(torch.from_numpy(a) for a in (train.rows.take(i), train.visible[i])))
+            for i in _pieces(index, 256)
+        ]
+        table = torch.cat(parts)
+        return table.mean(dim=0), table.std(dim=0).clamp_min(1e-3)
+
+    def _summary(self, voxels: Tensor, visible: Tensor) -> Tensor:
+        """Logarithms of the shares of the layers, their centres, logarithm of the visible energy."""
+        layers = voxels.reshape(-1, *self.shape).flatten(2)
+        energy = layers.sum(dim=2) + self.scale
+        centre = (layers @ self.position) / energy[:, :, None]
+        shares = torch.log(energy / visible[:, None])
+        return torch.cat([shares, centre.flatten(1), torch.log(visible)[:, None]], dim=1)
 
     def forward(self, voxels: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Class logits (b, classes); standardised log(E_inc / E_vis) and theta, (b,)."""
-        showers = voxels.reshape(-1, *self.shape)
-        layers = showers.flatten(2)
-        energy = layers.sum(dim=2)
-        centre = (layers @ self.position) / energy.clamp_min(self.scale)[:, :, None]
-        seen = self.images(torch.log1p(showers / self.scale)).mean(dim=(2, 3))
-        log_visible = (torch.log(visible) - self.visible.mean) / self.visible.spread
-        features = [seen, energy / visible[:, None] * self.shape[0], centre.flatten(1), log_visible[:, None]]
-        out = self.heads(self.dense(torch.cat(features, dim=1)))
+        images = torch.log1p(voxels.reshape(-1, *self.shape) / self.scale)
+        seen = self.images(images).mean(dim=(2, 3))
+        summary = (self._summary(voxels, visible) - self.summary_mean) / self.summary_spread
+        out = self.heads(self.dense(torch.cat([seen, summary], dim=1)))
         return out[:, 2:], out[:, 0], out[:, 1]
 
     def targets(self, sample: _Showers, index: NDArray[np.integer]) -> tuple[Tensor, Tensor, Tensor]:

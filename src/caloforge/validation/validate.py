@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,23 @@ from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, write_text, writing
 from caloforge.observables import Observable, catalogue, default_threshold
 from caloforge.references import REFERENCES
-from caloforge.validation import notes, showers
-from caloforge.validation.comparison import Comparison, Difference, compare_showers
+from caloforge.validation import notes
+from caloforge.validation.chapters import add_response, add_whole_showers
+from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
+from caloforge.validation.contents import Contents
+from caloforge.validation.derived import AT_DEPTH, add_response_at_depth
 from caloforge.validation.document import metrics_document
 from caloforge.validation.drawing import Drawers
 from caloforge.validation.figures import Figure
 from caloforge.validation.inputs import Inputs, Progress, admit, read_samples
-from caloforge.validation.report import Contents, build_report
+from caloforge.validation.report import build_report
 from caloforge.validation.sample import Sample
+from caloforge.validation.showers import pick
+from caloforge.validation.slow import Slow, add_slow, check_networks, check_protocol
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
 from caloforge.validation.verdict import judge
+from caloforge.validation.whole_showers import compare_correlations, compare_showers
 
 # a folder without both is no report, and --force leaves it alone
 MARKS = ("report.html", "metrics.json")
@@ -55,8 +61,13 @@ def validate_files(
     *,
     thresholds: str = "3dgan",
     classifier: bool = True,
+    truth2: Path | str | None = None,
     reweight: bool = False,
     threshold: float | None = None,
+    neural: Sequence[str] = (),
+    repeats: int = 1,
+    triforce: Sequence[Path | str] = (),
+    protocol: str | None = None,
     seed: int = 0,
     workers: int = 2,
     force: bool = False,
@@ -70,9 +81,17 @@ def validate_files(
         out: Report directory to make: report.html, metrics.json, figures.json, figures/.
         thresholds: Name of a threshold set ("strict", "3dgan") or a YAML file.
         classifier: Also train boosted trees to tell the samples apart.
+        truth2: Second, independent shower file of the full simulation: the floor of every metric is then its
+            distance from the first one, instead of that between halves of the first.
         reweight: Thin samples whose incident spectrum differs to the truth's instead of refusing them.
         threshold: Voxels above it are hits, MeV; by default what analyses of this kind of detector use.
-        seed: Seed of bootstrap, classifier and thinning.
+        neural: Neural classifiers to train: "low", "low-normed", "high", "cnn"; minutes to hours each.
+        repeats: Trainings of each neural classifier.
+        triforce: Shower files of the full simulation to train a particle classifier and an energy regressor
+            on, which are then applied to truth and generated showers; minutes.
+        protocol: "calochallenge" adds the row that a submission to the challenge would have; the neural
+            classifiers asked for are part of it.
+        seed: Seed of everything random.
         workers: Threads, and processes that draw.
         force: Replace an earlier report.
         progress: Called with (what is being done, done, total).
@@ -83,31 +102,43 @@ def validate_files(
     Raises:
         DataError: Files that cannot be compared: another detector, mesh, unit, energy meaning or incident
             spectrum; values that are not finite; too few showers.
-        ConfigError: Unknown thresholds, or no generated sample.
+        ConfigError: Unknown thresholds, networks or protocol, or no generated sample.
         OutputError: The report exists without `force`, or cannot be written.
     """
+    tell: Progress = progress or (lambda *_: None)
     out = _check_out(Path(out), force)
     if not generated:
         raise ConfigError("no generated sample: give at least one shower file to judge")
-    tell: Progress = progress or (lambda *_: None)
-    inputs = admit(truth, generated, reweight=reweight, seed=seed)
+    check_networks(neural)
+    check_protocol(protocol)
+    inputs = admit(truth, generated, second=truth2, reweight=reweight, seed=seed)
     if threshold is None:
         threshold = default_threshold(inputs.detector, inputs.energy_meaning)
-    observables = catalogue(inputs.detector, threshold=threshold)
+    observables = (*catalogue(inputs.detector, threshold=threshold), AT_DEPTH)
     chosen = load_thresholds(thresholds, [o.name for o in observables])
     bins = make_bins(inputs.files[0].taken, [file.taken for file in inputs.files[1:]])
     samples = read_samples(inputs, bins, threshold=threshold, workers=workers, progress=tell)
-    differences, figures = _compare(samples, observables, bins, seed=seed, workers=workers, progress=tell)
+    samples = add_response_at_depth(samples)
+    judged = samples[1:-1] if truth2 else samples[1:]
+    comparison = Comparison(samples[0], judged, bins, seed=seed)
+    differences, figures = _compare(comparison, observables, workers=workers, progress=tell)
+    contents = Contents(samples[0], judged, observables, bins, figures, references=REFERENCES)
+    contents.picked = pick(samples[0], judged)
+    add_response(contents)
+    found = compare_correlations(samples[0], judged)
+    differences += found.differences
     with _report_folder(out) as folder:
-        names = [sample.name for sample in samples]
-        numbers = {"samples": names, "figures": [figure.to_json() for figure in figures]}
-        write_text(folder / "figures.json", json.dumps(numbers, separators=(",", ":"), allow_nan=False))
+        slow = Slow(neural, repeats, [Path(path) for path in triforce], protocol)
+        add_slow(contents, slow, inputs, seed=seed, progress=tell)
+        write_text(folder / "figures.json", _figures_document(contents))
         drawers = Drawers(folder / "figures.json", folder / "figures", workers)
         try:
-            for sample in samples[1:]:
-                differences += compare_showers(samples[0], sample, classifier=classifier, seed=seed)
-            facts = {"hit_threshold_MeV": threshold, "provenance": _provenance(inputs, seed)}
-            contents = _contents(inputs, samples, observables, bins, figures, differences, chosen, facts)
+            for sample in judged:
+                differences += compare_showers(samples[0], sample, bins, classifier=classifier, seed=seed)
+            if truth2:
+                differences = _floors_from(samples, observables, bins, differences, classifier, seed)
+            _judge(contents, differences, chosen, inputs, {"hit_threshold_MeV": threshold, "seed": seed})
+            add_whole_showers(contents, found)
             write_text(folder / "report.html", build_report(contents))
             write_text(folder / "metrics.json", json.dumps(contents.metrics, indent=1, allow_nan=False))
             tell("draw figures", 0, 1)
@@ -125,16 +156,9 @@ def _check_out(out: Path, force: bool) -> Path:
 
 
 def _compare(
-    samples: list[Sample],
-    observables: Sequence[Observable],
-    bins: list[Bin],
-    *,
-    seed: int,
-    workers: int,
-    progress: Progress,
+    comparison: Comparison, observables: Sequence[Observable], *, workers: int, progress: Progress
 ) -> tuple[list[Difference], list[Figure]]:
     """Every difference and figure, several observables at once."""
-    comparison = Comparison(samples[0], samples[1:], bins, seed=seed)
     differences: list[Difference] = []
     figures: list[Figure] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -145,51 +169,64 @@ def _compare(
     return differences, figures
 
 
-def _contents(
-    inputs: Inputs,
+def _floors_from(
     samples: list[Sample],
     observables: Sequence[Observable],
-    bins: list[Bin],
-    figures: list[Figure],
+    bins: Sequence[Bin],
+    differences: list[Difference],
+    classifier: bool,
+    seed: int,
+) -> list[Difference]:
+    """The differences with the floor that a second sample of the truth, the last one, measures."""
+    first, second = samples[0], samples[-1]
+    comparison = Comparison(first, [second], bins, seed=seed)
+    among, _ = _compare(comparison, observables, workers=1, progress=lambda *_: None)
+    among += compare_correlations(first, [second]).differences
+    among += compare_showers(first, second, bins, classifier=classifier, seed=seed)
+    floor = {(d.observable, d.metric, d.bin.key, d.place): abs(d.result.value) for d in among}
+    return [
+        replace(d, result=replace(d.result, floor=floor.get(key, d.result.floor)))
+        for d in differences
+        for key in [(d.observable, d.metric, d.bin.key, d.place)]
+    ]
+
+
+def _judge(
+    contents: Contents,
     differences: list[Difference],
     thresholds: ThresholdSet,
+    inputs: Inputs,
     facts: dict[str, Any],
-) -> Contents:
-    """Judge, and collect what the report shows."""
-    truth, others = samples[0], samples[1:]
-    verdicts = [judge(s.name, [d for d in differences if d.generator == s.name], thresholds) for s in others]
-    sentences = inputs.notes()
-    for sample in samples:
-        sentences += notes.odd_showers(sample)
-    sentences += notes.small_samples(verdicts, others)
-    metrics = metrics_document(
-        truth,
-        others,
-        verdicts,
+) -> None:
+    """Fill in verdicts, notes and metrics.json."""
+    judged = contents.generated
+    contents.verdicts = [
+        judge(s.name, [d for d in differences if d.generator == s.name], thresholds) for s in judged
+    ]
+    contents.notes += inputs.notes()
+    for sample in contents.samples:
+        contents.notes += notes.odd_showers(sample)
+    contents.notes += notes.small_samples(contents.verdicts, judged)
+    files = {file.name: {"file": file.path.name} | file.provenance for file in inputs.files}
+    contents.metrics |= metrics_document(
+        contents.truth,
+        judged,
+        contents.verdicts,
         thresholds,
-        bins=[{"key": b.key, "label": b.label, "axis": b.axis} for b in bins],
+        bins=[{"key": b.key, "label": b.label, "axis": b.axis} for b in contents.bins],
         spectra={file.name: vars(file.spectra) for file in inputs.files[1:]},
-        notes=sentences,
+        notes=contents.notes,
+        provenance=provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files),
         **facts,
     )
-    return Contents(
-        title=f"{', '.join(s.name for s in others)} against {truth.name}",
-        truth=truth,
-        generated=others,
-        observables=observables,
-        bins=bins,
-        figures=figures,
-        verdicts=verdicts,
-        picked=showers.pick(truth, others),
-        notes=sentences,
-        metrics=metrics,
-        references=REFERENCES,
-    )
 
 
-def _provenance(inputs: Inputs, seed: int) -> dict[str, Any]:
-    files = {file.name: {"file": file.path.name} | file.provenance for file in inputs.files}
-    return provenance.collect(packages=("numpy", "scikit-learn", "h5py"), seed=seed, files=files)
+def _figures_document(contents: Contents) -> str:
+    numbers = {
+        "samples": [sample.name for sample in contents.samples],
+        "figures": [figure.to_json() for figure in contents.figures],
+    }
+    return json.dumps(numbers, separators=(",", ":"), allow_nan=False)
 
 
 @contextlib.contextmanager

@@ -16,9 +16,16 @@ from caloforge.validation.thresholds import ThresholdSet
 
 Status = Literal["pass", "fail", "undecided", "shown"]
 # metrics that can be negative: their size is compared with the threshold
-SIGNED = {"mean_shift", "mean_offset", "width_shift", "bin_deviation", "bin_offset"}
+SIGNED = {"mean_shift", "mean_offset", "width_shift", "bin_deviation", "bin_offset", "correlation_shift"}
 # metrics that are above zero for equal distributions too: what exceeds the floor is compared
-DISTANCES = {"wasserstein", "separation_power", "kolmogorov_smirnov", "profile_deviation", "near_copies"}
+DISTANCES = {
+    "wasserstein", "separation_power", "kolmogorov_smirnov", "profile_deviation", "near_copies",
+    "fpd", "kpd", "merit_p", "merit_e", "merit_s", "merit_sum",
+}  # fmt: skip
+# metrics that equal distributions share with their floor: a fall below it is compared
+SHARES = {"precision", "recall", "coverage"}
+# ratios, 1 for equal distributions
+RATIOS = {"density", "neighbour_spacing"}
 
 
 @dataclass(frozen=True)
@@ -127,4 +134,8 @@ def _size_and_limit(metric: str, result: Metric, threshold: float) -> tuple[floa
         return abs(result.value), threshold
     if metric in DISTANCES:
         return result.value, threshold + result.floor
+    if metric in SHARES:
+        return result.floor - result.value, threshold
+    if metric in RATIOS:
+        return abs(result.value - 1), threshold
     return result.value, threshold

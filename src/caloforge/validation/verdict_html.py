@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caloforge.observables import Observable
 from caloforge.validation import labels
+from caloforge.validation.contents import Contents
 from caloforge.validation.mathtext import Run
 from caloforge.validation.verdict import Judgement, Verdict
 
 LISTED = 8
+Titles = Mapping[str, Sequence[Run]]
 
 
-def verdict_section(
-    verdicts: Sequence[Verdict],
-    observables: Sequence[Observable],
-    notes: Sequence[str],
-    metrics: dict[str, Any],
-) -> str:
+def verdict_section(contents: Contents) -> str:
     """HTML of the verdict: a box for each generator, notes, the table."""
-    by_name = {o.name: o for o in observables}
-    thresholds = metrics["thresholds"]
-    parts = [_box(verdict, by_name, thresholds) for verdict in verdicts]
-    parts += [f'<div class="note">{html.escape(note)}</div>' for note in notes]
-    for verdict in verdicts:
-        title = f"Every observable: {verdict.generator}" if len(verdicts) > 1 else "Every observable"
+    titles, thresholds = contents.titles(), contents.metrics["thresholds"]
+    parts = [_box(verdict, titles, thresholds) for verdict in contents.verdicts]
+    parts += [f'<div class="note">{html.escape(note)}</div>' for note in contents.notes]
+    for number, verdict in enumerate(contents.verdicts):
+        several = len(contents.verdicts) > 1
+        title = f"Every observable: {verdict.generator}" if several else "Every observable"
         parts.append(f"<h2>{html.escape(title)}</h2>")
-        if verdict is verdicts[0]:
+        if number == 0:
             parts.append(
                 '<div class="tools"><label><input type="checkbox" id="only-failures"> only what fails</label>'
                 "<span>A row shows the comparison nearest to failing; open it for all of them.</span></div>"
             )
-        parts.append(_table(verdict, by_name))
-    parts.append(_reading(verdicts[0], thresholds))
+        parts.append(_table(verdict, titles))
+    parts.append(_reading(contents.verdicts[0], thresholds))
     return "".join(parts)
 
 
@@ -48,18 +44,18 @@ def title_html(runs: Sequence[Run]) -> str:
     )
 
 
-def _box(verdict: Verdict, by_name: dict[str, Observable], thresholds: dict[str, Any]) -> str:
+def _box(verdict: Verdict, titles: Titles, thresholds: dict[str, Any]) -> str:
     worst = worst_of(verdict)
     failed = [j for j in worst.values() if j.status == "fail"]
     name, chosen = html.escape(verdict.generator), html.escape(thresholds["name"])
     if not failed:
         return (
             f'<div class="verdict pass"><strong>{name} is within the thresholds “{chosen}”.</strong><p>All '
-            f"{verdict.trials} comparisons of {len(worst)} observables. {html.escape(thresholds['summary'])}"
-            "</p></div>"
+            f"{verdict.trials} comparisons of {len(worst)} observables{_open(verdict)}. "
+            f"{html.escape(thresholds['summary'])}</p></div>"
         )
     failed.sort(key=lambda j: -j.sigma)
-    items = "".join(f"<li>{_sentence(j, by_name)}</li>" for j in failed[:LISTED])
+    items = "".join(f"<li>{_sentence(j, titles)}</li>" for j in failed[:LISTED])
     more = f"<li>and {len(failed) - LISTED} more, in the table</li>" if len(failed) > LISTED else ""
     return (
         f'<div class="verdict fail"><strong>{name} is NOT within the thresholds “{chosen}”: {len(failed)} of '
@@ -67,16 +63,20 @@ def _box(verdict: Verdict, by_name: dict[str, Observable], thresholds: dict[str,
     )
 
 
-def _sentence(judgement: Judgement, by_name: dict[str, Observable]) -> str:
+def _open(verdict: Verdict) -> str:
+    count = len(verdict.undecided)
+    return f", {count} of them undecided for want of showers" if count else ""
+
+
+def _sentence(judgement: Judgement, titles: Titles) -> str:
     d = judgement.difference
-    title = title_html(labels.observable_title(d.observable, by_name))
-    where = html.escape(labels.describe_place(d, by_name.get(d.observable)))
+    title = title_html(titles[d.observable])
+    where = html.escape(d.where)
     beyond = labels.format_sigma(judgement.sigma)
     by = f", {beyond} beyond" if beyond and beyond != "always" else ""
     return (
         f"{title} ({where}): {labels.METRICS[d.metric].long} "
-        f"{labels.format_number(d.result.value, d.metric)} ± "
-        f"{labels.format_number(d.result.uncertainty, d.metric)}, threshold "
+        f"{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}, threshold "
         f"{labels.format_number(judgement.threshold or 0.0, d.metric)}{by}"
     )
 
@@ -96,7 +96,7 @@ def worst_of(verdict: Verdict) -> dict[str, Judgement]:
     return worst
 
 
-def _table(verdict: Verdict, by_name: dict[str, Observable]) -> str:
+def _table(verdict: Verdict, titles: Titles) -> str:
     rows = sorted(worst_of(verdict).values(), key=lambda j: (j.status != "fail", -j.sigma))
     counts: dict[str, list[int]] = {}
     for j in verdict.judgements:
@@ -104,7 +104,7 @@ def _table(verdict: Verdict, by_name: dict[str, Observable]) -> str:
             count = counts.setdefault(j.difference.observable, [0, 0])
             count[0] += j.status == "fail"
             count[1] += 1
-    body = "".join(_row(verdict, j, counts[j.difference.observable], by_name) for j in rows)
+    body = "".join(_row(verdict, j, counts[j.difference.observable], titles) for j in rows)
     return (
         '<div class="scroll"><table><thead><tr><th></th><th>observable</th><th>where</th>'
         '<th class="optional">metric</th><th class="n">value</th><th class="n optional">floor</th>'
@@ -114,18 +114,23 @@ def _table(verdict: Verdict, by_name: dict[str, Observable]) -> str:
     )
 
 
-def _row(verdict: Verdict, j: Judgement, count: list[int], by_name: dict[str, Observable]) -> str:
+def tag(status: str) -> str:
+    """The status as a coloured word; on a narrow screen its sign alone is left."""
+    sign = {"pass": "✓", "fail": "✗", "undecided": "?"}[status]
+    return f'<span class="tag {status}">{sign}<span class="optional"> {status}</span></span>'
+
+
+def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> str:
     d = j.difference
     sigma = labels.format_sigma(j.sigma) if not math.isinf(j.sigma) or j.sigma > 0 else ""
     return (
         f'<tr class="row" tabindex="0" aria-expanded="false" data-status="{j.status}" '
         f'data-generator="{html.escape(verdict.generator)}" data-observable="{html.escape(d.observable)}">'
-        f'<td><span class="tag {j.status}">{j.status}</span></td>'
-        f"<td>{title_html(labels.observable_title(d.observable, by_name))}</td>"
-        f"<td>{html.escape(labels.describe_place(d, by_name.get(d.observable)))}</td>"
+        f"<td>{tag(j.status)}</td>"
+        f"<td>{title_html(titles[d.observable])}</td>"
+        f"<td>{html.escape(d.where)}</td>"
         f'<td class="optional">{labels.METRICS[d.metric].short}</td>'
-        f'<td class="n">{labels.format_number(d.result.value, d.metric)} ± '
-        f"{labels.format_number(d.result.uncertainty, d.metric)}</td>"
+        f'<td class="n">{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}</td>'
         f'<td class="n optional">{labels.format_number(d.result.floor, d.metric)}</td>'
         f'<td class="n">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
         f'<td class="n">{sigma}</td><td class="n optional">{count[0]} / {count[1]}</td></tr>'

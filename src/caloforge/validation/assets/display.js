@@ -42,7 +42,7 @@ class Display {
     const { turn, tilt } = this.view, size = this.geometry.size, far = 2.6 * size;
     const cx = Math.cos(turn), sx = Math.sin(turn), ct = Math.cos(tilt), st = Math.sin(tilt);
     const z0 = z - this.geometry.depth / 2, a = cx * z0 + sx * x, b = -sx * z0 + cx * x;
-    const c = ct * y - st * b, d = st * y + ct * b, scale = 620 / (far + d);
+    const c = ct * y - st * b, d = st * y + ct * b, scale = 1180 / (far + d);
     return [300 + a * scale, 260 - c * scale, d, scale];
   }
   draw() {

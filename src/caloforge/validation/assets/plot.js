@@ -41,6 +41,7 @@ class Scale {
     return this.from + Math.max(-0.02, Math.min(1.02, share)) * (this.to - this.from);
   }
   ticks(count) {
+    if (this.marks) return this.marks;
     const found = [];
     if (this.log) {
       const step = Math.max(1, Math.ceil((this.high - this.low) / count));
@@ -119,6 +120,11 @@ function ratioReach(figure) {
   return Math.min(1, Math.max(0.02, reach));
 }
 
+function ratioTicks(reach) {
+  const power = 10 ** Math.floor(Math.log10(reach)), step = [5, 2, 1].map((f) => f * power).find((s) => s <= reach);
+  return [1 - step, 1, 1 + step].map((v) => [v, [[String(+v.toFixed(4)), ""]]]);
+}
+
 function stairs(edges, values, sx, sy, base) {
   let path = "";
   const bottom = base === null ? null : sy.at(base).toFixed(1);
@@ -163,6 +169,7 @@ function drawFigure(figure, names, options) {
   const sr = new Scale(1 - reach * 1.12, 1 + reach * 1.12, height - bottom, height - bottom - panel, false);
   const axes = { svg, left, right: width - right, size };
   drawAxes(axes, sx, sy, top, split, small ? 3 : 5, false);
+  sr.marks = ratioTicks(reach);
   drawAxes(axes, sx, sr, height - bottom - panel, height - bottom, 2, true, small ? 4 : 6);
   const clip = `c${drawFigure.serial = (drawFigure.serial || 0) + 1}`;
   const area = element("clipPath", { id: clip }, element("defs", {}, svg));
@@ -247,3 +254,29 @@ function drawGenerator(plot, figure, series, index, sx, sy, sr, steps, small) {
 }
 
 function middle(a, b, log) { return log && a > 0 ? Math.sqrt(a * b) : (a + b) / 2; }
+
+// numbers from -1 to 1 as coloured squares: blue below zero, orange above, both read without red and green
+function drawMatrix(values, labels, title) {
+  const n = labels.length, left = 130, cell = Math.min(28, 330 / n), width = left + n * cell + 8, height = n * cell + 120;
+  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  element("title", {}, svg).textContent = title;
+  values.forEach((row, i) => {
+    const name = element("text", { x: left - 6, y: (i + 0.68) * cell + 4, "text-anchor": "end", "font-size": 10 }, svg);
+    writeRuns(name, labels[i], 10);
+    row.forEach((value, j) => {
+      const strength = Math.round(100 * Math.min(1, Math.abs(value)));
+      const fill = `color-mix(in srgb, var(${value < 0 ? "--g0" : "--g1"}) ${strength}%, var(--paper))`;
+      const square = element("rect", { x: left + j * cell, y: i * cell + 4, width: cell - 1, height: cell - 1, fill }, svg);
+      element("title", {}, square).textContent = `${plainRuns(labels[i])} and ${plainRuns(labels[j])}: ${value}`;
+      if (cell >= 24) {
+        const text = element("text", { x: left + (j + 0.5) * cell, y: (i + 0.62) * cell + 4, "text-anchor": "middle", "font-size": 8 }, svg);
+        text.textContent = i === j ? "" : value.toFixed(2).replace("-", "−");
+      }
+    });
+  });
+  labels.forEach((label, j) => {
+    const at = `translate(${left + (j + 0.6) * cell} ${n * cell + 12}) rotate(-60)`;
+    writeRuns(element("text", { transform: at, "text-anchor": "end", "font-size": 10 }, svg), label, 10);
+  });
+  return svg;
+}

@@ -39,8 +39,8 @@ themeButton.addEventListener("click", () => setTheme(document.documentElement.da
 
 const sections = [...document.querySelectorAll("main > section")];
 function show(id) {
-  const wanted = sections.some((s) => s.id === id) ? id : sections[0].id;
-  for (const section of sections) section.hidden = section.id !== wanted;
+  const wanted = sections.some((s) => s.id === `section-${id}`) ? id : sections[0].id.slice(8);
+  for (const section of sections) section.hidden = section.id !== `section-${wanted}`;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${wanted}`) {
       link.setAttribute("aria-current", "page");
@@ -55,10 +55,16 @@ const built = new Set();
 function build(id) {
   if (built.has(id)) return;
   built.add(id);
-  const section = document.getElementById(id);
-  const cards = report.observables.filter((o) => o.section === id);
+  const section = document.getElementById(`section-${id}`);
+  const cards = report.cards.filter((o) => o.section === id);
   const room = section.querySelector(".cards");
-  if (room) for (const observable of cards) room.append(card(observable));
+  if (room) {
+    for (const observable of cards) {
+      const hasFigures = report.figures.some((f) => f.observable === observable.name);
+      if (hasFigures || observable.facts.length) room.append(card(observable));
+    }
+    for (const matrix of report.matrices.filter((m) => m.section === id)) room.append(matrixCard(matrix));
+  }
   if (id === "showers") buildShowers(section);
 }
 
@@ -105,8 +111,20 @@ function card(observable) {
   return node;
 }
 
+function matrixCard(matrix) {
+  const room = make("div", { class: "lead" });
+  matrix.values.forEach((values, i) => {
+    const node = make("figure", {}, make("figcaption", {}, matrix.titles[i]));
+    node.style.minHeight = "300px";
+    pending.set(node, () => { node.prepend(drawMatrix(values, matrix.labels, matrix.titles[i])); node.style.minHeight = ""; });
+    watcher.observe(node);
+    room.append(node);
+  });
+  return make("article", { class: "card" }, room);
+}
+
 addEventListener("beforeprint", () => {
-  for (const section of sections) build(section.id);
+  for (const section of sections) build(section.id.slice(8));
   for (const node of pending.keys()) fill(node);
   for (const table of turntables) table.draw();
 });
@@ -172,9 +190,10 @@ function buildShowers(section) {
     choice.addEventListener("change", open);
     open();
   }
+  if (report.averages.length) maps.append(make("h2", {}, "Projections"), make("p", {}, "Energy summed along the third axis; colours span four decades below the brightest pixel of truth and generators."));
   for (const average of report.averages) {
     maps.append(make("h3", {}, average.label));
-    for (const row of average.rows) maps.append(mapRow(row));
+    maps.append(make("div", { class: "pair" }, ...average.rows.map(mapRow)));
   }
 }
 
@@ -184,7 +203,7 @@ function mapRow(row) {
 }
 
 function eventNode(event, view, ready) {
-  const canvases = [], displays = make("div", { class: "displays" }), projections = make("div", {});
+  const canvases = [], displays = make("div", { class: "displays" }), projections = make("div", { class: "pair" });
   for (const shower of event.showers) {
     const canvas = make("canvas", { tabindex: 0, role: "img", "aria-label": `${shower.name} in three dimensions, arrow keys turn it` });
     displays.append(make("figure", {}, canvas, make("figcaption", {}, `${shower.name}: ${shower.facts}`)));

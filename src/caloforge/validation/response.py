@@ -1,0 +1,97 @@
+"""What a calorimeter is known by: resolution and linearity with their fits, and the MIP peak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from caloforge.observables import SPECTRUM_EDGES, mip_peak
+from caloforge.observables.resolution import ResponseCurve, fit_linearity, fit_resolution, response_curve
+from caloforge.validation.conditions import INCLUSIVE
+from caloforge.validation.figures import Array, Figure, Series
+from caloforge.validation.sample import Sample
+
+POINTS = 10
+SHOWERS_PER_POINT = 100
+
+
+@dataclass(frozen=True)
+class ResponseSummary:
+    """Figures of resolution and linearity, and what the fits say, a line for each sample."""
+
+    figures: tuple[Figure, ...]
+    resolution: tuple[str, ...]
+    linearity: tuple[str, ...]
+
+
+def summarise_response(samples: Sequence[Sample]) -> ResponseSummary | None:
+    """Resolution and linearity of every sample, the truth first; None for fewer than 4 energies."""
+    edges = _edges(samples[0])
+    if edges is None:
+        return None
+    curves = [response_curve(s.conditions.energy, s.values["response"], edges) for s in samples]
+    if min(len(curve.energy) for curve in curves) < 4 or len({len(curve.energy) for curve in curves}) > 1:
+        return None
+    lines = [fit_linearity(curve) for curve in curves]
+    figures = (
+        _figure(
+            "resolution",
+            r"$\sigma / \langle E_\mathrm{vis} \rangle$",
+            curves[0],
+            [Series(curve.resolution, curve.resolution_error) for curve in curves],
+        ),
+        _figure(
+            "linearity",
+            r"$E_\mathrm{vis}$ over its straight line",
+            curves[0],
+            [Series(1 + line.residuals, line.residual_errors) for line in lines],
+        ),
+    )
+    fits = [fit_resolution(curve) for curve in curves]
+    resolution = [
+        f"{s.name}: stochastic {100 * f.stochastic:.2f} ± {100 * f.stochastic_error:.2f} %·√GeV, constant "
+        f"{100 * f.constant:.2f} ± {100 * f.constant_error:.2f} %, noise {f.noise:.1f} ± {f.noise_error:.1f} "
+        f"MeV (χ² {f.chi2:.1f} / {f.ndf})"
+        for s, f in zip(samples, fits, strict=True)
+    ]
+    linearity = [
+        f"{s.name}: slope {100 * line.slope:.3f} ± {100 * line.slope_error:.3f} %, "
+        f"offset {line.offset:.2f} ± {line.offset_error:.2f} MeV, "
+        f"largest distance from the line {100 * line.nonlinearity:.1f} %"
+        for s, line in zip(samples, lines, strict=True)
+    ]
+    return ResponseSummary(figures, tuple(resolution), tuple(linearity))
+
+
+def _edges(truth: Sample) -> Array | None:
+    """Bins with equally many showers of the truth, or around each listed energy."""
+    energy = truth.conditions.energy
+    listed = np.unique(energy)
+    if len(listed) <= POINTS:
+        edges: Array = np.append(listed * (1 - 1e-6), listed[-1] * (1 + 1e-6))
+        return edges if len(listed) >= 4 else None
+    points = min(POINTS, len(energy) // SHOWERS_PER_POINT)
+    if points < 4:
+        return None
+    edges = np.quantile(energy, np.linspace(0, 1, points + 1))
+    edges[-1] = np.nextafter(edges[-1], np.inf)
+    return edges
+
+
+def _figure(name: str, label: str, curve: ResponseCurve, series: Sequence[Series]) -> Figure:
+    return Figure(
+        name, INCLUSIVE, "trend", "incident energy [GeV]", label, curve.energy / 1e3, False, False, series[0],
+        tuple(series[1:]),
+    )  # fmt: skip
+
+
+def mip_peaks(samples: Sequence[Sample]) -> list[str]:
+    """Where each sample's spectrum of voxel energies peaks, in words."""
+    lines = []
+    for sample in samples:
+        peak = mip_peak(sample.values["cell_spectrum"].sum(axis=0, dtype=np.float64), SPECTRUM_EDGES)
+        found = "none" if peak is None else f"{peak.position:.4f} ± {peak.uncertainty:.4f} MeV"
+        lines.append(f"{sample.name}: peak of minimum ionising particles {found}")
+    return lines
