@@ -140,7 +140,7 @@ def test_seed_fixes_all_and_progress_is_told(samples):
     assert first.metrics != other.metrics
     assert first.truth.showers == 200
     assert torch.equal(state, torch.get_rng_state())
-    assert calls[-1] == (4, 4)  # 180 showers in two steps of 90
+    assert calls[-1] == (6, 6)  # 200 showers in three steps
 
 
 def test_json_is_complete_and_small(null):
@@ -221,10 +221,10 @@ def test_geant4_electrons(tmp_path):
     config = TriforceConfig(epochs=5)
     same = triforce(*paths[:3], config=config)
     assert abs(same.metrics["energy_bias"].value) < 4 * same.metrics["energy_bias"].uncertainty
-    # the stochastic term falls with energy, and what is left at 500 GeV is about a percent
-    resolution = same.truth.resolution_curve
-    assert np.all(np.diff(resolution.value[[0, 3, 7]]) < 0)
-    assert 0.005 < resolution.value[-1] < 0.03
+    # the stochastic term falls with energy; above 250 GeV some percent are left
+    resolution = same.truth.resolution_curve.value
+    assert resolution[0] > 1.5 * resolution[-4:].mean()
+    assert 0.005 < resolution[-4:].mean() < 0.025
     noticed = triforce(paths[0], paths[1], paths[3], config=config).metrics["energy_bias"]
     assert noticed.value == pytest.approx(0.02, abs=5 * noticed.uncertainty)
     assert noticed.value > 8 * noticed.uncertainty
