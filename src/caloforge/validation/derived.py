@@ -27,9 +27,9 @@ def add_response_at_depth(samples: Sequence[Sample]) -> list[Sample]:
     """The response with what the depth of the shower does to it taken off.
 
     Most of the fluctuation of the response comes from leakage: showers that start late lose energy behind the
-    last layer. The response as a quadratic function of the mean depth, which changes with energy, is fitted to
-    the truth and taken off in all samples. In 25 layers the spread falls from 6.5 % to 2.5 %, and with it the
-    smallest error of the energy scale that a sample can show.
+    last layer. What the mean depth, and its square, add to the response at each energy is fitted to the truth
+    and taken off in all samples. In 25 layers the spread falls from 6.5 % to 2.5 %, and with it the smallest
+    error of the energy scale that a sample can show.
 
     Args:
         samples: The truth first.
