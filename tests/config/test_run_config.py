@@ -20,7 +20,7 @@ mesh: {kind: cartesian, nx: 9, ny: 9, cell_x: 22 mm, cell_y: 22 mm}
 def run_file(tmp_path):
     """A run whose detector is a file beside it."""
     (tmp_path / "mine.yaml").write_text(DETECTOR)
-    text = recipe_text("demo").replace("detector: clic-ecal-25", "detector: mine.yaml")
+    text = recipe_text("clic-electron").replace("detector: clic-ecal-25", "detector: mine.yaml")
     assert "mine.yaml" in text
     path = tmp_path / "run.yaml"
     path.write_text(text, encoding="utf-8")
@@ -47,7 +47,7 @@ def test_overrides_reach_the_layers_of_a_preset():
 
 @pytest.mark.parametrize("key", ["detector", "detector.preset"])
 def test_another_detector_is_chosen_before_it_is_changed(key):
-    run = load_run("demo", ["detector.mesh.nx=49", f"{key}=clic-ecal-51"])
+    run = load_run("clic-electron", ["detector.mesh.nx=49", f"{key}=clic-ecal-51"])
     assert run.detector == load_detector("clic-ecal-51", ("mesh.nx=49",))
 
 

@@ -10,16 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from caloforge.errors import ConfigError, Interrupted, TrainingError
+from caloforge.errors import Interrupted, TrainingError
 from caloforge.models.base import Phase, ShowerModel, TrainingBatch
 from caloforge.models.store import save_model
 from caloforge.showers import ShowerBatch, ShowerFile
@@ -37,15 +35,16 @@ from caloforge.training.checkpoint import (
     save_checkpoint,
 )
 from caloforge.training.config import TrainingConfig
+from caloforge.training.data import split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.identity import identity_of
 from caloforge.training.log import MetricsLog
-from caloforge.training.optimizers import average_gradients, build_optimizers, learning_rate
+from caloforge.training.optimizers import build_optimizers, learning_rate
+from caloforge.training.processes import any_process, average_gradients, shared
 
 # a generator may make empty images for its first steps; later it has collapsed
 COLLAPSE_STEP = 10
 ProgressCallback = Callable[[int, int, str], None]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Trainer:
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
         self.average = average_of(model.sampler()) if config.ema is not None else None
-        split, count = self._split()
+        split, count = split_showers(data, config, self.ranks)
         self.batches = ShowerBatches(
             data,
             config.batch_size,
@@ -130,23 +129,11 @@ class Trainer:
         if resume:
             self._resume()
         else:
-            self.progress.precision = self._shared(
-                choose_precision(model, self._first_batch(), config.precision)
+            self.progress.precision = shared(
+                self.accelerator, choose_precision(model, self._first_batch(), config.precision)
             )
         self.log = MetricsLog(self.accelerator, out, config, self.progress)
         self.seconds_before = self.progress.seconds
-
-    def _split(self) -> tuple[int, int]:
-        """Showers to train on, and all of them; the rest is held out."""
-        with ShowerFile(self.data) as file:
-            count = len(file)
-        split = count - max(1, round(count * self.config.evaluation.share))
-        if split < self.config.batch_size * self.ranks:
-            raise ConfigError(
-                f"{self.data}: {split} of its {count} showers are trained on, which do not fill a batch of "
-                f"{self.config.batch_size} on {self.ranks} process(es); give a smaller training.batch_size"
-            )
-        return split, count
 
     def _first_batch(self) -> TrainingBatch:
         with ShowerFile(self.data) as file:
@@ -257,15 +244,17 @@ class Trainer:
         reason = None
         if p.step >= self.total:
             reason = "steps" if p.epoch < limits.epochs else "epochs"
-        elif self._agreed(limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes):
+        elif any_process(
+            self.accelerator, limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes
+        ):
             reason = "minutes"
         if reason or p.step % self.evaluate_every == 0:
             self._evaluate()
             if limits.evaluation.patience is not None and p.waited >= limits.evaluation.patience:
                 reason = reason or "patience"
         due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
-        interrupted = self._agreed(stop.requested)
-        if reason or interrupted or p.batch == 0 or self._agreed(due):
+        interrupted = any_process(self.accelerator, stop.requested)
+        if reason or interrupted or p.batch == 0 or any_process(self.accelerator, due):
             self._save()
         if interrupted and not reason:
             self.log.close()
@@ -274,20 +263,6 @@ class Trainer:
                 "command with --resume"
             )
         return reason
-
-    def _agreed(self, here: bool) -> bool:
-        """Whether any process says so: all must take the same turn."""
-        if self.ranks == 1:
-            return here
-        flag = torch.tensor(float(here), device=self.device)
-        return bool(self.accelerator.reduce(flag, "sum") > 0)
-
-    def _shared(self, value: T) -> T:
-        """What the main process says, on every process."""
-        held = [value]
-        if self.ranks > 1:
-            broadcast_object_list(held)
-        return held[0]
 
     def _evaluate(self) -> None:
         """Judge the averaged weights; keep the model if it is the best so far."""
@@ -301,7 +276,7 @@ class Trainer:
                     save_model(self.model, self.out / "model", dict(self.model.state_dict()), **facts)
             p.waited += 1
             self.log.evaluated(p, found)
-        p.best, p.waited = self._shared((p.best, p.waited))
+        p.best, p.waited = shared(self.accelerator, (p.best, p.waited))
 
     def _save(self) -> None:
         self.log.note_unlogged(self.progress)

@@ -1,4 +1,4 @@
-"""Optimisers, their learning rates, and gradients averaged over processes."""
+"""Optimisers and their learning rates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -52,13 +51,3 @@ def learning_rate(config: OptimizerConfig, name: str, step: int, total: int) -> 
     done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
     share = config.final_share
     return rate * (share + (1 - share) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
-
-
-def average_gradients(accelerator: Accelerator, parameters: list[Tensor]) -> None:
-    """Mean of the gradients over all processes, as one message; nothing to do for one process."""
-    if accelerator.num_processes == 1 or not parameters:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

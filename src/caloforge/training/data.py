@@ -1,0 +1,27 @@
+"""Which showers of a file are trained on, and which are held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from caloforge.errors import ConfigError
+from caloforge.showers import ShowerFile
+from caloforge.training.config import TrainingConfig
+
+
+def split_showers(data: Path, config: TrainingConfig, processes: int) -> tuple[int, int]:
+    """The showers [0, first) are trained on, [first, second) are held out for the evaluation.
+
+    Raises:
+        DataError: The file cannot be used.
+        ConfigError: Too few showers for a batch on every process.
+    """
+    with ShowerFile(data) as file:
+        count = len(file)
+    split = count - max(1, round(count * config.evaluation.share))
+    if split < config.batch_size * processes:
+        raise ConfigError(
+            f"{data}: {split} of its {count} showers are trained on, which do not fill a batch of "
+            f"{config.batch_size} on {processes} process(es); give a smaller training.batch_size"
+        )
+    return split, count
