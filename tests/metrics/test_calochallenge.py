@@ -102,15 +102,15 @@ def official_separation(one, other, edges):
 @pytest.mark.parametrize("dataset", ["1-pions", "2"])
 def test_separation_powers_have_the_bins_of_the_challenge(dataset):
     rng = np.random.default_rng(5)
-    detector, showers = showers_of(dataset, 900, rng)
+    detector, showers = showers_of(dataset, 500, rng)
     # fewer, larger deposits: layers must differ from shower to shower
-    showers *= rng.gamma(2.0, size=(900, *([1] * (showers.ndim - 1)))).astype(np.float32)
-    energies = 2.0 ** rng.integers(8, 20, 900)
-    scale = energies / showers.reshape(900, -1).sum(1) * rng.normal(1, 0.15, 900)
+    showers *= rng.gamma(2.0, size=(500, *([1] * (showers.ndim - 1)))).astype(np.float32)
+    energies = 2.0 ** rng.integers(8, 20, 500)
+    scale = energies / showers.reshape(500, -1).sum(1) * rng.normal(1, 0.15, 500)
     showers *= scale.reshape(-1, *([1] * (showers.ndim - 1))).astype(np.float32)
     truth, generated = (
         (cc.layer_features(showers[part], detector.mesh), energies[part])
-        for part in (slice(450), slice(450, None))
+        for part in (slice(250), slice(250, None))
     )
     got = cc.separation_powers(dataset, truth, generated)
 

@@ -99,9 +99,9 @@ def test_angle_pairs_showers_of_the_same_incident_angle():
 
 
 def test_uncertainty_and_floor_of_repeated_experiments():
-    pool_truth, pool_generated = blobs(5, 20_000), blobs(6, 20_000, 0.3, 1.1)
+    pool_truth, pool_generated = blobs(5, 12_500), blobs(6, 12_500, 0.3, 1.1)
     far, near = [], []
-    for k in range(40):
+    for k in range(25):
         part = slice(500 * k, 500 * (k + 1))
         truth, same = values_of(pool_truth[part]), values_of(pool_truth[-1 - 500 * k : -501 - 500 * k : -1])
         resampler = Resampler(500, 500, seed=k, replicas=30)
@@ -111,7 +111,7 @@ def test_uncertainty_and_floor_of_repeated_experiments():
         spread = np.std([m[name].value for m in far], ddof=1)
         assert np.mean([m[name].uncertainty for m in far]) == pytest.approx(spread, rel=0.35), name
         values = [m[name].value for m in near]
-        error = 3 * np.std(values) / np.sqrt(40)
+        error = 3 * np.std(values) / np.sqrt(25)
         assert np.mean([m[name].floor for m in near]) == pytest.approx(np.mean(values), abs=error), name
 
 

@@ -93,9 +93,9 @@ def test_blocks_do_not_change_the_kernel_distance(monkeypatch):
 @pytest.mark.parametrize("measure", [frechet_physics_distance, kernel_physics_distance])
 def test_uncertainty_and_floor_of_repeated_experiments(measure):
     far, near = [], []
-    for seed in range(24):
+    for seed in range(14):
         rng = np.random.default_rng(seed)
-        truth, same, other = rng.normal(size=(3, 500, 6))
+        truth, same, other = rng.normal(size=(3, 300, 5))
         near.append(measure(truth, same, seed=seed))
         truth[0] = 4.5  # the largest value of the truth is a choice of units, no measurement
         far.append(measure(truth, other * 1.2 + 0.5, seed=seed))
@@ -105,7 +105,7 @@ def test_uncertainty_and_floor_of_repeated_experiments(measure):
     values, floors = (np.array([getattr(m, name) for m in near]) for name in ("value", "floor"))
     ratio = np.mean(floors) / np.mean(np.abs(values))
     assert 0.6 < ratio < 1.7
-    assert min(metric.value for metric in far) > 5 * max(floors)
+    assert min(metric.value for metric in far) > 2.5 * max(floors)
 
 
 def test_seed_fixes_the_distance_and_sample_sizes_may_differ():

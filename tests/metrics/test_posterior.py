@@ -7,7 +7,7 @@ from scipy import stats
 from caloforge.metrics.posterior import log_posterior
 
 
-def sample(seed, mean, n=1500):
+def sample(seed, mean, n=1000):
     return np.random.default_rng(seed).normal(mean, 1, size=(n, 1)).astype(np.float32)
 
 

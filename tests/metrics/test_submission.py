@@ -44,7 +44,7 @@ def write(path, detector, batch, meaning="sampling-fraction corrected"):
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("submission")
     detector, _ = dataset_detector("1-pions")
-    batches = [toy_showers(detector, 400, seed, sharpness) for seed, sharpness in ((1, 1), (2, 1), (3, 1.8))]
+    batches = [toy_showers(detector, 300, seed, sharpness) for seed, sharpness in ((1, 1), (2, 1), (3, 1.8))]
     return [write(folder / f"{i}.h5", detector, batch) for i, batch in enumerate(batches)]
 
 

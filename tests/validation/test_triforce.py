@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def samples(folder):
     return {
-        "train": write(folder, "train", toy(900, 1)),
+        "train": write(folder, "train", toy(800, 1)),
         "test": write(folder, "test", toy(500, 2)),
         "same": write(folder, "same", toy(500, 3)),
     }
