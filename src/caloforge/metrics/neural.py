@@ -1,9 +1,9 @@
 """Can a neural network tell generated showers from full simulation? The protocol of the CaloChallenge.
 
 Reference: its `evaluate.py` and `resnet.py`, arXiv:2410.21611. 60 % of the showers train; 20 % choose the
-epoch by accuracy and calibrate its scores by isotonic regression; the last 20 % give area and divergence. Two
-things differ by default: float32 where the challenge takes float64, and an end after `patience` epochs
-without a better accuracy. `Training(patience=None, double=True)` is the challenge to the letter.
+epoch by accuracy and calibrate its scores by isotonic regression; the last 20 % give area and divergence. By
+default float32 takes the place of the challenge's float64; `Training(double=True)` is the challenge to the
+letter.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CLIP = 1e-6
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained.
+    """How a network is trained; the defaults are those of the challenge but for the precision.
 
     Attributes:
         epochs: At most so many.
@@ -51,7 +51,7 @@ class Training:
     epochs: int = 50
     batch: int = 1000
     learning_rate: float = 2e-4
-    patience: int | None = 10
+    patience: int | None = None
     double: bool = False
     device: str = "cpu"
 

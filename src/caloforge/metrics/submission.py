@@ -172,7 +172,7 @@ def _classify(
     progress: Progress | None,
 ) -> dict[str, Metric]:
     """Train one kind of network, all epochs."""
-    from caloforge.metrics.neural import Training, neural_classifier
+    from caloforge.metrics.neural import neural_classifier
     from caloforge.metrics.rows import DenseRows, Rows, low_level, low_level_normed
 
     def rows(file: ShowerFile, sample: _Sample) -> Rows:
@@ -194,7 +194,6 @@ def _classify(
         voxels=(shape[0], shape[1], shape[2]) if network == "cnn" else None,
         repeats=repeats,
         seed=seed,
-        training=Training(patience=None),
         progress=progress,
     )
     key = network.replace("-", "_")
