@@ -32,6 +32,9 @@ def test_low_level_input():
     order = np.array([7, 0, 4, 4, 9])
     np.testing.assert_allclose(rows.take(order), want[order], rtol=1e-6)
     assert rows.take(order).dtype == np.float32
+    visible = low_level(blocks(), response=0.02).take(order)
+    np.testing.assert_allclose(visible[:, 1:], want[order, 1:] / 0.02, rtol=1e-5)
+    np.testing.assert_allclose(visible[:, 0], want[order, 0], rtol=1e-6)
 
 
 def test_layer_normalised_input():

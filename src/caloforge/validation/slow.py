@@ -152,7 +152,7 @@ def classify(
             return DenseRows(high_level_features(sample.values, sample.conditions.energy))
         if name == "low-normed":
             return low_level_normed(_blocks(sample), sample.detector.mesh)
-        return low_level(_blocks(sample))
+        return low_level(_blocks(sample), response=_response(truth))
 
     results = {}
     for name in names:
@@ -168,6 +168,13 @@ def classify(
         )
         results[name] = (found.auc, found.jsd)
     return results
+
+
+def _response(truth: Sample) -> float:
+    """Mean visible over incident energy, 1 where energies are corrected for the sampling fraction."""
+    with ShowerFile(truth.path) as file:
+        visible = file.energy_meaning == "visible"
+    return float(np.mean(truth.values["response"])) if visible else 1.0
 
 
 def _blocks(sample: Sample) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
