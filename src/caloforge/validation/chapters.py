@@ -45,14 +45,15 @@ def add_response(contents: Contents) -> None:
     contents.figures += found.figures
 
 
-def add_whole_showers(contents: Contents, found: CorrelationComparison) -> None:
-    """Metrics of all observables at once, and the correlation matrices."""
-    contents.cards += [
-        Card(SHOWER, "whole showers", "whole"),
-        Card(CORRELATION, "correlations of observables", "correlations"),
-    ]
-    for verdict in contents.verdicts:
-        contents.tables.append(_whole_table(verdict))
+def add_whole_showers(contents: Contents) -> None:
+    """Metrics of all observables at once."""
+    contents.cards.append(Card(SHOWER, "whole showers", "whole"))
+    contents.tables += [_whole_table(verdict) for verdict in contents.verdicts]
+
+
+def add_correlations(contents: Contents, found: CorrelationComparison) -> None:
+    """The correlation matrices."""
+    contents.cards.append(Card(CORRELATION, "correlations of observables", "correlations"))
     named = {o.name: o.label for o in contents.observables}
     contents.matrices.append(
         Matrix(

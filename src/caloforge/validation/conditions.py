@@ -23,8 +23,8 @@ ANGLE_TOLERANCE = 0.1  # rad
 MIN_SHOWERS = 100
 # samples with at most this many different energies were made at listed ones
 MAX_LISTED = 16
-# quantile bins hold at least this many showers of the truth, and there are at most so many
-QUANTILE_SHOWERS = 250
+# quantile bins hold about this many showers of the smallest sample or more, and there are at most so many
+QUANTILE_SHOWERS = 150
 MAX_QUANTILE_BINS = 6
 # an angle that varies less than this (rad) is one angle
 SAME_ANGLE = 0.02
@@ -112,7 +112,7 @@ def make_bins(truth: Conditions, others: list[Conditions]) -> list[Bin]:
 
     energies = filled(_nominal_energies(truth))
     if len(energies) < 3:
-        energies = filled(_quantile_energies(truth)) or energies
+        energies = filled(_quantile_energies(truth, min(map(len, samples)))) or energies
     bins = [INCLUSIVE, *energies]
     if np.ptp(truth.theta) > SAME_ANGLE:
         bins += filled([_angle(value) for value in ANGLES_DEG])
@@ -136,8 +136,8 @@ def _energy(gev: float, low: float, high: float) -> Bin:
     return Bin(f"energy-{gev:g}", f"{gev:g} GeV", "energy", low, high)
 
 
-def _quantile_energies(truth: Conditions) -> list[Bin]:
-    count = min(MAX_QUANTILE_BINS, len(truth) // QUANTILE_SHOWERS)
+def _quantile_energies(truth: Conditions, smallest: int) -> list[Bin]:
+    count = min(MAX_QUANTILE_BINS, smallest // QUANTILE_SHOWERS)
     if count < 2 or np.ptp(truth.energy) == 0:
         return []
     edges = np.quantile(truth.energy, np.linspace(0, 1, count + 1))

@@ -11,7 +11,6 @@ from caloforge.validation import mathtext
 from caloforge.validation.conditions import Bin
 from caloforge.validation.figures import Figure
 from caloforge.validation.sample import Sample
-from caloforge.validation.showers import Picked
 from caloforge.validation.verdict import Verdict
 
 # sections in the order of the report; a section without content is left out
@@ -102,7 +101,8 @@ class Contents:
         tables: Tables.
         matrices: Matrices.
         verdicts: One for each generator.
-        picked: Single showers, truth and generators at equal conditions.
+        events: Single showers, truth and generators at equal conditions; see `showers.events`.
+        averages: Mean showers; see `showers.averages`.
         notes: Sentences the reader must see: reweighting, negative voxels, small samples.
         metrics: metrics.json.
         references: What to cite, by name.
@@ -117,7 +117,8 @@ class Contents:
     tables: list[Table] = field(default_factory=list)
     matrices: list[Matrix] = field(default_factory=list)
     verdicts: Sequence[Verdict] = ()
-    picked: Sequence[Sequence[Picked]] = ()
+    events: list[dict[str, Any]] = field(default_factory=list)
+    averages: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     references: dict[str, str] = field(default_factory=dict)

@@ -6,10 +6,12 @@ read the numbers from figures.json, while the classifier trains.
 
 from __future__ import annotations
 
+import base64
+import functools
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +75,60 @@ class Drawers:
 
 
 def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
-    """Draw every `count`-th observable of a figures.json, from number `share` on."""
+    """Draw every `count`-th PDF of a figures.json, from number `share` on."""
     content = json.loads(document.read_text(encoding="utf-8"))
     by_observable: dict[str, list[Figure]] = {}
     for entry in content["figures"]:
         by_observable.setdefault(entry["observable"], []).append(Figure.from_json(entry))
-    for name in list(by_observable)[share::count]:
-        write_pdf(folder / f"{name}.pdf", by_observable[name], content["samples"])
+    jobs: list[tuple[str, Callable[[Path], None]]] = [
+        (name, functools.partial(write_pdf, figures=figures, names=content["samples"]))
+        for name, figures in by_observable.items()
+    ]
+    if content["matrices"]:
+        jobs.append(("correlation_matrices", functools.partial(write_matrices, matrices=content["matrices"])))
+    for name in ("averages", "events"):
+        if content[name] and content["planes"]:
+            job = functools.partial(write_maps, groups=content[name], planes=content["planes"])
+            jobs.append((f"showers_{name}", job))
+    for name, draw in jobs[share::count]:
+        draw(folder / f"{name}.pdf")
+
+
+def write_matrices(path: Path, matrices: Sequence[dict[str, Any]]) -> None:
+    """A page for each correlation matrix."""
+    with writing(path), PdfPages(path, metadata={"Creator": "caloforge"}) as pages:
+        for entry in matrices:
+            for title, values in zip(entry["titles"], entry["values"], strict=True):
+                canvas = Canvas(figsize=(6.2, 5.4), layout="constrained")
+                ax = canvas.subplots()
+                picture = ax.pcolormesh(np.array(values), vmin=-1, vmax=1, cmap="PuOr_r", rasterized=False)
+                ticks = np.arange(len(values)) + 0.5
+                ax.set_xticks(ticks, entry["labels"], rotation=60, ha="right", fontsize=7)
+                ax.set_yticks(ticks, entry["labels"], fontsize=7)
+                ax.invert_yaxis()
+                ax.set_title(title, fontsize=9)
+                canvas.colorbar(picture)
+                pages.savefig(canvas)
+
+
+def write_maps(path: Path, groups: Sequence[dict[str, Any]], planes: Sequence[str]) -> None:
+    """A page for each group of showers: a row a sample, a column a projection; colours as in the report."""
+    with writing(path), PdfPages(path, metadata={"Creator": "caloforge"}) as pages:
+        for group in groups:
+            rows = group["showers"]
+            canvas = Canvas(figsize=(2.6 * len(planes), 2.4 * len(rows) + 0.4), layout="constrained")
+            axes = canvas.subplots(len(rows), len(planes), squeeze=False)
+            for line, shower in zip(axes, rows, strict=True):
+                for ax, image, plane in zip(line, shower["maps"], planes, strict=True):
+                    levels = np.frombuffer(base64.b64decode(image["d"]), np.uint8)
+                    shape = image["h"], image["w"]
+                    ax.pcolormesh(
+                        np.ma.masked_equal(levels, 0).reshape(shape), vmin=1, vmax=255, cmap="viridis"
+                    )
+                    ax.set_title(f"{shower['name']}, {plane}", fontsize=6)
+                    ax.tick_params(labelsize=5)
+            canvas.suptitle(f"{group['label']}; colours span four decades of energy", fontsize=8)
+            pages.savefig(canvas)
 
 
 def write_pdf(path: Path, figures: Sequence[Figure], names: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.observables import transverse_positions
 from caloforge.showers import ShowerFile
+from caloforge.validation.conditions import Bin
 from caloforge.validation.sample import Sample
 
 Array = NDArray[np.float64]
@@ -38,9 +40,9 @@ class Picked:
 def planes(detector: Detector) -> tuple[str, ...]:
     """Names of the projections of a mesh."""
     if isinstance(detector.mesh, CartesianMesh):
-        return ("x–y, along the shower", "z–x, from above", "z–y, from the side")
+        return ("x–y", "z–x", "z–y")
     if isinstance(detector.mesh, CylindricalMesh):
-        return ("r–φ, along the shower", "z–r", "z–φ")
+        return ("r–φ", "z–r", "z–φ")
     return ()
 
 
@@ -140,3 +142,45 @@ def geometry(detector: Detector) -> dict[str, float]:
     else:
         cell = half / 10
     return {"half": half, "depth": depth, "cell": cell, "size": float(np.hypot(2 * half, depth))}
+
+
+def events(picked: Sequence[Sequence[Picked]], detector: Detector) -> list[dict[str, Any]]:
+    """Single showers ready to draw, one colour scale a plane and one for the voxels of all."""
+    top = max((float(p.voxels.max()) for row in picked for p in row), default=1.0)
+    bright = math.log10(top) if top > 0 else 0.0
+    result = []
+    for row in picked:
+        images = [projections(p.voxels, detector) for p in row]
+        tops = _tops(images)
+        label = f"{row[0].energy / 1e3:.1f} GeV, {math.degrees(row[0].theta):.0f}°"
+        showers = [
+            {
+                "name": p.sample,
+                "facts": f"shower {p.index}, {p.energy / 1e3:.1f} GeV, visible {p.voxels.sum():.0f} MeV, "
+                f"{int((p.voxels > 0).sum())} voxels",
+                "voxels": encode_voxels(p.voxels, detector),
+                "maps": [encode_map(image, t) for image, t in zip(planes, tops, strict=True)],
+            }
+            for p, planes in zip(row, images, strict=True)
+        ]
+        result.append({"label": label, "top": bright, "low": bright - DECADES, "showers": showers})
+    return result
+
+
+def averages(samples: Sequence[Sample], bins: Sequence[Bin]) -> list[dict[str, Any]]:
+    """Mean showers of all samples in every bin, one colour scale a plane and bin; none for a ragged mesh."""
+    result = []
+    for where in bins if planes(samples[0].detector) else ():
+        images = [projections(s.mean_showers[where.key], s.detector) for s in samples]
+        tops = _tops(images)
+        rows = [
+            {"name": s.name, "maps": [encode_map(image, t) for image, t in zip(row, tops, strict=True)]}
+            for s, row in zip(samples, images, strict=True)
+        ]
+        result.append({"label": where.label, "showers": rows})
+    return result
+
+
+def _tops(images: Sequence[Sequence[Array]]) -> list[float]:
+    """Of each plane the brightest pixel of all samples."""
+    return [max(float(image.max()) for image in plane) or 1.0 for plane in zip(*images, strict=True)]

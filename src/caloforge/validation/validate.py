@@ -18,7 +18,7 @@ from caloforge.files import check_new, write_text, writing
 from caloforge.observables import Observable, catalogue, default_threshold
 from caloforge.references import REFERENCES
 from caloforge.validation import notes
-from caloforge.validation.chapters import add_response, add_whole_showers
+from caloforge.validation.chapters import add_correlations, add_response, add_whole_showers
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
 from caloforge.validation.contents import Contents
@@ -29,7 +29,7 @@ from caloforge.validation.figures import Figure
 from caloforge.validation.inputs import Inputs, Progress, admit, read_samples
 from caloforge.validation.report import build_report
 from caloforge.validation.sample import Sample
-from caloforge.validation.showers import pick
+from caloforge.validation.showers import averages, events, pick, planes
 from caloforge.validation.slow import Slow, add_slow, check_networks, check_protocol
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
 from caloforge.validation.verdict import judge
@@ -68,6 +68,7 @@ def validate_files(
     repeats: int = 1,
     triforce: Sequence[Path | str] = (),
     protocol: str | None = None,
+    pdf: bool = True,
     seed: int = 0,
     workers: int = 2,
     force: bool = False,
@@ -91,6 +92,7 @@ def validate_files(
             on, which are then applied to truth and generated showers; minutes.
         protocol: "calochallenge" adds the row that a submission to the challenge would have; the neural
             classifiers asked for are part of it.
+        pdf: Also draw every figure as a vector PDF.
         seed: Seed of everything random.
         workers: Threads, and processes that draw.
         force: Replace an earlier report.
@@ -123,27 +125,27 @@ def validate_files(
     comparison = Comparison(samples[0], judged, bins, seed=seed)
     differences, figures = _compare(comparison, observables, workers=workers, progress=tell)
     contents = Contents(samples[0], judged, observables, bins, figures, references=REFERENCES)
-    contents.picked = pick(samples[0], judged)
+    contents.events = events(pick(samples[0], judged), inputs.detector)
+    contents.averages = averages(contents.samples, bins)
     add_response(contents)
-    found = compare_correlations(samples[0], judged)
-    differences += found.differences
+    correlated = compare_correlations(samples[0], judged)
+    add_correlations(contents, correlated)
+    differences += correlated.differences
     with _report_folder(out) as folder:
         slow = Slow(neural, repeats, [Path(path) for path in triforce], protocol)
         add_slow(contents, slow, inputs, seed=seed, progress=tell)
         write_text(folder / "figures.json", _figures_document(contents))
-        drawers = Drawers(folder / "figures.json", folder / "figures", workers)
+        drawers = Drawers(folder / "figures.json", folder / "figures", workers if pdf else 0)
         try:
             for sample in judged:
                 differences += compare_showers(samples[0], sample, bins, classifier=classifier, seed=seed)
             if truth2:
                 differences = _floors_from(samples, observables, bins, differences, classifier, seed)
             _judge(contents, differences, chosen, inputs, {"hit_threshold_MeV": threshold, "seed": seed})
-            add_whole_showers(contents, found)
+            add_whole_showers(contents)
             write_text(folder / "report.html", build_report(contents))
             write_text(folder / "metrics.json", json.dumps(contents.metrics, indent=1, allow_nan=False))
-            tell("draw figures", 0, 1)
             drawers.wait()
-            tell("draw figures", 1, 1)
         finally:
             drawers.stop()
     return Result(contents.metrics["passed"], out / "report.html", contents.metrics)
@@ -225,6 +227,10 @@ def _figures_document(contents: Contents) -> str:
     numbers = {
         "samples": [sample.name for sample in contents.samples],
         "figures": [figure.to_json() for figure in contents.figures],
+        "matrices": [vars(matrix) for matrix in contents.matrices],
+        "planes": planes(contents.truth.detector),
+        "events": [{key: event[key] for key in ("label", "showers")} for event in contents.events],
+        "averages": contents.averages,
     }
     return json.dumps(numbers, separators=(",", ":"), allow_nan=False)
 

@@ -45,7 +45,8 @@ def compare_showers(
         "neighbour_spacing": neighbour_spacing(*features, seed=seed, max_showers=MAX_NEIGHBOURS),
         "fpd": frechet_physics_distance(*features, seed=seed),
         "kpd": kernel_physics_distance(*features, seed=seed),
-        **vars(prdc(*features, seed=seed, max_showers=MAX_NEIGHBOURS)),
+        # as many of both, or the larger sample would cover the smaller one better than the reverse
+        **vars(prdc(*features, seed=seed, max_showers=min(len(truth), len(generated), MAX_NEIGHBOURS))),
         **_merit(truth, generated, bins, seed),
     }
     if classifier:

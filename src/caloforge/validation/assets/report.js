@@ -155,8 +155,8 @@ if (filter) filter.addEventListener("change", () => {
 
 // ---- showers
 
-function mapNode(map, title) {
-  const canvas = make("canvas", { class: "map", role: "img", "aria-label": title });
+function mapNode(map, title, name) {
+  const canvas = make("canvas", { class: "map", role: "img", "aria-label": `${name}, ${title}` });
   canvas.style.aspectRatio = `${map.w} / ${map.h}`;
   const node = make("figure", {}, canvas, make("figcaption", {}, title));
   pending.set(node, () => drawMap(canvas, map));
@@ -192,14 +192,14 @@ function buildShowers(section) {
   }
   if (report.averages.length) maps.append(make("h2", {}, "Projections"), make("p", {}, "Energy summed along the third axis; colours span four decades below the brightest pixel of truth and generators."));
   for (const average of report.averages) {
-    maps.append(make("h3", {}, average.label));
-    maps.append(make("div", { class: "pair" }, ...average.rows.map(mapRow)));
+    maps.append(make("h3", {}, `Mean shower, ${average.label}`));
+    maps.append(make("div", { class: "pair" }, ...average.showers.map(mapRow)));
   }
 }
 
 function mapRow(row) {
-  const maps = row.maps.map((map, i) => mapNode(map, `${row.name}, ${report.planes[i]}`));
-  return make("div", { class: "card maps" }, ...maps);
+  const maps = row.maps.map((map, i) => mapNode(map, report.planes[i], row.name));
+  return make("div", { class: "card" }, make("h3", {}, row.name), make("div", { class: "maps" }, ...maps));
 }
 
 function eventNode(event, view, ready) {
