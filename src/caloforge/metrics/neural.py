@@ -12,7 +12,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class Training:
         learning_rate: Of Adam.
         patience: Stop after so many epochs without a better accuracy; None trains them all.
         double: float64 instead of float32.
-        device: A torch device.
+        device: A torch device; a GPU where there is one.
     """
 
     epochs: int = 50
@@ -53,7 +53,7 @@ class Training:
     learning_rate: float = 2e-4
     patience: int | None = None
     double: bool = False
-    device: str = "cpu"
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
 
     @property
     def dtype(self) -> torch.dtype:
