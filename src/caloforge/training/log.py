@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,12 @@ class MetricsLog:
         kept = [line for line in lines if _step_of(line) <= step]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
         if config.trackers:
+            folder = out / "trackers"
+            folder.mkdir(exist_ok=True)
+            # with no server named by the user, MLflow would put its data base into the working directory
+            os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').absolute()}")
             accelerator.log_with = _tracker_types(config.trackers)
-            accelerator.project_configuration.logging_dir = str(out / "trackers")
+            accelerator.project_configuration.logging_dir = str(folder)
             accelerator.init_trackers("caloforge", config=_flat(config.model_dump(mode="json")))
 
     def add(self, progress: Progress, logs: dict[str, Tensor], rate: float) -> None:
