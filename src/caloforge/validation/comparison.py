@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Difference:
         metric: Name of the metric.
         bin: Where.
         result: Value, uncertainty, floor.
+        dof: Degrees of freedom of the uncertainty: the effective number of showers that carry the variance.
         place: Index of the bin of a profile, or of the pair of observables; None for one number.
         at: The same for people: "readout layer 4".
     """
@@ -50,6 +52,7 @@ class Difference:
     metric: str
     bin: Bin
     result: Metric
+    dof: float = math.inf
     place: int | None = None
     at: str = ""
 
@@ -118,29 +121,51 @@ class Comparison:
     def _measure(self, observable: Observable, where: Bin, parts: list[NDArray[Any]]) -> list[Difference]:
         measure = _scalar if observable.kind == "scalar" else _profile
         return [
-            Difference(other.name, observable.name, metric, where, result, place, _at(observable, place))
+            Difference(other.name, observable.name, metric, where, result, dof, place, _at(observable, place))
             for other, values in zip(self.generated, parts[1:], strict=True)
-            for metric, result, place in measure(
+            for metric, result, dof, place in measure(
                 observable, parts[0], values, self._resamplers[other.name, where.key]
             )
         ]
 
 
-Measured = Iterator[tuple[str, Metric, int | None]]
+Measured = Iterator[tuple[str, Metric, float, int | None]]
+
+
+def effective_showers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """How many showers carry the variance: (sum r^2)^2 / sum r^4 of the distances r from the mean.
+
+    A third of all for a normal distribution, 1 where a single shower lies far out. It takes the place of the
+    number of showers as degrees of freedom: errors estimated from a few outliers are themselves uncertain.
+
+    Args:
+        values: (n,) or (n, k).
+
+    Returns:
+        () or (k,); infinite where nothing varies.
+    """
+    square = (values - values.mean(axis=0)) ** 2
+    fourth = (square**2).sum(axis=0)
+    total = square.sum(axis=0) ** 2
+    result: NDArray[np.float64] = np.divide(total, fourth, out=np.full(total.shape, np.inf), where=fourth > 0)
+    return result
 
 
 def _scalar(observable: Observable, want: NDArray[Any], got: NDArray[Any], resampler: Resampler) -> Measured:
     spread = float(want.std())
     if spread == 0:
         return
+    dof = float(np.minimum(effective_showers(want), effective_showers(got)))
     if observable.signed or abs(float(want.mean())) < MIN_MEAN * spread:
-        yield "mean_offset", mean_shift(want, got, resampler, scale=spread), None
+        yield "mean_offset", mean_shift(want, got, resampler, scale=spread), dof, None
     else:
-        yield "mean_shift", mean_shift(want, got, resampler), None
-    yield "width_shift", width_shift(want, got, resampler), None
-    yield "wasserstein", wasserstein(want, got, resampler), None
-    yield "separation_power", separation_power(want, got, quantile_edges(want), resampler), None
-    yield "kolmogorov_smirnov", kolmogorov_smirnov(want, got, resampler), None
+        yield "mean_shift", mean_shift(want, got, resampler), dof, None
+    yield "width_shift", width_shift(want, got, resampler), dof, None
+    yield "wasserstein", wasserstein(want, got, resampler), dof, None
+    # distances of shares of the showers, which no outlier moves
+    edges = quantile_edges(want)
+    yield "separation_power", separation_power(want, got, edges, resampler), math.inf, None
+    yield "kolmogorov_smirnov", kolmogorov_smirnov(want, got, resampler), math.inf, None
 
 
 def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resampler: Resampler) -> Measured:
@@ -150,20 +175,22 @@ def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resa
     error = np.sqrt(own + got.var(axis=0) / len(got))
     # mean size of a normal variate, at the sizes of these samples
     floor = np.sqrt(2 / np.pi * own * (1 + len(want) / len(got)))
+    dof = np.minimum(effective_showers(want), effective_showers(got))
     tested = spread > 0
     if observable.signed:
         metric, scale = "bin_offset", spread
     else:
-        yield "profile_deviation", profile_deviation(want, got, resampler), None
+        smallest = float(dof[mean > MIN_SHARE * np.abs(mean).sum()].min(initial=np.inf))
+        yield "profile_deviation", profile_deviation(want, got, resampler), smallest, None
         if observable.kind == "spectrum":
             # counts at fixed conditions may fall below zero where hardly any are
             counts = np.maximum(want, 0), np.maximum(got, 0)
-            yield "separation_power", spectrum_separation(*counts, resampler), None
+            yield "separation_power", spectrum_separation(*counts, resampler), math.inf, None
         metric, scale = "bin_deviation", mean
         tested &= mean > MIN_SHARE * np.abs(mean).sum()
     for place in np.flatnonzero(tested):
         numbers = (float(row[place] / scale[place]) for row in (difference, error, floor))
-        yield metric, Metric(*numbers), int(place)
+        yield metric, Metric(*numbers), float(dof[place]), int(place)
 
 
 def _at(observable: Observable, place: int | None) -> str:

@@ -144,7 +144,7 @@ def write_pdf(path: Path, figures: Sequence[Figure], names: Sequence[str]) -> No
     with writing(path), PdfPages(path, metadata={"Creator": "caloforge"}) as pages:
         for figure in large:
             canvas = Canvas(figsize=(5.2, 4.6))
-            canvas.subplots_adjust(0.15, 0.12, 0.97, 0.94, hspace=0.06)
+            canvas.subplots_adjust(0.15, 0.12, 0.97, 0.94, hspace=0.08)
             upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=[3, 1])
             _draw(upper, lower, figure, names)
             pages.savefig(canvas)
@@ -156,10 +156,11 @@ def _grid(figures: Sequence[Figure], names: Sequence[str]) -> Canvas:
     columns = min(3, len(figures))
     rows = -(-len(figures) // columns)
     canvas = Canvas(figsize=(3.2 * columns, 2.6 * rows))
-    edge, gap = 0.55, 0.45  # inches
     width, height = canvas.get_size_inches()
+    # inches: room for titles and numbers
+    left, bottom, right, top = 0.75, 0.6, 0.15, 0.3
     canvas.subplots_adjust(
-        edge / width, edge / height, 1 - 0.1 / width, 1 - 0.3 / height, wspace=0.22, hspace=gap / 2
+        left / width, bottom / height, 1 - right / width, 1 - top / height, wspace=0.3, hspace=0.28
     )
     axes = canvas.subplots(rows, columns, squeeze=False)
     for ax, figure in zip(axes.ravel(), figures, strict=False):
@@ -168,8 +169,8 @@ def _grid(figures: Sequence[Figure], names: Sequence[str]) -> Canvas:
         _few_ticks(ax, figure)
     for ax in axes.ravel()[len(figures) :]:
         ax.set_axis_off()
-    canvas.supxlabel(figures[0].x_label, fontsize=9)
-    canvas.supylabel(figures[0].y_label, fontsize=9)
+    canvas.supxlabel(figures[0].x_label, fontsize=9, y=0.1 / height)
+    canvas.supylabel(figures[0].y_label, fontsize=9, x=0.1 / width)
     return canvas
 
 
@@ -202,6 +203,8 @@ def _draw(ax: Axes, ratio: Axes, figure: Figure, names: Sequence[str]) -> None:
             )
     reach = ratio_reach(figure)
     ratio.set_ylim(1 - reach, 1 + reach)
+    # without the outermost ticks, whose numbers would meet those of the panel above
+    ratio.yaxis.set_major_locator(MaxNLocator(4, prune="both"))
     ratio.axhline(1, color=TRUTH, linewidth=0.8)
     ratio.set_ylabel("ratio")
     ratio.set_xlabel(figure.x_label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -37,7 +38,8 @@ class Judgement:
         threshold: What is tolerated, or None where the metric does not decide.
         status: "fail": beyond the threshold, and not by chance. "undecided": these samples could not tell a
             difference as large as the threshold from none. "shown": no threshold.
-        sigma: By how many standard errors the value lies beyond the threshold; negative within.
+        sigma: By how many standard errors the value lies beyond the threshold; negative within. Fewer where
+            few showers carry the variance, see `equivalent_sigma`.
         sees: The smallest value that would have failed, given the sample sizes.
     """
 
@@ -108,6 +110,26 @@ def critical_sigma(trials: int, false_alarm: float) -> float:
     return NormalDist().inv_cdf(1 - false_alarm / max(trials, 1) / 2)
 
 
+def equivalent_sigma(t: float, dof: float) -> float:
+    """Standard errors of a normal variate as improbable as t of Student's distribution.
+
+    D. L. Wallace, Ann. Math. Stat. 30 (1959) 1124: good to a few percent from one degree of freedom on.
+    """
+    if math.isinf(dof):
+        return t
+    size = (8 * dof + 1) / (8 * dof + 3) * math.sqrt(dof * math.log1p(t * t / dof))
+    return math.copysign(size, t)
+
+
+def student_sigma(sigma: float, dof: float) -> float:
+    """The inverse of `equivalent_sigma`."""
+    if math.isinf(dof):
+        return sigma
+    exponent = (sigma * (8 * dof + 3) / (8 * dof + 1)) ** 2 / dof
+    # beyond the range of floats no value would be significant
+    return math.sqrt(dof * math.expm1(exponent)) if exponent < 700 else math.inf
+
+
 def _judge(difference: Difference, threshold: float | None, critical: float) -> Judgement:
     if threshold is None:
         return Judgement(difference, None, "shown", float("nan"), float("nan"))
@@ -116,15 +138,16 @@ def _judge(difference: Difference, threshold: float | None, critical: float) -> 
     error = result.uncertainty
     if not np.isfinite(size):
         return Judgement(difference, threshold, "fail", float("inf"), limit)
-    excess = size - limit
-    sigma = (
-        excess / error if error > 0 else float(np.sign(excess)) * float("inf") if excess else -float("inf")
-    )
-    sees = limit + critical * error
+    # a number without an error, such as negative energy, decides as it stands
+    sigma = math.inf if size > limit else -math.inf
+    if error > 0:
+        sigma = equivalent_sigma((size - limit) / error, difference.dof)
+    reach = student_sigma(critical, difference.dof) * error
+    sees = limit + reach
     status: Status = "pass"
     if sigma > critical:
         status = "fail"
-    elif error > 0 and critical * error > max(threshold, 1e-12):
+    elif error > 0 and reach > max(threshold, 1e-12):
         status = "undecided"
     return Judgement(difference, threshold, status, sigma, sees)
 

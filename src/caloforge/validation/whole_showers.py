@@ -126,4 +126,4 @@ def _pairs(
     for place, numbers in enumerate(zip(shift, error, floor, strict=True)):
         result = Metric(*(float(number) for number in numbers))
         at = " and ".join(names[index[place]] for index in lower)
-        yield Difference(sample.name, CORRELATION, "correlation_shift", INCLUSIVE, result, place, at)
+        yield Difference(sample.name, CORRELATION, "correlation_shift", INCLUSIVE, result, place=place, at=at)
