@@ -136,6 +136,15 @@ def _copy(value: Any) -> Any:
     return value
 
 
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A document with changes: mappings are merged, everything else is replaced."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        result[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
 def build(model: type[T], document: Mapping[str, Any], name: str) -> T:
     """Validate a document against a model; every problem is reported at once.
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from caloforge.config import StrictModel, apply_overrides, build, parse_yaml, read_yaml
+from caloforge.config import StrictModel, apply_overrides, build, merge, parse_yaml, read_yaml
 from caloforge.errors import CaloforgeError, ConfigError, DataError, GeometryError, nearest
 from caloforge.geometry import materials
 from caloforge.geometry.materials import ComposedMaterial, Material
@@ -293,7 +293,7 @@ def detector_document(source: str | Path | dict[str, Any]) -> tuple[dict[str, An
         if "preset" not in document:
             return document, "detector"
         preset = str(document.pop("preset"))
-        return _merge(parse_yaml(preset_text(preset), preset), document), "detector"
+        return merge(parse_yaml(preset_text(preset), preset), document), "detector"
     if str(source).endswith((".yaml", ".yml")):
         return read_yaml(Path(source)), str(source)
     return parse_yaml(preset_text(str(source)), str(source)), str(source)
@@ -314,12 +314,3 @@ def load_detector(source: str | Path | dict[str, Any], overrides: tuple[str, ...
         return build(Detector, apply_overrides(document, overrides), origin)
     except CaloforgeError as error:
         raise GeometryError(str(error)) from error
-
-
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes win; mappings are merged, lists replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result

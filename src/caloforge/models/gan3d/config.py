@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from caloforge.config import StrictModel
+from caloforge.config import StrictModel, merge
 from caloforge.models.gan3d.presets import PRESETS
 from caloforge.units import Energy
 
@@ -125,7 +125,7 @@ class Gan3dConfig(StrictModel):
         if not isinstance(data, dict):
             return data
         preset = PRESETS.get(str(data.get("preset", "orthogonal")))
-        return data if preset is None else _merge(preset, data)
+        return data if preset is None else merge(preset, data)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -138,12 +138,3 @@ class Gan3dConfig(StrictModel):
         if len(edges) < 1 or edges[0] <= 0 or any(b <= a for a, b in itertools.pairwise(edges)):
             raise ValueError(f"spectrum_edges: got {list(edges)} MeV, expected rising positive energies")
         return self
-
-
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes win; mappings are merged, lists replaced."""
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        result[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
