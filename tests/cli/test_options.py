@@ -19,7 +19,9 @@ OPTIONS = {
     "train": "RUN --data -o/--out --seed --resume --force --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
     "--precision --device --threads --extrapolate --force --progress/--no-progress",
-    "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --seed --force",
+    "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 --reweight "
+    "--threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed --workers --force "
+    "--progress/--no-progress",
     "doctor": "",
     "cite": "",
     "config show": "RUN --set",

@@ -7,6 +7,8 @@ from cyclopts import Parameter
 
 from caloforge.commands.outcome import Outcome
 
+Network = Literal["low", "low-normed", "high", "cnn"]
+
 
 def validate(
     truth: Path,
@@ -18,9 +20,9 @@ def validate(
     truth2: Path | None = None,
     reweight: Annotated[bool, Parameter(negative=())] = False,
     threshold: str | None = None,
-    neural: list[Literal["low", "low-normed", "high", "cnn"]] | None = None,
+    neural: Annotated[list[Network] | None, Parameter(negative=())] = None,
     repeats: int = 1,
-    triforce: list[Path] | None = None,
+    triforce: Annotated[list[Path] | None, Parameter(negative=())] = None,
     protocol: Literal["calochallenge"] | None = None,
     pdf: bool = True,
     seed: int = 0,

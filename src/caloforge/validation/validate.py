@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from caloforge import provenance
 from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, write_text, writing
@@ -107,7 +109,6 @@ def validate_files(
         ConfigError: Unknown thresholds, networks or protocol, or no generated sample.
         OutputError: The report exists without `force`, or cannot be written.
     """
-    tell: Progress = progress or (lambda *_: None)
     out = _check_out(Path(out), force)
     if not generated:
         raise ConfigError("no generated sample: give at least one shower file to judge")
@@ -117,32 +118,29 @@ def validate_files(
     if threshold is None:
         threshold = default_threshold(inputs.detector, inputs.energy_meaning)
     observables = (*catalogue(inputs.detector, threshold=threshold), AT_DEPTH)
-    chosen = load_thresholds(thresholds, [o.name for o in observables])
-    bins = make_bins(inputs.files[0].taken, [file.taken for file in inputs.files[1:]])
-    samples = read_samples(inputs, bins, threshold=threshold, workers=workers, progress=tell)
-    samples = add_response_at_depth(samples)
-    judged = samples[1:-1] if truth2 else samples[1:]
-    comparison = Comparison(samples[0], judged, bins, seed=seed)
-    differences, figures = _compare(comparison, observables, workers=workers, progress=tell)
-    contents = Contents(samples[0], judged, observables, bins, figures, references=REFERENCES)
-    contents.events = events(pick(samples[0], judged), inputs.detector)
-    contents.averages = averages(contents.samples, bins)
-    add_response(contents)
-    correlated = compare_correlations(samples[0], judged)
-    add_correlations(contents, correlated)
-    differences += correlated.differences
-    with _report_folder(out) as folder:
-        slow = Slow(neural, repeats, [Path(path) for path in triforce], protocol)
-        add_slow(contents, slow, inputs, seed=seed, progress=tell)
+    job = _Job(
+        inputs=inputs,
+        observables=observables,
+        bins=make_bins(inputs.files[0].taken, [file.taken for file in inputs.files[1:]]),
+        thresholds=load_thresholds(thresholds, [o.name for o in observables]),
+        hit_threshold=threshold,
+        second=truth2 is not None,
+        classifier=classifier,
+        seed=seed,
+        workers=workers,
+        tell=progress or (lambda *_: None),
+    )
+    # our own threads are enough: those of BLAS and OpenMP would wait for one another
+    with threadpool_limits(limits=1):
+        samples = job.read()
+        contents, differences = job.compare(samples)
+    slow = Slow(neural, repeats, [Path(path) for path in triforce], protocol)
+    add_slow(contents, slow, inputs, seed=seed, progress=job.tell)
+    with threadpool_limits(limits=1), _report_folder(out) as folder:
         write_text(folder / "figures.json", _figures_document(contents))
         drawers = Drawers(folder / "figures.json", folder / "figures", workers if pdf else 0)
         try:
-            for sample in judged:
-                differences += compare_showers(samples[0], sample, bins, classifier=classifier, seed=seed)
-            if truth2:
-                differences = _floors_from(samples, observables, bins, differences, classifier, seed)
-            _judge(contents, differences, chosen, inputs, {"hit_threshold_MeV": threshold, "seed": seed})
-            add_whole_showers(contents)
+            job.judge(samples, contents, differences)
             write_text(folder / "report.html", build_report(contents))
             write_text(folder / "metrics.json", json.dumps(contents.metrics, indent=1, allow_nan=False))
             drawers.wait()
@@ -151,76 +149,109 @@ def validate_files(
     return Result(contents.metrics["passed"], out / "report.html", contents.metrics)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A validation under way: what is compared, where, and how."""
+
+    inputs: Inputs
+    observables: tuple[Observable, ...]
+    bins: list[Bin]
+    thresholds: ThresholdSet
+    hit_threshold: float
+    second: bool
+    classifier: bool
+    seed: int
+    workers: int
+    tell: Progress
+
+    def read(self) -> list[Sample]:
+        """All samples, observed: the truth first, a second sample of it last."""
+        samples = read_samples(
+            self.inputs, self.bins, threshold=self.hit_threshold, workers=self.workers, progress=self.tell
+        )
+        return add_response_at_depth(samples)
+
+    def compare(self, samples: list[Sample]) -> tuple[Contents, list[Difference]]:
+        """Every difference of single observables, and the figures."""
+        judged = samples[1:-1] if self.second else samples[1:]
+        differences, figures = self._examine(samples[0], judged)
+        contents = Contents(samples[0], judged, self.observables, self.bins, figures, references=REFERENCES)
+        contents.events = events(pick(samples[0], judged), self.inputs.detector)
+        contents.averages = averages(contents.samples, self.bins)
+        add_response(contents)
+        correlated = compare_correlations(samples[0], judged)
+        add_correlations(contents, correlated)
+        return contents, [*differences, *correlated.differences]
+
+    def _examine(self, truth: Sample, judged: list[Sample]) -> tuple[list[Difference], list[Figure]]:
+        """Several observables at once."""
+        comparison = Comparison(truth, judged, self.bins, seed=self.seed)
+        differences: list[Difference] = []
+        figures: list[Figure] = []
+        with ThreadPoolExecutor(self.workers) as pool:
+            found = pool.map(comparison.examine, self.observables)
+            for done, (measured, drawn) in enumerate(found, start=1):
+                differences += measured
+                figures += drawn
+                self.tell("compare observables", done, len(self.observables))
+        return differences, figures
+
+    def judge(self, samples: list[Sample], contents: Contents, differences: list[Difference]) -> None:
+        """Compare whole showers; fill in verdicts, notes and metrics.json."""
+        for sample in contents.generated:
+            differences = [*differences, *self._whole(samples[0], sample)]
+        if self.second:
+            differences = self._with_floors(samples, differences)
+        contents.verdicts = [
+            judge(s.name, [d for d in differences if d.generator == s.name], self.thresholds)
+            for s in contents.generated
+        ]
+        contents.notes += self.inputs.notes()
+        for sample in contents.samples:
+            contents.notes += notes.odd_showers(sample)
+        contents.notes += notes.small_samples(contents.verdicts, contents.generated)
+        contents.metrics |= metrics_document(
+            contents.truth,
+            contents.generated,
+            contents.verdicts,
+            self.thresholds,
+            bins=[{"key": b.key, "label": b.label, "axis": b.axis} for b in self.bins],
+            spectra={file.name: vars(file.spectra) for file in self.inputs.files[1:]},
+            notes=contents.notes,
+            hit_threshold_MeV=self.hit_threshold,
+            seed=self.seed,
+            provenance=self._provenance(),
+        )
+        add_whole_showers(contents)
+
+    def _whole(self, truth: Sample, other: Sample) -> list[Difference]:
+        return list(compare_showers(truth, other, self.bins, classifier=self.classifier, seed=self.seed))
+
+    def _with_floors(self, samples: list[Sample], differences: list[Difference]) -> list[Difference]:
+        """The differences with the floor that the second sample of the truth measures."""
+        first, second = samples[0], samples[-1]
+        among, _ = self._examine(first, [second])
+        among += compare_correlations(first, [second]).differences
+        among += self._whole(first, second)
+
+        def key(d: Difference) -> tuple[str, str, str, int | None]:
+            return d.observable, d.metric, d.bin.key, d.place
+
+        floors = {key(d): abs(d.result.value) for d in among}
+        return [
+            replace(d, result=replace(d.result, floor=floors.get(key(d), d.result.floor)))
+            for d in differences
+        ]
+
+    def _provenance(self) -> dict[str, Any]:
+        files = {file.name: {"file": file.path.name} | file.provenance for file in self.inputs.files}
+        return provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files)
+
+
 def _check_out(out: Path, force: bool) -> Path:
     if out.exists() and force and not all((out / mark).is_file() for mark in MARKS):
         raise OutputError(f"{out} holds no report, so --force does not replace it; choose another name")
     return check_new(out, force=force)
-
-
-def _compare(
-    comparison: Comparison, observables: Sequence[Observable], *, workers: int, progress: Progress
-) -> tuple[list[Difference], list[Figure]]:
-    """Every difference and figure, several observables at once."""
-    differences: list[Difference] = []
-    figures: list[Figure] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for done, (found, drawn) in enumerate(pool.map(comparison.examine, observables), start=1):
-            differences += found
-            figures += drawn
-            progress("compare observables", done, len(observables))
-    return differences, figures
-
-
-def _floors_from(
-    samples: list[Sample],
-    observables: Sequence[Observable],
-    bins: Sequence[Bin],
-    differences: list[Difference],
-    classifier: bool,
-    seed: int,
-) -> list[Difference]:
-    """The differences with the floor that a second sample of the truth, the last one, measures."""
-    first, second = samples[0], samples[-1]
-    comparison = Comparison(first, [second], bins, seed=seed)
-    among, _ = _compare(comparison, observables, workers=1, progress=lambda *_: None)
-    among += compare_correlations(first, [second]).differences
-    among += compare_showers(first, second, bins, classifier=classifier, seed=seed)
-    floor = {(d.observable, d.metric, d.bin.key, d.place): abs(d.result.value) for d in among}
-    return [
-        replace(d, result=replace(d.result, floor=floor.get(key, d.result.floor)))
-        for d in differences
-        for key in [(d.observable, d.metric, d.bin.key, d.place)]
-    ]
-
-
-def _judge(
-    contents: Contents,
-    differences: list[Difference],
-    thresholds: ThresholdSet,
-    inputs: Inputs,
-    facts: dict[str, Any],
-) -> None:
-    """Fill in verdicts, notes and metrics.json."""
-    judged = contents.generated
-    contents.verdicts = [
-        judge(s.name, [d for d in differences if d.generator == s.name], thresholds) for s in judged
-    ]
-    contents.notes += inputs.notes()
-    for sample in contents.samples:
-        contents.notes += notes.odd_showers(sample)
-    contents.notes += notes.small_samples(contents.verdicts, judged)
-    files = {file.name: {"file": file.path.name} | file.provenance for file in inputs.files}
-    contents.metrics |= metrics_document(
-        contents.truth,
-        judged,
-        contents.verdicts,
-        thresholds,
-        bins=[{"key": b.key, "label": b.label, "axis": b.axis} for b in contents.bins],
-        spectra={file.name: vars(file.spectra) for file in inputs.files[1:]},
-        notes=contents.notes,
-        provenance=provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files),
-        **facts,
-    )
 
 
 def _figures_document(contents: Contents) -> str:
