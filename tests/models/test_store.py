@@ -148,6 +148,10 @@ def test_outside_the_trained_range(make_model):
     with pytest.raises(ConfigError, match=r"(?s)10 GeV to 500 GeV.*extrapolate") as error:
         ranges.check(**inside | {"energy": np.array([1e6]), "theta": np.array([0.5])})
     assert "theta" in str(error.value)
+    # a hair beyond is no extrapolation: samples do not quite reach the limits they were drawn from
+    ranges.check(**inside | {"energy": np.array([0.995e4, 5.04e5])})
+    with pytest.raises(ConfigError, match="energy"):
+        ranges.check(**inside | {"energy": np.array([0.98e4])})
     ranges.check(**inside | {"energy": np.array([1e6])}, extrapolate=True)
     with pytest.raises(ConfigError, match="particle 22"):
         ranges.check(**inside | {"pdg_id": np.array([22])}, extrapolate=True)
