@@ -65,7 +65,12 @@ def _draw(axes: Axes, rows: list[dict[str, Any]], names: list[str]) -> None:
     if names and lowest > 0 and not names[0].startswith("eval_"):
         axes.set_yscale("log")
     if len(names) > 1:
-        axes.legend(fontsize=8, frameon=False, labelcolor=INK, ncols=2, handlelength=1.5)
+        if axes.get_yscale() == "log":
+            # losses fall: room above them for the legend
+            low, high = axes.get_ylim()
+            axes.set_ylim(low, high * (high / low) ** 0.4)
+        columns = 3 if len(names) > 4 else 2
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK, ncols=columns, handlelength=1.5)
 
 
 def _read(metrics: Path) -> list[dict[str, Any]]:
