@@ -1,6 +1,7 @@
 """Physics validation: shower files in, a report with a verdict out."""
 
+from caloforge.validation.memory import judge_batches
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds, threshold_sets
 from caloforge.validation.validate import Result, validate_files
 
-__all__ = ["Result", "ThresholdSet", "load_thresholds", "threshold_sets", "validate_files"]
+__all__ = ["Result", "ThresholdSet", "judge_batches", "load_thresholds", "threshold_sets", "validate_files"]

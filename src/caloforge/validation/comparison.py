@@ -90,19 +90,11 @@ class Comparison:
 
     def examine(self, observable: Observable) -> tuple[list[Difference], list[Figure]]:
         """Every difference and figure of one observable."""
-        table = self.truth.values[observable.name]
-        fixed = AtFixedConditions(self.truth.conditions, table.reshape(len(table), -1))
-        adjusted = [self._adjust(fixed, sample, observable) for sample in (self.truth, *self.generated)]
-        differences: list[Difference] = []
+        adjusted = self._adjusted(observable)
         drawn: list[Figure] = []
+        differences: list[Difference] = []
         for where in self.bins:
-            chosen = self._chosen[self.truth.name][where.key]
-            # within a bin, values lie around what the truth has there
-            level = table[chosen].mean(axis=0, dtype=np.float64) - adjusted[0][chosen].mean(axis=0)
-            parts = [
-                values[self._chosen[sample.name][where.key]] + level
-                for sample, values in zip((self.truth, *self.generated), adjusted, strict=True)
-            ]
+            parts = self._in_bin(observable, adjusted, where)
             differences += self._measure(observable, where, parts)
             if observable.kind == "scalar":
                 drawn.append(figures.histogram(observable, self.truth, self.generated, where))
@@ -113,6 +105,31 @@ class Comparison:
             against = figures.trend(observable, pairs[0], pairs[1:])
             drawn += [against] if against else []
         return differences, drawn
+
+    def measure(self, observable: Observable) -> list[Difference]:
+        """Every difference of one observable, without figures."""
+        adjusted = self._adjusted(observable)
+        return [
+            difference
+            for where in self.bins
+            for difference in self._measure(observable, where, self._in_bin(observable, adjusted, where))
+        ]
+
+    def _adjusted(self, observable: Observable) -> list[NDArray[Any]]:
+        """Values of all samples at fixed incident conditions, the truth first."""
+        table = self.truth.values[observable.name]
+        fixed = AtFixedConditions(self.truth.conditions, table.reshape(len(table), -1))
+        return [self._adjust(fixed, sample, observable) for sample in (self.truth, *self.generated)]
+
+    def _in_bin(self, observable: Observable, adjusted: list[NDArray[Any]], where: Bin) -> list[NDArray[Any]]:
+        """The values of the showers in a bin, around the mean that the truth has there."""
+        chosen = self._chosen[self.truth.name][where.key]
+        raw = self.truth.values[observable.name][chosen]
+        level = raw.mean(axis=0, dtype=np.float64) - adjusted[0][chosen].mean(axis=0)
+        return [
+            values[self._chosen[sample.name][where.key]] + level
+            for sample, values in zip((self.truth, *self.generated), adjusted, strict=True)
+        ]
 
     def _adjust(self, fixed: AtFixedConditions, sample: Sample, observable: Observable) -> NDArray[Any]:
         values = sample.values[observable.name]
