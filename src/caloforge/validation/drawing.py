@@ -187,26 +187,26 @@ def _draw(ax: Axes, ratio: Axes, figure: Figure, names: Sequence[str]) -> None:
     ax.set_ylabel(figure.y_label)
     ax.legend(frameon=False, fontsize=8)
     ax.set_title(figure.bin.label, fontsize=9, loc="right")
-    truth = figure.truth
-    with np.errstate(invalid="ignore", divide="ignore"):
-        band = truth.error / np.abs(truth.value)
-        _band(ratio, figure, Series(np.ones(len(band)), band))
-        for index, series in enumerate(figure.generated):
-            ratio.errorbar(
-                _centres(figure),
-                series.value / truth.value,
-                np.abs(series.error / truth.value),
-                fmt="o",
-                color=COLOURS[index % 6],
-                markersize=2.5,
-                elinewidth=0.8,
-            )
-    reach = ratio_reach(figure)
-    ratio.set_ylim(1 - reach, 1 + reach)
+    level = 0.0 if figure.difference else 1.0
+    band = against_truth(figure, figure.truth).error
+    _band(ratio, figure, Series(np.full(len(band), level), band))
+    for index, series in enumerate(figure.generated):
+        points = against_truth(figure, series)
+        ratio.errorbar(
+            _centres(figure),
+            points.value,
+            points.error,
+            fmt="o",
+            color=COLOURS[index % 6],
+            markersize=2.5,
+            elinewidth=0.8,
+        )
+    reach = panel_reach(figure)
+    ratio.set_ylim(level - reach, level + reach)
     # without the outermost ticks, whose numbers would meet those of the panel above
     ratio.yaxis.set_major_locator(MaxNLocator(4, prune="both"))
-    ratio.axhline(1, color=TRUTH, linewidth=0.8)
-    ratio.set_ylabel("ratio")
+    ratio.axhline(level, color=TRUTH, linewidth=0.8)
+    ratio.set_ylabel("difference" if figure.difference else "ratio")
     ratio.set_xlabel(figure.x_label)
 
 
@@ -249,15 +249,29 @@ def _centres(figure: Figure) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return np.sqrt(low * high) if figure.log_x else (low + high) / 2
 
 
-def ratio_reach(figure: Figure) -> float:
-    """Half height of the ratio panel: room for nearly all points that are known to better than 25 %."""
-    truth, away = figure.truth, []
+def against_truth(figure: Figure, series: Series) -> Series:
+    """A series as the lower panel shows it: over the truth, or less the truth; NaN for 0 / 0."""
+    if figure.difference:
+        return Series(series.value - figure.truth.value, series.error)
+    scale = np.where(figure.truth.value != 0, figure.truth.value, np.nan)
+    return Series(series.value / scale, np.abs(series.error / scale))
+
+
+def panel_reach(figure: Figure) -> float:
+    """Half height of the lower panel: room for nearly all points that are known well."""
+    level = 0.0 if figure.difference else 1.0
+    away = []
     for series in figure.generated:
-        error = np.hypot(truth.error, series.error)
-        good = (truth.value > 0) & (error < 0.25 * truth.value) & np.isfinite(series.value)
-        away.append(np.abs(series.value[good] / truth.value[good] - 1) + error[good] / truth.value[good])
+        points = against_truth(figure, series)
+        error = np.hypot(points.error, against_truth(figure, figure.truth).error)
+        good = np.isfinite(points.value) & np.isfinite(error)
+        good &= True if figure.difference else error < 0.25
+        away.append(np.abs(points.value[good] - level) + error[good])
     every = np.concatenate(away) if away else np.empty(0)
-    return float(np.clip(1.15 * np.quantile(every, 0.97), 0.02, 1.0)) if len(every) else 0.5
+    if not len(every):
+        return 0.5
+    reach = 1.15 * float(np.quantile(every, 0.97))
+    return max(reach, 1e-12) if figure.difference else float(np.clip(reach, 0.02, 1.0))
 
 
 if __name__ == "__main__":

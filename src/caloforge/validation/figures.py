@@ -54,6 +54,7 @@ class Figure:
         edges: (k + 1,) bin edges, or (k,) positions of a trend.
         log_x: Logarithmic axis.
         log_y: Logarithmic values.
+        difference: Whether the lower panel shows differences: ratios of numbers around zero say nothing.
         truth: Of the full simulation.
         generated: Of each generator.
     """
@@ -66,6 +67,7 @@ class Figure:
     edges: Array
     log_x: bool
     log_y: bool
+    difference: bool
     truth: Series
     generated: tuple[Series, ...]
 
@@ -81,6 +83,7 @@ class Figure:
             "edges": rounded(self.edges, 7),
             "log_x": self.log_x,
             "log_y": self.log_y,
+            "difference": self.difference,
             "truth": self.truth.to_json(),
             "generated": [series.to_json() for series in self.generated],
         }
@@ -98,6 +101,7 @@ class Figure:
             np.array(document["edges"], float),
             document["log_x"],
             document["log_y"],
+            document["difference"],
             Series.from_json(document["truth"]),
             tuple(Series.from_json(series) for series in document["generated"]),
         )
@@ -128,6 +132,7 @@ def histogram(observable: Observable, truth: Sample, generated: Sequence[Sample]
         edges,
         False,
         observable.log,
+        False,
         shares(want, edges),
         tuple(shares(values, edges) for values in others),
     )
@@ -183,6 +188,7 @@ def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]])
         observable.axis.edges[low : high + 1],
         observable.axis.log,
         observable.log,
+        observable.signed,
         Series(first.value[cut], first.error[cut]),
         tuple(Series(s.value[cut], s.error[cut]) for s in others),
     )
@@ -229,6 +235,7 @@ def trend(
         np.bincount(group, energy, points) / size / 1e3,
         False,
         False,
+        observable.signed,
         Series(raw, own.error),
         tuple(series),
     )

@@ -41,6 +41,9 @@ METRICS = {
     "recall": MetricLabel("recall", "share of true showers within reach of generated ones", "plain"),
     "density": MetricLabel("density", "how densely true showers lie around generated ones", "plain"),
     "coverage": MetricLabel("coverage", "share of true showers with a generated one near", "plain"),
+    "ssim": MetricLabel("SSIM", "structural similarity to the truth, L = 10 MeV", "plain"),
+    "ssim_generated": MetricLabel("SSIM among", "structural similarity among each other", "plain"),
+    "log_posterior": MetricLabel("log posterior", "mean log posterior among the generators", "plain"),
     "merit_p": MetricLabel("P", "3DGAN figure of merit P: moments", "percent"),
     "merit_e": MetricLabel("E", "3DGAN figure of merit E: profiles", "percent"),
     "merit_s": MetricLabel("S", "3DGAN figure of merit S: sampling fraction", "percent"),
@@ -83,4 +86,6 @@ def format_sigma(sigma: float) -> str:
     """Standard errors beyond a threshold; empty within it."""
     if math.isnan(sigma) or sigma <= 0:
         return ""
-    return "always" if math.isinf(sigma) else f"{sigma:.1f} σ"
+    if math.isinf(sigma):
+        return "always"
+    return "> 100 σ" if sigma > 100 else f"{sigma:.1f} σ"

@@ -12,7 +12,7 @@ from caloforge.showers import ShowerBatch
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Conditions, make_bins
 from caloforge.validation.derived import AT_DEPTH, add_response_at_depth
-from caloforge.validation.sample import NegativeCells, Sample
+from caloforge.validation.sample import NegativeCells, Sample, kept_whole
 from caloforge.validation.thresholds import load_thresholds
 from caloforge.validation.verdict import Verdict, judge
 from caloforge.validation.whole_showers import compare_correlations, compare_showers
@@ -77,6 +77,19 @@ def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float)
         batch.incident_phi.astype(np.float64),
         batch.pdg_id,
     )
-    empty = int((values["visible_energy"] <= 0).sum())
-    index = np.arange(len(batch))
-    return Sample(name, Path(), detector, {}, index, conditions, values, {}, negative, empty, None)
+    kept = kept_whole(len(batch), detector)
+    return Sample(
+        name=name,
+        path=Path(),
+        detector=detector,
+        provenance={},
+        index=np.arange(len(batch)),
+        conditions=conditions,
+        values=values,
+        mean_showers={},
+        kept=kept,
+        kept_showers=batch.showers[kept],
+        negative=negative,
+        empty=int((values["visible_energy"] <= 0).sum()),
+        seconds=None,
+    )

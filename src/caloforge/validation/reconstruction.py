@@ -94,5 +94,5 @@ def _add(
 ) -> None:
     contents.cards.append(card)
     contents.figures.append(
-        Figure(card.name, INCLUSIVE, kind, *labels, edges, False, False, series[0], tuple(series[1:]))
+        Figure(card.name, INCLUSIVE, kind, *labels, edges, False, False, False, series[0], tuple(series[1:]))
     )

@@ -82,9 +82,18 @@ def _edges(truth: Sample) -> Array | None:
 
 def _figure(name: str, label: str, curve: ResponseCurve, series: Sequence[Series]) -> Figure:
     return Figure(
-        name, INCLUSIVE, "trend", "incident energy [GeV]", label, curve.energy / 1e3, False, False, series[0],
-        tuple(series[1:]),
-    )  # fmt: skip
+        observable=name,
+        bin=INCLUSIVE,
+        kind="trend",
+        x_label="incident energy [GeV]",
+        y_label=label,
+        edges=curve.energy / 1e3,
+        log_x=False,
+        log_y=False,
+        difference=False,
+        truth=series[0],
+        generated=tuple(series[1:]),
+    )
 
 
 def mip_peaks(samples: Sequence[Sample]) -> list[str]:

@@ -16,6 +16,8 @@ from caloforge.showers import ShowerFile
 from caloforge.validation.conditions import Bin, Conditions
 
 BATCH = 256
+# showers kept whole, and their voxels at most
+KEPT_SHOWERS, KEPT_VOXELS = 400, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,16 @@ class NegativeCells:
     lowest: float = 0.0
 
 
+def kept_whole(count: int, detector: Detector) -> NDArray[np.int64]:
+    """Which of so many showers are kept whole: a few hundred, evenly spread over the sample."""
+    voxels = int(np.prod(detector.shower_shape))
+    number = max(2, min(count, KEPT_SHOWERS, KEPT_VOXELS // voxels))
+    return np.unique(np.linspace(0, count - 1, number).astype(np.int64))
+
+
 @dataclass(frozen=True)
 class Sample:
-    """Everything a comparison needs of one shower file; about 2 kB a shower.
+    """Everything a comparison needs of one shower file; about 3 kB a shower.
 
     Attributes:
         name: Its name in the report.
@@ -48,6 +57,8 @@ class Sample:
         conditions: Of the showers taken.
         values: By observable, (N,) or (N, k) float32.
         mean_showers: By bin key, the mean shower, float64, MeV.
+        kept: Which of the showers taken were kept whole.
+        kept_showers: Their voxels, MeV.
         negative: Energy below zero.
         empty: Showers without energy.
         seconds: Median wall time of a shower, or None.
@@ -61,6 +72,8 @@ class Sample:
     conditions: Conditions
     values: dict[str, NDArray[np.float32]]
     mean_showers: dict[str, NDArray[np.float64]]
+    kept: NDArray[np.int64]
+    kept_showers: NDArray[np.float32]
     negative: NegativeCells
     empty: int
     seconds: float | None
@@ -98,6 +111,9 @@ def read_sample(
         members = np.stack([b.select(conditions) & keep for b in bins]).astype(np.float32)
         sums = np.zeros((len(bins), int(np.prod(file.detector.shower_shape))))
         pieces: list[dict[str, NDArray[np.float32]]] = []
+        index = np.flatnonzero(keep)
+        kept = kept_whole(len(index), file.detector)
+        whole: list[NDArray[np.float32]] = []
         negative = _NegativeCount()
         start = 0
         for batch in file.iterate(BATCH):
@@ -108,6 +124,8 @@ def read_sample(
             if len(taken):
                 negative.add(taken.showers.reshape(len(taken), -1))
                 pieces.append(observe(taken, file.detector, threshold=threshold))
+            wanted = index[kept]
+            whole.append(batch.showers[wanted[(wanted >= start) & (wanted < stop)] - start])
             if progress is not None:
                 progress(len(batch))
             start = stop
@@ -119,10 +137,12 @@ def read_sample(
             path=path,
             detector=file.detector,
             provenance=file.provenance,
-            index=np.flatnonzero(keep),
+            index=index,
             conditions=conditions[keep],
             values=values,
             mean_showers={b.key: (sums[i] / count[i]).reshape(shape) for i, b in enumerate(bins)},
+            kept=kept,
+            kept_showers=np.concatenate(whole),
             negative=negative.result(float(values["visible_energy"].sum(dtype=np.float64))),
             empty=int((values["visible_energy"] <= 0).sum()),
             seconds=seconds,

@@ -33,6 +33,8 @@ MetricName = Literal[
     "recall",
     "density",
     "coverage",
+    "ssim",
+    "ssim_generated",
     "merit_p",
     "merit_e",
     "merit_s",

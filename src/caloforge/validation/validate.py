@@ -35,7 +35,7 @@ from caloforge.validation.showers import averages, events, pick, planes
 from caloforge.validation.slow import Slow, add_slow, check_networks, check_protocol
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
 from caloforge.validation.verdict import judge
-from caloforge.validation.whole_showers import compare_correlations, compare_showers
+from caloforge.validation.whole_showers import compare_correlations, compare_generators, compare_showers
 
 # a folder without both is no report, and --force leaves it alone
 MARKS = ("report.html", "metrics.json")
@@ -200,6 +200,8 @@ class _Job:
         """Compare whole showers; fill in verdicts, notes and metrics.json."""
         for sample in contents.generated:
             differences = [*differences, *self._whole(samples[0], sample)]
+        if self.classifier:
+            differences += compare_generators(samples[0], contents.generated, seed=self.seed)
         if self.second:
             differences = self._with_floors(samples, differences)
         contents.verdicts = [

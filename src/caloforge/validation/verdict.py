@@ -25,6 +25,8 @@ DISTANCES = {
 }  # fmt: skip
 # metrics that equal distributions share with their floor: a fall below it is compared
 SHARES = {"precision", "recall", "coverage"}
+# what equal distributions share with their floor: a distance to either side is compared
+SIMILARITIES = {"ssim", "ssim_generated"}
 # ratios, 1 for equal distributions
 RATIOS = {"density", "neighbour_spacing"}
 
@@ -161,4 +163,6 @@ def _size_and_limit(metric: str, result: Metric, threshold: float) -> tuple[floa
         return result.floor - result.value, threshold
     if metric in RATIOS:
         return abs(result.value - 1), threshold
+    if metric in SIMILARITIES:
+        return abs(result.value - result.floor), threshold
     return result.value, threshold

@@ -13,6 +13,11 @@ from caloforge.validation.mathtext import Run
 from caloforge.validation.verdict import Judgement, Verdict
 
 LISTED = 8
+# metrics in the order in which they speak to people
+TELLING = (
+    "mean_shift", "mean_offset", "bin_deviation", "bin_offset", "width_shift", "profile_deviation",
+    "near_copies", "wasserstein",
+)  # fmt: skip
 Titles = Mapping[str, Sequence[Run]]
 
 
@@ -45,40 +50,65 @@ def title_html(runs: Sequence[Run]) -> str:
 
 
 def _box(verdict: Verdict, titles: Titles, thresholds: dict[str, Any]) -> str:
-    worst = worst_of(verdict)
-    failed = [j for j in worst.values() if j.status == "fail"]
+    count = len({j.difference.observable for j in verdict.judgements if j.threshold is not None})
     name, chosen = html.escape(verdict.generator), html.escape(thresholds["name"])
-    if not failed:
+    if verdict.passed:
         return (
             f'<div class="verdict pass"><strong>{name} is within the thresholds “{chosen}”.</strong><p>All '
-            f"{verdict.trials} comparisons of {len(worst)} observables{_open(verdict)}. "
+            f"{verdict.trials} comparisons of {count} observables{_open(verdict)}. "
             f"{html.escape(thresholds['summary'])}</p></div>"
         )
-    failed.sort(key=lambda j: -j.sigma)
-    items = "".join(f"<li>{_sentence(j, titles)}</li>" for j in failed[:LISTED])
-    more = f"<li>and {len(failed) - LISTED} more, in the table</li>" if len(failed) > LISTED else ""
-    return (
-        f'<div class="verdict fail"><strong>{name} is NOT within the thresholds “{chosen}”: {len(failed)} of '
-        f"{len(worst)} observables fail.</strong><ul>{items}{more}</ul></div>"
+    failing: dict[str, list[Judgement]] = {}
+    for judgement in verdict.failures:
+        failing.setdefault(judgement.difference.observable, []).append(judgement)
+    items = "".join(
+        f"<li>{_sentence(found, verdict, titles)}</li>" for found in list(failing.values())[:LISTED]
     )
+    rest = len(failing) - LISTED
+    more = f"<li>and {rest} more, in the table</li>" if rest > 0 else ""
+    return (
+        f'<div class="verdict fail"><strong>{name} is NOT within the thresholds “{chosen}”: '
+        f"{len(failing)} of {count} observables fail.</strong><ul>{items}{more}</ul></div>"
+    )
+
+
+def _sentence(failures: Sequence[Judgement], verdict: Verdict, titles: Titles) -> str:
+    """What is wrong with one observable, in the words of the metric that says most to people."""
+
+    def telling(j: Judgement) -> int:
+        return TELLING.index(j.difference.metric) if j.difference.metric in TELLING else len(TELLING)
+
+    judgement = min(failures, key=telling)
+    d = judgement.difference
+    beyond = labels.format_sigma(judgement.sigma)
+    by = f", {beyond} beyond" if beyond and beyond != "always" else ""
+    return (
+        f"<b>{title_html(titles[d.observable])}</b>, {html.escape(d.where)}: {labels.METRICS[d.metric].long} "
+        f"{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}, threshold "
+        f"{labels.format_number(judgement.threshold or 0.0, d.metric)}{by}{_elsewhere(failures, verdict)}"
+    )
+
+
+def _elsewhere(failures: Sequence[Judgement], verdict: Verdict) -> str:
+    """In how many bins of energy, angle and particle the observable fails."""
+    name, parts = failures[0].difference.observable, []
+    for axis in ("energy", "angle", "particle"):
+        bins = {
+            j.difference.bin.key: j.difference.bin.label
+            for j in verdict.judgements
+            if j.difference.observable == name and j.difference.bin.axis == axis
+        }
+        failed = {j.difference.bin.key for j in failures} & set(bins)
+        if 0 < len(failed) <= 2:
+            parts.append(" and ".join(label for key, label in bins.items() if key in failed))
+        elif failed:
+            parts.append(f"{len(failed)} of {len(bins)} bins of {axis}")
+    return f"; fails in {', '.join(parts)}" if parts else ""
 
 
 def _open(verdict: Verdict) -> str:
     count = len(verdict.undecided)
     return f", {count} of them undecided for want of showers" if count else ""
-
-
-def _sentence(judgement: Judgement, titles: Titles) -> str:
-    d = judgement.difference
-    title = title_html(titles[d.observable])
-    where = html.escape(d.where)
-    beyond = labels.format_sigma(judgement.sigma)
-    by = f", {beyond} beyond" if beyond and beyond != "always" else ""
-    return (
-        f"{title} ({where}): {labels.METRICS[d.metric].long} "
-        f"{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}, threshold "
-        f"{labels.format_number(judgement.threshold or 0.0, d.metric)}{by}"
-    )
 
 
 def worst_of(verdict: Verdict) -> dict[str, Judgement]:
@@ -127,7 +157,8 @@ def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> st
         f'<tr class="row" tabindex="0" aria-expanded="false" data-status="{j.status}" '
         f'data-generator="{html.escape(verdict.generator)}" data-observable="{html.escape(d.observable)}">'
         f"<td>{tag(j.status)}</td>"
-        f"<td>{title_html(titles[d.observable])}</td>"
+        f"<td>{title_html(titles[d.observable])} "
+        f'<span class="key optional">{html.escape(d.observable)}</span></td>'
         f"<td>{html.escape(d.where)}</td>"
         f'<td class="optional">{labels.METRICS[d.metric].short}</td>'
         f'<td class="n">{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}</td>'

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.geometry import CartesianMesh
 from caloforge.metrics.diversity import near_copies, neighbour_spacing
 from caloforge.metrics.figures_of_merit import figures_of_merit
 from caloforge.metrics.fpd import frechet_physics_distance
 from caloforge.metrics.kpd import kernel_physics_distance
 from caloforge.metrics.prdc import prdc
 from caloforge.metrics.resampling import Metric, Resampler
+from caloforge.metrics.ssim import RADIUS, similarity
 from caloforge.observables import CORRELATION_SET, Correlations, correlations, high_level_features
 from caloforge.observables.energy import fractions
 from caloforge.validation.comparison import Difference
@@ -24,6 +26,8 @@ from caloforge.validation.sample import Sample
 SHOWER, CORRELATION = "shower", "correlation"
 # showers whose nearest neighbours are looked for
 MAX_NEIGHBOURS = 5_000
+# L of the structural similarity, MeV: of those of the 3DGAN papers, the one that sees most
+SSIM_RANGE = 10.0
 
 
 def compare_showers(
@@ -48,6 +52,7 @@ def compare_showers(
         # as many of both, or the larger sample would cover the smaller one better than the reverse
         **vars(prdc(*features, seed=seed, max_showers=min(len(truth), len(generated), MAX_NEIGHBOURS))),
         **_merit(truth, generated, bins, seed),
+        **_similarity(truth, generated),
     }
     if classifier:
         # scikit-learn takes a second to import
@@ -58,10 +63,32 @@ def compare_showers(
         yield Difference(generated.name, SHOWER, metric, INCLUSIVE, result)
 
 
+def compare_generators(truth: Sample, generated: Sequence[Sample], *, seed: int) -> Iterator[Difference]:
+    """Which of several generators the truth would be taken for; nothing for a single one."""
+    if len(generated) < 2:
+        return
+    from caloforge.metrics.posterior import log_posterior
+
+    tables = [high_level_features(s.values, s.conditions.energy) for s in (truth, *generated)]
+    for sample, result in zip(generated, log_posterior(tables[0], tables[1:], seed=seed), strict=True):
+        yield Difference(sample.name, SHOWER, "log_posterior", INCLUSIVE, result)
+
+
 def _shape(sample: Sample) -> NDArray[np.float64]:
     """(N, k) shares of the energy along the depth and across."""
     names = ("layer_energy", "x_profile", "y_profile", "radial_profile", "azimuthal_profile")
     return np.concatenate([fractions(sample.values[n]) for n in names if n in sample.values], axis=1)
+
+
+def _similarity(truth: Sample, generated: Sample) -> dict[str, Metric]:
+    """Structural similarity of the showers that were kept; none on meshes without images of 11 cells."""
+    if (
+        not isinstance(truth.detector.mesh, CartesianMesh)
+        or min(truth.detector.shower_shape[1:]) <= 2 * RADIUS
+    ):
+        return {}
+    energies = [s.conditions.energy[s.kept] for s in (truth, generated)]
+    return similarity(truth.kept_showers, generated.kept_showers, energies[0], energies[1], SSIM_RANGE)
 
 
 def _merit(truth: Sample, generated: Sample, bins: Sequence[Bin], seed: int) -> dict[str, Metric]:

@@ -106,23 +106,31 @@ function valueRange(figure) {
   return [low - pad, high + pad];
 }
 
-// half height of the ratio panel: what the points need, errors of empty bins ignored
-function ratioReach(figure) {
-  const away = [];
+// a value as the lower panel shows it: over the truth, or less the truth where that may be zero
+function againstTruth(figure, i, value, error) {
+  const t = number(figure.truth.value[i]);
+  if (figure.difference) return [value - t, error];
+  return t === 0 ? [NaN, NaN] : [value / t, Math.abs(error / t)];
+}
+
+// half height of the lower panel: what the points need, errors of empty bins ignored
+function panelReach(figure) {
+  const away = [], level = figure.difference ? 0 : 1;
   for (const s of figure.generated) {
     s.value.forEach((y, i) => {
-      const t = number(figure.truth.value[i]), error = Math.hypot(number(figure.truth.error[i]), number(s.error[i]));
-      if (t > 0 && error < 0.25 * t && Number.isFinite(y)) away.push(Math.abs(number(y) / t - 1) + error / t);
+      const [at, error] = againstTruth(figure, i, number(y), number(s.error[i]));
+      const own = againstTruth(figure, i, 0, number(figure.truth.error[i]))[1], both = Math.hypot(error, own);
+      if (Number.isFinite(at) && (figure.difference || both < 0.25)) away.push(Math.abs(at - level) + both);
     });
   }
   away.sort((a, b) => a - b);
   const reach = away.length ? away[Math.floor(0.97 * (away.length - 1))] * 1.15 : 0.5;
-  return Math.min(1, Math.max(0.02, reach));
+  return figure.difference ? reach || 1 : Math.min(1, Math.max(0.02, reach));
 }
 
-function ratioTicks(reach) {
+function panelTicks(level, reach) {
   const power = 10 ** Math.floor(Math.log10(reach)), step = [5, 2, 1].map((f) => f * power).find((s) => s <= reach);
-  return [1 - step, 1, 1 + step].map((v) => [v, [[String(+v.toFixed(4)), ""]]]);
+  return [level - step, level, level + step].map((v) => [v, numberLabel(v, 2 * step)]);
 }
 
 function stairs(edges, values, sx, sy, base) {
@@ -165,11 +173,11 @@ function drawFigure(figure, names, options) {
   const pad = steps ? 0 : (ends[1] - ends[0]) * 0.04;
   const sx = new Scale(ends[0] - pad, ends[1] + pad, left, width - right, figure.log_x);
   const sy = new Scale(...valueRange(figure), split, top, figure.log_y);
-  const reach = ratioReach(figure);
-  const sr = new Scale(1 - reach * 1.12, 1 + reach * 1.12, height - bottom, height - bottom - panel, false);
+  const reach = panelReach(figure), level = figure.difference ? 0 : 1;
+  const sr = new Scale(level - reach * 1.12, level + reach * 1.12, height - bottom, height - bottom - panel, false);
   const axes = { svg, left, right: width - right, size };
   drawAxes(axes, sx, sy, top, split, small ? 3 : 5, false);
-  sr.marks = ratioTicks(reach);
+  sr.marks = panelTicks(level, reach);
   drawAxes(axes, sx, sr, height - bottom - panel, height - bottom, 2, true, small ? 4 : 6);
   const clip = `c${drawFigure.serial = (drawFigure.serial || 0) + 1}`;
   const area = element("clipPath", { id: clip }, element("defs", {}, svg));
@@ -180,7 +188,7 @@ function drawFigure(figure, names, options) {
   if (!small) {
     label(svg, figure.x_label, size, (left + width - right) / 2, height - 8, 0);
     label(svg, figure.y_label, size, 14, (top + split) / 2, -90);
-    label(svg, [["ratio", ""]], size, 14, height - bottom - panel / 2, -90);
+    label(svg, [[figure.difference ? "difference" : "ratio", ""]], size, 14, height - bottom - panel / 2, -90);
   }
   return svg;
 }
@@ -223,9 +231,10 @@ function drawTruth(plot, figure, sx, sy, sr, steps) {
   element("path", { d: bandPath(figure.edges, low, high, sx, sy, steps), fill: "var(--band)", opacity: 0.8 }, plot);
   const line = steps ? stairs(figure.edges, y, sx, sy, null) : polyline(figure.edges, y, sx, sy);
   element("path", { d: line, fill: "none", stroke: "var(--truth)", "stroke-width": 1.5 }, plot);
-  const rel = e.map((v, i) => v / Math.abs(y[i]));
-  element("path", { d: bandPath(figure.edges, rel.map((v) => 1 - v), rel.map((v) => 1 + v), sx, sr, steps), fill: "var(--truth-fill)" }, plot);
-  element("line", { x1: sx.from, x2: sx.to, y1: sr.at(1), y2: sr.at(1), stroke: "var(--truth)" }, plot);
+  const level = figure.difference ? 0 : 1, band = e.map((v, i) => againstTruth(figure, i, y[i], v)[1]);
+  const below = band.map((v) => level - v), above = band.map((v) => level + v);
+  element("path", { d: bandPath(figure.edges, below, above, sx, sr, steps), fill: "var(--truth-fill)" }, plot);
+  element("line", { x1: sx.from, x2: sx.to, y1: sr.at(level), y2: sr.at(level), stroke: "var(--truth)" }, plot);
 }
 
 function polyline(xs, ys, sx, sy) {
@@ -241,11 +250,10 @@ function drawGenerator(plot, figure, series, index, sx, sy, sr, steps, small) {
   let bars = "", dots = "";
   const r = small ? 1.4 : 2.2;
   y.forEach((v, i) => {
-    const t = number(figure.truth.value[i]);
     const x = sx.at(steps ? middle(figure.edges[i], figure.edges[i + 1], sx.log) : figure.edges[i]);
     if (!steps && Number.isFinite(v)) bars += `M${x} ${sy.at(v - e[i])}L${x} ${sy.at(v + e[i])}`;
-    if (!(Math.abs(t) > 0) || !Number.isFinite(v) || (v === 0 && e[i] === 0)) return;
-    const ratio = v / t, error = Math.abs(e[i] / t);
+    const [ratio, error] = againstTruth(figure, i, v, e[i]);
+    if (!Number.isFinite(ratio) || (v === 0 && e[i] === 0)) return;
     bars += `M${x.toFixed(1)} ${sr.at(ratio - error).toFixed(1)}L${x.toFixed(1)} ${sr.at(ratio + error).toFixed(1)}`;
     dots += `M${(x - r).toFixed(1)} ${sr.at(ratio).toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
   });
