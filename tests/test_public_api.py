@@ -27,8 +27,8 @@ SIGNATURES = {
     "load_run": "source, overrides=()",
     "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
     "train": "run, *, data, out, seed=None, resume=False, force=False, set_=None, progress=True",
-    "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, reweight=False, "
-    "threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, seed=0, workers=None, "
+    "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "
+    "reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, seed=0, workers=None, "
     "force=False, progress=True",
 }
 
