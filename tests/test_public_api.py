@@ -28,8 +28,8 @@ SIGNATURES = {
     "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
     "train": "run, *, data, out, seed=None, resume=False, force=False, set_=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "
-    "reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, seed=0, workers=None, "
-    "force=False, progress=True",
+    "reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, "
+    "seed=0, workers=None, force=False, progress=True",
 }
 
 
