@@ -6,7 +6,7 @@ import yaml
 from toy import DETECTOR, MODEL
 
 import caloforge
-from caloforge.errors import OutputError
+from caloforge.errors import OutputError, TrainingError
 from caloforge.training import loop
 from caloforge.training.checkpoint import checkpoints
 
@@ -59,3 +59,15 @@ def test_only_the_first_of_several_processes_makes_the_run_directory(run, data, 
     monkeypatch.setattr(accelerate.PartialState, "is_main_process", False)
     assert train(run, data, out, 2).text == ""
     assert (out / "resolved.yaml").read_bytes() == before
+
+
+def test_a_refused_resume_leaves_the_record_of_the_run(run, data, tmp_path):
+    out = tmp_path / "run"
+    train(run, data, out, 2)
+    before = (out / "resolved.yaml").read_bytes()
+    settings = ["training.batch_size=6", "training.max_steps=4"]
+    with pytest.raises(TrainingError, match="training configuration"):
+        caloforge.train(run, data=data, out=out, set_=settings, resume=True, progress=False)
+    assert (out / "resolved.yaml").read_bytes() == before
+    train(run, data, out, 3, resume=True)
+    assert "max_steps: 3" in (out / "resolved.yaml").read_text()

@@ -11,7 +11,7 @@ from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
 from caloforge.errors import DataError
 from caloforge.files import check_new, write_text
-from caloforge.run import load_run
+from caloforge.run import RunConfig, load_run
 
 RESOLVED = "resolved.yaml"
 
@@ -62,12 +62,9 @@ def train(
                 f"the run describes {config.detector.name} {config.detector.shower_shape}; "
                 "use the run the data were made with"
             )
-    if first:
-        if not resume:
-            _forget(out)
-        write_text(check_new(out / RESOLVED, force=True), to_yaml(config))
-        if Path(run).is_file():
-            write_text(out / "run.yaml", Path(run).read_text(encoding="utf-8"))
+    if first and not resume:
+        _forget(out)
+        _record(run, config, out)
     model = create_model(config.model, data, seed=seed)
     with Meter("train", 1, "steps", enabled=progress and first) as meter:
         result = train_model(
@@ -79,10 +76,20 @@ def train(
             resume=resume,
             progress=meter.update,
         )
+    if first and resume:
+        # only now is it known to be the same run, if with another number of epochs
+        _record(run, config, out)
     text = f"trained {result.steps} steps; best figure of merit {result.best:.4g}; model in {out / 'model'}"
     return Outcome(
         text if first else "", run_dir=out, model=out / "model", steps=result.steps, best=result.best
     )
+
+
+def _record(run: str, config: RunConfig, out: Path) -> None:
+    """Keep the run as it was given and as it was understood."""
+    write_text(check_new(out / RESOLVED, force=True), to_yaml(config))
+    if Path(run).is_file():
+        write_text(out / "run.yaml", Path(run).read_text(encoding="utf-8"))
 
 
 def _forget(out: Path) -> None:
