@@ -147,3 +147,49 @@ def test_voxels_in_space_are_where_the_detector_has_them(kind):
         # the brightest voxel lies in the layer where it was found
         layer = np.unravel_index(shower.argmax(), shower.shape)[0]
         assert points[0, 2] == pytest.approx(where.active_depths()[layer], abs=0.06)
+
+
+def test_the_table_of_the_challenge_puts_ours_first():
+    from caloforge.metrics.resampling import Metric
+    from caloforge.metrics.submission import Submission
+    from caloforge.validation.chapters import protocol_table
+
+    ours = Submission("2", {"fpd_1e3": Metric(30.0, 1.0, 10.0), "precision": Metric(0.2, 0.01, 0.24)}, {})
+    table = protocol_table("2", [("ours", ours)])
+    assert table.rows[0][:3] == ("ours", "30 ± 1", "–") and table.marked == {0}
+    # published: Geant4 against itself, then by FPD; 18 rows in data set 2 (arXiv:2410.21611)
+    assert [row[0] for row in table.rows[1:3]] == ["GEANT4", "CaloDREAM"] and len(table.rows) == 19
+    assert table.rows[2][1] == "24.65 ± 1"
+    assert "2410.21611" in table.note
+
+
+def test_reconstruction_becomes_cards_and_tables():
+    from caloforge.validation.contents import Contents
+    from caloforge.validation.reconstruction import add_reconstruction
+    from caloforge.validation.triforce_result import Applied, compare
+
+    rng = np.random.default_rng(1)
+
+    def applied(shift):
+        energy, label = rng.uniform(1e4, 1e5, 600), np.repeat([0, 1], 300)
+        right = rng.beta(5, 2, 600)
+        scores = np.stack([right, 1 - right], 1)
+        scores[label == 1] = scores[label == 1, ::-1]
+        theta = rng.uniform(1.0, 2.0, 600)
+        found = energy * (1 + shift + 0.05 * rng.normal(size=600))
+        return Applied(energy, theta, label, scores, found, theta + 0.01 * rng.normal(size=600))
+
+    result = compare(applied(0.0), applied(0.1), classes=(11, 22), seed=0)
+    sample_ = _sample(toy_showers.batch(200, 1), "truth", toy_showers.detector(), 0.3)
+    contents = Contents(sample_, [sample_], (), [INCLUSIVE], [])
+    add_reconstruction(contents, {"gan": result})
+    names = [card.name for card in contents.cards]
+    assert names == [
+        "triforce_bias", "triforce_resolution", "triforce_accuracy", "triforce_energy", "triforce_angle",
+        "triforce_roc_11", "triforce_roc_22",
+    ]  # fmt: skip
+    bias = contents.figures[0]
+    np.testing.assert_allclose(against_truth(bias, bias.generated[0]).value, 0.1, atol=0.03)
+    roc = contents.figures[-1]
+    assert roc.truth.value[0] <= roc.truth.value[50] <= roc.truth.value[-1] == 1.0
+    assert contents.tables[0].rows[0][0] == "energy bias"

@@ -64,6 +64,7 @@ def test_a_planted_defect_is_caught(sample, name):
     assert SEEN_BY[name] in found
 
 
+@pytest.mark.timeout(1200)
 def test_no_false_alarm(sample):
     """Independent Geant4 samples pass `strict` in at least 19 of 20 splits."""
     batch, detector = sample

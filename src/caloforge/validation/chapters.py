@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from caloforge.metrics.calochallenge import published, published_source
 from caloforge.metrics.resampling import Metric
 from caloforge.metrics.submission import Submission
@@ -99,7 +101,10 @@ def networks_table(generator: str, results: dict[str, tuple[Metric, Metric]]) ->
 def protocol_table(dataset: str, own: list[tuple[str, Submission]]) -> Table:
     """The rows a submission would have, above the published ones."""
     rows = [(name, submission.row(name)) for name, submission in own]
-    rows += [(str(row["name"]), row) for row in published(dataset)]
+    # Geant4 against itself first, then the nearest to it
+    reference, *submissions = published(dataset)
+    submissions.sort(key=lambda row: float(row.get("fpd_1e3", math.inf)))
+    rows += [(str(row["name"]), row) for row in (reference, *submissions)]
     columns = [column for column in ROW if any(column[0] in row for _, row in rows)]
     text = tuple(
         (name, *(_cell(row.get(key), row.get(f"{key}_error"), factor) for key, _, factor in columns))
@@ -113,5 +118,5 @@ def protocol_table(dataset: str, own: list[tuple[str, Submission]]) -> Table:
 def _cell(value: float | None, error: float | None, factor: float) -> str:
     if value is None:
         return "–"
-    text = f"{factor * value:.4g}"
+    text = f"{factor * value:.4g}".replace("-", "−")
     return text if error is None else f"{text} ± {factor * error:.2g}"

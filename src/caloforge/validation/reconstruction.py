@@ -53,7 +53,10 @@ def _add_curves(contents: Contents, name: str, title: str, curves: Sequence[Curv
         return
     series = [Series(curve.value, curve.error) for curve in known]
     middle = (known[0].low + known[0].high) / 2e3
-    _add(contents, Card(name, title, SECTION), "trend", ("incident energy [GeV]", title), middle, series)
+    labels = ("incident energy [GeV]", title)
+    # a bias lies around zero
+    signed = name == "triforce_bias"
+    _add(contents, Card(name, title, SECTION), "trend", labels, middle, series, difference=signed)
 
 
 def _add_residuals(contents: Contents, name: str, title: str, values: Sequence[Any]) -> None:
@@ -91,8 +94,12 @@ def _add(
     labels: tuple[str, str],
     edges: NDArray[np.float64],
     series: Sequence[Series],
+    *,
+    difference: bool = False,
 ) -> None:
     contents.cards.append(card)
     contents.figures.append(
-        Figure(card.name, INCLUSIVE, kind, *labels, edges, False, False, False, series[0], tuple(series[1:]))
+        Figure(
+            card.name, INCLUSIVE, kind, *labels, edges, False, False, difference, series[0], tuple(series[1:])
+        )
     )

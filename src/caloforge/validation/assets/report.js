@@ -75,9 +75,9 @@ const watcher = new IntersectionObserver((entries) => {
 }, { rootMargin: "600px" });
 const pending = new Map();
 
-function figureNode(figure, observable, small) {
+function figureNode(figure, observable, small, alone) {
   const where = report.bins[figure.bin];
-  const caption = figure.kind === "trend" ? "mean against the incident energy" : where.label;
+  const caption = figure.kind === "trend" ? (alone ? "" : "mean against the incident energy") : where.label;
   const node = make("figure", {}, make("figcaption", {}, caption));
   if (figure.kind !== "trend" && figure.fails) node.className = "fails";
   node.style.minHeight = small ? "200px" : "300px";
@@ -104,7 +104,7 @@ function card(observable) {
   const lead = make("div", { class: "lead" }), grid = make("div", { class: "grid" });
   for (const figure of own) {
     const large = figure.kind === "trend" || report.bins[figure.bin].axis === "inclusive";
-    (large ? lead : grid).append(figureNode(figure, observable, !large));
+    (large ? lead : grid).append(figureNode(figure, observable, !large, own.length === 1));
   }
   node.append(head, ...observable.facts.map((line) => make("div", { class: "facts" }, line)), lead);
   if (grid.children.length) node.append(grid);
@@ -157,7 +157,8 @@ if (filter) filter.addEventListener("change", () => {
 
 function mapNode(map, title, name) {
   const canvas = make("canvas", { class: "map", role: "img", "aria-label": `${name}, ${title}` });
-  canvas.style.aspectRatio = `${map.w} / ${map.h}`;
+  // square whatever the number of cells, so that projections stand side by side
+  canvas.style.aspectRatio = "1";
   const node = make("figure", {}, canvas, make("figcaption", {}, title));
   pending.set(node, () => drawMap(canvas, map));
   watcher.observe(node);
