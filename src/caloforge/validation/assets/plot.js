@@ -265,7 +265,9 @@ function middle(a, b, log) { return log && a > 0 ? Math.sqrt(a * b) : (a + b) / 
 
 // numbers from -1 to 1 as coloured squares: blue below zero, orange above, both read without red and green
 function drawMatrix(values, labels, title) {
-  const n = labels.length, left = 130, cell = Math.min(28, 330 / n), width = left + n * cell + 8, height = n * cell + 120;
+  const longest = Math.max(...labels.map((label) => plainRuns(label).length)) * 5.2 + 14;
+  const n = labels.length, left = longest, cell = Math.min(28, 330 / n), width = left + n * cell + 8;
+  const height = n * cell + 0.87 * longest + 20;
   const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
   element("title", {}, svg).textContent = title;
   values.forEach((row, i) => {
