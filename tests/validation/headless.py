@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -23,6 +24,15 @@ FLAGS = [
 ]
 PROGRAM = next((p for p in ("chromium", "chromium-browser", "google-chrome") if shutil.which(p)), None)
 PATIENCE = 60
+# the browser reads commands from descriptor 3 and answers on 4
+CONNECT = """
+import fcntl, os, sys
+# copies far above 3 and 4, which either end may occupy
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 50) for end in sys.argv[1:3]]
+for end, number in zip(ends, (3, 4)):
+    os.dup2(end, number)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -32,16 +42,10 @@ class Browser:
         self.folder = tempfile.mkdtemp()
         child_in, self.to = os.pipe()
         self.come, child_out = os.pipe()
-
-        def connect():
-            # the browser reads commands from descriptor 3 and answers on 4
-            for end, number in ((os.dup(child_in), 3), (os.dup(child_out), 4)):
-                os.dup2(end, number)
-
+        command = [PROGRAM, *FLAGS, f"--user-data-dir={self.folder}", "about:blank"]
         self.process = subprocess.Popen(
-            [PROGRAM, *FLAGS, f"--user-data-dir={self.folder}", "about:blank"],
-            preexec_fn=connect,
-            pass_fds=(3, 4),
+            [sys.executable, "-c", CONNECT, str(child_in), str(child_out), *command],
+            pass_fds=(child_in, child_out),
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )

@@ -114,14 +114,13 @@ def _open(verdict: Verdict) -> str:
 def worst_of(verdict: Verdict) -> dict[str, Judgement]:
     """Of each observable the comparison that fails most clearly, or comes nearest to failing."""
     worst: dict[str, Judgement] = {}
-    rank = {"fail": 2, "undecided": 1, "pass": 0}
     for j in verdict.judgements:
         if j.threshold is None:
             continue
         name = j.difference.observable
         old = worst.get(name)
         # a failure first; among the others the most significant excess
-        if old is None or (rank[j.status] == 2, j.sigma) > (rank[old.status] == 2, old.sigma):
+        if old is None or (j.status == "fail", j.sigma) > (old.status == "fail", old.sigma):
             worst[name] = j
     return worst
 
