@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from caloforge.metrics.resampling import Array, Metric
 
-# MeV; 1, 1e-2, 1e-4 and 1e-6 GeV in the papers
-DATA_RANGES = (1e3, 10.0, 0.1, 1e-3)
 SIGMA = 1.5
 RADIUS = 5  # int(3.5 sigma + 0.5): the window is 11 cells wide
 K1, K2 = 0.01, 0.03

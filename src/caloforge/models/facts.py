@@ -86,8 +86,11 @@ def _outside(
     low, high = float(np.min(values)), float(np.max(values))
     if low >= limits[0] - slack[0] and high <= limits[1] + slack[1]:
         return []
-    got = " to ".join(dict.fromkeys(text(round(value, 6)) for value in (low, high)))
-    trained = " to ".join(dict.fromkeys(text(round(limit, 6)) for limit in limits))
+    # five digits are enough to see what is wrong
+    got, trained = (
+        " to ".join(dict.fromkeys(text(float(f"{end:.5g}")) for end in span))
+        for span in ((low, high), limits)
+    )
     return [f"{name}: got {got}, the model was trained on {trained}"]
 
 
