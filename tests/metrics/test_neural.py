@@ -99,7 +99,7 @@ def test_seed_fixes_all_and_leaves_torch_alone(small):
 
 
 def test_splits_are_disjoint_and_of_the_stated_size():
-    parts = neural._split(np.arange(1003), np.random.default_rng(0))
+    parts = neural.split_rows(np.arange(1003), np.random.default_rng(0))
     assert [len(part) for part in parts] == [601, 200, 202]
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(1003))
 

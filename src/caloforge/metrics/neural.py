@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -136,20 +136,33 @@ def neural_classifier(
     for run in range(runs):
         rng = np.random.default_rng((seed, run))
         if run < repeats:
-            parts = [_split(np.arange(len(rows))[:count], rng) for rows in (truth, generated)]
+            parts = [split_rows(np.arange(len(rows))[:count], rng) for rows in (truth, generated)]
             data = _Data(truth, generated, parts)
         else:
             order = rng.permutation(len(truth))
             half = len(truth) // 2
-            data = _Data(truth, truth, [_split(order[:half], rng), _split(order[half : 2 * half], rng)])
+            data = _Data(
+                truth, truth, [split_rows(order[:half], rng), split_rows(order[half : 2 * half], rng)]
+            )
         network = _network(truth.width, voxels, int(rng.integers(2**31)))
         done.append(_run(network, data, training, rng, meter))
         meter.finish(run)
     floor = done.pop() if measure_floor else replace(done[0], auc=0.5, jsd=0.0)
+    return summarise(done, floor, seed)
+
+
+def summarise(repeats: Sequence[Repeat], floor: Repeat, seed: int) -> NeuralResult:
+    """Means and errors of trainings.
+
+    Args:
+        repeats: At least one.
+        floor: A training on halves of the truth, or what it is expected to give.
+        seed: Seed of the bootstrap.
+    """
     return NeuralResult(
-        _summary([r.auc for r in done], _area_error(done[0], seed), floor.auc),
-        _summary([r.jsd for r in done], _divergence_error(done[0]), floor.jsd),
-        tuple(done),
+        _summary([r.auc for r in repeats], _area_error(repeats[0], seed), floor.auc),
+        _summary([r.jsd for r in repeats], _divergence_error(repeats[0]), floor.jsd),
+        tuple(repeats),
     )
 
 
@@ -171,7 +184,7 @@ def _divergence_error(repeat: Repeat) -> float:
     return float(np.sqrt(variance) / math.log(2))
 
 
-def _split(index: Index, rng: np.random.Generator) -> list[Index]:
+def split_rows(index: Index, rng: np.random.Generator) -> list[Index]:
     """Rows to train, choose and test with, at random."""
     ends = np.cumsum([int(len(index) * share) for share in SPLIT])[:-1]
     return np.split(rng.permutation(index), ends)
@@ -229,14 +242,21 @@ def _run(
         if accuracy == 1 or (training.patience is not None and epoch - chosen >= training.patience):
             break
     network.load_state_dict(weights)
-    return _judge(network, data, training, chosen)
+    choosing, testing = (_scores(network, data, split, training) for split in (1, 2))
+    return judge_scores(choosing, testing, chosen)
 
 
-def _judge(network: nn.Module, data: _Data, training: Training, epoch: int) -> Repeat:
-    """Calibrate on the second split, test on the third."""
+def judge_scores(choosing: tuple[Array, Array], testing: tuple[Array, Array], epoch: int) -> Repeat:
+    """Calibrate scores on the second split, test them on the third.
+
+    Args:
+        choosing: (n,) probability to be truth, and (n,) label, 1 for truth, of the second split.
+        testing: The same of the third split.
+        epoch: The epoch that was chosen.
+    """
     calibration = IsotonicRegression(out_of_bounds="clip", y_min=CLIP, y_max=1 - CLIP)
-    calibration.fit(*_scores(network, data, 1, training))
-    scores, label = _scores(network, data, 2, training)
+    calibration.fit(*choosing)
+    scores, label = testing
     calibrated = calibration.predict(scores)
     entropy = -np.mean(np.where(label == 1, np.log(calibrated), np.log1p(-calibrated)))
     return Repeat(
