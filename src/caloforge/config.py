@@ -164,7 +164,8 @@ def build(model: type[T], document: Mapping[str, Any], name: str) -> T:
 
 
 def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
-    location = _without_tags(model, [str(part) for part in problem["loc"]])
+    whole = problem["type"] == "value_error"
+    location = _without_tags(model, [str(part) for part in problem["loc"]], last=whole)
     where = f"{name} › {'.'.join(location)}" if location else name
     message = problem["msg"].removeprefix("Value error, ")
     got = problem.get("input")
@@ -172,6 +173,12 @@ def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
         valid = _valid_names(model, location[:-1])
         hint = nearest(location[-1], valid)
         return f"{where}: unknown setting (got {_short(got)}). {hint}".rstrip()
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        key = problem["ctx"]["discriminator"].strip("'")
+        if problem["type"] == "union_tag_not_found":
+            return f"{where}.{key}: this setting is required but absent"
+        valid = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{where}.{key}: got {problem['ctx']['tag']!r}. {nearest(problem['ctx']['tag'], valid)}"
     if problem["type"] == "missing":
         return f"{where}: this setting is required but absent"
     if problem["type"] == "value_error":
@@ -179,8 +186,11 @@ def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
     return f"{where}: {message} (got {_short(got)})"
 
 
-def _without_tags(model: type[BaseModel], location: list[str]) -> list[str]:
-    """The path as the user wrote it: pydantic puts the tag of a union between its keys."""
+def _without_tags(model: type[BaseModel], location: list[str], *, last: bool) -> list[str]:
+    """The path as the user wrote it: pydantic puts the tag of a union between its keys.
+
+    At its end stands a tag only where a whole mapping is refused (`last`), else what the user wrote.
+    """
     models: list[type[BaseModel]] = [model]
     path = []
     for depth, part in enumerate(location):
@@ -191,7 +201,7 @@ def _without_tags(model: type[BaseModel], location: list[str]) -> list[str]:
         tags |= {str(a) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")
                  for a in typing.get_args(f.annotation)}  # fmt: skip
         known = any(part in c.model_fields for c in models)
-        if part in tags and not known and depth < len(location) - 1:
+        if part in tags and not known and (last or depth < len(location) - 1):
             continue
         path.append(part)
         models = following or models

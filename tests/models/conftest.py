@@ -1,10 +1,8 @@
 import pytest
 
-from caloforge.config import build
 from caloforge.geometry import load_detector
 from caloforge.models.facts import DataFacts, TrainedRange
-from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.registry import build_model
+from caloforge.models.registry import build_model, read_model_config
 
 SMALL = {"generator": {"latent": 8, "seed_channels": 4}}
 
@@ -17,8 +15,8 @@ def facts():
 
 @pytest.fixture
 def make_model(facts):
-    def make(preset="debug", detector="clic-ecal-25", overrides=(), **changes):
-        config = build(Gan3dConfig, {"family": "gan3d", "preset": preset, **changes}, "model")
+    def make(preset="debug", detector="clic-ecal-25", overrides=(), *, family="gan3d", **changes):
+        config = read_model_config({"family": family, "preset": preset, **changes}, "model")
         return build_model(config, load_detector(detector, tuple(overrides)), facts, seed=1)
 
     return make

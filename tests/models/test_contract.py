@@ -14,15 +14,16 @@ MESH = ("mesh.nx=13", "mesh.ny=11")
 def test_contract(make_model, family, preset):
     # the kernels of the angle version need a larger mesh
     mesh = () if preset == "angle" else MESH
-    check_model(lambda: make_model(preset, "clic-ecal-25", mesh))
+    check_model(lambda: make_model(preset, "clic-ecal-25", mesh, family=family))
 
 
 def test_contract_with_every_term(make_model):
     check_model(lambda: make_model("debug", overrides=MESH, weights={"angle": 25.0, "spectrum": 0.1}))
 
 
-def test_contract_on_a_cylindrical_mesh(make_model):
-    check_model(lambda: make_model("debug", "par04-siw"))
+@pytest.mark.parametrize("family", list_models())
+def test_contract_on_a_cylindrical_mesh(make_model, family):
+    check_model(lambda: make_model("debug", "par04-siw", family=family))
 
 
 @pytest.mark.parametrize("power", [1.0, 0.85, 0.5])

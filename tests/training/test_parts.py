@@ -15,9 +15,10 @@ from caloforge.errors import ConfigError, MissingDependencyError
 from caloforge.geometry import load_detector
 from caloforge.models.base import TrainingBatch
 from caloforge.models.facts import TrainedRange
+from caloforge.models.symmetries import Symmetry, symmetries
 from caloforge.observables import measured_angle
 from caloforge.training.arithmetic import choose_precision
-from caloforge.training.augment import Symmetry, augment, symmetries
+from caloforge.training.augment import augment
 from caloforge.training.average import average_of, swapped, update_average
 from caloforge.training.config import OptimizerConfig
 from caloforge.training.loop import train_model

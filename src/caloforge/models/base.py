@@ -1,20 +1,24 @@
 """The protocol of every model family: what the training loop and the generation call, in which order.
 
     model = create_model(config, data, seed=...)         # registry.py
+    loop:      model.fit(showers, rng), once, on the training split
     loop:      for phase in model.step(batch): backward(phase.loss), clip, optimiser of phase.optimizer
     generate:  model.generate(condition, noise) -> showers in MeV
 
-A family with a single objective writes `loss` only. One with several (a GAN) overrides `step`, a Python
+What can be computed from the data without gradients is computed in `fit` and kept in buffers, so that it is
+part of weights and checkpoints; a family that is then ready has an empty `optimized`. A family with a single
+objective writes `loss` only. One with several (a GAN) overrides `step`, a Python
 generator: between two phases the loop has updated the parameters of the earlier one.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -142,6 +146,17 @@ class ShowerModel(nn.Module, ABC):
         Args:
             condition: N conditions on the model's device.
             noise: (N, *noise_shape) standard normal.
+        """
+
+    def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
+        """Compute what is not learned by gradients, and keep it in buffers; by default nothing.
+
+        Called once before the first step of a training, never when one is resumed, and on every process with
+        the same showers and generator state.
+
+        Args:
+            batches: The training split in the order of the file, read anew by every iteration.
+            rng: For whatever is random in the fit.
         """
 
     def loss(self, batch: TrainingBatch) -> Tensor:

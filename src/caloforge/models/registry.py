@@ -1,27 +1,73 @@
-"""Which model families exist. Importing this does not import torch."""
+"""Which model families exist. Importing this does not import torch.
+
+A new family is one line of `FAMILIES`.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
+from pydantic import Field
+
+from caloforge.config import build
+from caloforge.errors import ConfigError, nearest
+from caloforge.models.frozen.config import FrozenConfig
 from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.gan3d.presets import PRESETS as GAN3D_PRESETS
+from caloforge.models.presets import FamilyConfig
 
 if TYPE_CHECKING:
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
     from caloforge.models.facts import DataFacts
 
-# a discriminated union on `family` once there are two
-ModelConfig = Gan3dConfig
 
-_PRESETS: dict[str, dict[str, Any]] = {"gan3d": GAN3D_PRESETS}
+@dataclass(frozen=True)
+class Family:
+    """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built."""
+
+    config: type[FamilyConfig]
+    model: str
+
+
+FAMILIES: dict[str, Family] = {
+    "gan3d": Family(Gan3dConfig, "caloforge.models.gan3d.model:Gan3d"),
+    "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen"),
+}
+
+if TYPE_CHECKING:
+    ModelConfig = FamilyConfig
+else:
+    ModelConfig = Annotated[
+        Union[tuple(family.config for family in FAMILIES.values())],  # noqa: UP007 - made from the table
+        Field(discriminator="family"),
+    ]
 
 
 def list_models() -> dict[str, list[str]]:
     """Family to the names of its presets."""
-    return {family: sorted(presets) for family, presets in _PRESETS.items()}
+    return {name: sorted(family.config.presets) for name, family in FAMILIES.items()}
+
+
+def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
+    """The configuration of whichever family the document names.
+
+    Args:
+        document: The model section of a run, parsed.
+        origin: Where it comes from, for messages.
+
+    Raises:
+        ConfigError: No or an unknown family, or settings that are unknown, missing or out of range.
+    """
+    name = str(document.get("family", ""))
+    if name not in FAMILIES:
+        raise ConfigError(
+            f"{origin}.family: got {name!r}, expected a model family. {nearest(name, FAMILIES)}"
+        )
+    return build(FAMILIES[name].config, document, origin)
 
 
 def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, seed: int = 0) -> ShowerModel:
@@ -38,11 +84,11 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
     """
     import torch
 
-    from caloforge.models.gan3d.model import Gan3d
-
+    module, _, name = next(f.model for f in FAMILIES.values() if type(config) is f.config).partition(":")
+    family: type[ShowerModel] = getattr(importlib.import_module(module), name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Gan3d(config, detector, facts)
+        return family(config, detector, facts)
 
 
 def create_model(config: ModelConfig, data: Path, *, seed: int = 0) -> ShowerModel:

@@ -15,7 +15,7 @@ from caloforge.errors import CaloforgeError, ModelError
 from caloforge.files import write_text, writing
 from caloforge.geometry import Detector
 from caloforge.models.facts import DataFacts
-from caloforge.models.registry import ModelConfig, build_model
+from caloforge.models.registry import build_model, read_model_config
 from caloforge.provenance import collect, digest_file
 from caloforge.units import format_angle, format_energy
 
@@ -162,7 +162,7 @@ def load_model(path: Path | str) -> ShowerModel:
     card = read_card(folder)
     try:
         model = build_model(
-            build(ModelConfig, card["config"], f"{folder / CARD} › config"),
+            read_model_config(card["config"], f"{folder / CARD} › config"),
             build(Detector, card["detector"], f"{folder / CARD} › detector"),
             build(DataFacts, card["facts"], f"{folder / CARD} › facts"),
         )

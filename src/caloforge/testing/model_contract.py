@@ -15,21 +15,24 @@ if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel, TrainingBatch
 
 SHOWERS = 4
+FIT_SHOWERS = 60
 
 
 def check_model(build: Callable[[], ShowerModel]) -> None:
-    """The contract of a family, on random weights.
+    """The contract of a family, on random weights and fitted to made-up showers.
 
-    Losses are finite and reach every parameter of the part they are for, and of no other part while they are
-    stepped; generation has the right shape, is not negative, is reproducible, and makes each shower from its
-    own condition and noise alone, whatever the batch; saving and loading gives the same showers; a model
-    asked in the wrong range says so.
+    Fitting twice gives the same numbers; losses are finite and reach every parameter of the part they are
+    for, and of no other part while they are stepped; generation has the right shape, is not negative, is
+    reproducible, and makes each shower from its own condition and noise alone, whatever the batch; saving and
+    loading gives the same showers; a model asked in the wrong range says so.
 
     Args:
         build: Makes the model, the same one at every call.
     """
-    model = build()
-    _check_identity(model, build())
+    model, again = build(), build()
+    for one in (model, again):
+        fit_to_made_up(one)
+    _check_identity(model, again)
     batch = made_up_batch(model)
     _check_step(model, batch)
     _check_generation(model, batch)
@@ -41,17 +44,26 @@ def made_up_batch(model: ShowerModel, count: int = SHOWERS, seed: int = 0) -> Tr
     """Scattered deposits with conditions inside the model's range."""
     from caloforge.models.base import TrainingBatch
 
+    return TrainingBatch.of(_made_up(model, count, seed))
+
+
+def fit_to_made_up(model: ShowerModel, count: int = FIT_SHOWERS) -> ShowerModel:
+    """Call the model's `fit` with scattered deposits, in two batches; returns it."""
+    batches = [_made_up(model, count // 2, seed) for seed in (1, 2)]
+    model.fit(batches, np.random.default_rng(0))
+    return model
+
+
+def _made_up(model: ShowerModel, count: int, seed: int) -> ShowerBatch:
     rng = np.random.default_rng(seed)
     ranges, shape = model.ranges, (count, *model.detector.shower_shape)
     showers = rng.exponential(2.0, shape) * (rng.random(shape) < 0.2)
-    return TrainingBatch.of(
-        ShowerBatch(
-            showers.astype(np.float32),
-            rng.uniform(*ranges.energy, count).astype(np.float32),
-            rng.uniform(*ranges.theta, count).astype(np.float32),
-            rng.uniform(*ranges.phi, count).astype(np.float32),
-            rng.choice(np.array(ranges.pdg_ids, np.int32), count),
-        )
+    return ShowerBatch(
+        showers.astype(np.float32),
+        rng.uniform(*ranges.energy, count).astype(np.float32),
+        rng.uniform(*ranges.theta, count).astype(np.float32),
+        rng.uniform(*ranges.phi, count).astype(np.float32),
+        rng.choice(np.array(ranges.pdg_ids, np.int32), count),
     )
 
 
@@ -61,7 +73,9 @@ def _check_identity(model: ShowerModel, again: ShowerModel) -> None:
     assert model.family, "the family has no name"
     assert model.family.lower() in repr(model).lower(), "repr does not name the model"
     first, second = model.state_dict(), again.state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first), "building twice gives other weights"
+    assert all(torch.equal(first[name], second[name]) for name in first), (
+        "building and fitting twice gives other weights"
+    )
     owned = [id(p) for part in model.optimized().values() for p in part.parameters()]
     assert len(owned) == len(set(owned)), "two optimisers share a parameter"
     trained = {id(p) for p in model.parameters() if p.requires_grad}

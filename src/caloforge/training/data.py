@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from caloforge.errors import ConfigError
-from caloforge.showers import ShowerFile
+from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.training.config import TrainingConfig
+
+# showers read at a time where a family is fitted
+FIT_BATCH = 512
+
+
+@dataclass(frozen=True)
+class TrainingShowers:
+    """The showers [0, stop) of a file as batches in its order, read anew by every iteration."""
+
+    data: Path
+    stop: int
+
+    def __iter__(self) -> Iterator[ShowerBatch]:
+        with ShowerFile(self.data) as file:
+            yield from file.iterate(FIT_BATCH, stop=self.stop)
 
 
 def split_showers(data: Path, config: TrainingConfig, processes: int) -> tuple[int, int]:

@@ -20,11 +20,12 @@ from torch.utils.data import DataLoader
 from caloforge.errors import Interrupted, TrainingError
 from caloforge.models.base import Phase, ShowerModel, TrainingBatch
 from caloforge.models.store import save_model
+from caloforge.models.symmetries import symmetries
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.signals import StopRequest
 from caloforge.training.arithmetic import autocast, choose_precision
-from caloforge.training.augment import augment, symmetries
+from caloforge.training.augment import augment
 from caloforge.training.average import average_of, swapped, update_average
 from caloforge.training.checkpoint import (
     Progress,
@@ -35,7 +36,7 @@ from caloforge.training.checkpoint import (
     save_checkpoint,
 )
 from caloforge.training.config import TrainingConfig
-from caloforge.training.data import split_showers
+from caloforge.training.data import TrainingShowers, split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.identity import identity_of
 from caloforge.training.log import MetricsLog
@@ -44,6 +45,8 @@ from caloforge.training.processes import any_process, average_gradients, shared
 
 # a generator may make empty images for its first steps; later it has collapsed
 COLLAPSE_STEP = 10
+# tells the generator of the fit from those of the steps, which have three numbers
+FIT_STREAM = 2**32 - 1
 ProgressCallback = Callable[[int, int, str], None]
 
 
@@ -54,7 +57,7 @@ class TrainingResult:
     Attributes:
         steps: Batches trained on in all.
         best: Best figure of merit.
-        reason: Why it ended: "epochs", "steps", "minutes" or "patience".
+        reason: Why it ended: "epochs", "steps", "minutes", "patience" or "fitted".
     """
 
     steps: int
@@ -110,8 +113,10 @@ class Trainer:
         self.detector = model.detector
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
-        self.average = average_of(model.sampler()) if config.ema is not None else None
         split, count = split_showers(data, config, self.ranks)
+        if not resume:
+            model.fit(TrainingShowers(data, split), np.random.default_rng([seed, FIT_STREAM]))
+        self.average = average_of(model.sampler()) if config.ema is not None else None
         self.batches = ShowerBatches(
             data,
             config.batch_size,
@@ -123,6 +128,8 @@ class Trainer:
         self.total = config.epochs * len(self.batches)
         if config.max_steps is not None:
             self.total = min(self.total, config.max_steps)
+        if not self.optimizers:
+            self.total = 0
         self.evaluate_every = max(1, round(config.evaluation.every_epochs * len(self.batches)))
         self.evaluation = Evaluation(data, split, min(count, split + config.evaluation.showers))
         self.progress = Progress(identity=identity_of(model, data, config, seed, self.ranks))
@@ -130,7 +137,8 @@ class Trainer:
             self._resume()
         else:
             self.progress.precision = shared(
-                self.accelerator, choose_precision(model, self._first_batch(), config.precision)
+                self.accelerator,
+                choose_precision(model, self._first_batch(), config.precision) if self.total else "fp32",
             )
         self.log = MetricsLog(self.accelerator, out, config, self.progress)
         self.seconds_before = self.progress.seconds
@@ -155,6 +163,8 @@ class Trainer:
             TrainingError: A loss or gradient is not finite, or the generator makes empty images.
             Interrupted: SIGINT or SIGTERM came; everything is saved.
         """
+        if not self.total:
+            return self._fitted()
         start = self.saved = time.monotonic()
         with StopRequest() as stop, torch.random.fork_rng():
             for batch in self._showers():
@@ -169,6 +179,14 @@ class Trainer:
         self.log.close()
         assert self.progress.best is not None
         return TrainingResult(self.progress.step, self.progress.best, reason or "epochs")
+
+    def _fitted(self) -> TrainingResult:
+        """A family without gradient steps is ready once it is fitted."""
+        self._evaluate()
+        self._save()
+        self.log.close()
+        assert self.progress.best is not None
+        return TrainingResult(0, self.progress.best, "fitted")
 
     def _showers(self) -> Iterator[ShowerBatch]:
         """Batches of all epochs, from where the training stands; counts epochs and batches."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from caloforge.config import StrictModel, merge
+from caloforge.config import StrictModel
 from caloforge.models.gan3d.presets import PRESETS
+from caloforge.models.presets import FILLED_FROM_PRESET, FamilyConfig
 from caloforge.units import Energy
 
 Triple = tuple[
@@ -17,14 +18,6 @@ Triple = tuple[
 Kernel = tuple[
     Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)]
 ]
-
-
-def _without_required(schema: dict[str, Any]) -> None:
-    schema.pop("required", None)
-
-
-# the schema is for documents as they are written: what they leave out comes from the preset
-_FILLED_FROM_PRESET = ConfigDict(json_schema_extra=_without_required)
 
 
 class ConvBlock(StrictModel):
@@ -54,7 +47,7 @@ class GeneratorConfig(StrictModel):
     `conditioning` "multiply" scales all noise with the energy, "concatenate" puts energy and angle beside it.
     """
 
-    model_config = _FILLED_FROM_PRESET
+    model_config = FILLED_FROM_PRESET
 
     latent: int = Field(ge=3, le=65536)
     conditioning: Literal["multiply", "concatenate"]
@@ -71,7 +64,7 @@ class GeneratorConfig(StrictModel):
 class DiscriminatorConfig(StrictModel):
     """The blocks, average pooling over `pool` cells, then one dense output each for real/fake and energy."""
 
-    model_config = _FILLED_FROM_PRESET
+    model_config = FILLED_FROM_PRESET
 
     blocks: tuple[ConvBlock, ...] = Field(min_length=1)
     pool: int = Field(default=2, ge=1, le=16)
@@ -92,7 +85,7 @@ class LossWeights(StrictModel):
     spectrum: float = Field(default=0.0, ge=0)
 
 
-class Gan3dConfig(StrictModel):
+class Gan3dConfig(FamilyConfig):
     """The 3DGAN. `preset` gives every other setting; what is written beside it replaces the preset's.
 
     Images are (cell energy / `cell_unit`) ^ `power`, cells below `cell_threshold` 0; the network sees the
@@ -100,7 +93,7 @@ class Gan3dConfig(StrictModel):
     real "batch", or on "fresh" energies, uniform over the trained range.
     """
 
-    model_config = _FILLED_FROM_PRESET
+    presets = PRESETS
 
     family: Literal["gan3d"] = "gan3d"
     preset: Literal["orthogonal", "angle", "debug"] = "orthogonal"
@@ -118,14 +111,6 @@ class Gan3dConfig(StrictModel):
     batch_norm_epsilon: float = Field(default=1e-3, gt=0)
     batch_norm_momentum: float = Field(default=0.01, gt=0, le=1)
     spectrum_edges: tuple[Energy, ...] = (0.06, 0.16, 0.25, 0.4, 0.6, 1.0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        preset = PRESETS.get(str(data.get("preset", "orthogonal")))
-        return data if preset is None else merge(preset, data)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

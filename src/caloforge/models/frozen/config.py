@@ -1,0 +1,29 @@
+"""Configuration of the frozen library."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from caloforge.models.frozen.presets import PRESETS
+from caloforge.models.presets import FamilyConfig
+from caloforge.units import Energy
+
+
+class FrozenConfig(FamilyConfig):
+    """Showers of the training data, taken again: the baseline that a learned model has to beat.
+
+    The library keeps the first `showers` of the training data, cells of at least `cell_threshold`. A shower
+    is one of the `neighbours` nearest in energy and angle, scaled to the energy asked for; `symmetries`
+    shows it in a random one of the mirror images and turns that the detector has.
+    """
+
+    presets = PRESETS
+
+    family: Literal["frozen"] = "frozen"
+    preset: Literal["base", "small", "debug"] = "base"
+    showers: int = Field(ge=1, le=10_000_000)
+    neighbours: int = Field(default=5, ge=1, le=1000)
+    cell_threshold: Energy = Field(default=1e-3, ge=0)
+    symmetries: bool = True

@@ -1,0 +1,187 @@
+"""The frozen library as a `ShowerModel`: fitted, never trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caloforge.errors import ModelError, TrainingError
+from caloforge.geometry import Detector
+from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch
+from caloforge.models.facts import ANGLE_SLACK, DataFacts
+from caloforge.models.frozen.config import FrozenConfig
+from caloforge.models.frozen.library import draw_library, pack
+from caloforge.models.symmetries import cell_images, symmetries
+from caloforge.showers import ShowerBatch
+
+# distance between particles: larger than any between energies and angles, whose ranges have the length 1
+APART = 1e6
+LIBRARY = ("conditions", "pdg_ids", "starts", "cells", "codes", "scale")
+
+
+class Frozen(ShowerModel):
+    """Showers of the training data, taken again.
+
+    For each shower the noise chooses a symmetry operation and one of the k library showers that lie nearest
+    to the condition, after that operation, in (log energy, theta, phi), each in units of its trained range;
+    its energies are scaled by the ratio of the incident energies. Fluctuations that no library shower near
+    an energy has are never made.
+    """
+
+    family = "frozen"
+    config: FrozenConfig
+    conditions: Tensor
+    pdg_ids: Tensor
+    starts: Tensor
+    cells: Tensor
+    codes: Tensor
+    scale: Tensor
+    images: Tensor
+    mirrored: Tensor
+
+    def __init__(self, config: FrozenConfig, detector: Detector, facts: DataFacts) -> None:
+        """An empty library; `fit` or a stored model fills it."""
+        super().__init__(config, detector, facts)
+        for name, values in pack([], math.prod(detector.shower_shape)):
+            self.register_buffer(name, torch.from_numpy(values))
+        group = symmetries(detector, facts.ranges)[: None if config.symmetries else 1]
+        images = cell_images(detector, group)
+        # how an operation mirrors (theta - pi/2, phi); the turns of a cylinder leave them
+        mirrored = np.array([[-1 if op.flip_y else 1, -1 if op.flip_x else 1] for op in group], np.float32)
+        mirrored = np.ones((len(images), 2), np.float32) if len(images) > len(group) else mirrored
+        self.register_buffer("images", torch.from_numpy(images), persistent=False)
+        self.register_buffer("mirrored", torch.from_numpy(mirrored), persistent=False)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Two numbers: which operation, which neighbour."""
+        return (2,)
+
+    def optimized(self) -> dict[str, nn.Module]:
+        """Nothing."""
+        return {}
+
+    def step(self, batch: TrainingBatch) -> Iterator[Phase]:  # noqa: ARG002
+        """Nothing."""
+        return iter(())
+
+    def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
+        """Fill the library.
+
+        Raises:
+            TrainingError: It holds no shower of a particle of the data.
+        """
+        showers = draw_library(batches, self.config.showers, self.config.cell_threshold, rng)
+        missing = set(self.ranges.pdg_ids) - {shower.pdg_id for shower in showers}
+        if missing:
+            raise TrainingError(
+                f"the library of {len(showers)} showers has none of the particle {min(missing)}; give a "
+                "larger model.showers"
+            )
+        for name, values in pack(showers, self.images.shape[1]):
+            setattr(self, name, torch.from_numpy(values).to(self.images.device))
+
+    def library_bytes(self) -> int:
+        """Size of the library on disk and in memory."""
+        return sum(getattr(self, name).nbytes for name in LIBRARY)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # a library has as many showers and cells as it was given
+        for name in LIBRARY:
+            if prefix + name in state_dict:
+                own: Tensor = getattr(self, name)
+                setattr(self, name, own.new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    # ---- generation
+
+    def generate(self, condition: Condition, noise: Tensor) -> Tensor:
+        """Library showers, scaled.
+
+        Raises:
+            ModelError: The library is empty.
+        """
+        if not len(self.conditions):
+            raise ModelError("the library is empty; caloforge train fills it")
+        choice = torch.special.ndtr(noise.float())
+        operation = _pick(choice[:, 0], len(self.images))
+        found = self._neighbour(condition, self.mirrored[operation], choice[:, 1])
+        start, count = self.starts[found], self.starts[found + 1] - self.starts[found]
+        # the entries of the chosen showers one after the other, and the row that each belongs to
+        row = torch.repeat_interleave(torch.arange(len(found), device=found.device), count)
+        before = count.cumsum(0) - count
+        entry = torch.arange(len(row), device=row.device) + (start - before)[row]
+        n_cells = self.images.shape[1]
+        cell = self.images.view(-1)[operation[row] * n_cells + self.cells[entry].to(torch.int64)]
+        ratio = condition.energy.log() - self.conditions[found, 0]
+        energy = (self.codes[entry].float() * self.scale[1] + (self.scale[0] + ratio)[row]).exp()
+        showers = energy.new_zeros(len(found) * n_cells)
+        showers[row * n_cells + cell] = energy
+        return showers.view(len(found), *self.detector.shower_shape)
+
+    def _neighbour(self, condition: Condition, mirrored: Tensor, choice: Tensor) -> Tensor:
+        """One of the k nearest library showers, (N,).
+
+        Args:
+            condition: What is asked for.
+            mirrored: (N, 2) signs that the operation gives theta - pi/2 and phi.
+            choice: (N,) uniform in [0, 1).
+        """
+        half = math.pi / 2
+        # an operation is its own inverse: the shower wanted from the library lies at the mirrored angles
+        asked = torch.stack(
+            (
+                condition.energy.log(),
+                half + (condition.theta - half) * mirrored[:, 0],
+                condition.phi * mirrored[:, 1],
+            ),
+            dim=1,
+        )
+        candidates = self._candidates(asked[:, 0], condition.pdg_id)
+        units = asked.new_tensor(self._units())
+        distance = ((asked[:, None] - self.conditions[candidates]) * units).square().sum(2)
+        distance = distance + APART * (condition.pdg_id[:, None] != self.pdg_ids[candidates])
+        nearest = distance.topk(min(self.config.neighbours, distance.shape[1]), dim=1, largest=False)
+        # where the library has fewer of this particle
+        usable = (nearest.values < APART).sum(1)
+        return candidates.expand(len(asked), -1).gather(
+            1, nearest.indices.gather(1, _pick(choice, usable)[:, None])
+        )[:, 0]
+
+    def _candidates(self, log_energy: Tensor, pdg_id: Tensor) -> Tensor:
+        """Library showers among which the k nearest are: (N, 2 k) by energy alone, else (1, all)."""
+        count, k = len(self.conditions), self.config.neighbours
+        _, theta, phi = self._units()
+        if theta or phi or 2 * k >= count:
+            return torch.arange(count, device=log_energy.device)[None]
+        # the library is sorted by particle, then energy
+        own = torch.searchsorted(
+            self._sort_key(self.conditions[:, 0], self.pdg_ids), self._sort_key(log_energy, pdg_id)
+        )
+        return (own - k).clamp(0, count - 2 * k)[:, None] + torch.arange(2 * k, device=own.device)
+
+    def _sort_key(self, log_energy: Tensor, pdg_id: Tensor) -> Tensor:
+        # logarithms of energies lie within 50 of each other
+        return log_energy.double() + 100.0 * pdg_id.double()
+
+    def _units(self) -> tuple[float, float, float]:
+        """What log energy, theta and phi are multiplied with before distances are taken; 0 where constant."""
+        ranges = self.ranges
+        energy = math.log(ranges.energy[1] / ranges.energy[0])
+        theta, phi = (high - low for low, high in (ranges.theta, ranges.phi))
+        return (
+            1 / energy if energy > 0 else 1.0,
+            1 / theta if theta > ANGLE_SLACK else 0.0,
+            1 / phi if phi > ANGLE_SLACK else 0.0,
+        )
+
+
+def _pick(choice: Tensor, count: Tensor | int) -> Tensor:
+    """A whole number below `count` from a uniform one in [0, 1]."""
+    chosen = (choice * count).long()
+    return torch.minimum(chosen, torch.as_tensor(count, device=choice.device) - 1)

@@ -1,0 +1,43 @@
+"""The base of the families' configurations: a preset, and what is written beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, model_validator
+
+from caloforge.config import StrictModel, merge
+from caloforge.errors import nearest
+
+
+def _without_required(schema: dict[str, Any]) -> None:
+    schema.pop("required", None)
+
+
+# the schema is for documents as they are written: what they leave out comes from the preset
+FILLED_FROM_PRESET = ConfigDict(json_schema_extra=_without_required)
+
+
+class FamilyConfig(StrictModel):
+    """Base of every family's configuration; a family has a field `preset` with a default.
+
+    A preset gives the settings; what is written beside it replaces the preset's.
+
+    Attributes:
+        presets: Named sets of settings.
+    """
+
+    model_config = FILLED_FROM_PRESET
+
+    presets: ClassVar[Mapping[str, dict[str, Any]]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name = str(data.get("preset", cls.model_fields["preset"].default))
+        if name not in cls.presets:
+            raise ValueError(f"preset: got {name!r}. {nearest(name, cls.presets)}")
+        return merge(cls.presets[name], data)
