@@ -1,43 +1,97 @@
-"""Seeded noise that depends only on the seed and the index of a shower, never on the batch size."""
+"""Seeded noise that depends only on the seed and the index of a shower, never on the batch size.
+
+A network with one normal number per cell needs more time for its noise than for itself if the numbers come
+from a general method (Box-Muller, ziggurat: 35 and 300 microseconds for 15 900 of them). Here 16 random bits
+choose one of 65 536 points of the plane, spread like a normal distribution in two dimensions, and each
+output is half the sum, with signs, of the coordinates of four such points (an orthonormal Hadamard
+transform). A sum of four makes the marginals smooth, with 2^64 values of eight numbers and tails out to nine
+standard deviations; the transform is orthogonal, so that the eight stay uncorrelated, and independent as
+far as the points are normal: exactly in moments up to the 3rd, within 1e-4 in the 4th. Nothing but a look-up
+and sums: the same bits on every machine.
+"""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-# showers whose noise comes from one generator; fixed for ever, or seeds change their meaning
-BLOCK = 256
+# points of the table; one 16-bit word chooses one
+POINTS = 2**16
+# directions of the points: angular moments are exact below this order
+DIRECTIONS = 8
+# numbers made at once, so that what is between two steps stays in the cache
+BLOCK = 2**16
 
 
 class NoiseStream:
-    """Standard normal noise for showers 0, 1, 2, ... of a seed.
+    """Standard normal noise for showers 0, 1, 2, ... of a seed; one thread at a time.
 
-    Block b of 256 showers is drawn from a Philox generator keyed by (seed, b): any range can be had at once
-    without drawing what lies before it.
+    The words of a shower are a fixed stretch of one PCG64DXSM stream, which can be entered anywhere: any
+    range can be had at once without drawing what lies before it.
     """
 
     def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
         """Keep the seed and the shape of one shower's noise."""
         self.seed = seed
         self.shape = shape
-        self._index = -1
-        self._block = np.empty((0, *shape), np.float32)
+        self._size = math.prod(shape)
+        # eight numbers need one word of 64 bits
+        self._words = -(-self._size // 8)
+        self._rows = max(1, BLOCK // (8 * self._words))
+        self._index = np.empty(self._rows * self._words * 4, np.intp)
+        self._points = np.empty(self._index.shape, np.complex64)
+        self._sums = np.empty((self._rows, 2, 2, 2 * self._words), np.float32)
 
-    def take(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Noise of the showers [start, stop), shape (stop - start, *shape), float32."""
-        out = np.empty((stop - start, *self.shape), np.float32)
-        for index in range(start // BLOCK, math.ceil(stop / BLOCK)):
-            first = index * BLOCK
-            low, high = max(start, first), min(stop, first + BLOCK)
-            out[low - start : high - start] = self._draw(index)[low - first : high - first]
+    def take(self, start: int, stop: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Noise of the showers [start, stop), shape (stop - start, *shape), float32.
+
+        Args:
+            start: The first shower.
+            stop: The one after the last.
+            out: Where to put it; contiguous, of that shape.
+        """
+        if out is None:
+            out = np.empty((stop - start, *self.shape), np.float32)
+        generator = np.random.PCG64DXSM(self.seed)
+        generator.advance(start * self._words)
+        flat = out.reshape(stop - start, self._size)
+        for row in range(0, len(flat), self._rows):
+            self._fill(generator, flat[row : row + self._rows])
         return out
 
-    def _draw(self, index: int) -> NDArray[np.float32]:
-        if index != self._index:
-            key = np.array([self.seed, index], np.uint64)
-            generator = np.random.Generator(np.random.Philox(key=key))
-            self._block = generator.standard_normal((BLOCK, *self.shape), np.float32)
-            self._index = index
-        return self._block
+    def _fill(self, generator: np.random.PCG64DXSM, out: NDArray[np.float32]) -> None:
+        rows, half = len(out), min(4 * self._words, self._size)
+        count = rows * self._words * 4
+        index, points, sums = self._index[:count], self._points[:count], self._sums[:rows]
+        # little endian on every machine, or seeds change their meaning
+        np.copyto(index, generator.random_raw(count // 4).astype("<u8", copy=False).view("<u2"))
+        np.take(_points(), index, out=points, mode="wrap")
+        four = points.view(np.float32).reshape(rows, 2, 2, 2 * self._words)
+        np.add(four[:, :, 0], four[:, :, 1], out=sums[:, :, 0])
+        np.subtract(four[:, :, 0], four[:, :, 1], out=sums[:, :, 1])
+        first, second = (sums[:, part].reshape(rows, -1) for part in (0, 1))
+        np.add(first[:, :half], second[:, :half], out=out[:, :half])
+        rest = self._size - half
+        np.subtract(first[:, :rest], second[:, :rest], out=out[:, half:])
+
+
+@cache
+def _points() -> NDArray[np.complex64]:
+    """The table, (65 536,) complex64: points of a normal distribution of variance 1/4 in each coordinate.
+
+    Half of the squared radius is exponential: it takes the mean of each of 8192 strata of equal probability,
+    which keeps the variance exact. Each radius comes in 8 directions, turned by the golden angle from one
+    radius to the next.
+    """
+    radii = POINTS // DIRECTIONS
+    # survival probability at the edges of the strata, and the integral of -log(s) up to it
+    edges = np.arange(radii + 1) / radii
+    integral = edges - edges * np.log(np.maximum(edges, 0.5 / radii))
+    radius = np.sqrt(2 * np.diff(integral) * radii)
+    turn = np.arange(radii) * (math.sqrt(5) - 1) / 2 + np.arange(DIRECTIONS)[:, None]
+    points = radius * np.exp(2j * np.pi / DIRECTIONS * turn)
+    table: NDArray[np.complex64] = (points.T.reshape(-1) / 2).astype(np.complex64)
+    return table
