@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from caloforge.beam import PARTICLES
 from caloforge.fullsim.config import PHYSICS
-from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.gan3d.presets import PRESETS
+from caloforge.models.presets import FamilyConfig
 from caloforge.run import RunConfig
 
 Models = tuple[type[BaseModel], ...]
@@ -46,11 +45,11 @@ class _Keys:
         texts = [_heading(path) if path else "## The document"]
         for model in models:
             if path:
-                kind = f"`kind: {_kind(model)}`: " if len(models) > 1 else ""
+                kind = f"`{_tag(model)}: {_kind(model)}`: " if len(models) > 1 else ""
                 texts.append(kind + (inspect.getdoc(model) or ""))
             texts.append(self._table(model, path, inner, hide_kind=len(models) > 1))
-        if models == (Gan3dConfig,):
-            texts.append(_presets())
+            if issubclass(model, FamilyConfig):
+                texts.append(_presets(model))
         for where, found in inner.items():
             if found and found not in self._written:
                 texts += self._sections(found, where)
@@ -61,7 +60,7 @@ class _Keys:
         properties = model.model_json_schema()["properties"]
         rows = []
         for key, field in model.model_fields.items():
-            if hide_kind and key == "kind":
+            if hide_kind and key == _tag(model):
                 continue
             where = _join(path, key)
             if found := inner[where]:
@@ -86,8 +85,13 @@ def _anchor(path: str) -> str:
     return f"run-{path.replace('.', '-').replace('_', '-')}"
 
 
+def _tag(model: type[BaseModel]) -> str:
+    """The key that tells alternatives apart."""
+    return "family" if issubclass(model, FamilyConfig) else "kind"
+
+
 def _kind(model: type[BaseModel]) -> str:
-    return str(typing.get_args(model.model_fields["kind"].annotation)[0])
+    return str(typing.get_args(model.model_fields[_tag(model)].annotation)[0])
 
 
 def _models_in(annotation: Any) -> Models:
@@ -144,7 +148,7 @@ def _choices(values: tuple[str, ...]) -> str:
 
 def _default(model: type[BaseModel], key: str, defaults: dict[str, Any], *, required: bool) -> str:
     if required:
-        return "from the preset" if model is Gan3dConfig else "required"
+        return "from the preset" if issubclass(model, FamilyConfig) else "required"
     if len(_models_in(model.model_fields[key].annotation)) == 1:
         return ""
     return "none" if defaults[key] in ("", [], {}) else f"`{_inline(defaults[key])}`"
@@ -161,15 +165,16 @@ def _inline(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _presets() -> str:
-    """What the presets of the 3DGAN set, besides the layers."""
-    flat = {name: dict(_scalars(preset)) for name, preset in PRESETS.items()}
+def _presets(family: type[FamilyConfig]) -> str:
+    """What the presets of a family set, besides the layers of its networks."""
+    flat = {name: dict(_scalars(preset)) for name, preset in family.presets.items()}
     keys = dict.fromkeys(key for settings in flat.values() for key in settings)
     rows = [
         [f"`{key}`", *(f"`{_inline(s[key])}`" if key in s else "default" for s in flat.values())]
         for key in keys
     ]
-    return "What the presets set, besides the layers of their networks:\n\n" + table(["Key", *flat], rows)
+    layers = ", besides the layers of their networks" if "generator.latent" in keys else ""
+    return f"What the presets set{layers}:\n\n" + table(["Key", *flat], rows)
 
 
 def _scalars(settings: dict[str, Any], path: str = "") -> list[tuple[str, Any]]:
