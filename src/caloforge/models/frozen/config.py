@@ -14,9 +14,9 @@ from caloforge.units import Energy
 class FrozenConfig(FamilyConfig):
     """Showers of the training data, taken again: the baseline that a learned model has to beat.
 
-    The library keeps `showers` of the training data, drawn at random, cells of at least `cell_threshold`. A shower
-    is one of the `neighbours` nearest in energy and angle, scaled to the energy asked for; `symmetries`
-    shows it in a random one of the mirror images and turns that the detector has.
+    The library keeps `showers` of the training data, drawn at random, cells of at least `cell_threshold`. A
+    generated shower is one of the `neighbours` nearest in energy and angle, scaled to the energy asked for;
+    `symmetries` shows it in a random one of the mirror images and turns that the detector has.
     """
 
     presets = PRESETS
