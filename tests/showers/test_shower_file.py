@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,7 @@ import pytest
 from small_showers import make_batch, make_detector, write
 
 from caloforge.errors import DataError, OutputError
-from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
+from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter, compression
 from caloforge.showers.writer import abandon_hdf5
 
 FIELDS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
@@ -433,3 +434,46 @@ def test_the_size_of_the_pieces_does_not_change_the_file(tmp_path, detector):
     write(tmp_path / "one.h5", detector, batch)
     with ShowerFile(tmp_path / "many.h5") as many, ShowerFile(tmp_path / "one.h5") as one:
         assert_equal(many.read(), one.read())
+
+
+# ---- compression
+
+
+@pytest.mark.parametrize("engine", ["isal", "zlib"])
+def test_hdf5_reads_what_is_compressed_past_it(tmp_path, any_detector, monkeypatch, engine):
+    if engine == "zlib":
+        monkeypatch.setattr(compression, "_isal", None)
+    elif compression._isal is None:
+        pytest.skip("isal has no wheels for this machine")
+    batch = make_batch(any_detector, 2500)
+    path = write(tmp_path / "a.h5", any_detector, batch[:1], batch[1:900], batch[900:])
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(file["showers"][:], batch.showers)
+        assert file["showers"].id.get_num_chunks() > 1
+        assert file["showers"].id.get_storage_size() < 0.8 * batch.showers.nbytes
+        assert all(file[name].shape[0] == 2500 for name in file)
+
+
+def test_threads_write_the_same_file(tmp_path, detector):
+    batch, again = make_batch(detector, 5000), make_batch(detector, 5000)
+    with ThreadPoolExecutor(2) as pool:
+        with ShowerWriter(tmp_path / "a.h5", detector, {}, with_seconds=True, pool=pool) as writer:
+            for start in range(0, 5000, 70):
+                part = again[start : start + 70]
+                writer.append(part)
+                # the caller's memory is the caller's
+                part.showers[:] = -1
+        with ShowerFile(tmp_path / "a.h5") as file:
+            assert_equal(file.read(), batch)
+        with pytest.raises(DataError):
+            write(tmp_path / "b.h5", detector, batch, refused(detector, showers=np.nan), pool=pool)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.h5"]
+
+
+def test_real_showers_shrink(tmp_path, truth):
+    with ShowerFile(truth) as file:
+        batch = file.read(0, 64)
+        path = write(tmp_path / "a.h5", file.detector, batch, seconds=False)
+    with ShowerFile(path) as file:
+        np.testing.assert_array_equal(file.read().showers, batch.showers)
+    assert path.stat().st_size < 0.25 * batch.showers.nbytes

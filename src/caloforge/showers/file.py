@@ -237,7 +237,10 @@ class ShowerFile:
 
 def finite(showers: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(N,) whether all voxels of a shower are finite: their sum is, in one cheap pass."""
-    with np.errstate(invalid="ignore"):
-        sums = showers.reshape(len(showers), -1).sum(axis=1, dtype=np.float64)
-    good: NDArray[np.bool_] = np.isfinite(sums)
+    flat = showers.reshape(len(showers), -1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        good: NDArray[np.bool_] = np.isfinite(flat.sum(axis=1))
+        if not good.all():
+            # the sum itself may have been too large for float32
+            good[~good] = np.isfinite(flat[~good].sum(axis=1, dtype=np.float64))
     return good

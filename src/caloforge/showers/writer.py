@@ -6,21 +6,29 @@ import contextlib
 import json
 import math
 import os
+from collections import deque
+from concurrent.futures import Executor, Future
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.errors import DataError, OutputError
 from caloforge.files import check_new, partial_path, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch
+from caloforge.showers.compression import LEVEL, compress_chunk
 from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeaning, finite
 
 CHUNK_BYTES = 2**19
-GZIP_LEVEL = 1
+# rows of the columns that are kept until they are written
+COLUMN_ROWS = 1024
+# chunks that may wait for their compression
+WAITING = 32
 
 
 def abandon_hdf5(file: h5py.File) -> None:
@@ -50,6 +58,7 @@ class ShowerWriter:
         energy_meaning: EnergyMeaning = "visible",
         with_seconds: bool = False,
         force: bool = False,
+        pool: Executor | None = None,
     ) -> None:
         """Create the temporary file.
 
@@ -60,6 +69,7 @@ class ShowerWriter:
             energy_meaning: What a voxel's energy means.
             with_seconds: Whether batches carry `seconds`.
             force: Replace an existing file.
+            pool: Threads that compress while the caller goes on; without them `append` does it itself.
 
         Raises:
             OutputError: The file exists without `force`, or cannot be written.
@@ -70,7 +80,13 @@ class ShowerWriter:
         self.detector = detector
         self.with_seconds = with_seconds
         self.count = 0
+        self._pool = pool
         self._rows = int(np.clip(CHUNK_BYTES // (4 * math.prod(detector.shower_shape)), 1, 1024))
+        # the chunk that is not full yet, the compressed ones on their way, the columns not written yet
+        self._open_chunk = np.zeros((self._rows, *detector.shower_shape), "<f4")
+        self._waiting: deque[Future[bytes]] = deque()
+        self._columns: list[ShowerBatch] = []
+        self._written_chunks = self._written_rows = 0
         with writing(self.path):
             self.temporary = partial_path(self.path)
             self._file = h5py.File(self.temporary, "w", libver="v110")
@@ -95,36 +111,88 @@ class ShowerWriter:
         self._file.create_dataset(
             "showers",
             (0, *shape),
-            np.float32,
+            "<f4",
             maxshape=(None, *shape),
             chunks=(self._rows, *shape),
             compression="gzip",
-            compression_opts=GZIP_LEVEL,
+            compression_opts=LEVEL,
             shuffle=True,
         )
         columns = {**COLUMNS, **({"seconds": np.float32} if self.with_seconds else {})}
         for name, dtype in columns.items():
-            self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(max(self._rows, 1024),))
+            rows = max(self._rows, COLUMN_ROWS)
+            self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(rows,))
         # held open: closing a handle swallows the errors of delayed writes
         self._datasets = {name: self._file[name] for name in ("showers", *columns)}
 
     def append(self, batch: ShowerBatch) -> None:
-        """Append showers.
+        """Append showers; the batch may be used again at once.
 
         Raises:
             DataError: Another shape than the detector's, values that are not finite, an energy not positive.
             OutputError: The disk is full.
         """
         self._check(batch)
-        start, stop = self.count, self.count + len(batch)
         with writing(self.path):
-            for name, dataset in self._datasets.items():
-                dataset.resize(stop, axis=0)
-                dataset[start:stop] = getattr(batch, name)
-            if stop // self._rows > start // self._rows:
-                # a write that HDF5 delays until a handle is closed would fail without an error
-                self._file.flush()
-        self.count = stop
+            self._add_showers(batch.showers)
+            self._columns.append(replace(batch, showers=batch.showers[:, :0]))
+            self.count += len(batch)
+            if self.count - self._written_rows >= COLUMN_ROWS:
+                self._write_columns()
+
+    def _add_showers(self, showers: NDArray[np.float32]) -> None:
+        """Put showers into the open chunk; what is full goes to the compression."""
+        start = 0
+        while start < len(showers):
+            filled = (self.count + start) % self._rows
+            stop = min(len(showers), start + self._rows - filled)
+            if stop - start == self._rows and self._pool is None:
+                self._compress(showers[start:stop])
+            else:
+                self._open_chunk[filled : filled + stop - start] = showers[start:stop]
+                if filled + stop - start == self._rows:
+                    self._compress(self._open_chunk)
+                    if self._pool is not None:
+                        # the other one belongs to the pool now
+                        self._open_chunk = np.zeros_like(self._open_chunk)
+            start = stop
+
+    def _compress(self, cells: NDArray[np.float32]) -> None:
+        if self._pool is None:
+            self._write_chunk(compress_chunk(cells))
+            return
+        self._waiting.append(self._pool.submit(compress_chunk, cells))
+        while self._waiting and (len(self._waiting) > WAITING or self._waiting[0].done()):
+            self._write_chunk(self._waiting.popleft().result())
+
+    def _write_chunk(self, data: bytes) -> None:
+        """Write the next chunk as it is, past HDF5's own filters."""
+        dataset, first = self._datasets["showers"], self._written_chunks * self._rows
+        if first >= len(dataset):
+            dataset.resize(first + max(self._rows, COLUMN_ROWS), axis=0)
+        dataset.id.write_direct_chunk((first, *[0] * len(self.detector.shower_shape)), data)
+        self._written_chunks += 1
+
+    def _write_columns(self) -> None:
+        for name, dataset in self._datasets.items():
+            if name != "showers":
+                dataset.resize(self.count, axis=0)
+                dataset[self._written_rows :] = np.concatenate([getattr(b, name) for b in self._columns])
+        self._written_rows = self.count
+        self._columns.clear()
+        # a write that HDF5 delays until a handle is closed would fail without an error
+        self._file.flush()
+
+    def _write_rest(self) -> None:
+        """What `append` keeps: chunks on their way, the open one, the last rows of the columns."""
+        if filled := self.count % self._rows:
+            self._open_chunk[filled:] = 0
+            self._compress(self._open_chunk)
+        while self._waiting:
+            self._write_chunk(self._waiting.popleft().result())
+        self._datasets["showers"].resize(self.count, axis=0)
+        if self._columns:
+            self._write_columns()
 
     def _check(self, batch: ShowerBatch) -> None:
         if batch.showers.shape[1:] != self.detector.shower_shape:
@@ -153,6 +221,7 @@ class ShowerWriter:
         """Finish: flush, rename to the final name; where that fails nothing is left behind."""
         try:
             with writing(self.path):
+                self._write_rest()
                 # an error here can be handled, one while the file is closed cannot
                 self._file.flush()
                 self._file.close()
@@ -165,6 +234,8 @@ class ShowerWriter:
 
     def abort(self) -> None:
         """Give up and remove the temporary file."""
+        for future in self._waiting:
+            future.cancel()
         abandon_hdf5(self._file)
         self.temporary.unlink(missing_ok=True)
 
