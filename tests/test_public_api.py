@@ -6,6 +6,8 @@ import caloforge
 
 CLASSES = {"CaloforgeError", "Detector", "RunConfig", "ShowerBatch", "ShowerFile", "ShowerWriter"}
 SIGNATURES = {
+    "benchmark": "*models, run=clic-electron, n=40, all_cores=False, out=None, quick=False, seed=1, "
+    "force=False, progress=True",
     "check": "run, *, data=None, n=10000, set_=None",
     "cite": "",
     "config_schema": "",

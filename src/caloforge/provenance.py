@@ -14,6 +14,21 @@ from typing import Any
 
 from caloforge._version import __version__
 
+# instruction sets that decide which arithmetic is fast
+CPU_FLAGS = (
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "sve",
+)
+
 
 def package_version(name: str) -> str | None:
     """Version of an installed distribution, or None."""
@@ -21,6 +36,20 @@ def package_version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def cpu() -> tuple[str, set[str]]:
+    """Model name and flags of the CPU from the kernel; "unknown" and none where it does not tell."""
+    model, flags = platform.processor() or "unknown", set[str]()
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+            elif key.strip() == "model name":
+                model = value.strip()
+    return model, flags
 
 
 def command_line() -> str:

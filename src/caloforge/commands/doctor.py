@@ -10,7 +10,7 @@ from typing import Any
 
 from caloforge._version import __version__
 from caloforge.commands.outcome import Outcome
-from caloforge.provenance import package_version
+from caloforge.provenance import CPU_FLAGS, cpu, package_version
 
 # distribution -> the verbs that cannot run without it
 REQUIRED = {
@@ -30,8 +30,6 @@ OPTIONAL = {
     "tensorboard": ("track", "train with the tensorboard tracker"),
     "mlflow": ("track", "train with the mlflow tracker"),
 }
-# instruction sets that decide which arithmetic is fast
-CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 GEANT4_TIMEOUT = 60
 
 
@@ -65,7 +63,7 @@ def doctor() -> Outcome:
 
 
 def _machine() -> dict[str, Any]:
-    flags, model = _cpuinfo()
+    model, flags = cpu()
     threads, gpus = _torch()
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -86,21 +84,6 @@ def _torch() -> tuple[int | None, list[str]]:
     except (ImportError, OSError):
         return None, []
     return torch.get_num_threads(), [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-
-
-def _cpuinfo() -> tuple[set[str], str]:
-    """CPU flags and model name from the kernel; empty where it does not tell."""
-    flags: set[str] = set()
-    model = platform.processor() or "unknown"
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "flags":
-                flags = set(value.split())
-            elif key.strip() == "model name":
-                model = value.strip()
-    return flags, model
 
 
 def _geant4() -> dict[str, Any]:

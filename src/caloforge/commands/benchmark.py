@@ -1,0 +1,67 @@
+"""`caloforge benchmark`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.commands.progress import Meter
+from caloforge.files import check_new, write_text
+from caloforge.run import load_run
+
+# the same measurements, too short to be quoted
+QUICK = {"showers": 4, "seconds": 0.2, "batches": (1, 8)}
+
+
+def benchmark(
+    *models: str,
+    run: str = "clic-electron",
+    n: Annotated[int, Parameter(name=["-n", "--n"])] = 40,
+    all_cores: Annotated[bool, Parameter(negative=())] = False,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
+    seed: int = 1,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    progress: bool = True,
+) -> Outcome:
+    """Time Geant4, the published networks, the frozen library and trained models in one run.
+
+    Args:
+        models: Run or model directories, or names of released models.
+        run: A run.yaml, or the name of a recipe, whose beam Geant4 simulates.
+        n: Geant4 showers.
+        all_cores: Measure on all cores, too.
+        out: A directory to make, with benchmark.json and benchmark.md.
+        quick: A rough look in a minute, not to be quoted.
+        seed: Seed of showers, weights and noise.
+        force: Replace an existing output.
+        progress: Show progress.
+    """
+    from caloforge.timing import Plan, compare, markdown_table, text_table
+    from caloforge.timing.sources import installed_backends, trained
+
+    config = load_run(run)
+    if out is not None:
+        check_new(out, force=force)
+    cores = len(os.sched_getaffinity(0))
+    plan = Plan(
+        name=config.name,
+        detector=config.detector,
+        beam=config.beam,
+        fullsim=config.fullsim,
+        models=tuple(trained(name) for name in models),
+        threads=(1, cores) if all_cores and cores > 1 else (1,),
+        backends=installed_backends(),
+        seed=seed,
+        **(QUICK if quick else {"showers": n}),
+    )
+    with Meter("benchmark", 1, "steps", enabled=progress) as meter:
+        document = compare(plan, meter.update)
+    if out is not None:
+        out.mkdir(exist_ok=True)
+        write_text(out / "benchmark.json", json.dumps(document, indent=1))
+        write_text(out / "benchmark.md", markdown_table(document))
+    return Outcome(text_table(document), path=out, **document)

@@ -1,0 +1,98 @@
+"""What a shower of the full simulation costs: wall times of a few that stand for the whole spectrum."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.fullsim.blocks import Block
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.fullsim.pool import Pool
+from caloforge.geometry import Detector
+from caloforge.showers import ShowerBatch
+
+# draws of the beam that each stratum is chosen from: their mean energy is that of the beam to 0.3 %
+DRAWS = 1000
+
+
+def stratified(beam: BeamConfig, seed: int, count: int) -> NDArray[np.intp]:
+    """Showers of a campaign whose energies are spread evenly over the beam's spectrum.
+
+    The draws are cut, by energy, into `count` strata of equal probability; each gives its median. The mean
+    over them is that over the spectrum for whatever is nearly linear in the energy, as the time is.
+
+    Args:
+        beam: What is shot.
+        seed: Seed of the campaign.
+        count: How many.
+
+    Returns:
+        Their indices in the campaign, by rising energy, shape (count,).
+    """
+    energy = sample_conditions(beam, seed, 0, DRAWS * count).energy
+    return np.argsort(energy, kind="stable")[DRAWS // 2 :: DRAWS]
+
+
+def time_showers(
+    detector: Detector,
+    beam: BeamConfig,
+    fullsim: FullSimConfig,
+    count: int,
+    *,
+    seed: int = 0,
+    workers: int = 1,
+    progress: Callable[[int, int], object] = lambda *_: None,
+) -> ShowerBatch:
+    """Simulate showers that stand for the beam's spectrum, with the wall time of each.
+
+    Starting Geant4, its tables and the first shower of each process, which fills caches, are not counted.
+
+    Args:
+        detector: What is hit.
+        beam: By what.
+        fullsim: How Geant4 simulates.
+        count: Number of showers.
+        seed: Seed of the campaign that they are showers of.
+        workers: Processes at a time; each slows the others a little, as in a campaign.
+        progress: Called with (showers done, count).
+
+    Raises:
+        ConfigError: Settings that cannot be simulated.
+        SimulationError: Geant4 does not start, or workers keep dying.
+        MissingDependencyError: No geant4-pybind, or physics whose data sets are not there.
+    """
+    chosen = stratified(beam, seed, count)
+    # the dearest first, so that the workers end together; before them a shower for each to warm up with
+    order = [*range(DRAWS * count, DRAWS * count + workers), *chosen[::-1].tolist()]
+    job = {
+        "detector": detector.model_dump(mode="json"),
+        "beam": beam.model_dump(mode="json"),
+        "fullsim": fullsim.model_dump(mode="json"),
+        "seed": seed,
+    }
+    blocks: dict[int, Block] = {}
+    with tempfile.TemporaryDirectory(prefix="caloforge-") as name, Pool(job, Path(name), workers) as pool:
+        for interval, _ in pool.run([(index, index + 1) for index in order]):
+            if interval is not None:
+                [path] = Path(name).glob(f"{interval[0]:010d}-*.npz")
+                blocks[interval[0]] = Block.load(path)
+                progress(max(0, len(blocks) - workers), count)
+    showers = [_batch(detector, beam, seed, blocks[index]) for index in chosen.tolist()]
+    return ShowerBatch.concatenate(showers)
+
+
+def _batch(detector: Detector, beam: BeamConfig, seed: int, block: Block) -> ShowerBatch:
+    conditions = sample_conditions(beam, seed, block.start, block.start + 1)
+    return ShowerBatch(
+        showers=block.dense(block.start, block.start + 1, detector.shower_shape),
+        incident_energy=conditions.energy,
+        incident_theta=conditions.theta,
+        incident_phi=conditions.phi,
+        pdg_id=conditions.pdg_id,
+        seconds=block.seconds,
+    )

@@ -1,0 +1,238 @@
+"""The comparison: every case in a process of its own, one after the other, and the ratios between them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caloforge import provenance
+from caloforge.beam import BeamConfig
+from caloforge.errors import SimulationError
+from caloforge.fullsim.config import FullSimConfig
+from caloforge.geometry import Detector
+from caloforge.timing.case import Found, measure
+from caloforge.timing.machine import machine, quietest_core
+from caloforge.timing.sources import PRECISIONS, PUBLISHED, Source
+
+FORMAT = "caloforge-benchmark"
+FORMAT_VERSION = 1
+# half of the repeats of a normal distribution lie nearer to their median than two thirds of its width
+SPREAD = (16, 84)
+# a case may take this many times what its measurements are meant to take, and START s besides
+PATIENCE = 10
+START = 60.0
+FULL_SIMULATION_LIMIT = 3600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured, and how long.
+
+    Attributes:
+        name: Of the run whose beam is simulated.
+        detector: Its detector.
+        beam: Its beam.
+        fullsim: Its full simulation.
+        models: Trained models, by the name they have in the tables.
+        showers: Full-simulation showers for each number of threads.
+        batches: Batch sizes.
+        seconds: What one measurement is meant to take, s.
+        backends: Backends to try.
+        threads: Numbers of cores; 1 pins the process to one.
+        seed: Of showers, weights and noise.
+    """
+
+    name: str
+    detector: Detector
+    beam: BeamConfig
+    fullsim: FullSimConfig
+    models: tuple[Source, ...] = ()
+    showers: int = 40
+    batches: tuple[int, ...] = (1, 128)
+    seconds: float = 3.0
+    backends: tuple[str, ...] = ("torch",)
+    threads: tuple[int, ...] = (1,)
+    seed: int = 1
+
+    @property
+    def limit(self) -> float:
+        """Time limit of a case, s."""
+        return START + PATIENCE * self.seconds * (len(self.batches) + 1)
+
+    def cases(self, library: Path) -> list[tuple[Source, str, str]]:
+        """Source, backend and precision of every case but the full simulation."""
+        frozen = Source("frozen library", "library", {"library": str(library)}, exportable=False)
+        return [
+            (source, backend, precision)
+            for source in (*PUBLISHED, frozen, *self.models)
+            for backend in (self.backends if source.exportable else ("torch",))
+            for precision in (PRECISIONS[backend] if source.exportable else ("fp32",))
+        ]
+
+
+Tell = Callable[[int, int, str], object]
+
+
+def compare(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]:
+    """Measure everything; returns the document of benchmark.json.
+
+    Args:
+        plan: What and how long.
+        tell: Called with (steps done, steps, what is measured now).
+
+    Raises:
+        SimulationError: Geant4 does not run here.
+    """
+    facts = machine()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="caloforge-") as folder:
+        library = Path(folder) / "showers.h5"
+        cases = plan.cases(library)
+        total, done = len(plan.threads) * (len(cases) + 1), 0
+        for threads in plan.threads:
+            core = quietest_core() if threads == 1 else None
+            tell(done, total, f"Geant4, {threads} core(s)")
+            rows.append(_full_simulation(plan, threads, core, library))
+            done += 1
+            for source, backend, precision in cases:
+                tell(done, total, f"{source.name}, {backend} {precision}, {threads} core(s)")
+                rows += _engine(plan, source, backend, precision, threads, core)
+                done += 1
+    tell(total, total, "")
+    _add_ratios(rows)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **provenance.collect(),
+        "machine": facts,
+        "run": plan.name,
+        "detector": plan.detector.name,
+        "beam": plan.beam.model_dump(mode="json"),
+        "fullsim": plan.fullsim.model_dump(mode="json"),
+        "seed": plan.seed,
+        "results": rows,
+    }
+
+
+def _full_simulation(plan: Plan, threads: int, core: int | None, out: Path) -> dict[str, Any]:
+    job = {
+        "kind": "full simulation",
+        "threads": threads,
+        "core": core,
+        "detector": plan.detector.model_dump(mode="json"),
+        "beam": plan.beam.model_dump(mode="json"),
+        "fullsim": plan.fullsim.model_dump(mode="json"),
+        "showers": plan.showers,
+        "seed": plan.seed,
+        "out": str(out),
+    }
+    found = measure(job, FULL_SIMULATION_LIMIT)
+    if not (answers := found.having("energy")):
+        raise SimulationError(f"Geant4 cannot be timed: {found.problem}")
+    energy, seconds = (np.array(answers[0][key]) for key in ("energy", "seconds"))
+    # every process makes showers of its own, at the same time
+    mean, error = (value / threads for value in spectrum_mean(energy, seconds))
+    return {
+        "name": "Geant4",
+        "kind": "full simulation",
+        "detector": plan.detector.name,
+        "shape": list(plan.detector.shower_shape),
+        "backend": provenance.package_version("geant4-pybind"),
+        "threads": threads,
+        "showers": len(energy),
+        "status": "measured",
+        "ms": 1e3 * mean,
+        "low": 1e3 * (mean - error),
+        "high": 1e3 * (mean + error),
+        "energy": energy.tolist(),
+        "seconds": seconds.tolist(),
+    }
+
+
+def spectrum_mean(energy: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Mean time over the spectrum and its standard error, from showers that stand for equal parts of it.
+
+    The scatter about a straight line in the energy is what chance does; that along the line is the spectrum.
+    """
+    scatter = seconds
+    if len(seconds) > 2 and np.ptp(energy) > 0:
+        scatter = seconds - np.polyval(np.polyfit(energy, seconds, 1), energy)
+    return float(seconds.mean()), float(scatter.std() / np.sqrt(max(1, len(seconds) - 2)))
+
+
+def _engine(
+    plan: Plan, source: Source, backend: str, precision: str, threads: int, core: int | None
+) -> list[dict[str, Any]]:
+    job = {
+        "kind": source.kind,
+        "threads": threads,
+        "core": core,
+        "source": source.source,
+        "backend": backend,
+        "precision": precision,
+        "batches": plan.batches,
+        "seconds": plan.seconds,
+        "disk": source.trained,
+        "seed": plan.seed,
+    }
+    found = measure(job, plan.limit)
+    opened = found.having("opened")
+    common = {
+        "name": source.name,
+        "kind": source.kind,
+        **(opened[0]["opened"] if opened else {}),
+        "backend": backend,
+        "precision": precision,
+        "threads": threads,
+    }
+    return [{**common, **row} for row in _rows(plan, source, found)]
+
+
+def _rows(plan: Plan, source: Source, found: Found) -> Iterator[dict[str, Any]]:
+    """A row for each batch size, and one for the way to disk, whatever became of it."""
+    slow = found.having("slow")
+    for key, batch in [*(("batch", size) for size in plan.batches), ("disk", None)]:
+        if key == "disk" and not source.trained:
+            continue
+        measured = [a for a in found.having(key, "seconds") if batch in (None, a[key])]
+        what = {"batch": measured[0][key] if measured else batch, "to_disk": key == "disk"}
+        if measured:
+            yield {**what, **_quantiles(measured[0]), "status": "measured"}
+        elif slow and not found.problem:
+            yield {**what, "status": "too slow", "reason": f"{slow[0]['slow']:.2g} s a shower"}
+        else:
+            late = found.problem.startswith("stopped")
+            status = "too slow" if late else "failed"
+            yield {**what, "status": status, "reason": found.problem or "not measured"}
+
+
+def _quantiles(answer: dict[str, Any]) -> dict[str, Any]:
+    repeats = 1e3 * np.array(answer["seconds"])
+    low, high = np.percentile(repeats, SPREAD)
+    facts = {"ms": float(np.median(repeats)), "low": float(low), "high": float(high)}
+    extra = {"bytes": answer["bytes"]} if "bytes" in answer else {}
+    return {**facts, **extra, "repeats": repeats.tolist()}
+
+
+def _add_ratios(rows: list[dict[str, Any]]) -> None:
+    """How many times as fast as Geant4 on as many cores, and as the published network for such showers.
+
+    The published network is taken at its best: the fastest backend with the same batch on as many cores.
+    """
+    for row in rows:
+        if row["status"] != "measured" or row["kind"] == "full simulation":
+            continue
+        same = [r for r in rows if r["status"] == "measured" and r["threads"] == row["threads"]]
+        row["times_geant4"] = next(r["ms"] for r in same if r["kind"] == "full simulation") / row["ms"]
+        published = [
+            r["ms"]
+            for r in same
+            if r["kind"] == "published" and r["shape"] == row["shape"] and r["batch"] == row["batch"]
+        ]
+        if published:
+            row["times_published"] = min(published) / row["ms"]

@@ -1,0 +1,90 @@
+"""What makes showers, on a backend: built from a job of the worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.beam import BeamConfig
+from caloforge.config import build
+from caloforge.generation.generate import Columns, Precision, generate_file, stream
+from caloforge.geometry import load_detector
+from caloforge.models.base import ShowerModel
+from caloforge.models.facts import facts_of_beam
+from caloforge.models.registry import build_model, create_model, read_model_config
+from caloforge.models.store import load_model
+from caloforge.showers import ShowerFile
+from caloforge.timing.sources import PUBLISHED_BEAM
+
+
+class Engine:
+    """A model on a backend, with conditions over its trained range.
+
+    Attributes:
+        facts: What the model is: family, detector, shape, parameters and bytes of what generates.
+    """
+
+    def __init__(self, model: ShowerModel, backend: str, precision: str, seed: int) -> None:
+        """Make the backend ready."""
+        self.model, self.seed = model.eval(), seed
+        self.backend, self.precision = backend, cast(Precision, precision)
+        self.facts = {
+            "family": model.family,
+            "detector": model.detector.name,
+            "shape": list(model.detector.shower_shape),
+            "parameters": sum(parameter.numel() for parameter in model.sampler().parameters()),
+            "weight_bytes": sum(value.nbytes for value in model.sampler().state_dict().values()),
+        }
+
+    def make(self, showers: int, batch: int) -> None:
+        """Make showers in memory, everything included: noise, network, inverse transform, thresholds."""
+        columns = self._columns(showers)
+        for _ in stream(self.model, columns, seed=self.seed, batch_size=batch, precision=self.precision):
+            pass
+
+    def write(self, showers: int, batch: int, path: Path) -> None:
+        """Generate showers into a file."""
+        generate_file(
+            self.model,
+            self._columns(showers),
+            path,
+            seed=self.seed,
+            provenance={},
+            batch_size=batch,
+            precision=self.precision,
+            force=True,
+        )
+
+    def _columns(self, showers: int) -> Columns:
+        """Conditions, uniform over the trained range."""
+        rng, ranges = np.random.default_rng(self.seed), self.model.ranges
+
+        def within(limits: tuple[float, float]) -> NDArray[np.float32]:
+            return rng.uniform(*limits, showers).astype(np.float32)
+
+        particles = rng.choice(np.array(ranges.pdg_ids, np.int32), showers)
+        return Columns(within(ranges.energy), within(ranges.theta), within(ranges.phi), particles)
+
+
+def open_engine(job: dict[str, Any]) -> Engine:
+    """The engine that a job describes by its `source`, `backend`, `precision` and `seed`.
+
+    Raises:
+        CaloforgeError: A model that cannot be read or built.
+    """
+    source, seed = job["source"], job["seed"]
+    if "preset" in source:
+        config = read_model_config({"family": "gan3d", "preset": source["preset"]}, "model")
+        facts = facts_of_beam(build(BeamConfig, PUBLISHED_BEAM, "beam"))
+        model = build_model(config, load_detector(source["detector"]), facts, seed=seed)
+    elif "library" in source:
+        path = Path(source["library"])
+        model = create_model(read_model_config({"family": "frozen"}, "model"), path)
+        with ShowerFile(path) as file:
+            model.fit(file.iterate(), np.random.default_rng(seed))
+    else:
+        model = load_model(source["model"])
+    return Engine(model, job["backend"], job["precision"], seed)

@@ -1,0 +1,66 @@
+"""The comparison as text: a table for a terminal and one for Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HEADINGS = ("", "backend", "cores", "batch", "ms a shower", "spread", "× Geant4", "× published")
+
+
+def text_table(document: dict[str, Any]) -> str:
+    """The machine and a table in columns."""
+    rows = [HEADINGS, *_rows(document)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([machine_line(document), "", *lines])
+
+
+def markdown_table(document: dict[str, Any]) -> str:
+    """The same in Markdown, with the machine and the command under it."""
+    rows = [HEADINGS, ["---", "---", *["---:"] * (len(HEADINGS) - 2)], *_rows(document)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{table}\n\n{machine_line(document)}. Measured by `{document['command']}`.\n"
+
+
+def machine_line(document: dict[str, Any]) -> str:
+    """Machine and versions in one sentence."""
+    facts = document["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    flags = ", ".join(facts["cpu_flags"]) or "no vector flags known"
+    return (
+        f"{facts['cpu']} ({flags}), {facts['cores']} cores, "
+        f"load {facts['load_at_start']:g} at the start; caloforge {document['caloforge']}, {versions}"
+    )
+
+
+def _rows(document: dict[str, Any]) -> list[list[str]]:
+    return [_row(result) for result in document["results"]]
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    if result["kind"] == "full simulation":
+        backend, batch = "", ""
+    else:
+        backend = f"{result['backend']} {result['precision']}"
+        batch = f"{result['batch']}, to disk" if result["to_disk"] else str(result["batch"])
+    front = [result["name"], backend, str(result["threads"]), batch]
+    if result["status"] != "measured":
+        return [*front, result["status"], "", "", ""]
+    ratios = [_ratio(result.get(key)) for key in ("times_geant4", "times_published")]
+    spread = f"{_number(result['low'])} to {_number(result['high'])}"
+    return [*front, _number(result["ms"]), spread, *ratios]
+
+
+def _number(value: float) -> str:
+    """Three significant digits, never in powers of ten."""
+    return f"{float(f'{value:.3g}'):,.6f}".rstrip("0").rstrip(".").replace(",", " ")
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else _number(value)
