@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from caloforge.models.registry import create_model, read_model_config
-from caloforge.models.store import load_model
+from caloforge.models.store import load_model, read_card
 from caloforge.showers import ShowerFile
 from caloforge.training.loop import train_model
 
@@ -66,6 +66,8 @@ def test_a_family_without_gradient_steps_is_fitted_evaluated_and_stored(data, se
         energies = np.log(file.column("incident_energy")[:SPLIT].astype(np.float64))
     library = model.conditions[:, 0].numpy()
     assert len(library) == config.showers
+    # the weights are the library, and a header
+    assert 0 < read_card(out)["weights_bytes"] - model.library_bytes() < 2000
     assert np.isin(library.round(4), energies.astype(np.float32).round(4)).all()
     # taken again from the checkpoint: the same library, though it is of another size before it is loaded
     again = train_model(create_model(config, data), data, settings(), out, seed=1, resume=True)

@@ -79,7 +79,8 @@ def train(
     if first and resume:
         # only now is it known to be the same run, if with another number of epochs
         _record(run, config, out)
-    text = f"trained {result.steps} steps; best figure of merit {result.best:.4g}; model in {out / 'model'}"
+    done = f"trained {result.steps} steps" if result.steps else "fitted"
+    text = f"{done}; best figure of merit {result.best:.4g}; model in {out / 'model'}"
     return Outcome(
         text if first else "", run_dir=out, model=out / "model", steps=result.steps, best=result.best
     )

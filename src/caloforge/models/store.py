@@ -52,6 +52,7 @@ def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **fac
         **card_facts(model),
         "parameters": {name: parameter_count(part) for name, part in model.optimized().items()},
         "weights_sha256": digest,
+        "weights_bytes": (folder / NEW_WEIGHTS).stat().st_size,
         "provenance": collect(packages=("torch", "numpy")),
         **facts,
     }
@@ -196,7 +197,8 @@ def _readme(card: dict[str, Any]) -> str:
     energy = " to ".join(dict.fromkeys(format_energy(round(value, 3)) for value in ranges["energy"]))
     theta = " to ".join(dict.fromkeys(format_angle(round(value, 6)) for value in ranges["theta"]))
     merit = "not evaluated" if card.get("merit") is None else f"{card['merit']:.4g}"
-    parts = ", ".join(f"{name} {count}" for name, count in card["parameters"].items())
+    parts = [f"{name} {count}" for name, count in card["parameters"].items()]
+    size = f"{card['weights_bytes'] / 1e6:.3g} MB"
     pdg_ids = ", ".join(map(str, ranges["pdg_ids"]))
     return f"""# {card["family"]} for {detector["name"]}
 
@@ -204,7 +206,7 @@ Made by caloforge {card["provenance"]["caloforge"]} on {card["provenance"]["crea
 
 - Particles (PDG): {pdg_ids}; {energy}; theta {theta}
 - Voxels: {card["facts"]["energy_meaning"]} energy in MeV
-- Parameters: {parts}
+- Weights: {size}; trained parameters: {", ".join(parts) or "none"}
 - Figure of merit (P + E against held-out full simulation, 0 is perfect): {merit}
 
 Generate: `caloforge generate DIR --like TRUTH.h5 -o generated.h5`; weights SHA-256 {card["weights_sha256"]}.

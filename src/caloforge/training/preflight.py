@@ -78,7 +78,7 @@ def try_step(
             showers = file.read(0, tried)
     build_optimizers(model, training.optimizer)
     batch = TrainingBatch.of(showers)
-    precision = choose_precision(model, batch, training.precision)
+    precision = choose_precision(model, batch, training.precision) if model.optimized() else "fp32"
     kept: list[int] = []
     start = time.perf_counter()
     _run(model, batch, precision, kept)
