@@ -15,6 +15,13 @@ from pathlib import Path
 from caloforge.errors import OutputError
 
 
+def cache_folder() -> Path:
+    """Folder for what can be made again: below XDG_CACHE_HOME, or ~/.cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # the XDG specification: a path that is not absolute is ignored
+    return (cache if cache.is_absolute() else Path.home() / ".cache") / "caloforge"
+
+
 def check_new(path: Path | str, *, force: bool = False, hint: str = "--force to replace it") -> Path:
     """Make sure an output can be written and nothing is lost by it.
 

@@ -3,65 +3,27 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from caloforge.beam import BeamConfig, sample_conditions
-from caloforge.errors import ConfigError, DataError
 from caloforge.files import check_new, check_space
+from caloforge.generation.conditions import Columns, columns_like, columns_sampled
+from caloforge.generation.network import Network, Plan, open_network
 from caloforge.generation.noise import NoiseStream
-from caloforge.models.base import Condition, ShowerModel
-from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
+from caloforge.generation.runtimes import Backend, Precision
+from caloforge.models.base import ShowerModel
+from caloforge.showers import ShowerBatch, ShowerWriter
 
-Precision = Literal["fp32", "bf16"]
+__all__ = ["Columns", "Precision", "columns_like", "columns_sampled", "generate_file", "stream"]
+
 # compressed size over raw size of sparse showers, an upper estimate for the disk check
 COMPRESSION = 0.5
-# keeps the sampled conditions apart from the noise of the same seed
-CONDITION_STREAM = 0x5EED
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What is asked of the model for N showers: float32 (N,) MeV, rad, rad and int32 (N,)."""
-
-    energy: NDArray[np.float32]
-    theta: NDArray[np.float32]
-    phi: NDArray[np.float32]
-    pdg_id: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.energy)
-
-
-def columns_like(path: Path, model: ShowerModel, n: int | None) -> Columns:
-    """The conditions of a shower file, in its order.
-
-    Raises:
-        DataError: The file has another geometry than the model, or fewer than `n` showers.
-    """
-    with ShowerFile(path) as truth:
-        if truth.detector.geometry_digest != model.detector.geometry_digest:
-            raise DataError(
-                f"{path}: its detector is {truth.detector.name} {truth.detector.shower_shape}, "
-                f"the model was trained for {model.detector.name} {model.detector.shower_shape}; "
-                "give a file of that detector"
-            )
-        if n is not None and n > len(truth):
-            raise DataError(f"{path}: holds {len(truth)} showers, {n} were asked for; give a smaller -n")
-        names = ("incident_energy", "incident_theta", "incident_phi", "pdg_id")
-        return Columns(*(truth.column(name)[:n] for name in names))
-
-
-def columns_sampled(beam: BeamConfig, seed: int, n: int) -> Columns:
-    """Conditions drawn from a beam description; shower i depends only on (seed, i)."""
-    drawn = sample_conditions(beam, seed ^ CONDITION_STREAM, 0, n)
-    return Columns(drawn.energy, drawn.theta, drawn.phi, drawn.pdg_id)
 
 
 def stream(
@@ -69,38 +31,94 @@ def stream(
     columns: Columns,
     *,
     seed: int,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    device: str = "cpu",
+    backend: Backend = "torch",
     precision: Precision = "fp32",
+    threads: int = 1,
 ) -> Iterator[ShowerBatch]:
     """Yield generated showers in order, `batch_size` at a time, with the wall time of each.
 
-    Shower i is a function of (model, conditions of i, seed, i): the batch size changes it at most by
-    float rounding.
+    Shower i is a function of (model, conditions of i, seed, i): batch size, threads and backend change it at
+    most by float rounding.
+
+    Args:
+        model: A trained model.
+        columns: Conditions of the showers.
+        seed: Seed of the noise.
+        batch_size: Showers in a pass.
+        device: Where torch runs.
+        backend: What computes; `caloforge.generation.choice.plan_for` measures which is fastest.
+        precision: Arithmetic.
+        threads: Passes at the same time, each on one core.
     """
-    device = torch.device(device)
-    model.to(device)
-    noise = NoiseStream(seed, model.noise_shape)
-    for start in range(0, len(columns), batch_size):
-        stop = min(start + batch_size, len(columns))
+    plan = Plan(backend, precision, batch_size, threads, str(device))
+    yield from run(open_network(model, plan), columns, seed=seed)
+
+
+def run(
+    network: Network, columns: Columns, *, seed: int, pool: Executor | None = None
+) -> Iterator[ShowerBatch]:
+    """The batches of a network that is ready, in order.
+
+    Args:
+        network: From `open_network`.
+        columns: Conditions of the showers.
+        seed: Seed of the noise.
+        pool: Threads to use; the default is as many as the network's plan has, or none for a single one.
+    """
+    plan = network.plan
+    makers = _Makers(network, seed)
+    size = min(plan.batch_size, max(1, -(-len(columns) // plan.threads)))
+    starts = range(0, len(columns), size)
+    if plan.threads == 1:
+        for start in starts:
+            yield makers.make(columns[start : start + size], start)
+        return
+    with nullcontext(pool) if pool else ThreadPoolExecutor(plan.threads) as workers:
+        # one more than there are threads, so that none waits for whoever takes the batches
+        waiting: deque[Future[ShowerBatch]] = deque()
+        try:
+            for start in starts:
+                waiting.append(workers.submit(makers.make, columns[start : start + size], start))
+                if len(waiting) > plan.threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Makers:
+    """What each thread needs to make batches, lent to one thread at a time."""
+
+    def __init__(self, network: Network, seed: int) -> None:
+        self.network = network
+        self.seed = seed
+        self._free: list[tuple[Callable[..., Any], NoiseStream, Any]] = []
+
+    def make(self, columns: Columns, start: int) -> ShowerBatch:
+        """The showers from number `start` on."""
         begin = time.perf_counter()
-        condition = Condition(
-            energy=torch.from_numpy(columns.energy[start:stop]),
-            theta=torch.from_numpy(columns.theta[start:stop]),
-            phi=torch.from_numpy(columns.phi[start:stop]),
-            pdg_id=torch.from_numpy(columns.pdg_id[start:stop]),
-        ).to(device)
-        latent = torch.from_numpy(noise.take(start, stop)).to(device)
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            showers = model.generate(condition, latent).float().cpu().numpy()
-        seconds = (time.perf_counter() - begin) / (stop - start)
-        yield ShowerBatch(
+        try:
+            generate, noise, memory = self._free.pop()
+        except IndexError:
+            noise = NoiseStream(self.seed, self.network.model.noise_shape)
+            memory = np.empty((len(columns), *noise.shape), np.float32)
+            generate = self.network.worker()
+        if len(memory) < len(columns):
+            memory = np.empty((len(columns), *noise.shape), np.float32)
+        showers = generate(columns, noise.take(start, start + len(columns), memory[: len(columns)]))
+        self._free.append((generate, noise, memory))
+        seconds = (time.perf_counter() - begin) / len(columns)
+        return ShowerBatch(
             showers=showers,
-            incident_energy=columns.energy[start:stop],
-            incident_theta=columns.theta[start:stop],
-            incident_phi=columns.phi[start:stop],
-            pdg_id=columns.pdg_id[start:stop],
-            seconds=np.full(stop - start, seconds, np.float32),
+            incident_energy=columns.energy,
+            incident_theta=columns.theta,
+            incident_phi=columns.phi,
+            pdg_id=columns.pdg_id,
+            seconds=np.full(len(columns), seconds, np.float32),
         )
 
 
@@ -111,9 +129,11 @@ def generate_file(
     *,
     seed: int,
     provenance: dict[str, Any],
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
+    batch_size: int = 64,
+    device: str = "cpu",
+    backend: Backend = "torch",
     precision: Precision = "fp32",
+    threads: int = 1,
     extrapolate: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -126,19 +146,22 @@ def generate_file(
         out: The shower file; appears only when complete.
         seed: Seed of the noise.
         provenance: Facts to store.
-        batch_size: Showers a pass.
-        device: Where the model runs.
-        precision: "bf16" runs the network under autocast.
+        batch_size: Showers in a pass.
+        device: Where torch runs.
+        backend: What computes.
+        precision: Arithmetic.
+        threads: Passes at the same time, each on one core; the same threads compress the file.
         extrapolate: Allow conditions outside the trained range.
         force: Replace an existing file.
         progress: Called with (done, total).
 
     Raises:
-        ConfigError: Conditions outside the trained range without `extrapolate`; a bad batch size.
+        ConfigError: Conditions outside the trained range without `extrapolate`; a plan that cannot be done.
+        MissingDependencyError: The extra that the backend needs is not installed.
         OutputError: The file exists without `force`, or the disk is full.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch size: got {batch_size}, expected at least 1")
+    plan = Plan(backend, precision, batch_size, threads, str(device))
+    plan.check()
     check_new(out, force=force)
     model.ranges.check(
         energy=columns.energy,
@@ -149,12 +172,20 @@ def generate_file(
     )
     size = 4 * int(np.prod(model.detector.shower_shape)) * len(columns)
     check_space(out, int(size * COMPRESSION), f"a file of {len(columns)} showers")
-    with ShowerWriter(
-        out, model.detector, provenance, energy_meaning=model.energy_meaning, with_seconds=True, force=force
-    ) as writer:
-        batches = stream(model, columns, seed=seed, batch_size=batch_size, device=device, precision=precision)
-        for batch in batches:
-            writer.append(batch)
-            if progress is not None:
-                progress(writer.count, len(columns))
+    network = open_network(model, plan)
+    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
+        writer = ShowerWriter(
+            out,
+            model.detector,
+            provenance,
+            energy_meaning=model.energy_meaning,
+            with_seconds=True,
+            force=force,
+            pool=pool,
+        )
+        with writer:
+            for batch in run(network, columns, seed=seed, pool=pool):
+                writer.append(batch)
+                if progress is not None:
+                    progress(writer.count, len(columns))
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,12 +99,14 @@ class DataFacts(StrictModel):
     """What a model keeps of its training data.
 
     `response_fit` are the coefficients, lowest order first, of the mean visible over incident energy as a
-    polynomial in the logarithm of the energy, mapped to [-1, 1] over the trained range.
+    polynomial in the logarithm of the energy, mapped to [-1, 1] over the trained range. `precisions` are the
+    arithmetics that the physics was checked for: `generate --precision auto` takes no other.
     """
 
     ranges: TrainedRange
     energy_meaning: EnergyMeaning = "visible"
     response_fit: tuple[float, ...]
+    precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ("fp32",)
 
     def response_argument(self) -> tuple[float, float]:
         """Offset and scale of the polynomial's argument: (log E - offset) * scale."""

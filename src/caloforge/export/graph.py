@@ -1,0 +1,199 @@
+"""A model's `generate` as an ONNX graph: conditions and noise in, showers in MeV out, any batch.
+
+Inputs, in this order: `energy` (N,) MeV, `theta` (N,) rad, `phi` (N,) rad, all float32; `pdg_id` (N,) int32
+where the model knows several particles; `noise` (N, *noise_shape) float32, standard normal. Output: `showers`
+(N, *shower_shape) float32, MeV.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caloforge.errors import MissingDependencyError, ModelError
+from caloforge.files import writing
+from caloforge.models.base import Condition, ShowerModel
+
+Arrays = dict[str, NDArray[np.generic]]
+LARGEST_BATCH = 2**20
+# showers that a graph is compared on with torch, and the seed of their noise
+SAMPLE, SAMPLE_SEED = 4, 1
+# share of the energy that may lie in other cells; a cell at a threshold may fall on the other side of it
+PARITY = 1e-3
+# of arithmetic that is not exact: only what is broken is refused, quality is for `validate`
+ROUGH_PARITY = 0.3
+
+
+class Exported(nn.Module):
+    """`generate` with the inputs of the graph."""
+
+    def __init__(self, model: ShowerModel) -> None:
+        """Keep the model."""
+        super().__init__()
+        self.model = model
+        self.particle = model.ranges.pdg_ids[0]
+
+    def forward(self, energy: Tensor, theta: Tensor, phi: Tensor, *rest: Tensor) -> Tensor:
+        """Showers, (N, *shower_shape) MeV."""
+        *particles, noise = rest
+        pdg_id = particles[0] if particles else torch.full_like(energy, self.particle, dtype=torch.int32)
+        return self.model.generate(Condition(energy, theta, phi, pdg_id), noise)
+
+
+def graph_inputs(model: ShowerModel, condition: Condition, noise: NDArray[np.float32]) -> Arrays:
+    """The inputs of the graph by name, in its order."""
+    arrays: Arrays = {
+        "energy": condition.energy.numpy(),
+        "theta": condition.theta.numpy(),
+        "phi": condition.phi.numpy(),
+    }
+    if len(model.ranges.pdg_ids) > 1:
+        arrays["pdg_id"] = condition.pdg_id.numpy()
+    return arrays | {"noise": noise}
+
+
+def sample_inputs(model: ShowerModel, count: int = SAMPLE) -> Arrays:
+    """Conditions over the trained range, and noise: what graphs are traced, compared and calibrated with."""
+    ranges = model.ranges
+    rng = np.random.default_rng(SAMPLE_SEED)
+
+    def within(limits: tuple[float, float]) -> Tensor:
+        return torch.from_numpy(rng.uniform(*limits, count).astype(np.float32))
+
+    pdg_id = torch.from_numpy(rng.choice(np.array(ranges.pdg_ids, np.int32), count))
+    condition = Condition(within(ranges.energy), within(ranges.theta), within(ranges.phi), pdg_id)
+    return graph_inputs(model, condition, rng.standard_normal((count, *model.noise_shape), np.float32))
+
+
+def export_graph(model: ShowerModel, path: Path) -> Path:
+    """Write the graph; `check_parity` tells whether a runtime makes the same showers of it.
+
+    Raises:
+        MissingDependencyError: The extra `onnx` is not installed.
+        ModelError: The network has an operation that ONNX does not.
+    """
+    need("onnx", "onnxscript")
+    inputs = sample_inputs(model)
+    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
+    tensors = [torch.from_numpy(value) for value in inputs.values()]
+    dynamic = {name: {0: batch} for name in ("energy", "theta", "phi")}
+    # *rest of `forward`
+    shapes = {**dynamic, "rest": tuple({0: batch} for _ in tensors[3:])}
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                Exported(model.cpu().eval()).eval(),
+                tuple(tensors),
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=["showers"],
+                dynamic_shapes=shapes,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ModelError(f"the model family {model.family} cannot be written as ONNX: {reason}") from error
+    assert program is not None
+    temporary = path.with_name(f".{path.name}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        program.save(str(temporary), external_data=False)
+        temporary.replace(path)
+    return path
+
+
+def check_parity(
+    model: ShowerModel, run: Callable[[Arrays], NDArray[np.float32]], name: str, *, exact: bool = True
+) -> float:
+    """Compare a runtime with torch on a few showers.
+
+    Args:
+        model: The model, on the CPU.
+        run: Showers of the graph's inputs.
+        name: What runs, for the message.
+        exact: Whether it computes in fp32.
+
+    Returns:
+        The share of the energy that lies in other cells, the mean over the showers.
+
+    Raises:
+        ModelError: It makes other showers.
+    """
+    inputs = sample_inputs(model)
+    tensors = [torch.from_numpy(value) for value in inputs.values()]
+    with torch.inference_mode():
+        want = Exported(model)(*tensors).numpy().reshape(SAMPLE, -1).astype(np.float64)
+    got = run(inputs).reshape(SAMPLE, -1).astype(np.float64)
+    share = float(np.mean(np.abs(got - want).sum(axis=1) / np.maximum(want.sum(axis=1), 1e-12)))
+    # also true where it is NaN
+    if not share <= (PARITY if exact else ROUGH_PARITY):
+        raise ModelError(
+            f"{name} makes other showers of this model than torch: {share:.2g} of the energy in other cells, "
+            f"expected at most {PARITY if exact else ROUGH_PARITY:g}; use --backend torch"
+        )
+    return share
+
+
+def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64) -> Path:
+    """A graph whose convolutions run in 8-bit integers, calibrated on conditions over the trained range.
+
+    Weights get a scale for each output channel (ONNX Runtime's static quantisation); the rest stays fp32.
+    """
+    need("onnx", "onnxruntime")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            inputs = sample_inputs(model, count)
+            self.rows = iter(
+                [{name: value[i : i + 8] for name, value in inputs.items()} for i in range(0, count, 8)]
+            )
+
+        def get_next(self) -> Arrays | None:
+            return next(self.rows, None)
+
+    temporary = path.with_name(f".{path.name}.partial")
+    with writing(path), _quiet():
+        quantize_static(
+            graph,
+            temporary,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+        )
+        temporary.replace(path)
+    return path
+
+
+def need(*packages: str) -> None:
+    """Make sure that packages of the extra `onnx` are installed.
+
+    Raises:
+        MissingDependencyError: One is not; with the command.
+    """
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(f"{', '.join(missing)} not installed: pip install 'caloforge[onnx]'")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks about itself."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
