@@ -173,6 +173,21 @@ def generate_file(
     size = 4 * int(np.prod(model.detector.shower_shape)) * len(columns)
     check_space(out, int(size * COMPRESSION), f"a file of {len(columns)} showers")
     network = open_network(model, plan)
+    return write_file(network, columns, out, seed=seed, provenance=provenance, force=force, progress=progress)
+
+
+def write_file(
+    network: Network,
+    columns: Columns,
+    out: Path,
+    *,
+    seed: int,
+    provenance: dict[str, Any],
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Generate showers into a shower file with a network that is ready; see `generate_file`."""
+    model, threads = network.model, network.plan.threads
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
         writer = ShowerWriter(
             out,
