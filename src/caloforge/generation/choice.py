@@ -135,7 +135,7 @@ def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Callable[[
     inputs = sample_inputs(model)
     torch_plan = replace(plans[0], backend="torch", precision="fp32")
     reference = _torch_seconds(model, torch_plan, inputs, (2,))[2]
-    if reference * count < WORTH:
+    if reference * count < WORTH * torch_plan.threads:
         return None
     say("measuring which backend is fastest for this model; the answer is remembered")
     seconds = measure_plans(model, plans, inputs)
@@ -147,7 +147,7 @@ def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Callable[[
 
 
 def measure_plans(model: ShowerModel, plans: list[Plan], inputs: Arrays) -> dict[Plan, float]:
-    """Seconds for a shower of every plan that works, at each batch size."""
+    """CPU seconds for a shower of every plan that works, at each batch size."""
     seconds: dict[Plan, float] = {}
     for plan in plans:
         if plan.backend == "torch":

@@ -38,6 +38,8 @@ class NoiseStream:
         self.seed = seed
         self.shape = shape
         self._size = math.prod(shape)
+        self._generator = np.random.PCG64DXSM(seed)
+        self._position = 0
         # eight numbers need one word of 64 bits
         self._words = -(-self._size // 8)
         self._rows = max(1, BLOCK // (8 * self._words))
@@ -55,19 +57,21 @@ class NoiseStream:
         """
         if out is None:
             out = np.empty((stop - start, *self.shape), np.float32)
-        generator = np.random.PCG64DXSM(self.seed)
-        generator.advance(start * self._words)
+        if start < self._position:
+            self._generator, self._position = np.random.PCG64DXSM(self.seed), 0
+        self._generator.advance((start - self._position) * self._words)
+        self._position = stop
         flat = out.reshape(stop - start, self._size)
         for row in range(0, len(flat), self._rows):
-            self._fill(generator, flat[row : row + self._rows])
+            self._fill(flat[row : row + self._rows])
         return out
 
-    def _fill(self, generator: np.random.PCG64DXSM, out: NDArray[np.float32]) -> None:
+    def _fill(self, out: NDArray[np.float32]) -> None:
         rows, half = len(out), min(4 * self._words, self._size)
         count = rows * self._words * 4
         index, points, sums = self._index[:count], self._points[:count], self._sums[:rows]
         # little endian on every machine, or seeds change their meaning
-        np.copyto(index, generator.random_raw(count // 4).astype("<u8", copy=False).view("<u2"))
+        np.copyto(index, self._generator.random_raw(count // 4).astype("<u8", copy=False).view("<u2"))
         np.take(_points(), index, out=points, mode="wrap")
         four = points.view(np.float32).reshape(rows, 2, 2, 2 * self._words)
         np.add(four[:, :, 0], four[:, :, 1], out=sums[:, :, 0])

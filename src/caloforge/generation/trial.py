@@ -22,11 +22,13 @@ from caloforge.generation.runtimes import Arrays, Worker, open_runtime
 # seconds that a process, and within it the measurement of one batch size, may take
 LIMIT = 60.0
 PATIENCE = 1.5
-REPEATS = 5
+REPEATS = 8
 
 
 def measure(worker: Worker, inputs: Arrays, batch: int, threads: int, *, patience: float = PATIENCE) -> float:
-    """Seconds for a shower, the best of a few passes, all threads at work.
+    """Seconds of CPU time for a shower, the best of a few passes, all threads at work.
+
+    CPU time, because on a busy machine the clock on the wall would measure the neighbours.
 
     Args:
         worker: What makes showers; called by all threads.
@@ -40,9 +42,9 @@ def measure(worker: Worker, inputs: Arrays, batch: int, threads: int, *, patienc
     best, begin = np.inf, time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(REPEATS):
-            start = time.perf_counter()
+            start = time.process_time()
             list(pool.map(worker, [filled] * threads))
-            best = min(best, (time.perf_counter() - start) / (batch * threads))
+            best = min(best, (time.process_time() - start) / (batch * threads))
             if time.perf_counter() - begin > patience:
                 break
     return float(best)
