@@ -9,6 +9,7 @@ import toy_showers
 
 from caloforge.commands.validate import validate
 from caloforge.metrics.resampling import Metric
+from caloforge.showers import ShowerFile
 from caloforge.validation import validate_files, whole_showers
 from caloforge.validation.drawing import write_maps, write_matrices, write_pdf
 from caloforge.validation.figures import Figure
@@ -170,7 +171,7 @@ def test_neural_classifiers_on_request(files, tmp_path, monkeypatch):
 
     asked = []
 
-    def classifier(truth, generated, *, voxels, repeats, seed):
+    def classifier(truth, generated, *, voxels, repeats, seed, progress):
         asked.append((len(truth), len(generated), truth.width, truth.take(np.arange(3)).shape, voxels))
         return neural.NeuralResult(Metric(0.7, 0.01, 0.5), Metric(0.1, 0.01, 0.0), ())
 
@@ -183,6 +184,73 @@ def test_neural_classifiers_on_request(files, tmp_path, monkeypatch):
     found = result.metrics["on_request"]["high"]["neural"]
     assert found["cnn"]["auc"] == {"value": 0.7, "uncertainty": 0.01, "floor": 0.5}
     assert "Neural networks" in result.report.read_text()
+
+
+def test_the_strong_classifier_sees_cells_and_measures_its_floor(files, tmp_path, monkeypatch):
+    from caloforge.metrics import strong
+    from caloforge.metrics.neural import NeuralResult
+    from caloforge.metrics.strong_network import Images
+
+    asked = []
+
+    def classifier(truth, generated, *, images, measure_floor, progress, **_):
+        asked.append((truth.take(np.arange(5)), generated.take(np.arange(5)), images, measure_floor))
+        progress(1, 1)
+        return NeuralResult(Metric(0.8, 0.01, 0.52), Metric(0.2, 0.01, 0.0), ())
+
+    monkeypatch.setattr(strong, "strong_classifier", classifier)
+    seen = []
+    result = validate_files(
+        files[0],
+        files[1:],
+        tmp_path / "report",
+        classifier=False,
+        pdf=False,
+        neural=["strong"],
+        progress=lambda *done: seen.append(done),
+    )
+    truth = toy_showers.batch(400, 1)[:5]
+    energy = np.log10(truth.incident_energy)[:, None]
+    np.testing.assert_allclose(asked[0][0], np.hstack([energy, truth.showers.reshape(5, -1)]), rtol=1e-6)
+    np.testing.assert_allclose(asked[1][1][:, 1:], toy_showers.batch(400, 3).showers[:5].reshape(5, -1) * 1.1)
+    assert asked[0][2:] == (Images((25, 7, 7)), True)
+    assert [s[1:] for s in seen if s[0] == "train classifiers"] == [(1000, 2000), (2000, 2000)]
+    for name in ("equal", "high"):
+        found = result.metrics["on_request"][name]["neural"]["strong"]
+        assert found["auc"] == {"value": 0.8, "uncertainty": 0.01, "floor": 0.52}
+
+
+@pytest.mark.parametrize(
+    ("kind", "theta", "want"),
+    [
+        # inclined in the y-z plane to one side: a mirror in x alone is left
+        ("cartesian", (np.pi / 3, np.pi / 2), {"flip_rows": False, "swap": False}),
+        ("cartesian", (np.pi / 3, 2 * np.pi / 3), {"swap": False}),
+        ("cylindrical", None, {"periodic": True, "flip_columns": False, "swap": False}),
+    ],
+)
+def test_images_are_those_the_beam_allows(tmp_path, kind, theta, want):
+    from caloforge.metrics.strong_network import Images
+    from caloforge.validation.classifiers import images
+    from caloforge.validation.conditions import Conditions
+
+    showers = toy_showers.batch(300, 1, kind, theta=theta)
+    if theta is not None and theta[1] > np.pi / 2:
+        # exactly symmetric about 90 degrees, as a whole campaign is
+        showers.incident_theta[:2] = theta
+    with ShowerFile(toy_showers.write(tmp_path / "a.h5", showers, kind)) as file:
+        found = images(file.detector, Conditions.of(file))
+    assert found == Images(toy_showers.detector(kind).shower_shape, **want)
+
+
+def test_layers_of_different_binning_are_no_images():
+    from caloforge.errors import ConfigError
+    from caloforge.validation.classifiers import images
+    from caloforge.validation.conditions import Conditions
+
+    conditions = Conditions(*(np.ones(3) for _ in range(4)))
+    with pytest.raises(ConfigError, match="different binning"):
+        images(toy_showers.detector("ragged"), conditions)
 
 
 def test_the_row_of_the_challenge_needs_its_mesh(files, tmp_path):

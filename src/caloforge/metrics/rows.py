@@ -121,6 +121,20 @@ def low_level(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, response: 
     return _collect(build(*block) for block in blocks)
 
 
+def voxel_table(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> SparseRows:
+    """Input of the strong classifier: log10 E_inc, voxels in MeV.
+
+    Args:
+        blocks: Showers (n, ...) and their incident energies (n,), MeV.
+    """
+
+    def build(showers: NDArray[Any], energy: NDArray[Any]) -> tuple[Any, ...]:
+        flat = showers.reshape(len(showers), -1)
+        return np.log10(energy)[:, None], flat, np.zeros((len(flat), 0))
+
+    return _collect(build(*block) for block in blocks)
+
+
 def low_level_normed(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], mesh: Mesh) -> SparseRows:
     """Input of the layer-normalised classifier: log10 E_inc, voxels / E_layer, log10 E_layer.
 

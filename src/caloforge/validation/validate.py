@@ -88,7 +88,8 @@ def validate_files(
             distance from the first one, instead of that between halves of the first.
         reweight: Thin samples whose incident spectrum differs to the truth's instead of refusing them.
         threshold: Voxels above it are hits, MeV; by default what analyses of this kind of detector use.
-        neural: Neural classifiers to train: "low", "low-normed", "high", "cnn"; minutes to hours each.
+        neural: Neural classifiers to train: "strong", and of the CaloChallenge "low", "low-normed", "high",
+            "cnn"; minutes to hours each.
         repeats: Trainings of each neural classifier.
         triforce: Shower files of the full simulation to train a particle classifier and an energy regressor
             on, which are then applied to truth and generated showers; minutes.

@@ -1,0 +1,156 @@
+"""Neural networks that tell generated showers from the full simulation, as a validation trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import ConfigError
+from caloforge.geometry import CylindricalMesh, Detector, RaggedMesh
+from caloforge.metrics.resampling import Metric
+from caloforge.metrics.rows import DenseRows, Rows, low_level, low_level_normed, voxel_table
+from caloforge.models.facts import TrainedRange
+from caloforge.models.symmetries import symmetries
+from caloforge.observables import high_level_features
+from caloforge.showers import ShowerFile
+from caloforge.validation.conditions import Conditions
+from caloforge.validation.sample import Sample
+
+if TYPE_CHECKING:
+    from caloforge.metrics.strong_network import Images
+
+STRONG = "strong"
+# the networks of the CaloChallenge, and ours
+NETWORKS = ("low", "low-normed", "high", "cnn", STRONG)
+READ = 1024
+
+
+def classify(
+    truth: Sample,
+    generated: Sample,
+    names: Sequence[str],
+    *,
+    repeats: int,
+    seed: int,
+    progress: Callable[[int, int], object] | None = None,
+) -> dict[str, tuple[Metric, Metric]]:
+    """Train networks to tell two samples apart.
+
+    Args:
+        truth: Full simulation.
+        generated: The sample to judge.
+        names: By the protocol of the CaloChallenge "low" (voxels), "low-normed" (voxels over the energy of
+            their layer), "high" (observables), "cnn" (3D ResNet); by ours "strong" (`strong_classifier`),
+            whose floor is measured.
+        repeats: Trainings of each.
+        seed: Seed of splits and weights.
+        progress: Called with what is done of 1000 x networks, and that number.
+
+    Returns:
+        By network, area under the ROC curve and Jensen-Shannon divergence.
+
+    Raises:
+        ConfigError: "cnn" or "strong" on a mesh without images.
+    """
+    # torch is imported only where a network is trained
+    from caloforge.metrics.neural import neural_classifier
+    from caloforge.metrics.strong import strong_classifier
+
+    results = {}
+    for number, name in enumerate(names):
+
+        def tell(done: int, total: int, number: int = number) -> None:
+            if progress is not None:
+                progress(1000 * number + 1000 * done // total, 1000 * len(names))
+
+        first, second = _rows(truth, truth, name), _rows(truth, generated, name)
+        if name == STRONG:
+            found = strong_classifier(
+                first,
+                second,
+                images=images(truth.detector, truth.conditions),
+                repeats=repeats,
+                seed=seed,
+                measure_floor=True,
+                progress=tell,
+            )
+        else:
+            shape = _image_shape(truth.detector) if name == "cnn" else None
+            found = neural_classifier(first, second, voxels=shape, repeats=repeats, seed=seed, progress=tell)
+        results[name] = (found.auc, found.jsd)
+    return results
+
+
+def _rows(truth: Sample, sample: Sample, name: str) -> Rows:
+    """The table that a network sees of a sample."""
+    if name == "high":
+        return DenseRows(high_level_features(sample.values, sample.conditions.energy))
+    if name == "low-normed":
+        return low_level_normed(_blocks(sample), sample.detector.mesh)
+    if name == STRONG:
+        return voxel_table(_blocks(sample))
+    return low_level(_blocks(sample), response=_response(truth))
+
+
+def _image_shape(detector: Detector) -> tuple[int, int, int]:
+    """Layers, rows and columns.
+
+    Raises:
+        ConfigError: The layers are no images.
+    """
+    if isinstance(detector.mesh, RaggedMesh):
+        raise ConfigError(f"{detector.name} has layers of different binning, no images; take low or high")
+    layers, rows, columns = detector.shower_shape
+    return layers, rows, columns
+
+
+def images(detector: Detector, conditions: Conditions) -> Images:
+    """The images of a shower that are as likely as itself.
+
+    Args:
+        detector: Of both samples.
+        conditions: Of the truth; those of the other sample are alike.
+    """
+    from caloforge.metrics.strong_network import Images
+
+    shape = _image_shape(detector)
+
+    def limits(values: NDArray[np.floating]) -> tuple[float, float]:
+        return float(values.min()), float(values.max())
+
+    ranges = TrainedRange(
+        energy=limits(conditions.energy),
+        theta=limits(conditions.theta),
+        phi=limits(conditions.phi),
+        pdg_ids=tuple(map(int, np.unique(conditions.pdg_id))),
+    )
+    group = symmetries(detector, ranges)
+    return Images(
+        shape,
+        periodic=isinstance(detector.mesh, CylindricalMesh) and len(group) > 1,
+        flip_rows=any(operation.flip_y for operation in group),
+        flip_columns=any(operation.flip_x for operation in group),
+        swap=any(operation.swap for operation in group),
+    )
+
+
+def _response(truth: Sample) -> float:
+    """Mean visible over incident energy, 1 where energies are corrected for the sampling fraction."""
+    with ShowerFile(truth.path) as file:
+        visible = file.energy_meaning == "visible"
+    return float(np.mean(truth.values["response"])) if visible else 1.0
+
+
+def _blocks(sample: Sample) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Voxels and incident energies of the showers that are used."""
+    kept = np.zeros(int(sample.index[-1]) + 1, bool)
+    kept[sample.index] = True
+    with ShowerFile(sample.path) as file:
+        start = 0
+        for batch in file.iterate(READ, stop=len(kept)):
+            chosen = kept[start : start + len(batch)]
+            start += len(batch)
+            yield batch.showers[chosen], batch.incident_energy[chosen]
