@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -36,16 +37,23 @@ class Found:
 
 
 def measure(
-    job: dict[str, Any], limit: float, tell: Callable[[dict[str, Any]], object] = lambda _: None
+    job: dict[str, Any],
+    limit: float,
+    *,
+    cache: Path | None = None,
+    tell: Callable[[dict[str, Any]], object] = lambda _: None,
 ) -> Found:
     """Run a job in a process of its own.
 
     Args:
         job: See `worker`; `threads` and `core` say what it may use.
         limit: It is stopped after this time, s; what it has answered until then counts.
+        cache: Folder for what can be made again; the default is the user's.
         tell: Called with each answer as it comes.
     """
-    threads = dict.fromkeys(THREAD_VARIABLES, str(job["threads"]))
+    settings = dict.fromkeys(THREAD_VARIABLES, str(job["threads"]))
+    if cache is not None:
+        settings["XDG_CACHE_HOME"] = str(cache)
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
@@ -53,7 +61,7 @@ def measure(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, **threads},
+            env={**os.environ, **settings},
             start_new_session=True,
         )
         late = threading.Event()

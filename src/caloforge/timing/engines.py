@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.beam import BeamConfig
 from caloforge.config import build
-from caloforge.generation.generate import Columns, Precision, generate_file, stream
+from caloforge.generation.conditions import Columns
+from caloforge.generation.generate import run, write_file
+from caloforge.generation.network import Network, Plan, open_network
 from caloforge.geometry import load_detector
 from caloforge.models.base import ShowerModel
 from caloforge.models.facts import facts_of_beam
@@ -27,10 +30,10 @@ class Engine:
         facts: What the model is: family, detector, shape, parameters and bytes of what generates.
     """
 
-    def __init__(self, model: ShowerModel, backend: str, precision: str, seed: int) -> None:
-        """Make the backend ready."""
-        self.model, self.seed = model.eval(), seed
-        self.backend, self.precision = backend, cast(Precision, precision)
+    def __init__(self, model: ShowerModel, backend: str, precision: str, threads: int, seed: int) -> None:
+        """Keep the model; a backend is made ready for a batch size when it is first used."""
+        self.model, self.seed, self.threads = model.eval(), seed, threads
+        self.network = cache(lambda batch: self._open(backend, precision, batch))
         self.facts = {
             "family": model.family,
             "detector": model.detector.name,
@@ -39,23 +42,22 @@ class Engine:
             "weight_bytes": sum(value.nbytes for value in model.sampler().state_dict().values()),
         }
 
+    def _open(self, backend: Any, precision: Any, batch: int) -> Network:
+        return open_network(self.model, Plan(backend, precision, batch, self.threads))
+
+    def prepare(self, batch: int) -> None:
+        """Export and compile for a batch size."""
+        self.network(batch)
+
     def make(self, showers: int, batch: int) -> None:
         """Make showers in memory, everything included: noise, network, inverse transform, thresholds."""
-        columns = self._columns(showers)
-        for _ in stream(self.model, columns, seed=self.seed, batch_size=batch, precision=self.precision):
+        for _ in run(self.network(batch), self._columns(showers), seed=self.seed):
             pass
 
     def write(self, showers: int, batch: int, path: Path) -> None:
         """Generate showers into a file."""
-        generate_file(
-            self.model,
-            self._columns(showers),
-            path,
-            seed=self.seed,
-            provenance={},
-            batch_size=batch,
-            precision=self.precision,
-            force=True,
+        write_file(
+            self.network(batch), self._columns(showers), path, seed=self.seed, provenance={}, force=True
         )
 
     def _columns(self, showers: int) -> Columns:
@@ -70,7 +72,7 @@ class Engine:
 
 
 def open_engine(job: dict[str, Any]) -> Engine:
-    """The engine that a job describes by its `source`, `backend`, `precision` and `seed`.
+    """The engine that a job describes by its `source`, `backend`, `precision`, `threads` and `seed`.
 
     Raises:
         CaloforgeError: A model that cannot be read or built.
@@ -87,4 +89,4 @@ def open_engine(job: dict[str, Any]) -> Engine:
             model.fit(file.iterate(), np.random.default_rng(seed))
     else:
         model = load_model(source["model"])
-    return Engine(model, job["backend"], job["precision"], seed)
+    return Engine(model, job["backend"], job["precision"], job["threads"], seed)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
+from caloforge.generation.runtimes import PACKAGES, PRECISIONS
 from caloforge.models.store import read_card
 
 # electrons as the published networks were trained on
 PUBLISHED_BEAM = {"energy": {"kind": "flat", "min": "10 GeV", "max": "500 GeV"}}
-# backend -> the package it needs
-BACKENDS = {"torch": "torch"}
-# what each is tried with
-PRECISIONS = {"torch": ("fp32", "bf16")}
+# the arithmetics that need no calibration: any network runs in them
+PLAIN = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Source:
         name: In the tables.
         kind: "published", "library" or "model".
         source: What `engines.open_engine` builds it from.
+        precisions: Arithmetics to try.
         exportable: Whether it runs on other backends than torch.
         trained: Whether its showers mean something, so that writing them to a file does.
     """
@@ -31,13 +31,20 @@ class Source:
     name: str
     kind: str
     source: dict[str, Any]
+    precisions: tuple[str, ...] = PLAIN
     exportable: bool = True
     trained: bool = True
+
+    def engines(self, backends: tuple[str, ...]) -> list[tuple[str, str]]:
+        """Backend and precision of every way it can run."""
+        if not self.exportable:
+            return [("torch", "fp32")]
+        return [(name, p) for name in backends for p in PRECISIONS[name] if p in self.precisions]
 
 
 def installed_backends() -> tuple[str, ...]:
     """Backends whose packages are installed."""
-    return tuple(name for name, package in BACKENDS.items() if importlib.util.find_spec(package) is not None)
+    return tuple(name for name, needed in PACKAGES.items() if all(map(find_spec, needed)))
 
 
 PUBLISHED = (
@@ -53,11 +60,17 @@ PUBLISHED = (
 )
 
 
+def library(path: str, name: str = "frozen library") -> Source:
+    """A frozen library of the showers of a file."""
+    return Source(name, "library", {"library": path}, exportable=False)
+
+
 def trained(name: str) -> Source:
-    """A trained model, by its path or name.
+    """A trained model, by its path or name; in arithmetics that its card allows besides the plain ones.
 
     Raises:
         ModelError: There is none.
     """
     card = read_card(name)
-    return Source(name, "model", {"model": name}, exportable=card["family"] != "frozen")
+    allowed = (*PLAIN, *card["facts"].get("precisions", ()))
+    return Source(name, "model", {"model": name}, precisions=allowed, exportable=card["family"] != "frozen")

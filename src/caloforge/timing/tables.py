@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-HEADINGS = ("", "backend", "cores", "batch", "ms a shower", "spread", "× Geant4", "× published")
+HEADINGS = ("", "MB", "backend", "cores", "batch", "ms a shower", "spread", "× Geant4", "× published")
+# columns of text, the others are numbers
+TEXT = (0, 2)
 
 
 def text_table(document: dict[str, Any]) -> str:
@@ -13,7 +15,7 @@ def text_table(document: dict[str, Any]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
     lines = [
         "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
+            cell.ljust(width) if i in TEXT else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
@@ -23,7 +25,8 @@ def text_table(document: dict[str, Any]) -> str:
 
 def markdown_table(document: dict[str, Any]) -> str:
     """The same in Markdown, with the machine and the command under it."""
-    rows = [HEADINGS, ["---", "---", *["---:"] * (len(HEADINGS) - 2)], *_rows(document)]
+    rules = ["---" if i in TEXT else "---:" for i in range(len(HEADINGS))]
+    rows = [HEADINGS, rules, *_rows(document)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{table}\n\n{machine_line(document)}. Measured by `{document['command']}`.\n"
 
@@ -49,11 +52,13 @@ def _row(result: dict[str, Any]) -> list[str]:
     else:
         backend = f"{result['backend']} {result['precision']}"
         batch = f"{result['batch']}, to disk" if result["to_disk"] else str(result["batch"])
-    front = [result["name"], backend, str(result["threads"]), batch]
+    size = _number(result["weight_bytes"] / 1e6) if "weight_bytes" in result else ""
+    front = [result["name"], size, backend, str(result["threads"]), batch]
     if result["status"] != "measured":
         return [*front, result["status"], "", "", ""]
     ratios = [_ratio(result.get(key)) for key in ("times_geant4", "times_published")]
-    spread = f"{_number(result['low'])} to {_number(result['high'])}"
+    once = result["low"] == result["high"]
+    spread = "once" if once else f"{_number(result['low'])} to {_number(result['high'])}"
     return [*front, _number(result["ms"]), spread, *ratios]
 
 

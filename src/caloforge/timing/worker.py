@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 # repeats of a measurement, at least and at most
 FEWEST, MOST = 3, 9
 # showers of the first try, before anything is measured
-TRIED = 2
+TRIED = 1
 # a path that needs this long for a shower is not measured further, s
 TOO_SLOW = 2.0
+# a pass that takes this many times what a measurement is meant to take is not repeated
+LONG = 3.0
 # showers a file at least, so that opening and closing it does not count
 FILE_SHOWERS = 512
 FILE_BATCH = 128
@@ -42,7 +44,7 @@ def measure_engine(job: dict[str, Any], engine: Engine, answer: Answer) -> None:
         engine: Makes the showers.
         answer: Takes the findings.
     """
-    # the first call compiles and allocates
+    engine.prepare(1)
     engine.make(TRIED, 1)
     single = _time(engine, TRIED, 1)
     if single > TOO_SLOW:
@@ -50,11 +52,16 @@ def measure_engine(job: dict[str, Any], engine: Engine, answer: Answer) -> None:
         return
     disk = None
     for batch in job["batches"]:
-        warm = _time(engine, batch, batch)
-        if warm > TOO_SLOW:
-            answer(slow=warm, batch=batch)
+        # every thread has a batch of its own
+        whole = batch * job["threads"]
+        engine.prepare(batch)
+        first = _time(engine, whole, batch)
+        if first * whole > LONG * job["seconds"]:
+            # what it takes to warm up is little then, and repeats would take minutes
+            answer(batch=batch, seconds=[first])
             continue
-        repeats, showers = plan_repeats(warm, batch, job["seconds"])
+        warm = _time(engine, whole, batch)
+        repeats, showers = plan_repeats(warm, whole, job["seconds"])
         answer(batch=batch, seconds=[_time(engine, showers, batch) for _ in range(repeats)])
         disk = warm
     if job["disk"] and disk is not None:
@@ -66,7 +73,7 @@ def plan_repeats(seconds: float, batch: int, budget: float) -> tuple[int, int]:
 
     Args:
         seconds: Time of a shower, s.
-        batch: Showers a batch.
+        batch: Showers made together, those of all threads.
         budget: What all repeats together may take, s; the fewest repeats of one batch may take more.
     """
     batches = budget / max(seconds * batch, 1e-9)
