@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from caloforge.errors import ModelError, TrainingError
+from caloforge.generation.choice import candidates
+from caloforge.generation.network import Plan, open_network
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
@@ -152,6 +154,9 @@ def test_what_a_library_says_when_it_cannot():
     empty = build_model(model.config, model.detector, model.facts)
     with pytest.raises(ModelError, match="empty"):
         ask(empty, 1e4)
+    with pytest.raises(ModelError, match="backend torch"):
+        open_network(model, Plan("onnx"))
+    assert [plan.backend for plan in candidates(model, Plan(), "auto", "auto")] == ["torch"]
 
 
 @pytest.mark.skipif(not (SHARED / "truth").is_dir(), reason="no ../shared/truth with Geant4 showers")

@@ -79,8 +79,10 @@ def export_graph(model: ShowerModel, path: Path) -> Path:
 
     Raises:
         MissingDependencyError: The extra `onnx` is not installed.
-        ModelError: The network has an operation that ONNX does not.
+        ModelError: The family cannot be a graph, or the network has an operation that ONNX does not.
     """
+    if not model.exportable:
+        raise ModelError(f"the family {model.family} cannot be written as a graph; take the backend torch")
     need("onnx", "onnxscript")
     inputs = sample_inputs(model)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)

@@ -118,6 +118,7 @@ def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: 
         for name, known in PRECISIONS.items()
         for arithmetic in known
         if backend in ("auto", name)
+        and (name == "torch" or model.exportable)
         and arithmetic in allowed
         # in bf16 torch is hundreds of times slower than in fp32 on processors that do not have it
         and (name, arithmetic) != ("torch", "bf16")

@@ -108,12 +108,14 @@ class ShowerModel(nn.Module, ABC):
 
     Attributes:
         family: Name in run.yaml.
+        exportable: Whether `generate` can be a graph for other runtimes: no shape in it depends on values.
         config: The family's configuration.
         detector: What the showers are made in; fixes their shape.
         facts: What is known of the training data.
     """
 
     family: ClassVar[str]
+    exportable: ClassVar[bool] = True
 
     def __init__(self, config: StrictModel, detector: Detector, facts: DataFacts) -> None:
         """Keep what the model is for."""

@@ -34,6 +34,8 @@ class Frozen(ShowerModel):
     """
 
     family = "frozen"
+    # showers have as many cells as they have
+    exportable = False
     config: FrozenConfig
     conditions: Tensor
     pdg_ids: Tensor
