@@ -18,7 +18,7 @@ OPTIONS = {
     "inspect": "WHAT -o/--out --set",
     "train": "RUN --data -o/--out --seed --resume --force --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
-    "--precision --device --threads --extrapolate --force --progress/--no-progress",
+    "--backend --precision --device --threads --extrapolate --force --progress/--no-progress",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 --reweight "
     "--threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed --workers --force "
     "--progress/--no-progress",

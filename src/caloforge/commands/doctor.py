@@ -29,6 +29,10 @@ REQUIRED = {
 OPTIONAL = {
     "tensorboard": ("track", "train with the tensorboard tracker"),
     "mlflow": ("track", "train with the mlflow tracker"),
+    "onnx": ("onnx", "generate on onnx and openvino"),
+    "onnxscript": ("onnx", "generate on onnx and openvino"),
+    "onnxruntime": ("onnx", "generate on onnx, and in int8"),
+    "openvino": ("onnx", "generate on openvino"),
 }
 GEANT4_TIMEOUT = 60
 

@@ -34,7 +34,7 @@ def generate(
     """Generate showers with a trained model.
 
     Args:
-        model: A run directory or a model directory.
+        model: A run directory, a model directory, or the name of a released model; see `caloforge list`.
         out: The shower file to write.
         like: Take the conditions, shower by shower, from this file (best for a comparison with it).
         n: Number of showers; with --like the first n of it.
@@ -106,7 +106,7 @@ def generate(
             force=force,
             progress=meter.update,
         )
-    how = f"{plan.backend} {plan.precision}, {plan.threads} threads, batches of {plan.batch_size}"
+    how = f"{plan.backend} {plan.precision}, threads: {plan.threads}, batches of {plan.batch_size}"
     return Outcome(
         f"{len(columns)} showers in {out} ({how})",
         path=Path(out),
