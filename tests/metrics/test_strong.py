@@ -10,7 +10,7 @@ import torch
 from caloforge.metrics import strong_network
 from caloforge.metrics.rows import DenseRows
 from caloforge.metrics.strong import StrongTraining, strong_classifier
-from caloforge.metrics.strong_network import Images, StrongNetwork, fit_scales, planes
+from caloforge.metrics.strong_network import Images, StrongNetwork, cell_planes, fit_scales, layer_sums
 from caloforge.showers import ShowerFile
 from caloforge.testing.defects import Setting, shuffled_cells
 
@@ -97,16 +97,17 @@ def test_planes_are_whitened_at_every_energy():
     showers, energy = (torch.from_numpy(a) for a in noise(4000, 2))
     blocks = [(energy[k : k + 500].log10(), showers[k : k + 500]) for k in range(0, 4000, 500)]
     scales = fit_scales(blocks, images)
-    x = energy.log10() - 4
-    mean = torch.einsum("pb,pzyx->bzyx", torch.stack([x**0, x, x**2]), scales.mean)
-    white = (planes(showers, scales.unit) - mean) / scales.spread
+    white = scales.planes(energy.log10(), cell_planes(showers, scales.unit))
+    sums = scales.sums(energy.log10(), layer_sums(showers, scales.unit))
     for part in (energy < 4e4, energy > 7e4):
         # over cells as well: of one cell in a third of the showers 0 is known to 0.03
         assert white[part].mean(dim=(0, 2, 3)).abs().max() < 0.03
+        assert sums[part].mean(dim=0).abs().max() < 0.15
     assert white.square().mean().sqrt() == pytest.approx(1, abs=0.01)
+    assert sums.square().mean().sqrt() == pytest.approx(1, abs=0.01)
     # all images of a shower are equally likely
-    torch.testing.assert_close(scales.mean, scales.mean.transpose(-1, -2))
-    torch.testing.assert_close(scales.spread, scales.spread.flip(-1))
+    torch.testing.assert_close(scales.planes.mean, scales.planes.mean.transpose(-1, -2))
+    torch.testing.assert_close(scales.planes.spread, scales.planes.spread.flip(-1))
 
 
 def test_a_single_energy_and_empty_cells_are_no_trouble():
@@ -123,7 +124,7 @@ def test_it_sees_how_cells_go_with_their_neighbours():
     filled = [np.mean(s > 0) for s, _ in (truth, generated)]
     assert filled[0] == pytest.approx(filled[1], abs=0.01)
     got = strong_classifier(truth[0], generated[0], (truth[1], generated[1]), epochs=6)
-    assert got.auc.value > 0.95
+    assert got.auc.value > 0.85
 
 
 def test_equal_samples_and_the_measured_floor():
@@ -195,13 +196,13 @@ def test_geant4_showers_with_planted_defects(truth, defect, low, high):
 
 
 def library(batch, setting):
-    """Fresh energies, a shower of about that energy rescaled to each.
+    """Showers rescaled by half a percent, as the nearest of a library of thousands are to fresh energies.
 
-    Each shower is used once: one that is used twice may train and test, and is then recognised.
+    Each is used once: one that is used twice may train and test, and is then recognised.
     """
-    order = np.argsort(batch.incident_energy)
-    energies = np.sort(setting.rng.uniform(10e3, 500e3, len(batch))).astype(np.float32)
-    scale = energies / batch.incident_energy[order]
+    factor = (1 + 0.005 * setting.rng.normal(size=len(batch))).astype(np.float32)
     return replace(
-        batch[order], showers=batch.showers[order] * scale[:, None, None, None], incident_energy=energies
+        batch,
+        showers=batch.showers * factor[:, None, None, None],
+        incident_energy=batch.incident_energy * factor,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ STAGES = ((96, 2), (128, 1))
 HEAD = 128
 # unit of the logarithms in median filled cells of the truth: some 20 keV in 0.5 mm of silicon
 CELL_UNIT = 0.05
-# planes that vary less are not divided by their spread
+# what varies less is not divided by its spread
 MIN_SPREAD = 0.02
 
 
@@ -62,81 +62,108 @@ class Images:
                 result[row] = result[row].roll(int(turn), dims=-2)
         return result
 
+    def average(self, maps: Tensor) -> Tensor:
+        """Maps (n, layers, rows, columns), averaged over all images."""
+        if self.periodic:
+            maps = maps.mean(dim=-2, keepdim=True).expand_as(maps)
+        return torch.stack([self.image(maps, number) for number in range(len(self))]).mean(dim=0)
 
-@dataclass(frozen=True)
-class Scales:
-    """Mean and spread of the planes of a shower at each incident energy.
 
-    Attributes:
-        unit: MeV: cell energy at which logarithms begin to compress.
-        mean: (3, planes, rows, columns) coefficients of 1, x, x^2 with x = log10 E.
-        spread: (planes, rows, columns) of what the mean leaves.
-    """
+class Whitening(nn.Module):
+    """Frees numbers of their mean at each incident energy and divides by what spread is left."""
 
-    unit: float
     mean: Tensor
     spread: Tensor
 
+    def __init__(self, mean: Tensor, spread: Tensor) -> None:
+        """Numbers of a shower may have any shape.
 
-def planes(showers: Tensor, unit: float) -> Tensor:
-    """Logarithms of the cells, and which of them are filled: (b, 2 layers, rows, columns)."""
-    return torch.cat([torch.log1p(showers / unit), (showers > 0).to(showers)], dim=1)
+        Args:
+            mean: (3, ...) coefficients of 1, x, x^2 with x = log10(E / 10 GeV).
+            spread: (...) standard deviation around the mean.
+        """
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", spread)
 
-
-def fit_scales(blocks: Iterable[tuple[Tensor, Tensor]], images: Images) -> Scales:
-    """What cells are like at each incident energy: least squares on powers of log10 E.
-
-    Args:
-        blocks: log10 E (b,) and showers (b, layers, rows, columns), MeV; the first block sets the unit.
-        images: Shape and symmetries.
-    """
-    unit, fit = 0.0, _Fit(images)
-    for energy, showers in blocks:
-        if not unit:
-            filled = showers[showers > 0]
-            unit = CELL_UNIT * float(filled.median()) if len(filled) else 1.0
-        fit.add(energy, planes(showers, unit))
-    return fit.scales(unit)
+    def forward(self, energy: Tensor, numbers: Tensor) -> Tensor:
+        """White numbers (b, ...) of log10 E (b,) and numbers (b, ...)."""
+        white: Tensor = (numbers - torch.tensordot(_powers(energy), self.mean, 1)) / self.spread
+        return white
 
 
 class _Fit:
-    """Least squares of planes on powers of log10 E, block by block."""
+    """Least squares on powers of log10 E, block by block."""
 
-    def __init__(self, images: Images) -> None:
-        layers, rows, columns = images.shape
-        self._images = images
+    def __init__(self) -> None:
         self._normal = torch.zeros(3, 3, dtype=torch.float64)
-        self._right = torch.zeros(3, 2 * layers, rows, columns, dtype=torch.float64)
-        self._square = torch.zeros(2 * layers, rows, columns, dtype=torch.float64)
+        self._right = self._square = torch.zeros(1, dtype=torch.float64)
 
-    def add(self, energy: Tensor, seen: Tensor) -> None:
-        powers = _powers(energy).double()
+    def add(self, energy: Tensor, numbers: Tensor) -> None:
+        powers, numbers = _powers(energy).double(), numbers.double()
         self._normal += powers.T @ powers
-        self._right += torch.einsum("bp,bzyx->pzyx", powers, seen.double())
-        self._square += seen.double().square().sum(dim=0)
+        self._right = self._right + torch.tensordot(powers.T, numbers, 1)
+        self._square = self._square + numbers.square().sum(dim=0)
 
-    def scales(self, unit: float) -> Scales:
-        """The fit, the same for all images of a shower."""
-        right, square = self._symmetric(self._right), self._symmetric(self._square[None])[0]
+    def whitening(self, symmetric: Callable[[Tensor], Tensor] = lambda maps: maps) -> Whitening:
+        """The fit; `symmetric` averages maps (n, ...) over the images of a shower."""
+        right, square = symmetric(self._right), symmetric(self._square[None])[0]
         # a ridge keeps a single incident energy solvable
         normal = self._normal + 1e-6 * self._normal[0, 0] * torch.eye(3)
         mean = torch.linalg.solve(normal, right.flatten(1)).reshape(right.shape)
         left = (square - (mean * right).sum(dim=0)) / self._normal[0, 0]
         # cells that are hardly ever filled do not become the largest inputs
-        spread = left.clamp(min=0).sqrt().clamp(min=MIN_SPREAD)
-        return Scales(unit, mean.float(), spread.float())
-
-    def _symmetric(self, maps: Tensor) -> Tensor:
-        if self._images.periodic:
-            maps = maps.mean(dim=-2, keepdim=True).expand_as(maps)
-        count = len(self._images)
-        return torch.stack([self._images.image(maps, number) for number in range(count)]).mean(dim=0)
+        return Whitening(mean.float(), left.clamp(min=0).sqrt().clamp(min=MIN_SPREAD).float())
 
 
 def _powers(energy: Tensor) -> Tensor:
-    # around 10 GeV, of order 1
     x = energy - 4
     return torch.stack([torch.ones_like(x), x, x * x], dim=1)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What showers of the truth are like at each incident energy.
+
+    Attributes:
+        unit: MeV: cell energy at which logarithms begin to compress.
+        planes: Of `cell_planes`.
+        sums: Of `layer_sums`.
+    """
+
+    unit: float
+    planes: Whitening
+    sums: Whitening
+
+
+def cell_planes(showers: Tensor, unit: float) -> Tensor:
+    """Logarithms of the cells, and which of them are filled: (b, 2 layers, rows, columns)."""
+    return torch.cat([torch.log1p(showers / unit), (showers > 0).to(showers)], dim=1)
+
+
+def layer_sums(showers: Tensor, unit: float) -> Tensor:
+    """Logarithms of the energy of the shower and its layers, and of filled cells: (b, 1 + 2 layers)."""
+    energy = showers.sum(dim=(2, 3))
+    energies = torch.cat([energy.sum(dim=1, keepdim=True), energy], dim=1)
+    filled = (showers > 0).to(showers).sum(dim=(2, 3))
+    return torch.cat([torch.log1p(energies / unit), torch.log1p(filled)], dim=1)
+
+
+def fit_scales(blocks: Iterable[tuple[Tensor, Tensor]], images: Images) -> Scales:
+    """Means and spreads from showers of the truth.
+
+    Args:
+        blocks: log10 E (b,) and showers (b, layers, rows, columns), MeV; the first block sets the unit.
+        images: Shape and symmetries.
+    """
+    unit, planes, sums = 0.0, _Fit(), _Fit()
+    for energy, showers in blocks:
+        if not unit:
+            filled = showers[showers > 0]
+            unit = CELL_UNIT * float(filled.median()) if len(filled) else 1.0
+        planes.add(energy, cell_planes(showers, unit))
+        sums.add(energy, layer_sums(showers, unit))
+    return Scales(unit, planes.whitening(images.average), sums.whitening())
 
 
 class StrongNetwork(nn.Module):
@@ -147,16 +174,12 @@ class StrongNetwork(nn.Module):
 
         Args:
             images: Shape and symmetries.
-            scales: What to subtract from planes and to divide them by.
+            scales: What to subtract from the inputs and to divide them by.
         """
         super().__init__()
         layers, rows, columns = images.shape
-        self.unit = scales.unit
-        self.mean: Tensor
-        self.spread: Tensor
-        self.register_buffer("mean", scales.mean)
-        self.register_buffer("spread", scales.spread)
-        # cells, which of them are filled, and the incident energy
+        self.unit, self.white_planes, self.white_sums = scales.unit, scales.planes, scales.sums
+        # the planes, and the incident energy
         self.stem = _Convolution(2 * layers + 1, STEM, periodic=images.periodic)
         self.norm = nn.BatchNorm2d(STEM)
         # where a cell is: on a circle every row is as good as any other
@@ -168,34 +191,24 @@ class StrongNetwork(nn.Module):
                 blocks.append(_Block(before, channels, 1 if number else 2, images.periodic))
                 before = channels
         self.blocks = nn.Sequential(*blocks)
-        self.square_norm = nn.BatchNorm1d(STEM)
-        self.facts_norm = nn.BatchNorm1d(2 * layers + 2)
+        self.sums = nn.Linear(1 + 2 * layers, STEM)
+        self.squares_norm = nn.BatchNorm1d(2 * STEM)
         self.head = nn.Sequential(
-            nn.Linear(2 * before + STEM + 2 * layers + 2, HEAD),
-            nn.ReLU(),
-            nn.Linear(HEAD, 1),
+            nn.Linear(2 * before + 2 * STEM + 2 + 2 * layers, HEAD), nn.ReLU(), nn.Linear(HEAD, 1)
         )
 
     def forward(self, energy: Tensor, showers: Tensor) -> Tensor:
         """Logits (b,) of log10 E (b,) and showers (b, layers, rows, columns), MeV."""
-        seen = planes(showers, self.unit)
-        filled = seen[:, showers.shape[1] :]
-        seen = (seen - torch.einsum("bp,pzyx->bzyx", _powers(energy), self.mean)) / self.spread
+        planes = self.white_planes(energy, cell_planes(showers, self.unit))
+        sums = self.white_sums(energy, layer_sums(showers, self.unit))
         plane = (energy - 4).reshape(-1, 1, 1, 1).expand(-1, 1, *showers.shape[2:])
-        seen = torch.cat([seen, plane], dim=1).contiguous(memory_format=torch.channels_last)
+        seen = torch.cat([planes, plane], dim=1).contiguous(memory_format=torch.channels_last)
         stem = self.norm(self.stem(seen))
         seen = self.blocks(torch.relu(stem + self.position))
-        layers = torch.log1p(showers.sum(dim=(2, 3)) / self.unit)
-        total = torch.log1p(showers.sum(dim=(1, 2, 3)) / self.unit)
-        facts = torch.cat([energy[:, None], total[:, None], layers, filled.mean(dim=(2, 3)).sqrt()], dim=1)
-        pooled = [
-            seen.mean(dim=(2, 3)),
-            seen.amax(dim=(2, 3)),
-            # products of neighbours, which a texture is made of, in reach from the first step
-            self.square_norm(stem.square().mean(dim=(2, 3))),
-            self.facts_norm(facts),
-        ]
-        logits: Tensor = self.head(torch.cat(pooled, dim=1))[:, 0]
+        # products of neighbours, which a texture is made of, and of layers, in reach from the first step
+        squares = torch.cat([stem.square().mean(dim=(2, 3)), self.sums(sums).square()], dim=1)
+        pooled = [seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3)), self.squares_norm(squares), sums]
+        logits: Tensor = self.head(torch.cat([*pooled, energy[:, None] - 4], dim=1))[:, 0]
         return logits
 
 
