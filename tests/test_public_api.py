@@ -8,6 +8,7 @@ CLASSES = {"CaloforgeError", "Detector", "RunConfig", "ShowerBatch", "ShowerFile
 SIGNATURES = {
     "benchmark": "*models, run=clic-electron, n=40, all_cores=False, out=None, quick=False, seed=1, "
     "force=False, progress=True",
+    "card": "model, *reports, benchmark=None, data=None, name=None",
     "check": "run, *, data=None, n=10000, set_=None",
     "cite": "",
     "config_schema": "",

@@ -28,6 +28,7 @@ VERBS = {
     "train": ("train:train", "Train a model on a shower file."),
     "generate": ("generate:generate", "Fast simulation with a trained model."),
     "validate": ("validate:validate", "Physics comparison of generated showers with Geant4."),
+    "card": ("card:card", "Write the card of a model from its reports."),
     "benchmark": ("benchmark:benchmark", "Time Geant4, published networks and ours in one run."),
     "doctor": ("doctor:doctor", "Versions, what works here and what is missing for which verb."),
     "cite": ("cite:cite", "How to cite caloforge and what it stands on."),

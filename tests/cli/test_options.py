@@ -22,6 +22,7 @@ OPTIONS = {
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 --reweight "
     "--threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed --workers --force "
     "--progress/--no-progress",
+    "card": "MODEL REPORTS --benchmark --data --name",
     "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
     "doctor": "",
     "cite": "",

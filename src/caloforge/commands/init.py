@@ -34,13 +34,16 @@ def init(
 def list_() -> Outcome:
     """Show the recipes, detectors, models, particles, physics and file formats that exist."""
     from caloforge.beam import PARTICLES
+    from caloforge.cards import one_line
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
+    from caloforge.models.store import read_card, released_models
 
     facts: dict[str, Any] = {
         "recipes": recipe_names(),
         "detectors": {name: load_detector(name).description for name in preset_names()},
         "models": list_models(),
+        "released": {name: one_line(read_card(name)) for name in released_models()},
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
         "formats": ["3dgan", "calochallenge"],
@@ -48,6 +51,8 @@ def list_() -> Outcome:
     lines = ["recipes", *(f"  {name}" for name in facts["recipes"])]
     lines += ["detectors", *(f"  {name:<14} {text}" for name, text in facts["detectors"].items())]
     lines += ["models", *(f"  {family:<14} {', '.join(names)}" for family, names in facts["models"].items())]
+    if facts["released"]:
+        lines += ["released models", *(f"  {name:<14} {text}" for name, text in facts["released"].items())]
     for kind in ("particles", "physics", "formats"):
         lines += [
             kind,

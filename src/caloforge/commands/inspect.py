@@ -22,18 +22,22 @@ def inspect(
     """Show what a detector, a shower file, a run or a model holds.
 
     Args:
-        what: A detector preset or YAML, a run.yaml, a shower file, a run directory or a model directory.
+        what: A detector preset or YAML, a run.yaml, a shower file, a run directory, a model directory, or the
+            name of a released model.
         out: Also draw it: directory for the pictures.
         set_: For detectors and runs: change a setting, KEY=VALUE, repeatable.
     """
+    from caloforge.models.store import released_models
+
     path = Path(what)
-    if path.is_dir():
-        facts, figures = _model(path, draw=out is not None)
+    shown = None
+    if path.is_dir() or what in released_models():
+        facts, shown, figures = _model(path, draw=out is not None)
     elif path.suffix in (".h5", ".hdf5") or (path.is_file() and path.suffix not in (".yaml", ".yml")):
         facts, figures = _showers(path, draw=out is not None)
     else:
         facts, figures = _detector(what, set_ or [], draw=out is not None)
-    text = _lines(facts)
+    text = _lines(shown or facts)
     if out is not None:
         facts["pictures"] = [_save(figure, Path(out) / f"{name}.png") for name, figure in figures.items()]
         text += "".join(f"\npicture: {picture}" for picture in facts["pictures"])
@@ -51,6 +55,7 @@ def _detector(what: str, overrides: list[str], draw: bool) -> tuple[dict[str, An
     from caloforge.config import read_yaml
     from caloforge.geometry.pictures import cross_section
     from caloforge.geometry.summary import describe_detector
+    from caloforge.models.store import released_models
 
     is_file = what.endswith((".yaml", ".yml"))
     if (is_file and "detector" in read_yaml(what)) or (not is_file and what in recipe_names()):
@@ -58,8 +63,8 @@ def _detector(what: str, overrides: list[str], draw: bool) -> tuple[dict[str, An
     elif is_file or what in preset_names():
         detector = load_detector(what, tuple(overrides))
     else:
-        hint = nearest(what, [*preset_names(), *recipe_names()])
-        raise ConfigError(f"{what}: no such file, detector preset or recipe. {hint}")
+        hint = nearest(what, [*preset_names(), *recipe_names(), *released_models()])
+        raise ConfigError(f"{what}: no such file, detector preset, recipe or model. {hint}")
     return describe_detector(detector), {"detector": cross_section(detector)} if draw else {}
 
 
@@ -83,20 +88,22 @@ def _showers(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return facts, figures
 
 
-def _model(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def _model(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The whole card, what is shown of it, and the figures."""
+    from caloforge.cards import describe_model
     from caloforge.geometry import Detector
     from caloforge.models.store import read_card
 
     card = read_card(path)
     if not draw:
-        return card, {}
+        return card, describe_model(card), {}
     from caloforge.geometry.pictures import cross_section
     from caloforge.training.pictures import training_curves
 
     figures = {"detector": cross_section(Detector.from_json(json.dumps(card["detector"]), str(path)))}
     if (history := path / "metrics.jsonl").is_file():
         figures["training"] = training_curves(history)
-    return card, figures
+    return card, describe_model(card), figures
 
 
 def _lines(facts: dict[str, Any], indent: int = 0) -> str:

@@ -36,8 +36,9 @@ def validate(
 
     Args:
         truth: Shower file of the full simulation.
-        generated: Shower file to judge.
-        more: Further shower files, overlaid in the same report.
+        generated: Shower file to judge, or a model, whose showers are then made: a run directory, a model
+            directory, or the name of a released model.
+        more: Further ones, overlaid in the same report.
         out: The report directory to make: report.html, metrics.json, figures.
         thresholds: Name of a threshold set (strict, 3dgan), or a YAML file.
         classifier: Also train boosted trees to tell the samples apart.
@@ -56,9 +57,12 @@ def validate(
         force: Replace an existing report.
         progress: Show progress.
     """
+    import contextlib
     import os
+    import tempfile
 
     from caloforge.commands.progress import Meter
+    from caloforge.files import check_new, check_writable
     from caloforge.units import parse_energy
     from caloforge.validation import validate_files
 
@@ -71,25 +75,36 @@ def validate(
         if done >= total:
             meters[what].__exit__(None, None, None)
 
-    result = validate_files(
-        Path(truth),
-        [Path(path) for path in (generated, *more)],
-        Path(out),
-        thresholds=thresholds,
-        classifier=classifier,
-        truth2=truth2,
-        reweight=reweight,
-        threshold=None if threshold is None else parse_energy(threshold),
-        neural=neural or (),
-        repeats=repeats,
-        triforce=triforce or (),
-        protocol=protocol,
-        pdf=pdf,
-        seed=seed,
-        workers=workers or len(os.sched_getaffinity(0)),
-        force=force,
-        progress=show,
-    )
+    out = Path(out)
+    samples = [Path(path) for path in (generated, *more)]
+    models = [path for path in samples if _is_model(path)]
+    if models:
+        # before minutes are spent on showers
+        check_new(out, force=force)
+        check_writable(out)
+    folder = tempfile.TemporaryDirectory(prefix=".caloforge-", dir=out.absolute().parent) if models else None
+    with folder or contextlib.nullcontext("") as made:
+        for path in models:
+            samples[samples.index(path)] = _generate(path, Path(truth), Path(made), seed, progress)
+        result = validate_files(
+            Path(truth),
+            samples,
+            out,
+            thresholds=thresholds,
+            classifier=classifier,
+            truth2=truth2,
+            reweight=reweight,
+            threshold=None if threshold is None else parse_energy(threshold),
+            neural=neural or (),
+            repeats=repeats,
+            triforce=triforce or (),
+            protocol=protocol,
+            pdf=pdf,
+            seed=seed,
+            workers=workers or len(os.sched_getaffinity(0)),
+            force=force,
+            progress=show,
+        )
     lines = [_line(name, entry, thresholds) for name, entry in result.metrics["generators"].items()]
     lines += [f"note: {note}" for note in result.metrics["notes"]]
     text = "\n".join([*lines, str(result.report)])
@@ -99,6 +114,26 @@ def validate(
     }
     code = 0 if result.passed else 3
     return Outcome(text, code, passed=result.passed, report=result.report, generators=facts)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a sample is given by the model that makes it: no file, and no name of one."""
+    return path.is_dir() or not (path.exists() or path.suffix)
+
+
+def _generate(model: Path, truth: Path, folder: Path, seed: int, progress: bool) -> Path:
+    """Showers of a model at the conditions of the truth.
+
+    Raises:
+        ModelError: There is no such model.
+    """
+    from caloforge.commands.generate import generate
+    from caloforge.models.store import model_folder
+
+    model_folder(model)
+    out = folder / f"{model.absolute().name}.h5"
+    generate(model, out=out, like=truth, seed=seed, progress=progress)
+    return out
 
 
 def _line(name: str, entry: dict[str, object], thresholds: str) -> str:

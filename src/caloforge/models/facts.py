@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from pydantic import Field
 from caloforge.beam import BeamConfig
 from caloforge.config import StrictModel
 from caloforge.errors import ConfigError
+from caloforge.provenance import digest_file
 from caloforge.showers import ShowerFile
 from caloforge.showers.file import EnergyMeaning
 from caloforge.units import format_angle, format_energy
@@ -137,6 +138,27 @@ def facts_of_file(path: Path) -> DataFacts:
     degree = min(FIT_DEGREE, len(np.unique(energy[:count])) - 1, max(count // 20, 0))
     fit = np.polynomial.polynomial.polyfit(argument, visible / energy[:count], degree)
     return facts.model_copy(update={"response_fit": tuple(map(float, np.atleast_1d(fit)))})
+
+
+def data_record(path: Path, trained: int) -> dict[str, Any]:
+    """What a model card says of the showers it was trained on; JSON-compatible.
+
+    Args:
+        path: The shower file.
+        trained: Its first so many showers were trained on; the others chose the step that was kept.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    with ShowerFile(path) as file:
+        count, provenance = len(file), file.provenance
+    return {
+        "file": path.name,
+        "sha256": digest_file(path),
+        "showers": count,
+        "trained_on": trained,
+        "provenance": provenance,
+    }
 
 
 def facts_of_beam(beam: BeamConfig) -> DataFacts:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.config import build
-from caloforge.errors import CaloforgeError, ModelError
+from caloforge.errors import CaloforgeError, ModelError, nearest
 from caloforge.files import write_text, writing
 from caloforge.geometry import Detector
 from caloforge.models.facts import DataFacts
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
 CARD = "model.json"
+# models that come with caloforge, one directory each
+RELEASED = Path(__file__).parents[1] / "pretrained"
 NEW_WEIGHTS = ".weights.safetensors.new"
 
 
@@ -106,18 +108,35 @@ def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
         raise ModelError(f"{path}: damaged ({error}); take another copy") from error
 
 
+def released_models() -> list[str]:
+    """Names of the models that come with caloforge."""
+    return sorted(card.parent.name for card in RELEASED.glob(f"*/{CARD}"))
+
+
 def model_folder(path: Path | str) -> Path:
-    """The model directory of a run directory, or the path itself.
+    """The model directory of a run directory, the path itself, or the directory of a released model.
+
+    A path at which a model lies wins over a released model of the same name.
+
+    Args:
+        path: A run directory, a model directory, or the name of a released model.
 
     Raises:
-        ModelError: Neither; with what is there.
+        ModelError: None of them; with what is there, or the nearest name.
     """
     path = Path(path)
     for folder in (path, path / "model"):
         if (folder / CARD).is_file():
             return folder
+    names = released_models()
+    if str(path) in names:
+        return RELEASED / path
     if not path.exists():
-        raise ModelError(f"{path}: no such directory; give a run directory or a model directory")
+        hint = nearest(str(path), names) if len(path.parts) == 1 else ""
+        raise ModelError(
+            f"{path}: no such directory, and no released model of this name; give a run directory, a model "
+            f"directory, or a name from caloforge list. {hint}".rstrip()
+        )
     if (path / "checkpoints").is_dir():
         raise ModelError(
             f"{path}: this training has not finished an evaluation yet, there is no model; continue it with "
@@ -130,7 +149,7 @@ def read_card(path: Path | str) -> dict[str, Any]:
     """The JSON description of a model.
 
     Args:
-        path: A run directory or a model directory.
+        path: A run directory, a model directory, or the name of a released model.
 
     Raises:
         ModelError: There is none, or it is damaged or of another format version.
@@ -154,7 +173,7 @@ def load_model(path: Path | str) -> ShowerModel:
     """A trained model, ready to generate.
 
     Args:
-        path: A run directory or a model directory.
+        path: A run directory, a model directory, or the name of a released model.
 
     Raises:
         ModelError: Missing, damaged, tampered with, or of another version.

@@ -18,7 +18,7 @@ from caloforge.geometry import load_detector
 from caloforge.models.base import ShowerModel
 from caloforge.models.facts import facts_of_beam
 from caloforge.models.registry import build_model, create_model, read_model_config
-from caloforge.models.store import load_model
+from caloforge.models.store import load_model, model_digest
 from caloforge.showers import ShowerFile
 from caloforge.timing.sources import PUBLISHED_BEAM
 
@@ -89,4 +89,8 @@ def open_engine(job: dict[str, Any]) -> Engine:
             model.fit(file.iterate(), np.random.default_rng(seed))
     else:
         model = load_model(source["model"])
-    return Engine(model, job["backend"], job["precision"], job["threads"], seed)
+    engine = Engine(model, job["backend"], job["precision"], job["threads"], seed)
+    if "model" in source:
+        # by which a model card finds its own times
+        engine.facts["model_digest"] = model_digest(source["model"])
+    return engine

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from caloforge.errors import Interrupted, TrainingError
 from caloforge.models.base import Phase, ShowerModel, TrainingBatch
+from caloforge.models.facts import data_record
 from caloforge.models.store import save_model
 from caloforge.models.symmetries import symmetries
 from caloforge.showers import ShowerBatch, ShowerFile
@@ -114,6 +115,7 @@ class Trainer:
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
         split, count = split_showers(data, config, self.ranks)
+        self.record = data_record(data, split)
         if not resume:
             model.fit(TrainingShowers(data, split), np.random.default_rng([seed, FIT_STREAM]))
         self.average = average_of(model.sampler()) if config.ema is not None else None
@@ -244,7 +246,8 @@ class Trainer:
         optimizer.step()
 
     def _rate(self, name: str) -> float:
-        return learning_rate(self.config.optimizer, name, self.progress.step, self.total)
+        rate = learning_rate(self.config.optimizer, name, self.progress.step, self.total)
+        return rate * self.model.rate(name)
 
     def _not_finite(self, phase: Phase) -> str:
         values = ", ".join(f"{name} {float(value):.4g}" for name, value in phase.logs.items())
@@ -288,10 +291,13 @@ class Trainer:
         if self.accelerator.is_main_process:
             with swapped(self.model.sampler(), self.average):
                 found = self.evaluation(self.model, self.device, p.precision)
-                if p.best is None or found["merit"] < p.best:
+                better = p.best is None or found["merit"] < p.best
+                if better:
                     p.best, p.waited = found["merit"], -1
+                if better or self.config.evaluation.keep == "last":
                     facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
-                    save_model(self.model, self.out / "model", dict(self.model.state_dict()), **facts)
+                    state = dict(self.model.state_dict())
+                    save_model(self.model, self.out / "model", state, **facts, data=[self.record])
             p.waited += 1
             self.log.evaluated(p, found)
         p.best, p.waited = shared(self.accelerator, (p.best, p.waited))

@@ -247,7 +247,10 @@ class _Job:
         ]
 
     def _provenance(self) -> dict[str, Any]:
-        files = {file.name: {"file": file.path.name} | file.provenance for file in self.inputs.files}
+        files = {
+            file.name: {"file": file.path.name, "sha256": provenance.digest_file(file.path)} | file.provenance
+            for file in self.inputs.files
+        }
         return provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files)
 
 

@@ -1,0 +1,7 @@
+"""Model cards: what a model is and how good, from its files and the reports of its validations."""
+
+from caloforge.cards.collect import collect_card
+from caloforge.cards.markdown import card_markdown
+from caloforge.cards.summary import describe_model, one_line
+
+__all__ = ["card_markdown", "collect_card", "describe_model", "one_line"]

@@ -1,0 +1,193 @@
+"""What a card says, from model.json, reports and a benchmark: nothing in it is written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from caloforge import provenance
+from caloforge.cards.figures import figures
+from caloforge.errors import DataError, ModelError
+from caloforge.models.facts import data_record
+
+Json = dict[str, Any]
+# the key of model.json that holds what is collected here
+KEY = "card"
+FIRST = "fp32"
+
+
+def collect_card(
+    card: Json, reports: Sequence[Path], *, benchmark: Path | None = None, data: Sequence[Path] = ()
+) -> Json:
+    """A model.json with the facts of a card under "card", and the arithmetics its reports have checked.
+
+    Args:
+        card: The model.json.
+        reports: Directories that `caloforge validate` made of this model's showers, or their metrics.json.
+        benchmark: The benchmark.json of a comparison in which this model was timed, or its directory.
+        data: Shower files it was trained on, where the training did not record them.
+
+    Raises:
+        DataError: A document that cannot be read, or a report on showers that were trained on.
+        ModelError: A report or benchmark of other weights.
+    """
+    digest = card["weights_sha256"]
+    training = list(card.get("data", []))
+    training += [record for path in data if (record := _whole(path))["sha256"] not in _digests(training)]
+    validations = [_validation(path, digest, training) for path in reports]
+    checked = _precisions(validations)
+    return {
+        **card,
+        "facts": {**card["facts"], "precisions": checked},
+        "data": training,
+        KEY: {
+            **provenance.collect(),
+            "validations": validations,
+            "timing": None if benchmark is None else _timing(benchmark, digest),
+        },
+    }
+
+
+def _whole(path: Path) -> Json:
+    record = data_record(path, 0)
+    return {**record, "trained_on": record["showers"]}
+
+
+def _digests(records: Sequence[Json]) -> set[str]:
+    return {record["sha256"] for record in records}
+
+
+def _read(path: Path, name: str, kind: str) -> Json:
+    """A JSON document of ours, or of the directory that holds it."""
+    path = path / name if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as JSON; expected what {kind} writes") from error
+    if not isinstance(document, dict) or document.get("format") != f"caloforge-{Path(name).stem}":
+        raise DataError(f"{path}: not a {name} of {kind}")
+    return document
+
+
+def _validation(path: Path, digest: str, training: Sequence[Json]) -> Json:
+    """What one report says of the model."""
+    metrics = _read(path, "metrics.json", "caloforge validate")
+    name = _generator(path, metrics, digest)
+    truth, found = metrics["truth"], metrics["generators"][name]
+    files = metrics["provenance"]["files"]
+    _check_unseen(path, files[truth["name"]], training)
+    generated = files[name]
+    return {
+        "truth": {"file": truth["file"], "energy_MeV": truth["incident_energy_MeV"], **files[truth["name"]]},
+        "generated": {"showers": found["sample"]["showers"], **generated},
+        "showers": truth["showers"],
+        "precision": generated.get("precision", FIRST),
+        "backend": generated.get("backend", "torch"),
+        "thresholds": metrics["thresholds"]["name"],
+        "summary": metrics["thresholds"]["summary"],
+        "hit_threshold_MeV": metrics["hit_threshold_MeV"],
+        "passed": found["passed"],
+        "trials": found["trials"],
+        "undecided": found["undecided"],
+        "failures": _failures(found["failures"], {b["key"]: b["label"] for b in metrics["bins"]}),
+        "verdict": _verdict(found, metrics["thresholds"]["name"]),
+        "figures": figures(metrics, name),
+        "command": metrics["provenance"]["command"],
+        "caloforge": metrics["provenance"]["caloforge"],
+        "notes": metrics["notes"],
+    }
+
+
+def _generator(path: Path, metrics: Json, digest: str) -> str:
+    """The sample of a report that this model made."""
+    known: dict[str, str | None] = {
+        name: entry["sample"]["provenance"].get("model_digest")
+        for name, entry in metrics["generators"].items()
+    }
+    for name, made_by in known.items():
+        if made_by == digest:
+            return name
+    listed = ", ".join(f"{name} by {str(made)[:12]}" for name, made in known.items())
+    raise ModelError(
+        f"{path}: judges no showers of these weights ({digest[:12]}), but {listed}; generate with "
+        "this model, validate, and write the card anew"
+    )
+
+
+def _check_unseen(path: Path, truth: Json, training: Sequence[Json]) -> None:
+    """Refuse figures on showers that were trained on."""
+    simulation = truth.get("simulation")
+    for record in training:
+        # another number of showers of the same campaign begins with the same ones
+        again = simulation is not None and record["provenance"].get("simulation") == simulation
+        if again or record["sha256"] == truth.get("sha256"):
+            raise DataError(
+                f"{path}: its truth {truth['file']} is what the model was trained on ({record['file']}); "
+                "validate against showers of another seed"
+            )
+
+
+def _failures(failures: Sequence[Json], bins: dict[str, str]) -> list[Json]:
+    """By observable the clearest failure, and how many there are."""
+    grouped: dict[str, Json] = {}
+    for failure in failures:
+        entry = grouped.setdefault(
+            failure["observable"],
+            {
+                "observable": failure["observable"],
+                "metric": failure["metric"],
+                "where": bins[failure["bin"]],
+                "value": failure["value"],
+                "uncertainty": failure["uncertainty"],
+                "threshold": failure["threshold"],
+                "count": 0,
+            },
+        )
+        entry["count"] += 1
+    return list(grouped.values())
+
+
+def _verdict(found: Json, thresholds: str) -> str:
+    if found["passed"]:
+        return f"within '{thresholds}', {found['trials']} comparisons"
+    failed = len(found["failures"])
+    return f"NOT within '{thresholds}': {failed} of {found['trials']} comparisons fail"
+
+
+def _precisions(validations: Sequence[Json]) -> list[str]:
+    """Arithmetics in which no comparison fails that does not fail in fp32 as well."""
+    checked = [FIRST]
+    plain = [_failing(v) for v in validations if v["precision"] == FIRST]
+    for report in validations:
+        name = report["precision"]
+        if name not in checked and (report["passed"] or any(_failing(report) <= fails for fails in plain)):
+            checked.append(name)
+    return checked
+
+
+def _failing(validation: Json) -> set[str]:
+    return {failure["observable"] for failure in validation["failures"]}
+
+
+def _timing(path: Path, digest: str) -> Json:
+    """The rows of this model and of Geant4 in a benchmark, and the machine."""
+    document = _read(path, "benchmark.json", "caloforge benchmark")
+    measured = [row for row in document["results"] if row["status"] == "measured"]
+    own = [row for row in measured if row.get("model_digest") == digest]
+    if not own:
+        names = ", ".join({row["name"] for row in document["results"]})
+        raise ModelError(f"{path}: these weights ({digest[:12]}) were not timed, only {names}")
+    keys = ("backend", "precision", "threads", "batch", "to_disk", "ms", "low", "high", "times_geant4")
+    return {
+        "machine": document["machine"],
+        "command": document["command"],
+        "created": document["created"],
+        "geant4": [
+            {key: row[key] for key in ("threads", "ms", "low", "high")}
+            for row in measured
+            if row["kind"] == "full simulation"
+        ],
+        "rows": [{key: row[key] for key in keys if key in row} for row in own],
+    }

@@ -1,0 +1,251 @@
+"""The card as a page: Markdown from model.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from caloforge.cards.figures import write_floor, write_number, write_time
+from caloforge.cards.summary import conditions
+from caloforge.references import REFERENCES
+from caloforge.units import format_energy
+
+Json = dict[str, Any]
+CITED = ("caloforge", "Geant4", "3DGAN")
+# failures are listed up to so many observables
+SHOWN = 12
+HELD_OUT = (
+    "The showers of a file that were not trained on are its last ones; they chose the step that was kept."
+)
+LEGEND = """Means, spreads and deviations are relative differences to Geant4 at the same incident energy, of
+profiles in bins with more than 1 % of the whole. *Geant4 against Geant4* is what two samples of Geant4 of
+these sizes show; of a profile, what the farthest of as many bins shows. An area (AUC) of 0.5 means that the
+classifier cannot tell."""
+
+
+def card_markdown(card: Json, name: str) -> str:
+    """The page README.md of a model.
+
+    Args:
+        card: A model.json with the key "card".
+        name: What people call the model in commands: its name, or its directory.
+    """
+    sections = (
+        _head(card, name),
+        _use(card, name),
+        _training(card["data"], card),
+        *_validations(card["card"]["validations"], recorded=bool(card["data"])),
+        _speed(card["card"]["timing"]),
+        _limits(card),
+        _again(card),
+        _cite(),
+    )
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _head(card: Json, name: str) -> str:
+    found, detector = conditions(card), card["detector"]
+    shape = " × ".join(map(str, _shape(detector)))
+    parts = ", ".join(f"{part} {count:,}".replace(",", " ") for part, count in card["parameters"].items())
+    rows = [
+        (
+            "Makes",
+            f"showers of {found['particles']}, {found['energy']}, theta {found['theta']}, phi {found['phi']}",
+        ),
+        ("Detector", f"{detector['name']}: {detector.get('description', '')}".rstrip(": ")),
+        ("Voxels", f"{shape}, {card['facts']['energy_meaning']} energy in MeV" if shape else ""),
+        ("Family", f"`{card['family']}`"),
+        ("Parameters", parts),
+        ("Weights", _weights(card)),
+        ("Arithmetic checked", ", ".join(card["facts"]["precisions"])),
+        ("Made by", f"caloforge {card['provenance']['caloforge']}, {card['provenance']['created'][:10]}"),
+    ]
+    return f"# {name}\n\n{_facts(rows)}"
+
+
+def _shape(detector: Json) -> tuple[int, ...]:
+    from caloforge.config import build
+    from caloforge.geometry import Detector
+
+    return build(Detector, detector, "detector").shower_shape
+
+
+def _weights(card: Json) -> str:
+    size = f"{card['weights_bytes'] / 1e6:.3g} MB, " if "weights_bytes" in card else ""
+    return f"{size}SHA-256 `{card['weights_sha256']}`"
+
+
+def _use(card: Json, name: str) -> str:
+    low, high = (format_energy(float(f"{e:.3g}")) for e in card["facts"]["ranges"]["energy"])
+    return (
+        "## Use\n\n```sh\n"
+        f'caloforge generate {name} -n 10000 --energy "{low}:{high}" -o showers.h5\n'
+        f"caloforge validate truth.h5 {name} -o report\n```"
+    )
+
+
+def _training(data: Sequence[Json], card: Json) -> str:
+    if not data:
+        return "## Training data\n\nNot recorded."
+    rows = [
+        [
+            f"`{record['file']}`",
+            _source(record["provenance"]),
+            str(record["showers"]),
+            str(record["trained_on"]),
+            _seed(record["provenance"]),
+            _short(record["sha256"]),
+        ]
+        for record in data
+    ]
+    head = ["file", "made by", "showers", "trained on", "seed", "SHA-256"]
+    text = f"## Training data\n\n{_table(head, rows)}"
+    if any(record["trained_on"] < record["showers"] for record in data):
+        text += f"\n\n{HELD_OUT}"
+    run = [f"{key} {card[key]}" for key in ("seed", "step", "epoch") if card.get(key) is not None]
+    return text + (f"\n\nTraining: {', '.join(run)}." if run else "")
+
+
+def _source(facts: Json) -> str:
+    parts = [facts.get("engine", "unknown"), facts.get("physics", "")]
+    parts += [f"cut {facts['production_cut']}"] if "production_cut" in facts else []
+    return ", ".join(part for part in parts if part)
+
+
+def _seed(facts: Json) -> str:
+    return str(facts.get("seed", "–"))
+
+
+def _validations(reports: Sequence[Json], *, recorded: bool) -> Iterable[str]:
+    for number, report in enumerate(reports, 1):
+        title = "Physics" if len(reports) == 1 else f"Physics, {number} of {len(reports)}"
+        yield _validation(report, title, recorded=recorded)
+
+
+def _validation(report: Json, title: str, *, recorded: bool) -> str:
+    truth, generated = report["truth"], report["generated"]
+    low, high = (format_energy(float(f"{energy:.3g}")) for energy in truth["energy_MeV"])
+    rows = [
+        [
+            figure["label"],
+            figure["where"],
+            write_number(figure["value"], figure["unit"], figure["uncertainty"]),
+            write_floor(figure),
+            _limit(figure),
+        ]
+        for figure in report["figures"]
+    ]
+    table = _table(["figure", "where", "value", "Geant4 against Geant4", "tolerated"], rows, right=(2, 3, 4))
+    sample = f"`{truth['file']}`, {low} to {high}, seed {_seed(truth)}, SHA-256 {_short(truth.get('sha256'))}"
+    unseen = ", which the training has not seen," if recorded else ""
+    return f"""## {title}
+
+{report["showers"]} showers of {_source(truth)} ({sample}){unseen} against
+{generated["showers"]} generated ones (seed {_seed(generated)}, {report["backend"]} {report["precision"]}).
+Hits are cells above {report["hit_threshold_MeV"]:g} MeV.
+
+{table}
+
+{LEGEND}
+
+**Verdict: {report["verdict"]}.**"""
+
+
+def _short(digest: str | None) -> str:
+    return f"`{digest[:16]}`" if digest else "not recorded"
+
+
+def _limit(figure: Json) -> str:
+    if "threshold" not in figure:
+        return ""
+    mark = {"pass": "✓", "fail": "✗", "undecided": "?"}[figure["status"]]
+    return f"{write_number(figure['threshold'], figure['unit'])} {mark}"
+
+
+def _speed(timing: Json | None) -> str:
+    if timing is None:
+        return ""
+    rows = [["Geant4", str(row["threads"]), "", write_time(row["ms"]), ""] for row in timing["geant4"]]
+    for row in sorted(timing["rows"], key=lambda row: (row["threads"], row["ms"])):
+        batch = f"{row['batch']}, to disk" if row["to_disk"] else str(row["batch"])
+        times = write_time(row["times_geant4"]) if "times_geant4" in row else ""
+        engine = f"{row['backend']} {row['precision']}"
+        rows.append([engine, str(row["threads"]), batch, write_time(row["ms"]), times])
+    machine = timing["machine"]
+    flags = ", ".join(machine["cpu_flags"])
+    versions = ", ".join(f"{package} {version}" for package, version in machine["packages"].items())
+    table = _table(["", "cores", "batch", "ms a shower", "× Geant4"], rows, right=(1, 2, 3, 4))
+    return f"""## Speed
+
+{table}
+
+{machine["cpu"]} ({flags}), {machine["cores"]} cores, load {machine["load_at_start"]:g} at the start;
+{versions}. Noise, inverse transforms and thresholds are included; *to disk* also the file. Measured by
+`{timing["command"]}`."""
+
+
+def _limits(card: Json) -> str:
+    found, reports = conditions(card), card["card"]["validations"]
+    items = [
+        f"Trained on {found['particles']}, {found['energy']}, theta {found['theta']}, phi {found['phi']} in "
+        f"{card['detector']['name']}; other conditions are refused unless `--extrapolate` is given, another "
+        "detector needs another training.",
+    ]
+    items += [item for report in reports for item in _failed(report)]
+    tested = {figure["label"] for report in reports for figure in report["figures"]}
+    if not any(label.startswith("AUC, strong") for label in tested):
+        items.append("Not tested with the strong classifier (`caloforge validate --neural strong`).")
+    if not reports:
+        items.append("Not validated.")
+    if card["card"]["timing"] is None:
+        items.append("Not timed.")
+    if len(card["facts"]["precisions"]) == 1:
+        items.append(
+            "Its physics was not checked in bf16 or int8, which `--precision auto` therefore leaves alone."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def _failed(report: Json) -> Iterable[str]:
+    if report["undecided"]:
+        yield (
+            f"{report['undecided']} of {report['trials']} comparisons with '{report['thresholds']}' are "
+            f"undecided: {report['showers']} showers are too few to see what is tolerated."
+        )
+    failures = report["failures"]
+    if failures:
+        named = ", ".join(
+            f"`{f['observable']}` ({f['metric'].replace('_', ' ')}, {f['where']})" for f in failures[:SHOWN]
+        )
+        more = f" and {len(failures) - SHOWN} more" if len(failures) > SHOWN else ""
+        yield f"Beyond '{report['thresholds']}' against {report['showers']} showers: {named}{more}."
+
+
+def _again(card: Json) -> str:
+    reports, timing = card["card"]["validations"], card["card"]["timing"]
+    commands = [record["provenance"].get("command", "") for record in card["data"]]
+    commands.append(card["provenance"]["command"])
+    for report in reports:
+        commands += [
+            report["truth"].get("command", ""),
+            report["generated"].get("command", ""),
+            report["command"],
+        ]
+    commands += [timing["command"] if timing else "", card["card"]["command"]]
+    lines = "\n".join(dict.fromkeys(command for command in commands if command))
+    return f"## Make it again\n\n```sh\n{lines}\n```"
+
+
+def _cite() -> str:
+    return "## Cite\n\n" + "\n".join(f"- {REFERENCES[name]}" for name in CITED)
+
+
+def _facts(rows: Iterable[tuple[str, str]]) -> str:
+    return _table(["", ""], [[f"**{key}**", value] for key, value in rows if value])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    rule = ["---:" if i in right else "---" for i in range(len(head))]
+    # a bar in a cell would end it
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *cells))

@@ -1,0 +1,46 @@
+"""`caloforge card`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.files import write_text
+
+
+def card(
+    model: Path,
+    *reports: Path,
+    benchmark: Path | None = None,
+    data: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    name: str | None = None,
+) -> Outcome:
+    """Write the card of a model from the reports of its validations.
+
+    README.md and model.json in the model directory are replaced; the weights stay as they are. Reports must
+    judge showers of these very weights, and showers that were not trained on.
+
+    Args:
+        model: A run directory, a model directory, or the name of a released model.
+        reports: Report directories of `caloforge validate`; one for each arithmetic that is to be checked.
+        benchmark: Directory or benchmark.json of a `caloforge benchmark` in which the model was timed.
+        data: Shower file it was trained on, where the training did not record it; repeatable.
+        name: What the model is called; the default is the name of its directory.
+    """
+    from caloforge.cards import card_markdown, collect_card, describe_model
+    from caloforge.models.store import CARD, model_folder, read_card
+
+    folder = model_folder(Path(model))
+    document = collect_card(
+        read_card(folder), [Path(report) for report in reports], benchmark=benchmark, data=data or ()
+    )
+    name = name or folder.absolute().name
+    page = card_markdown(document, name)
+    # the page first: model.json tells whether there is one
+    write_text(folder / "README.md", page)
+    write_text(folder / CARD, json.dumps(document, indent=1, allow_nan=False))
+    verdicts = [report["verdict"] for report in document["card"]["validations"]]
+    text = "\n".join([*(f"{name}: {verdict}" for verdict in verdicts), str(folder / "README.md")])
+    return Outcome(text, path=folder / "README.md", verdicts=verdicts, summary=describe_model(document))
