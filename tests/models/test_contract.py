@@ -8,13 +8,15 @@ from caloforge.testing import check_model, check_transform
 from caloforge.transforms import PowerScale
 
 MESH = ("mesh.nx=13", "mesh.ny=11")
+# every phase of the training within a few steps
+SHORT = {"layered": {"likelihood_steps": 1, "lesson_steps": 1}}
 
 
 @pytest.mark.parametrize(("family", "preset"), [(f, p) for f, names in list_models().items() for p in names])
 def test_contract(make_model, family, preset):
     # the kernels of the angle version need a larger mesh
     mesh = () if preset == "angle" else MESH
-    check_model(lambda: make_model(preset, "clic-ecal-25", mesh, family=family))
+    check_model(lambda: make_model(preset, "clic-ecal-25", mesh, family=family, **SHORT.get(family, {})))
 
 
 def test_contract_with_every_term(make_model):
@@ -23,7 +25,7 @@ def test_contract_with_every_term(make_model):
 
 @pytest.mark.parametrize("family", list_models())
 def test_contract_on_a_cylindrical_mesh(make_model, family):
-    check_model(lambda: make_model("debug", "par04-siw", family=family))
+    check_model(lambda: make_model("debug", "par04-siw", family=family, **SHORT.get(family, {})))
 
 
 @pytest.mark.parametrize("power", [1.0, 0.85, 0.5])

@@ -174,6 +174,10 @@ class ShowerModel(nn.Module, ABC):
         """The parts that have an optimiser each, by name; by default the whole model."""
         return {"model": self}
 
+    def rate(self, part: str) -> float:  # noqa: ARG002
+        """Factor on the learning rate of a part at the next step; by default 1."""
+        return 1.0
+
     def sampler(self) -> nn.Module:
         """The part that `generate` uses; the average of the weights is kept for it."""
         return self

@@ -17,6 +17,7 @@ from caloforge.config import build
 from caloforge.errors import ConfigError, nearest
 from caloforge.models.frozen.config import FrozenConfig
 from caloforge.models.gan3d.config import Gan3dConfig
+from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.presets import FamilyConfig
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "gan3d": Family(Gan3dConfig, "caloforge.models.gan3d.model:Gan3d"),
+    "layered": Family(LayeredConfig, "caloforge.models.layered.model:Layered"),
     "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen"),
 }
 

@@ -37,9 +37,10 @@ class EvaluationConfig(StrictModel):
 
     `share` of the file, at its end, is never trained on; up to `showers` of it are generated again every
     `every_epochs` and compared by the figure of merit P + E. `patience` stops the training after that many
-    evaluations without a better one.
+    evaluations without a better one. The run directory keeps the `best` model or the `last` one.
     """
 
+    keep: Literal["best", "last"] = "best"
     share: float = Field(default=0.1, gt=0, lt=1)
     showers: int = Field(default=1000, ge=20)
     every_epochs: float = Field(default=1.0, gt=0)

@@ -1,0 +1,171 @@
+"""Second stage: the cells of a shower given its summary.
+
+Three numbers for each cell, log lambda, mean and log width of its density, are the sum of what the summary
+says of the cell (its zone's energy, its layer's hits, the tilt of the axis) and of what other cells say.
+
+The teacher sees the cells before each cell: an exact density of the shower, trained by its likelihood. A
+draw from it has as many steps as cells; all cells at once, again and again with the same noise (Jacobi's
+iteration), come to the same shower in a few passes, since neighbours say little. The student makes it in one:
+it sees all cells of a draw without neighbours, and has learned to say of them what the teacher says at last.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caloforge.models.layered.alone import Alone
+from caloforge.models.layered.context import Context
+from caloforge.models.layered.density import (
+    LAMBDA_RANGE,
+    WIDTH_RANGE,
+    CellDensity,
+    Given,
+    normal_of_exponential,
+)
+from caloforge.models.layered.plane import Plane
+
+# the hits of a layer are counted within this distance of the threshold to tell how many a shift adds
+COUNTING_RANGE = 0.4
+LARGEST_SHIFT = 0.6
+NEVER = -1e4
+# what is drawn closer to the threshold than this has no gradient: it would be as large as it is rare
+GRADIENT_RANGE = 0.02
+
+
+class CellStage(nn.Module):
+    """Density of the cells, and draws from it."""
+
+    zone: Tensor
+    member: Tensor
+
+    def __init__(
+        self,
+        layers: int,
+        plane: Plane,
+        condition: int,
+        *,
+        channels: int,
+        reach: int,
+        width: int,
+        threshold: float,
+    ) -> None:
+        """Random weights.
+
+        Args:
+            layers: Layers of a shower.
+            plane: Their cells.
+            condition: Size of `Given.condition`.
+            channels: Hidden channels of each layer.
+            reach: Layers that are looked at on either side.
+            width: Hidden width of what modulates the channels by the condition.
+            threshold: Smallest energy of a cell, MeV.
+        """
+        super().__init__()
+        self.plane = plane
+        self.register_buffer("zone", torch.from_numpy(plane.zone), persistent=False)
+        member = np.arange(len(plane.zone_sizes))[None] == plane.zone[:, None]
+        self.register_buffer("member", torch.from_numpy(member.astype(np.float32)), persistent=False)
+        self.alone = Alone(layers, plane, threshold)
+        settings = {"channels": channels, "reach": reach, "width": width}
+        self.teacher = Context(layers, plane, condition, **settings, ordered=True)
+        self.student = Context(layers, plane, condition, **settings, ordered=False)
+
+    def graduate(self) -> None:
+        """Give the student the teacher's weights to begin with."""
+        self.student.load_state_dict(self.teacher.state_dict())
+        with torch.no_grad():
+            # what the teacher does not see has never been trained
+            self.student.layerwise.mul_(self.teacher.layer_mask)
+            self.student.beside.mul_(self.teacher.cell_mask)
+
+    # ---- draws
+
+    def draw(self, given: Given, noise: Tensor) -> Tensor:
+        """Coordinates of the cells, (N, layers, cells), by the student: one pass.
+
+        Args:
+            given: What is known.
+            noise: (N, layers, cells) standard normal.
+        """
+        # the density is the teacher's: draws do not train it
+        with torch.no_grad():
+            alone, numbers = self.alone(given), _Numbers(noise)
+            first = self._hits(alone, given, numbers)
+        return self._hits(alone + self.student(first, given.condition), given, numbers)
+
+    def draw_by_teacher(self, given: Given, noise: Tensor, passes: int) -> Tensor:
+        """The same by the teacher in several passes; 0 passes draw every cell alone."""
+        alone, numbers = self.alone(given), _Numbers(noise)
+        coordinate = self._hits(alone, given, numbers)
+        for _ in range(passes):
+            coordinate = self._hits(alone + self.teacher(coordinate, given.condition), given, numbers)
+        return coordinate
+
+    def lesson(self, given: Given, noise: Tensor, passes: int) -> tuple[CellDensity, CellDensity]:
+        """Densities of the teacher, after several passes, and of the student for the same noise."""
+        with torch.no_grad():
+            alone, numbers = self.alone(given), _Numbers(noise)
+            first = self._hits(alone, given, numbers)
+            coordinate = first
+            for _ in range(passes):
+                density = alone + self.teacher(coordinate, given.condition)
+                coordinate = self._hits(density, given, numbers)
+        return density, alone + self.student(first, given.condition)
+
+    def _hits(self, density: CellDensity, given: Given, numbers: _Numbers) -> Tensor:
+        """Coordinates of the hits that the noise makes.
+
+        A cell is hit where log lambda is above a threshold that is Gumbel distributed. What its exponential
+        number has beyond what a hit takes is exponential again, and becomes the normal number of the energy.
+        """
+        rate = density.rate.clamp(*LAMBDA_RANGE)
+        shift = self._shift((rate - numbers.threshold).detach(), given)
+        rate = rate + shift[:, :, self.zone]
+        # -log(1 - exp(-lambda)), what a hit takes
+        taken = -torch.log(-torch.expm1(-rate.clamp(*LAMBDA_RANGE).exp()))
+        beyond = numbers.exponential - taken
+        if torch.is_grad_enabled():
+            beyond = torch.where(beyond < GRADIENT_RANGE, beyond.detach(), beyond)
+        score = normal_of_exponential(beyond.clamp_min(1e-7))
+        width = density.width.clamp(*WIDTH_RANGE).exp()
+        coordinate = (density.mean + width * score).clamp_min(self.alone.spectrum.smallest)
+        return torch.where(rate > numbers.threshold, coordinate, 0.0)
+
+    def _shift(self, margin: Tensor, given: Given) -> Tensor:
+        """What log lambda needs so that a layer has its hits, and each zone with energy one at least.
+
+        Args:
+            margin: (N, layers, cells) log lambda above the threshold.
+            given: What is known.
+
+        Returns:
+            (N, layers, zones).
+        """
+        counts = (margin > 0).sum(2)
+        near = (margin > -COUNTING_RANGE).sum(2) - (margin > COUNTING_RANGE).sum(2)
+        density = (near / (2 * COUNTING_RANGE)).clamp_min(1.0)
+        shift = ((given.hits - counts) / density).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)[:, :, None]
+        zones = range(len(self.plane.zone_sizes))
+        largest = torch.stack([margin.masked_fill(self.zone != zone, NEVER).amax(2) for zone in zones], dim=2)
+        shift = torch.maximum(shift.expand_as(largest), 1e-3 - largest)
+        return torch.where(given.zone_energy > 0, shift, NEVER)
+
+    def showers(self, coordinate: Tensor, given: Given) -> Tensor:
+        """Cell energies in MeV, (N, layers, cells), scaled so that each zone has its energy."""
+        energy = self.alone.spectrum.energy(coordinate)
+        zones = energy @ self.member
+        ratio = given.zone_energy / zones.clamp_min(1e-9)
+        return energy * ratio[:, :, self.zone]
+
+
+class _Numbers:
+    """Noise as the numbers a draw needs: exponential ones, and thresholds of log lambda."""
+
+    def __init__(self, noise: Tensor) -> None:
+        uniform = (0.5 * torch.erfc(noise / math.sqrt(2))).clamp(1e-7, 1 - 1e-7)
+        self.exponential = -uniform.log()
+        self.threshold = torch.log(-torch.log1p(-uniform))

@@ -1,0 +1,209 @@
+"""First stage: summaries of showers given their conditions, a Gaussian copula with margins that vary.
+
+Each number is made standard normal given the conditions: polynomials in the logarithm of the energy (and the
+angles, where they vary) take its mean and its spread out, and a table of quantiles in bins of energy, linear
+between bins, whatever shape is left. What remains between the numbers is one covariance matrix. Everything
+is in closed form; nothing is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caloforge.models.base import Condition
+from caloforge.models.facts import ANGLE_SLACK, TrainedRange
+
+MEAN_DEGREE = 5
+SPREAD_DEGREE = 3
+BINS = 8
+# quantiles at these normal scores; beyond the last the line through the last TAIL of them goes on
+KNOTS = 61
+LAST_SCORE = 3.0
+TAIL = 10
+LARGEST_SCORE = 4.5
+SHOWERS_PER_BIN = 150
+
+
+class LayerStage(nn.Module):
+    """The copula; `fit` fills its buffers."""
+
+    mean: Tensor
+    spread: Tensor
+    centres: Tensor
+    quantiles: Tensor
+    factor: Tensor
+    scores: Tensor
+
+    def __init__(self, size: int, ranges: TrainedRange) -> None:
+        """An empty stage.
+
+        Args:
+            size: Numbers of a summary.
+            ranges: Trained conditions.
+        """
+        super().__init__()
+        self.ranges = ranges
+        terms = self._design(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1)).shape[1]
+        self.register_buffer("mean", torch.zeros(terms, size))
+        self.register_buffer("spread", torch.zeros(terms, size))
+        self.register_buffer("centres", torch.linspace(-1, 1, BINS))
+        scores = torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS)
+        self.register_buffer("quantiles", scores[None, :, None].repeat(BINS, 1, size))
+        self.register_buffer("factor", torch.eye(size))
+        self.register_buffer("scores", scores, persistent=False)
+
+    # ---- conditions
+
+    def argument(self, energy: Tensor) -> Tensor:
+        """Logarithm of the energy, -1 to 1 over the trained range; (N,)."""
+        low, high = (math.log(end) for end in self.ranges.energy)
+        half = max((high - low) / 2, 1e-6)
+        return (energy.log() - (low + high) / 2) / half
+
+    def columns(self, condition: Condition) -> Tensor:
+        """What a network is told of the conditions, (N, k): energy, angles that vary, which particle."""
+        return self._columns(
+            self.argument(condition.energy), condition.theta, condition.phi, condition.pdg_id
+        )
+
+    def _columns(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
+        parts = [argument]
+        for (low, high), angle in ((self.ranges.theta, theta), (self.ranges.phi, phi)):
+            if high - low > ANGLE_SLACK:
+                parts.append((angle - (low + high) / 2) / ((high - low) / 2))
+        # the first particle is the one without a column
+        parts += [(pdg_id == code).float() for code in self.ranges.pdg_ids[1:]]
+        return torch.stack(parts, dim=1)
+
+    def _design(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
+        """Polynomial terms of the conditions, (N, terms)."""
+        columns = self._columns(argument, theta, phi, pdg_id)
+        powers = [argument**k for k in range(MEAN_DEGREE + 1)]
+        others = columns[:, 1:].unbind(1)
+        powers += [term for other in others for term in (other, other**2, other * argument)]
+        return torch.stack(powers, dim=1)
+
+    def _terms(self, condition: Condition) -> Tensor:
+        return self._design(self.argument(condition.energy), condition.theta, condition.phi, condition.pdg_id)
+
+    # ---- fit
+
+    def fit(self, summary: NDArray[np.float32], condition: Condition) -> None:
+        """Fill the buffers.
+
+        Args:
+            summary: (N, size).
+            condition: N conditions, those of the rows.
+        """
+        design = self._terms(condition).double().numpy()
+        values = summary.astype(np.float64)
+        mean = _ridge(design, values, 1e-9)
+        rest = values - design @ mean
+        low_order = design.copy()
+        low_order[:, SPREAD_DEGREE + 1 : MEAN_DEGREE + 1] = 0
+        floor = np.maximum(1e-4 * rest.var(axis=0), 1e-12)
+        spread = _ridge(low_order, np.log(np.maximum(rest**2, floor)) / 2, 1e-6)
+        standard = rest / np.exp(np.clip(low_order @ spread, -20, 20))
+        self.mean.copy_(torch.from_numpy(mean))
+        self.spread.copy_(torch.from_numpy(spread))
+        self._fit_quantiles(standard, self.argument(condition.energy).double().numpy())
+        scores = self.normal_scores(torch.from_numpy(summary), condition).double().numpy()
+        covariance: NDArray[np.float64] = np.cov(scores.T)
+        # as many numbers as showers would make it singular
+        share = min(0.5, scores.shape[1] / (20 * len(scores)))
+        covariance = (1 - share) * covariance + (share + 1e-6) * np.eye(len(covariance))
+        self.factor.copy_(torch.from_numpy(np.linalg.cholesky(covariance)))
+
+    def _fit_quantiles(self, standard: NDArray[np.float64], argument: NDArray[np.float64]) -> None:
+        bins = max(1, min(BINS, len(argument) // SHOWERS_PER_BIN, len(np.unique(argument)) // 2))
+        probability = torch.special.ndtr(self.scores.double()).numpy()
+        tables = []
+        for k in range(bins):
+            # bins overlap by a quarter on either side
+            low, high = np.quantile(argument, [max(0, (k - 0.25) / bins), min(1, (k + 1.25) / bins)])
+            inside = (argument >= low) & (argument <= high)
+            tables.append(np.quantile(standard[inside], probability, axis=0))
+        centres = np.quantile(argument, (np.arange(bins) + 0.5) / bins)
+        # the number of bins is fixed, so that the weights of a model have one shape
+        missing = BINS - bins
+        centres = np.append(centres, centres[-1] + 1.0 + np.arange(missing))
+        tables += [tables[-1]] * missing
+        rising = np.maximum.accumulate(np.stack(tables) + 1e-7 * np.arange(KNOTS)[None, :, None], axis=1)
+        self.centres.copy_(torch.from_numpy(centres))
+        self.quantiles.copy_(torch.from_numpy(rising))
+
+    # ---- use
+
+    def _bins(self, energy: Tensor) -> tuple[Tensor, Tensor]:
+        """Lower bin, and share of the upper one, of each shower; (N,)."""
+        argument = self.argument(energy)
+        lower = (argument[:, None] >= self.centres[None, 1:-1]).sum(1)
+        start, stop = self.centres[lower], self.centres[lower + 1]
+        return lower, ((argument - start) / (stop - start)).clamp(0, 1)
+
+    def _moments(self, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Mean and spread of every number, (N, size)."""
+        terms = self._terms(condition)
+        return terms @ self.mean, (terms @ self.spread).clamp(-20, 20).exp()
+
+    def normal_scores(self, summary: Tensor, condition: Condition) -> Tensor:
+        """Summaries as standard normal numbers, (N, size)."""
+        mean, spread = self._moments(condition)
+        standard = (summary - mean) / spread
+        lower, share = self._bins(condition.energy)
+        share = share[:, None, None]
+        # (N, size, KNOTS)
+        table = ((1 - share) * self.quantiles[lower] + share * self.quantiles[lower + 1]).mT.contiguous()
+        upper = torch.searchsorted(table, standard[..., None].contiguous()).clamp(1, KNOTS - 1)
+        before, after = table.gather(2, upper - 1)[..., 0], table.gather(2, upper)[..., 0]
+        step = self.scores[1] - self.scores[0]
+        inside = ((standard - before) / (after - before).clamp_min(1e-7)).clamp(0, 1)
+        scores = self.scores[0] + (upper[..., 0] - 1 + inside) * step
+        tails = _tails(table.mT)
+        scores = scores + (standard - table[..., -1]).clamp_min(0) / tails[1]
+        scores = scores + (standard - table[..., 0]).clamp_max(0) / tails[0]
+        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+
+    def from_noise(self, noise: Tensor) -> Tensor:
+        """Normal scores with the correlations of the data, (N, size), from as many normal numbers."""
+        return (noise @ self.factor.T).clamp(-LARGEST_SCORE, LARGEST_SCORE)
+
+    def summary(self, scores: Tensor, condition: Condition) -> Tensor:
+        """The summaries that normal scores stand for, (N, size)."""
+        step = self.scores[1] - self.scores[0]
+        place = (scores - self.scores[0]) / step
+        lower_knot = place.floor().clamp(0, KNOTS - 2)
+        inside = (place - lower_knot).clamp(0, 1)
+        knot = lower_knot.long()
+        lower, share = self._bins(condition.energy)
+        column = torch.arange(scores.shape[1], device=scores.device)[None]
+        tails = _tails(self.quantiles)
+        above, below = (scores - LAST_SCORE).clamp_min(0), (scores + LAST_SCORE).clamp_max(0)
+        standard = torch.zeros_like(scores)
+        for number, weight in ((lower, 1 - share), (lower + 1, share)):
+            row = number[:, None]
+            start, stop = self.quantiles[row, knot, column], self.quantiles[row, knot + 1, column]
+            value = start + inside * (stop - start) + above * tails[1][number] + below * tails[0][number]
+            standard = standard + weight[:, None] * value
+        mean, spread = self._moments(condition)
+        return mean + spread * standard
+
+
+def _tails(table: Tensor) -> tuple[Tensor, Tensor]:
+    """Slopes before the first and after the last knot; (..., KNOTS, size) to twice (..., size)."""
+    run = 2 * LAST_SCORE * TAIL / (KNOTS - 1)
+    first = (table[..., TAIL, :] - table[..., 0, :]) / run
+    last = (table[..., -1, :] - table[..., -1 - TAIL, :]) / run
+    return first.clamp_min(1e-3), last.clamp_min(1e-3)
+
+
+def _ridge(design: NDArray[np.float64], values: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+    normal: NDArray[Any] = design.T @ design + strength * len(design) * np.eye(design.shape[1])
+    solution: NDArray[np.float64] = np.linalg.solve(normal, design.T @ values)
+    return solution

@@ -1,0 +1,89 @@
+"""The cells of a layer: rings and zones around the axis, cells that are alike, directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
+from caloforge.models.facts import TrainedRange
+from caloforge.models.symmetries import cell_images, symmetries
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The m = rows * columns cells of a layer, flattened.
+
+    Attributes:
+        rows: ny, or sectors in phi.
+        columns: nx, or rings in r.
+        circular: Whether the first row follows the last.
+        ring: (m,) distance from the axis in cells.
+        zone: (m,) which zone.
+        zone_sizes: Cells of each zone.
+        orbit: (m,) cells with the same number are images of each other.
+        direction: (2, m) unit vector from the axis, 0 on it.
+        squares: Whether the transverse axes may be swapped.
+    """
+
+    rows: int
+    columns: int
+    circular: bool
+    ring: NDArray[np.int64]
+    zone: NDArray[np.int64]
+    zone_sizes: NDArray[np.int64]
+    orbit: NDArray[np.int64]
+    direction: NDArray[np.float32]
+    squares: bool
+
+    @property
+    def cells(self) -> int:
+        """Cells of a layer."""
+        return self.rows * self.columns
+
+    @property
+    def orbits(self) -> int:
+        """Number of different cells."""
+        return int(self.orbit.max()) + 1
+
+
+def plane_of(detector: Detector, ranges: TrainedRange, zones: tuple[int, ...]) -> Plane:
+    """Describe a layer of a regular mesh.
+
+    Args:
+        detector: Cartesian or cylindrical.
+        ranges: Trained conditions; they decide which cells are alike.
+        zones: First ring of each zone; those beyond the mesh are left out.
+    """
+    mesh = detector.mesh
+    assert isinstance(mesh, CartesianMesh | CylindricalMesh)
+    rows, columns = mesh.layer_shape()
+    if isinstance(mesh, CartesianMesh):
+        # from the centre of an odd window a ring begins at every cell, of an even one at its edge
+        away = [np.floor(np.abs(np.arange(n) - (n - 1) / 2)).astype(np.int64) for n in (rows, columns)]
+        ring = np.maximum(away[0][:, None], away[1][None])
+    else:
+        ring = np.broadcast_to(np.arange(columns), (rows, columns))
+    ring = ring.reshape(-1)
+    starts = [start for start in zones if start <= ring.max()]
+    zone = np.searchsorted(starts, ring, side="right") - 1
+    group = symmetries(detector, ranges)
+    # a layer stays a layer: the images of the first one are those of all
+    images = cell_images(detector, group)[:, : rows * columns].min(axis=0)
+    orbit = np.unique(images, return_inverse=True)[1]
+    x, y = mesh.positions()
+    distance = np.hypot(x, y)
+    direction = np.stack([x, y]) / np.where(distance > 1e-9, distance, 1.0)
+    return Plane(
+        rows=rows,
+        columns=columns,
+        circular=isinstance(mesh, CylindricalMesh),
+        ring=ring,
+        zone=zone,
+        zone_sizes=np.bincount(zone),
+        orbit=orbit.reshape(-1),
+        direction=direction.reshape(2, -1).astype(np.float32),
+        squares=any(operation.swap for operation in group),
+    )
