@@ -70,6 +70,16 @@ def test_numbers_are_those_of_the_calibrated_scores(small):
     assert len(np.unique(scores)) < 60
 
 
+def test_the_area_may_be_that_of_the_scores_before_calibration():
+    rng = np.random.default_rng(1)
+    label = np.repeat([1.0, 0.0], 100)
+    choosing, testing = (1 / (1 + np.exp(-rng.normal(2 * label))) for _ in range(2))
+    tied = neural.judge_scores((choosing, label), (testing, label), 1)
+    free = neural.judge_scores((choosing, label), (testing, label), 1, break_ties=True)
+    assert free.auc == roc_auc_score(label, testing) != tied.auc
+    assert free.jsd == pytest.approx(tied.jsd, abs=1e-6)
+
+
 def test_equal_samples_cannot_be_told_apart(small):
     pulls = []
     for seed in range(10):

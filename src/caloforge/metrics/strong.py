@@ -189,7 +189,8 @@ class _Run:
         self.meter.tell(1, 1)
         network.load_state_dict(weights)
         count = len(self.data.images)
-        return judge_scores(self._scores(1, images=count), self._scores(2, images=count), chosen)
+        choosing, testing = (self._scores(split, images=count) for split in (1, 2))
+        return judge_scores(choosing, testing, chosen, break_ties=True)
 
     def _epoch(
         self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, before: int
