@@ -45,8 +45,8 @@ def validate(
         truth2: A second, independent sample of the full simulation, which sets the floor of every metric.
         reweight: Thin samples to the truth's incident spectrum instead of refusing them.
         threshold: Voxels above this energy are hits, such as "0.3 MeV".
-        neural: Also train this neural classifier, repeatable; strong takes minutes, the others, those of the
-            CaloChallenge, minutes to hours.
+        neural: Also train this neural classifier, repeatable; strong sees every cell; the others are
+            those of the CaloChallenge. Minutes to hours.
         repeats: Trainings of each neural classifier.
         triforce: Shower file of the full simulation to train a particle classifier and an energy regressor
             on, repeatable; minutes.

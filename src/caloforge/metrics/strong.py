@@ -68,8 +68,8 @@ def strong_classifier(
     """Train networks to tell two samples apart by their cells.
 
     The larger sample is cut to the size of the smaller one. 60 % of the showers train, 20 % choose the epoch
-    by its area and calibrate the scores, 20 % give the area. On two cores 3000 + 3000 showers of 25 x 25 x 25
-    take about five minutes.
+    by its area and calibrate the scores, 20 % give the area. 3000 + 3000 showers of 25 x 25 x 25 take
+    about five minutes on two cores.
 
     Args:
         truth: (n, layers, rows, columns) showers, MeV; or the table log10 E_inc, voxels (see `rows`).
