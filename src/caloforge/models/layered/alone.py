@@ -21,7 +21,7 @@ class Alone(nn.Module):
     """
 
     mean_log_hits: Tensor
-    zone: Tensor
+    member: Tensor
     orbit: Tensor
     direction: Tensor
     zone_sizes: Tensor
@@ -36,8 +36,8 @@ class Alone(nn.Module):
         """
         super().__init__()
         self.threshold = threshold
-        for name, index in (("orbit", plane.orbit), ("zone", plane.zone)):
-            self.register_buffer(name, torch.from_numpy(index), persistent=False)
+        self.register_buffer("orbit", torch.from_numpy(plane.orbit), persistent=False)
+        self.register_buffer("member", torch.from_numpy(plane.members), persistent=False)
         self.register_buffer("direction", torch.from_numpy(plane.direction), persistent=False)
         self.register_buffer("zone_sizes", torch.from_numpy(plane.zone_sizes).float(), persistent=False)
         self.register_buffer("mean_log_hits", torch.zeros(layers))
@@ -53,7 +53,7 @@ class Alone(nn.Module):
         """Density of each cell, (N, layers, cells)."""
         floor = 4 * self.threshold
         energy = torch.log(given.zone_energy.clamp_min(floor) / self.spectrum.unit / self.zone_sizes)
-        energy = energy[:, :, self.zone]
+        energy = energy @ self.member.T
         hits = (torch.log(given.hits.clamp_min(1.0)) - self.mean_log_hits)[:, :, None]
         base = MAP_GAIN * self.base[..., self.orbit]
         tilt = MAP_GAIN * self.tilt[..., self.orbit]

@@ -11,11 +11,10 @@ it sees all cells of a draw without neighbours, and has learned to say of them w
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from caloforge.models.layered.alone import Alone
 from caloforge.models.layered.context import Context
@@ -24,7 +23,10 @@ from caloforge.models.layered.density import (
     WIDTH_RANGE,
     CellDensity,
     Given,
+    log_odds_of_normal,
+    log_odds_of_rate,
     normal_of_exponential,
+    step,
 )
 from caloforge.models.layered.plane import Plane
 
@@ -39,7 +41,6 @@ GRADIENT_RANGE = 0.02
 class CellStage(nn.Module):
     """Density of the cells, and draws from it."""
 
-    zone: Tensor
     member: Tensor
 
     def __init__(
@@ -66,9 +67,7 @@ class CellStage(nn.Module):
         """
         super().__init__()
         self.plane = plane
-        self.register_buffer("zone", torch.from_numpy(plane.zone), persistent=False)
-        member = np.arange(len(plane.zone_sizes))[None] == plane.zone[:, None]
-        self.register_buffer("member", torch.from_numpy(member.astype(np.float32)), persistent=False)
+        self.register_buffer("member", torch.from_numpy(plane.members), persistent=False)
         self.alone = Alone(layers, plane, threshold)
         settings = {"channels": channels, "reach": reach, "width": width}
         self.teacher = Context(layers, plane, condition, **settings, ordered=True)
@@ -119,53 +118,58 @@ class CellStage(nn.Module):
     def _hits(self, density: CellDensity, given: Given, numbers: _Numbers) -> Tensor:
         """Coordinates of the hits that the noise makes.
 
-        A cell is hit where log lambda is above a threshold that is Gumbel distributed. What its exponential
-        number has beyond what a hit takes is exponential again, and becomes the normal number of the energy.
+        A cell is hit where its uniform number is below the probability of a hit: where the log odds of both
+        have a positive sum. What its exponential number has beyond what a hit takes, -log of the
+        probability, is exponential again, and becomes the normal number of the energy.
         """
-        rate = density.rate.clamp(*LAMBDA_RANGE)
-        shift = self._shift((rate - numbers.threshold).detach(), given)
-        rate = rate + shift[:, :, self.zone]
-        # -log(1 - exp(-lambda)), what a hit takes
-        taken = -torch.log(-torch.expm1(-rate.clamp(*LAMBDA_RANGE).exp()))
-        beyond = numbers.exponential - taken
+        odds = log_odds_of_rate(density.rate.clamp(*LAMBDA_RANGE))
+        shift = self._shift((odds + numbers.odds).detach(), given)
+        odds = odds + shift @ self.member.T
+        beyond = numbers.exponential - F.softplus(-odds)
         if torch.is_grad_enabled():
             beyond = torch.where(beyond < GRADIENT_RANGE, beyond.detach(), beyond)
         score = normal_of_exponential(beyond.clamp_min(1e-7))
         width = density.width.clamp(*WIDTH_RANGE).exp()
         coordinate = (density.mean + width * score).clamp_min(self.alone.spectrum.smallest)
-        return torch.where(rate > numbers.threshold, coordinate, 0.0)
+        return coordinate * step(odds + numbers.odds)
 
     def _shift(self, margin: Tensor, given: Given) -> Tensor:
-        """What log lambda needs so that a layer has its hits, and each zone with energy one at least.
+        """What log odds need so that a layer has its hits, and each zone with energy one at least.
 
         Args:
-            margin: (N, layers, cells) log lambda above the threshold.
+            margin: (N, layers, cells) by how much a cell is hit.
             given: What is known.
 
         Returns:
             (N, layers, zones).
         """
-        counts = (margin > 0).sum(2)
-        near = (margin > -COUNTING_RANGE).sum(2) - (margin > COUNTING_RANGE).sum(2)
+        counts = step(margin).sum(2)
+        near = step(margin + COUNTING_RANGE).sum(2) - step(margin - COUNTING_RANGE).sum(2)
         density = (near / (2 * COUNTING_RANGE)).clamp_min(1.0)
         shift = ((given.hits - counts) / density).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)[:, :, None]
-        zones = range(len(self.plane.zone_sizes))
-        largest = torch.stack([margin.masked_fill(self.zone != zone, NEVER).amax(2) for zone in zones], dim=2)
+        largest = torch.stack([self._largest(margin, zone) for zone in range(self.member.shape[1])], dim=2)
         shift = torch.maximum(shift.expand_as(largest), 1e-3 - largest)
         return torch.where(given.zone_energy > 0, shift, NEVER)
+
+    def _largest(self, margin: Tensor, zone: int) -> Tensor:
+        """Largest margin in a zone, (N, layers)."""
+        cells = np.flatnonzero(self.plane.zone == zone)
+        if 2 * len(cells) > self.plane.cells:
+            # to cover what lies outside is cheaper than to collect what lies inside
+            return (margin + (1 - self.member[:, zone]) * NEVER).amax(2)
+        return margin[:, :, torch.from_numpy(cells).to(margin.device)].amax(2)
 
     def showers(self, coordinate: Tensor, given: Given) -> Tensor:
         """Cell energies in MeV, (N, layers, cells), scaled so that each zone has its energy."""
         energy = self.alone.spectrum.energy(coordinate)
-        zones = energy @ self.member
-        ratio = given.zone_energy / zones.clamp_min(1e-9)
-        return energy * ratio[:, :, self.zone]
+        ratio = given.zone_energy / (energy @ self.member).clamp_min(1e-9)
+        return energy * (ratio @ self.member.T)
 
 
 class _Numbers:
-    """Noise as the numbers a draw needs: exponential ones, and thresholds of log lambda."""
+    """Noise as the numbers a draw needs: uniform ones as their log odds, and exponential ones."""
 
     def __init__(self, noise: Tensor) -> None:
-        uniform = (0.5 * torch.erfc(noise / math.sqrt(2))).clamp(1e-7, 1 - 1e-7)
-        self.exponential = -uniform.log()
-        self.threshold = torch.log(-torch.log1p(-uniform))
+        # the uniform number that is compared with the probability of a hit is small where the noise is large
+        self.odds = log_odds_of_normal(noise)
+        self.exponential = F.softplus(self.odds)

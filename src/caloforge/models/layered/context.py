@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.layered.density import CellDensity
+from caloforge.models.layered.density import CellDensity, step
 from caloforge.models.layered.plane import Plane
 
 KERNEL = 5
@@ -73,14 +73,14 @@ class Context(nn.Module):
             coordinate: (N, layers, cells), 0 where there is no hit.
             condition: (N, k).
         """
-        count = len(coordinate)
-        grid = (count, -1, self.plane.rows, self.plane.columns)
-        split = (count, -1, self.layers, self.plane.cells)
-        seen = torch.cat([(coordinate > 0).to(coordinate.dtype), coordinate], dim=1)
-        far = torch.matmul(self.layerwise * self.layer_mask, seen).view(grid)
-        far = self._convolve(far, self.spread).view(split)
-        beside = self._convolve(seen.view(grid), self.beside * self.cell_mask).view(split)
-        modulation = self.modulation(condition).view(count, 2, self.channels, self.layers, 1)
+        plane, layers = self.plane, self.layers
+        seen = torch.cat([step(coordinate), coordinate], dim=1)
+        far = torch.matmul(self.layerwise * self.layer_mask, seen)
+        far = self._convolve(far.view(-1, self.channels * layers, plane.rows, plane.columns), self.spread)
+        far = far.view(-1, self.channels, layers, plane.cells)
+        beside = seen.view(-1, 2 * layers, plane.rows, plane.columns)
+        beside = self._convolve(beside, self.beside * self.cell_mask).view(-1, 2, layers, plane.cells)
+        modulation = self.modulation(condition).view(-1, 2, self.channels, layers, 1)
         parts: list[list[Tensor]] = [[], [], []]
         for channel in range(self.channels):
             near = self.mix[channel, 0] * beside[:, 0] + self.mix[channel, 1] * beside[:, 1]

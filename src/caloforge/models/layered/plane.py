@@ -44,6 +44,12 @@ class Plane:
         return self.rows * self.columns
 
     @property
+    def members(self) -> NDArray[np.float32]:
+        """(m, zones), 1 where a cell belongs to a zone."""
+        members: NDArray[np.bool_] = self.zone[:, None] == np.arange(len(self.zone_sizes))
+        return members.astype(np.float32)
+
+    @property
     def orbits(self) -> int:
         """Number of different cells."""
         return int(self.orbit.max()) + 1
