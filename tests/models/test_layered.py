@@ -98,7 +98,7 @@ def test_spectrum_is_invertible_and_makes_hits_normal():
     coordinate = spectrum.coordinate(values)
     error = (spectrum.energy(coordinate) / values - 1).abs()
     assert error[values > 0.01].max() < 0.03
-    assert error[values > 0.1].mean() < 0.005
+    assert error[values > 0.1].mean() < 0.01
     assert abs(float(stats.skew(coordinate.numpy()))) < 0.1
     assert abs(float(stats.kurtosis(coordinate.numpy()))) < 0.2
     assert spectrum.coordinate(torch.zeros(3)).tolist() == [0, 0, 0]
