@@ -9,7 +9,7 @@ from scipy import stats
 
 from caloforge.models.base import Condition
 from caloforge.models.facts import TrainedRange
-from caloforge.models.layered.density import CellDensity, normal_of_exponential
+from caloforge.models.layered.density import CellDensity, normal_of_exponential, step
 from caloforge.models.layered.layers import LayerStage
 from caloforge.models.layered.model import matching
 from caloforge.models.layered.spectrum import HitSpectrum
@@ -152,11 +152,11 @@ def test_first_stage_goes_beyond_the_trained_range_without_surprise():
 def test_summary_counts_and_sums(model):
     rng = np.random.default_rng(0)
     showers = made_up_batch(model, 5).showers.numpy()
-    row = summarise(showers, np.full(5, 1e5, np.float32), model.plane, 1e-3, rng)
+    row = summarise(showers, np.full(5, 1e5, np.float32), model.plane, 0.2, rng)
     rows = torch.from_numpy(row)
     assert np.allclose(model.layout.zone_energy(rows, 1e-3).sum((1, 2)), showers.sum((1, 2, 3)), rtol=1e-4)
-    hits = model.layout.hit_counts(rows)
-    assert (np.abs(hits.numpy() - (showers > 0).sum((2, 3))) <= 0.501).all()
+    hits = model.layout.zone_hits(rows)
+    assert (hits.sum(2).numpy() == (showers > 0).sum((2, 3))).all()
     assert np.allclose(np.exp(row[:, 0]) * 1e5, showers.sum((1, 2, 3)), rtol=1e-4)
 
 
@@ -171,15 +171,14 @@ def test_zones_have_their_energy_exactly(model, given):
     assert ((energy > 0).sum(2) >= (given.zone_energy > 0).sum(2)).all()
 
 
-def test_layers_have_about_their_hits(model, given):
-    """The shift of log lambda brings the count near what was asked for, without it the error is larger."""
-    noise = cell_noise(model, 6)
-    stage = model.cell_stage
-    counts = (stage.draw(given, noise) > 0).sum(2).float()
-    expected = (
-        stage.alone(given) + stage.student(stage.draw(given, noise), given.condition)
-    ).hit_probability()
-    assert (counts - given.hits).abs().mean() < (expected.sum(2) - given.hits).abs().mean()
+def test_zones_have_about_their_hits(model, given):
+    """The shift of the log odds brings the counts near what was asked for; by chance they would be far."""
+    stage, noise = model.cell_stage, cell_noise(model, 6)
+    counts = step(stage.draw(given, noise)) @ stage.member
+    chance = (stage.alone(given).hit_probability() - torch.rand(noise.shape) > 0).float() @ stage.member
+    errors = [(x - given.hits).abs().mean().item() for x in (counts.detach(), chance.detach())]
+    assert errors[0] < 0.6 * errors[1]
+    assert ((counts > 0) >= (given.hits > 0)).all()
 
 
 def test_teacher_sees_only_cells_before(model, given):
@@ -206,11 +205,14 @@ def test_student_sees_cells_on_every_side(model, given):
 
 
 def test_passes_of_the_teacher_come_to_rest(model, given):
+    """But for single cells at the threshold, whose zones are counted anew in every pass."""
     noise = cell_noise(model, 6)
-    draws = [model.cell_stage.draw_by_teacher(given, noise, passes) for passes in (0, 1, 4, 40, 41)]
-    changes = [float((one - draws[-1]).abs().mean().detach()) for one in draws]
-    assert changes[0] > changes[1] > changes[2] >= changes[3]
-    assert changes[3] < 1e-6
+    with torch.no_grad():
+        model.cell_stage.teacher.out.add_(0.3)
+        draws = [model.cell_stage.draw_by_teacher(given, noise, passes) for passes in (0, 2, 8, 40)]
+    changes = [float((one - draws[-1]).abs().mean()) for one in draws]
+    assert changes[0] > 10 * changes[2]
+    assert changes[0] > changes[1]
 
 
 def test_matching_is_unbiased():

@@ -15,19 +15,18 @@ FEATURES = 4
 
 
 class Alone(nn.Module):
-    """Log lambda, mean and log width of a cell from its zone's energy, its layer's hits and the tilt.
+    """Log lambda, mean and log width of a cell from the energy and the hits of its zone, and from the tilt.
 
     Cells that are images of each other share their parameters.
     """
 
-    mean_log_hits: Tensor
     member: Tensor
     orbit: Tensor
     direction: Tensor
     zone_sizes: Tensor
 
     def __init__(self, layers: int, plane: Plane, threshold: float) -> None:
-        """First guesses: lambda in proportion to the energy, hits a little stronger where there are more.
+        """First guesses: lambda as the hits have it, energies around the mean of the zone's.
 
         Args:
             layers: Layers of a shower.
@@ -40,21 +39,21 @@ class Alone(nn.Module):
         self.register_buffer("member", torch.from_numpy(plane.members), persistent=False)
         self.register_buffer("direction", torch.from_numpy(plane.direction), persistent=False)
         self.register_buffer("zone_sizes", torch.from_numpy(plane.zone_sizes).float(), persistent=False)
-        self.register_buffer("mean_log_hits", torch.zeros(layers))
         self.spectrum = HitSpectrum()
         self.base = nn.Parameter(torch.zeros(3, FEATURES, layers, plane.orbits))
         with torch.no_grad():
-            self.base[0, 1] = 1 / MAP_GAIN
-            self.base[1, 0], self.base[1, 1] = 1.3 / MAP_GAIN, 0.3 / MAP_GAIN
+            self.base[0, 3] = 1 / MAP_GAIN
+            self.base[1, 0], self.base[1, 1] = 1.25 / MAP_GAIN, 0.4 / MAP_GAIN
             self.base[2, 0] = -1.0 / MAP_GAIN
         self.tilt = nn.Parameter(torch.zeros(2, 2, layers, plane.orbits))
 
     def forward(self, given: Given) -> CellDensity:
         """Density of each cell, (N, layers, cells)."""
-        floor = 4 * self.threshold
-        energy = torch.log(given.zone_energy.clamp_min(floor) / self.spectrum.unit / self.zone_sizes)
-        energy = energy @ self.member.T
-        hits = (torch.log(given.hits.clamp_min(1.0)) - self.mean_log_hits)[:, :, None]
+        # energy of a hit, and log lambda if all cells of the zone had the same
+        energy = torch.log(given.zone_energy.clamp_min(self.threshold) / given.hits.clamp_min(1.0))
+        energy = (energy - self.spectrum.unit.log()) @ self.member.T
+        share = (given.hits + 0.5) / (self.zone_sizes + 1)
+        hits = torch.log(-torch.log1p(-share)) @ self.member.T
         base = MAP_GAIN * self.base[..., self.orbit]
         tilt = MAP_GAIN * self.tilt[..., self.orbit]
         centre = (given.transverse[:, :2] @ self.direction)[:, None]

@@ -1,7 +1,7 @@
 """Second stage: the cells of a shower given its summary.
 
 Three numbers for each cell, log lambda, mean and log width of its density, are the sum of what the summary
-says of the cell (its zone's energy, its layer's hits, the tilt of the axis) and of what other cells say.
+says of the cell (its zone's energy and hits, the tilt of the axis) and of what other cells say.
 
 The teacher sees the cells before each cell: an exact density of the shower, trained by its likelihood. A
 draw from it has as many steps as cells; all cells at once, again and again with the same noise (Jacobi's
@@ -30,9 +30,9 @@ from caloforge.models.layered.density import (
 )
 from caloforge.models.layered.plane import Plane
 
-# the hits of a layer are counted within this distance of the threshold to tell how many a shift adds
-COUNTING_RANGE = 0.4
-LARGEST_SHIFT = 0.6
+# the hits of a zone are counted within these distances of the threshold to tell how many a shift adds
+COUNTING_RANGES = (0.6, 0.25)
+LARGEST_SHIFT = 1.0
 NEVER = -1e4
 # what is drawn closer to the threshold than this has no gradient: it would be as large as it is rare
 GRADIENT_RANGE = 0.02
@@ -134,7 +134,7 @@ class CellStage(nn.Module):
         return coordinate * step(odds + numbers.odds)
 
     def _shift(self, margin: Tensor, given: Given) -> Tensor:
-        """What log odds need so that a layer has its hits, and each zone with energy one at least.
+        """What log odds need so that a zone has its hits, and each zone with energy one at least.
 
         Args:
             margin: (N, layers, cells) by how much a cell is hit.
@@ -143,13 +143,17 @@ class CellStage(nn.Module):
         Returns:
             (N, layers, zones).
         """
-        counts = step(margin).sum(2)
-        near = step(margin + COUNTING_RANGE).sum(2) - step(margin - COUNTING_RANGE).sum(2)
-        density = (near / (2 * COUNTING_RANGE)).clamp_min(1.0)
-        shift = ((given.hits - counts) / density).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)[:, :, None]
+        shift = torch.zeros_like(given.hits)
+        # Newton's steps, the second from close by
+        for reach in COUNTING_RANGES:
+            moved = margin + shift @ self.member.T
+            counts = step(moved) @ self.member
+            near = (step(moved + reach) - step(moved - reach)) @ self.member
+            density = (near / (2 * reach)).clamp_min(1.0)
+            shift = shift + ((given.hits - counts) / density).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         largest = torch.stack([self._largest(margin, zone) for zone in range(self.member.shape[1])], dim=2)
-        shift = torch.maximum(shift.expand_as(largest), 1e-3 - largest)
-        return torch.where(given.zone_energy > 0, shift, NEVER)
+        shift = torch.maximum(shift, 1e-3 - largest)
+        return torch.where(given.hits > 0, shift, NEVER)
 
     def _largest(self, margin: Tensor, zone: int) -> Tensor:
         """Largest margin in a zone, (N, layers)."""

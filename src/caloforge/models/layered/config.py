@@ -28,14 +28,14 @@ class CriticConfig(StrictModel):
 
 
 class LayeredConfig(FamilyConfig):
-    """Two stages: energies, hits and centre of the layers, then the cells.
+    """Two stages: energies, hits and centre of zones of the layers, then the cells.
 
     The first stage is fitted. The second is trained in three phases. For `likelihood_steps` the teacher
     learns the density of every cell given the cells before it. For `lesson_steps` the student learns to draw
     in one pass what the teacher draws in `teacher_passes`. From then on a critic judges the student.
 
-    `zones` are the rings around the axis, in cells, at which zones of a layer begin; the energy of each zone
-    is part of the first stage. `reach` is how many layers away a cell can matter.
+    `zones` are the rings around the axis, in cells, at which zones of a layer begin; the energy and
+    the hits of each zone are part of the first stage. `reach` is how many layers away a cell can matter.
     """
 
     presets = PRESETS

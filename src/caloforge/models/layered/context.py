@@ -95,7 +95,8 @@ class Context(nn.Module):
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """One kernel for each channel; the size stays."""
         pad = kernel.shape[-1] // 2
-        if self.plane.circular:
+        # an order must not run in a circle
+        if self.plane.circular and not self.ordered:
             x = F.pad(F.pad(x, (0, 0, pad, pad), mode="circular"), (pad, pad, 0, 0))
             return F.conv2d(x, kernel, groups=len(kernel))
         return F.conv2d(x, kernel, padding=pad, groups=len(kernel))

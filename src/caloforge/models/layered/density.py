@@ -33,7 +33,7 @@ class Given:
 
     Attributes:
         zone_energy: (N, layers, zones) MeV.
-        hits: (N, layers).
+        hits: (N, layers, zones), 0 where there is no energy.
         transverse: (N, 4) centre and slope.
         condition: (N, k) everything, as normal scores, for the network.
     """

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from caloforge.errors import TrainingError
 from caloforge.geometry import Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
-from caloforge.models.facts import DataFacts
+from caloforge.models.facts import ANGLE_SLACK, DataFacts
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.layered.critic import Critic, excess
@@ -32,6 +32,7 @@ FIT_ROWS = 200_000
 FIT_HITS = 500_000
 # cells hit less often than this are hit by single particles
 SINGLE = 0.2
+IMAGE_NUMBERS = 3
 # the network is not told of more than this many standard deviations
 LARGEST_CONDITION = 4.0
 # the student's rate against the critic, as a share of its first one
@@ -83,8 +84,8 @@ class Layered(ShowerModel):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """One number for each number of the summary, then one a cell."""
-        return (self.layout.size + self.layout.layers * self.plane.cells,)
+        """Three choose a mirror image; then one for each number of the summary, then one a cell."""
+        return (IMAGE_NUMBERS + self.layout.size + self._cells,)
 
     def optimized(self) -> dict[str, nn.Module]:
         """Teacher, student and critic."""
@@ -110,20 +111,29 @@ class Layered(ShowerModel):
         count = sum(len(batch) for batch in batches)
         if count < 4:
             raise TrainingError(f"{count} showers to fit to, expected at least 4; give more data")
+        self.cell_stage.alone.spectrum.fit(self._single_hits(batches, count, rng))
         operations = max(1, min(len(self.group), FIT_ROWS // count))
-        rows, conditions, hits, single = [], [], [], self._single_cells(batches)
+        rows, conditions = [], []
         for batch in batches:
             showers = self._thresholded(batch.showers)
-            own = summarise(showers, batch.incident_energy, self.plane, self.config.cell_threshold, rng)
+            own = summarise(showers, batch.incident_energy, self.plane, self._unit, rng)
             rows.append(summary_images(own, showers, self.plane, self.group[:operations], rng))
             conditions += [Condition.of(batch)] * operations
-            energies = showers.reshape(len(showers), -1)[:, single]
+        self.layer_stage.fit(np.concatenate(rows), _joined(conditions))
+
+    @property
+    def _unit(self) -> float:
+        return float(self.cell_stage.alone.spectrum.unit)
+
+    def _single_hits(
+        self, batches: Iterable[ShowerBatch], count: int, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """Energies of hits in cells that single particles reach, a part of all."""
+        single, hits = self._single_cells(batches), []
+        for batch in batches:
+            energies = self._thresholded(batch.showers).reshape(len(batch), -1)[:, single]
             hits.append(rng.permutation(energies[energies > 0])[: FIT_HITS * len(batch) // count + 1])
-        summary = np.concatenate(rows)
-        self.layer_stage.fit(summary, _joined(conditions))
-        counts = self.layout.hit_counts(torch.from_numpy(summary)).clamp_min(1.0)
-        self.cell_stage.alone.mean_log_hits.copy_(counts.log().mean(0))
-        self.cell_stage.alone.spectrum.fit(np.concatenate(hits))
+        return np.concatenate(hits)
 
     def _single_cells(self, batches: Iterable[ShowerBatch]) -> NDArray[Any]:
         """Flat indices of the cells that are seldom hit."""
@@ -211,7 +221,7 @@ class Layered(ShowerModel):
 
     def _noise(self, given: Given) -> Tensor:
         hits = given.hits
-        return torch.randn((*hits.shape, self.plane.cells), device=hits.device)
+        return torch.randn((*hits.shape[:2], self.plane.cells), device=hits.device)
 
     def known(self, batch: TrainingBatch) -> tuple[Given, Tensor]:
         """What the first stage would say of real showers, and their cells as coordinates."""
@@ -224,7 +234,7 @@ class Layered(ShowerModel):
             showers.view(batch.showers.shape).cpu().numpy(),
             batch.condition.energy.cpu().numpy(),
             self.plane,
-            self.config.cell_threshold,
+            self._unit,
             rng,
         )
         with torch.no_grad():
@@ -237,7 +247,7 @@ class Layered(ShowerModel):
         columns = self.layer_stage.columns(condition)
         return Given(
             zone_energy=self.layout.zone_energy(summary, self.config.cell_threshold),
-            hits=self.layout.hit_counts(summary),
+            hits=torch.minimum(self.layout.zone_hits(summary), self.cell_stage.alone.zone_sizes),
             transverse=summary[:, self.layout.transverse],
             condition=torch.cat([columns, scores], dim=1).clamp(-LARGEST_CONDITION, LARGEST_CONDITION),
         )
@@ -246,11 +256,28 @@ class Layered(ShowerModel):
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Showers in MeV."""
-        size = self.layout.size
-        given = self.draw_layers(condition, noise[:, :size])
-        cells = noise[:, size:].view(-1, self.layout.layers, self.plane.cells)
-        coordinate = self.cell_stage.draw(given, cells)
-        return self.cell_stage.showers(coordinate, given).view(-1, *self.detector.shower_shape)
+        image, rest = noise[:, :IMAGE_NUMBERS], noise[:, IMAGE_NUMBERS:]
+        layers, cells = rest[:, : self.layout.size], rest[:, self.layout.size :]
+        given = self.draw_layers(condition, layers)
+        coordinate = self.cell_stage.draw(given, cells.view(-1, self.layout.layers, self.plane.cells))
+        showers = self.cell_stage.showers(coordinate, given).view(-1, *self.detector.shower_shape)
+        return self._image(showers, image)
+
+    def _image(self, showers: Tensor, noise: Tensor) -> Tensor:
+        """Each shower in a random one of the mirror images that have the same condition.
+
+        Averages over the images are then as symmetric as the detector, whatever the network has learned.
+        """
+        fixed = {
+            "flip_x": self.ranges.phi[1] - self.ranges.phi[0] < ANGLE_SLACK,
+            "flip_y": self.ranges.theta[1] - self.ranges.theta[0] < ANGLE_SLACK,
+            "swap": True,
+        }
+        for number, name in enumerate(fixed):
+            if fixed[name] and any(getattr(operation, name) for operation in self.group):
+                image = {"flip_x": showers.flip(3), "flip_y": showers.flip(2)}.get(name, showers.mT)
+                showers = torch.where(noise[:, number, None, None, None] > 0, image, showers)
+        return showers
 
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
         """First stage alone: N summaries from (N, size) normal numbers."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.models.layered.plane import Plane
+from caloforge.models.layered.spectrum import CENTRE, WIDTH
 from caloforge.models.symmetries import Symmetry, moved
 
 # centre and slope along x and y
@@ -23,7 +23,7 @@ class Layout:
     """Where the numbers of a summary stand.
 
     One row: log of visible over incident energy; cube roots of the zone energies in MeV, layer by layer;
-    square roots of the hits of the layers; centre x, centre y, slope x, slope y in cells and cells a layer.
+    square roots of the hits of the zones; centre x, centre y, slope x, slope y in cells and cells a layer.
     """
 
     layers: int
@@ -32,7 +32,7 @@ class Layout:
     @property
     def size(self) -> int:
         """Numbers of a summary."""
-        return 1 + self.layers * (self.zones + 1) + TRANSVERSE
+        return 1 + 2 * self.layers * self.zones + TRANSVERSE
 
     @property
     def energies(self) -> slice:
@@ -41,42 +41,42 @@ class Layout:
 
     @property
     def hits(self) -> slice:
-        """Hits of the layers."""
-        return slice(self.energies.stop, self.energies.stop + self.layers)
+        """Hits of the zones."""
+        return slice(self.energies.stop, self.energies.stop + self.layers * self.zones)
 
     @property
     def transverse(self) -> slice:
         """Centre and slope."""
         return slice(self.hits.stop, self.size)
 
-    def zone_energy(self, summary: Tensor, threshold: float) -> Tensor:
-        """Energies of the zones, (N, layers, zones) MeV; below the threshold of a cell there is none."""
-        energy = summary[:, self.energies].clamp_min(0) ** 3
-        energy = torch.where(energy < threshold, 0.0, energy)
-        return energy.view(-1, self.layers, self.zones)
+    def zone_hits(self, summary: Tensor) -> Tensor:
+        """Hits of the zones, (N, layers, zones), whole numbers."""
+        return (summary[:, self.hits].clamp_min(0) ** 2).floor().view(-1, self.layers, self.zones)
 
-    def hit_counts(self, summary: Tensor) -> Tensor:
-        """Hits of the layers, (N, layers), to the nearest half."""
-        return (summary[:, self.hits].clamp_min(0) ** 2 - 0.5).clamp_min(0)
+    def zone_energy(self, summary: Tensor, threshold: float) -> Tensor:
+        """Energies of the zones, (N, layers, zones) MeV: none without hits, at least the threshold with."""
+        energy = summary[:, self.energies].clamp_min(0) ** 3
+        energy = energy.view(-1, self.layers, self.zones).clamp_min(threshold)
+        return energy * self.zone_hits(summary).clamp(0, 1)
 
 
 def summarise(
     showers: NDArray[np.float32],
     energy: NDArray[np.float32],
     plane: Plane,
-    threshold: float,
+    unit: float,
     rng: np.random.Generator,
 ) -> NDArray[np.float32]:
     """Summaries of showers.
 
-    What is discrete is spread out: hits by a uniform number, empty zones over what is below the threshold,
-    so that each number has a density.
+    What is discrete is spread out, so that each number has a density: hits by a uniform number; a zone
+    without hits, which has no energy, is given that of a single particle, which nobody will see.
 
     Args:
         showers: (N, layers, rows, columns) MeV, cells below the threshold 0.
         energy: (N,) incident, MeV.
         plane: Cells of a layer.
-        threshold: Smallest energy of a cell, MeV.
+        unit: Median energy of a single particle in a cell, MeV.
         rng: Spreads.
 
     Returns:
@@ -84,13 +84,17 @@ def summarise(
     """
     count, layers = showers.shape[:2]
     flat = showers.reshape(count, layers, -1)
-    member = (plane.zone[None] == np.arange(len(plane.zone_sizes))[:, None]).astype(np.float32)
-    zones = np.cbrt(flat @ member.T)
-    floor = np.cbrt(threshold)
-    zones = np.where(zones < floor, floor * rng.random(zones.shape), zones)
-    hits = np.sqrt((flat > 0).sum(2) + rng.random((count, layers)))
-    total = np.maximum(flat.sum((1, 2)), threshold)
-    parts = [np.log(total / energy)[:, None], zones.reshape(count, -1), hits, _transverse(flat, plane)]
+    energies, hits = flat @ plane.members, (flat > 0) @ plane.members
+    single = np.cbrt(unit) * rng.normal(CENTRE, WIDTH, energies.shape).clip(0.1)
+    roots = np.where(hits > 0, np.cbrt(energies), single)
+    counts = np.sqrt(hits + rng.random(hits.shape))
+    total = np.maximum(flat.sum((1, 2)), 1e-6 * unit)
+    parts = [
+        np.log(total / energy)[:, None],
+        roots.reshape(count, -1),
+        counts.reshape(count, -1),
+        _transverse(flat, plane),
+    ]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
