@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -35,3 +39,27 @@ class StopRequest:
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old.clear()
+
+
+class _Stack(ctypes.Structure):
+    """What Linux calls stack_t."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextlib.contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Keep the stack that signals run on, whatever a library inside does to it.
+
+    OpenVINO gives this thread's signals a stack of its own, and frees it with its last network: the next
+    Ctrl-C or SIGTERM would end the process with a crash.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    library, before = ctypes.CDLL(None), _Stack()
+    library.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        library.sigaltstack(ctypes.byref(before), None)

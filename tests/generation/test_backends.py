@@ -1,6 +1,7 @@
 """Backends make torch's showers; which one runs is measured, bounded in time, and remembered."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -267,3 +268,28 @@ def test_the_measurement_stops_where_it_takes_too_long():
     # the time of the work, not of what the machine does besides
     assert 0.04 <= trial.measure(slow, {"energy": np.ones(3)}, 5, 1, patience=0.1) < 0.06
     assert calls == [5]
+
+
+@EXTRA
+def test_a_signal_after_openvino_does_not_crash(model, tmp_path):
+    """OpenVINO leaves signals a stack that is freed with its last network."""
+    export_graph(model, tmp_path / "graph.onnx")
+    program = (
+        "import gc, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from caloforge.generation.runtimes import OpenVino\n"
+        "here = Path(sys.argv[1])\n"
+        "network = OpenVino(here / 'graph.onnx', 'fp32', 2, 1, here)\n"
+        "del network\n"
+        "gc.collect()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('heard'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr[-500:]

@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.signals import own_signal_stack
+
 Arrays = dict[str, NDArray[np.generic]]
 Worker = Callable[[Arrays], NDArray[np.float32]]
 Backend = Literal["torch", "onnx", "openvino"]
@@ -87,7 +89,8 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "CACHE_DIR": str(cache),
         }
-        self._compiled = core.compile_model(model, "CPU", settings)
+        with own_signal_stack():
+            self._compiled = core.compile_model(model, "CPU", settings)
         self._inputs = [entry.any_name for entry in self._compiled.inputs]
 
     def worker(self) -> Worker:
