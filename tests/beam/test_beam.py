@@ -137,7 +137,7 @@ def test_limits_and_round_trip():
         ({"energy": {"kind": "log-flat", "min": "5 GeV", "max": "1 GeV"}}, ["min below max"]),
         ({"energy": {"kind": "flat", "min": "1 GeV", "maxx": "5 GeV"}}, ["maxx", "Did you mean 'max'?"]),
         ({"energy": {"kind": "list", "values": []}}, ["values"]),
-        ({"energy": {"kind": "gaussian"}}, ["'fixed', 'flat', 'log-flat', 'list'"]),
+        ({"energy": {"kind": "gaussian"}}, ["fixed, flat, list, log-flat"]),
         ({"theta": {"kind": "fixed", "value": "0 deg"}}, ["theta", "0 deg and 180 deg"]),
         ({"theta": {"kind": "flat", "min": "90 deg", "max": "180 deg"}}, ["theta", "0 deg and 180 deg"]),
         ({"phi": {"kind": "fixed", "value": "90 deg"}}, ["phi", "-90 deg and 90 deg"]),

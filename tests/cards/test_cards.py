@@ -12,10 +12,12 @@ from caloforge.cards.figures import figures, largest_floor, write_floor, write_n
 from caloforge.cli import main
 from caloforge.errors import DataError, ModelError
 from caloforge.metrics.resampling import Metric
+from caloforge.models import released as lookup
 from caloforge.models import store
 from caloforge.models.facts import data_record, facts_of_file
 from caloforge.models.registry import build_model, read_model_config
-from caloforge.models.store import model_folder, read_card, released_models, save_model
+from caloforge.models.released import model_folder, read_card, released_models
+from caloforge.models.store import save_model
 from caloforge.showers import ShowerWriter
 from caloforge.validation import whole_showers
 
@@ -60,7 +62,7 @@ def released(folder):
         model, target, dict(model.state_dict()), merit=0.5, step=7, seed=3, data=[data_record(data, 50)]
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "RELEASED", folder / "pretrained")
+        patch.setattr(lookup, "RELEASED", folder / "pretrained")
         patch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.002, 0.001))
         yield target
 

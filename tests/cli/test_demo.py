@@ -9,7 +9,7 @@ from caloforge.beam import BeamConfig
 from caloforge.cli import main
 from caloforge.commands.demo import RELEASED_SHOWERS, demo
 from caloforge.commands.outcome import Outcome
-from caloforge.models import store
+from caloforge.models import released
 from caloforge.run import load_run
 from caloforge.showers import ShowerBatch, ShowerWriter
 
@@ -56,7 +56,7 @@ SMALL = [
 
 
 def test_without_a_released_model(calls, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(store, "RELEASED", tmp_path / "none")
+    monkeypatch.setattr(released, "RELEASED", tmp_path / "none")
     assert main(["demo", "-o", str(tmp_path / "demo")]) == 0
     assert calls == SMALL
     out, err = capsys.readouterr()
@@ -68,7 +68,7 @@ def test_without_a_released_model(calls, tmp_path, monkeypatch, capsys):
 def test_the_released_model_is_judged_by_showers_of_its_own(calls, tmp_path, monkeypatch, capsys):
     (tmp_path / "released/clic-electron").mkdir(parents=True)
     (tmp_path / "released/clic-electron/model.json").write_text("{}")
-    monkeypatch.setattr(store, "RELEASED", tmp_path / "released")
+    monkeypatch.setattr(released, "RELEASED", tmp_path / "released")
     outcome = demo(out=tmp_path / "demo", workers=1)
     assert calls[:5] == SMALL
     assert calls[5:] == [

@@ -7,7 +7,8 @@ import torch
 
 from caloforge.errors import ConfigError, ModelError
 from caloforge.models.facts import facts_of_file
-from caloforge.models.store import load_model, model_digest, read_card, save_model
+from caloforge.models.released import read_card
+from caloforge.models.store import load_model, model_digest, save_model
 from caloforge.provenance import collect
 from caloforge.showers import ShowerWriter
 from caloforge.testing.model_contract import made_up_batch

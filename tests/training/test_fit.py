@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from caloforge.models.registry import create_model, read_model_config
-from caloforge.models.store import load_model, read_card
+from caloforge.models.released import read_card
+from caloforge.models.store import load_model
 from caloforge.showers import ShowerFile
 from caloforge.training.loop import train_model
 

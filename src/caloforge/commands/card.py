@@ -30,7 +30,7 @@ def card(
         name: What the model is called; the default is the name of its directory.
     """
     from caloforge.cards import card_markdown, collect_card, describe_model
-    from caloforge.models.store import CARD, model_folder, read_card
+    from caloforge.models.released import CARD, model_folder, read_card
 
     folder = model_folder(Path(model))
     document = collect_card(

@@ -50,7 +50,7 @@ def demo(
     from caloforge.commands.simulate import simulate
     from caloforge.commands.train import train
     from caloforge.commands.validate import validate
-    from caloforge.models.store import released_models
+    from caloforge.models.released import released_models
 
     start = time.perf_counter()
     out = _fresh_directory(Path(out), force)

@@ -34,16 +34,14 @@ def init(
 def list_() -> Outcome:
     """Show the recipes, detectors, models, particles, physics and file formats that exist."""
     from caloforge.beam import PARTICLES
-    from caloforge.cards import one_line
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
-    from caloforge.models.store import read_card, released_models
 
     facts: dict[str, Any] = {
         "recipes": recipe_names(),
         "detectors": {name: load_detector(name).description for name in preset_names()},
         "models": list_models(),
-        "released": {name: one_line(read_card(name)) for name in released_models()},
+        "released": _released(),
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
         "formats": ["3dgan", "calochallenge"],
@@ -59,3 +57,16 @@ def list_() -> Outcome:
             *textwrap.wrap(", ".join(facts[kind]), 100, initial_indent="  ", subsequent_indent="  "),
         ]
     return Outcome("\n".join(lines), **facts)
+
+
+def _released() -> dict[str, str]:
+    """A line about each model that comes with caloforge."""
+    from caloforge.models.released import read_card, released_models
+
+    names = released_models()
+    if not names:
+        return {}
+    # cards know metrics, which takes a moment
+    from caloforge.cards import one_line
+
+    return {name: one_line(read_card(name)) for name in names}

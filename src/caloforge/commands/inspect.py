@@ -27,7 +27,7 @@ def inspect(
         out: Also draw it: directory for the pictures.
         set_: For detectors and runs: change a setting, KEY=VALUE, repeatable.
     """
-    from caloforge.models.store import released_models
+    from caloforge.models.released import released_models
 
     path = Path(what)
     shown = None
@@ -55,7 +55,7 @@ def _detector(what: str, overrides: list[str], draw: bool) -> tuple[dict[str, An
     from caloforge.config import read_yaml
     from caloforge.geometry.pictures import cross_section
     from caloforge.geometry.summary import describe_detector
-    from caloforge.models.store import released_models
+    from caloforge.models.released import released_models
 
     is_file = what.endswith((".yaml", ".yml"))
     if (is_file and "detector" in read_yaml(what)) or (not is_file and what in recipe_names()):
@@ -92,7 +92,7 @@ def _model(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict
     """The whole card, what is shown of it, and the figures."""
     from caloforge.cards import describe_model
     from caloforge.geometry import Detector
-    from caloforge.models.store import read_card
+    from caloforge.models.released import read_card
 
     card = read_card(path)
     if not draw:

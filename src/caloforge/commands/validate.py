@@ -128,7 +128,7 @@ def _generate(model: Path, truth: Path, folder: Path, seed: int, progress: bool)
         ModelError: There is no such model.
     """
     from caloforge.commands.generate import generate
-    from caloforge.models.store import model_folder
+    from caloforge.models.released import model_folder
 
     model_folder(model)
     out = folder / f"{model.absolute().name}.h5"

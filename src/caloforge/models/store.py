@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.config import build
-from caloforge.errors import CaloforgeError, ModelError, nearest
+from caloforge.errors import CaloforgeError, ModelError
 from caloforge.files import write_text, writing
 from caloforge.geometry import Detector
 from caloforge.models.facts import DataFacts
 from caloforge.models.registry import build_model, read_model_config
+from caloforge.models.released import CARD, FORMAT, FORMAT_VERSION, model_folder, read_card
 from caloforge.provenance import collect, digest_file
 from caloforge.units import format_angle, format_energy
 
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
 
     from caloforge.models.base import ShowerModel
 
-FORMAT = "caloforge-model"
-FORMAT_VERSION = 1
-CARD = "model.json"
 # models that come with caloforge, one directory each
-RELEASED = Path(__file__).parents[1] / "pretrained"
 NEW_WEIGHTS = ".weights.safetensors.new"
 
 
@@ -106,67 +103,6 @@ def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged ({error}); take another copy") from error
-
-
-def released_models() -> list[str]:
-    """Names of the models that come with caloforge."""
-    return sorted(card.parent.name for card in RELEASED.glob(f"*/{CARD}"))
-
-
-def model_folder(path: Path | str) -> Path:
-    """The model directory of a run directory, the path itself, or the directory of a released model.
-
-    A path at which a model lies wins over a released model of the same name.
-
-    Args:
-        path: A run directory, a model directory, or the name of a released model.
-
-    Raises:
-        ModelError: None of them; with what is there, or the nearest name.
-    """
-    path = Path(path)
-    for folder in (path, path / "model"):
-        if (folder / CARD).is_file():
-            return folder
-    names = released_models()
-    if str(path) in names:
-        return RELEASED / path
-    if not path.exists():
-        hint = nearest(str(path), names) if len(path.parts) == 1 else ""
-        raise ModelError(
-            f"{path}: no such directory, and no released model of this name; give a run directory, a model "
-            f"directory, or a name from caloforge list. {hint}".rstrip()
-        )
-    if (path / "checkpoints").is_dir():
-        raise ModelError(
-            f"{path}: this training has not finished an evaluation yet, there is no model; continue it with "
-            "caloforge train ... --resume"
-        )
-    raise ModelError(f"{path}: no {CARD} in it; give a run directory or a model directory")
-
-
-def read_card(path: Path | str) -> dict[str, Any]:
-    """The JSON description of a model.
-
-    Args:
-        path: A run directory, a model directory, or the name of a released model.
-
-    Raises:
-        ModelError: There is none, or it is damaged or of another format version.
-    """
-    card_path = model_folder(path) / CARD
-    try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{card_path}: cannot be read as JSON; take another copy") from error
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise ModelError(f"{card_path}: not the description of a caloforge model")
-    if card.get("format_version") != FORMAT_VERSION:
-        raise ModelError(
-            f"{card_path}: format version {card.get('format_version')}, this caloforge reads "
-            f"{FORMAT_VERSION}; install the caloforge that wrote it or train again"
-        )
-    return card
 
 
 def load_model(path: Path | str) -> ShowerModel:

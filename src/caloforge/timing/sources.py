@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from caloforge.generation.runtimes import PACKAGES, PRECISIONS
-from caloforge.models.store import read_card
+from caloforge.models.released import read_card
 
 # electrons as the published networks were trained on
 PUBLISHED_BEAM = {"energy": {"kind": "flat", "min": "10 GeV", "max": "500 GeV"}}
