@@ -99,21 +99,31 @@ class CellStage(nn.Module):
     def draw_by_teacher(self, given: Given, noise: Tensor, passes: int) -> Tensor:
         """The same by the teacher in several passes; 0 passes draw every cell alone."""
         alone, numbers = self.alone(given), _Numbers(noise)
-        coordinate = self._hits(alone, given, numbers)
-        for _ in range(passes):
-            coordinate = self._hits(alone + self.teacher(coordinate, given.condition), given, numbers)
-        return coordinate
+        return self._passes(self._hits(alone, given, numbers), alone, given, numbers, passes)[0]
 
     def lesson(self, given: Given, noise: Tensor, passes: int) -> tuple[CellDensity, CellDensity]:
-        """Densities of the teacher, after several passes, and of the student for the same noise."""
+        """Densities of the teacher, after several passes, and of the student for the same noise.
+
+        Args:
+            given: What is known.
+            noise: (N, layers, cells) standard normal.
+            passes: Of the teacher.
+        """
         with torch.no_grad():
             alone, numbers = self.alone(given), _Numbers(noise)
             first = self._hits(alone, given, numbers)
-            coordinate = first
-            for _ in range(passes):
-                density = alone + self.teacher(coordinate, given.condition)
-                coordinate = self._hits(density, given, numbers)
-        return density, alone + self.student(first, given.condition)
+            taught = self._passes(first, alone, given, numbers, passes)[1]
+        return taught, alone + self.student(first, given.condition)
+
+    def _passes(
+        self, coordinate: Tensor, alone: CellDensity, given: Given, numbers: _Numbers, passes: int
+    ) -> tuple[Tensor, CellDensity]:
+        """Coordinates after some passes of the teacher, and the density of the last one."""
+        density = alone
+        for _ in range(passes):
+            density = alone + self.teacher(coordinate, given.condition)
+            coordinate = self._hits(density, given, numbers)
+        return coordinate, density
 
     def _hits(self, density: CellDensity, given: Given, numbers: _Numbers) -> Tensor:
         """Coordinates of the hits that the noise makes.
