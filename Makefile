@@ -23,7 +23,7 @@ $(VENV)/.base: pyproject.toml | $(BIN)/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[onnx]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[onnx,tune]' --group dev
 	@touch $@ $(VENV)/.base
 
 demo: $(VENV)/.base
