@@ -34,6 +34,7 @@ _PUBLIC = {
     "inspect": "caloforge.commands.inspect",
     "list_": "caloforge.commands.init",
     "simulate": "caloforge.commands.simulate",
+    "submit": "caloforge.commands.submit",
     "train": "caloforge.commands.train",
     "validate": "caloforge.commands.validate",
     "CaloforgeError": "caloforge.errors",

@@ -29,6 +29,7 @@ VERBS = {
     "generate": ("generate:generate", "Fast simulation with a trained model."),
     "validate": ("validate:validate", "Physics comparison of generated showers with Geant4."),
     "card": ("card:card", "Write the card of a model from its reports."),
+    "submit": ("submit:submit", "Give a training or a study to a cluster: SLURM, Kubernetes, Ray."),
     "benchmark": ("benchmark:benchmark", "Time Geant4, published networks and ours in one run."),
     "doctor": ("doctor:doctor", "Versions, what works here and what is missing for which verb."),
     "cite": ("cite:cite", "How to cite caloforge and what it stands on."),

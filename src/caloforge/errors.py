@@ -46,6 +46,10 @@ class TrainingError(CaloforgeError):
     """A training that must stop: loss not finite, generator collapsed, checkpoint unusable."""
 
 
+class SubmissionError(CaloforgeError):
+    """A job that a batch system or cluster did not take."""
+
+
 class MissingDependencyError(CaloforgeError):
     """An optional package, or a data set, that is not installed."""
 

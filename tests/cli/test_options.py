@@ -23,6 +23,8 @@ OPTIONS = {
     "--threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed --workers --force "
     "--progress/--no-progress",
     "card": "MODEL REPORTS --benchmark --data --name",
+    "submit": "WHERE COMMAND --nodes --processes --gpus --cpus --memory --time --image --volume --env "
+    "--secret --name --sbatch --namespace --address --print",
     "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
     "doctor": "",
     "cite": "",

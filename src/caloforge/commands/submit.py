@@ -1,0 +1,193 @@
+"""`caloforge submit`."""
+
+import shlex
+from importlib import import_module
+from inspect import BoundArguments
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import cyclopts
+import yaml
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+from caloforge.errors import ConfigError, nearest
+
+Where = Literal["slurm", "k8s", "ray"]
+# what can be submitted: function, and where it runs
+VERBS = {
+    "train": ("caloforge.commands.train:train", ("slurm", "k8s")),
+    "tune": ("caloforge.commands.tune:tune", ("slurm", "ray")),
+}
+
+
+def submit(
+    where: Where,
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    nodes: int = 1,
+    processes: int | None = None,
+    gpus: int = 0,
+    cpus: int = 4,
+    memory: str = "16Gi",
+    time: str = "04:00:00",
+    image: str | None = None,
+    volume: Annotated[list[str] | None, Parameter(negative=())] = None,
+    env: Annotated[list[str] | None, Parameter(negative=())] = None,
+    secret: str | None = None,
+    name: str | None = None,
+    sbatch: Annotated[list[str] | None, Parameter(negative=())] = None,
+    namespace: str | None = None,
+    address: str | None = None,
+    print_: Annotated[bool, Parameter(name="--print", negative=())] = False,
+) -> Outcome:
+    """Give a training or a study to a cluster; the job continues by itself after an interruption.
+
+    Args:
+        where: SLURM, Kubernetes with Kubeflow Trainer (train), or Ray (tune).
+        command: What runs: train or tune, with its own arguments and options.
+        nodes: Nodes.
+        processes: Processes on a node; the default is one, or one for each GPU.
+        gpus: GPUs of a node.
+        cpus: Cores of a process.
+        memory: Memory of a node, such as 16Gi.
+        time: Time limit, HH:MM:SS or D-HH:MM:SS.
+        image: Container image, registry/name:tag, or a .sif file.
+        volume: SOURCE:/path, a claim (Kubernetes) or a folder (SLURM) and where the job sees it; repeatable.
+        env: NAME=VALUE, an environment variable; repeatable.
+        secret: A Kubernetes secret whose entries become environment variables.
+        name: What the job is called; the default comes from the output of the command.
+        sbatch: NAME=VALUE, a further option of sbatch such as partition=gpu; repeatable.
+        namespace: Kubernetes namespace; the default is that of kubectl.
+        address: Dashboard of a Ray cluster that runs already, such as http://head:8265.
+        print_: Show what would be submitted, and submit nothing.
+    """
+    from caloforge.config import build
+    from caloforge.deploy import Job, Volume, slug
+
+    verb, bound = _parse(command)
+    _check_place(where, verb, sbatch=sbatch, namespace=namespace, address=address, secret=secret)
+    _check_locally(verb, bound, must_exist=where == "slurm" and not print_)
+    paths = _paths(bound)
+    document: dict[str, Any] = {
+        "name": name or slug(f"{verb}-{Path(paths.get('-o', '')).name}"),
+        "verb": verb,
+        "arguments": _resuming(command[1:], bound),
+        "paths": paths,
+        "nodes": nodes,
+        "processes": processes if processes is not None else max(gpus, 1),
+        "gpus": gpus,
+        "cpus": cpus,
+        "memory": memory,
+        "time": time,
+        "image": image,
+        "volumes": tuple(Volume.parse(text) for text in volume or ()),
+        "env": _pairs("--env", env),
+        "secret": secret,
+    }
+    job = build(Job, document, "caloforge submit")
+    text, sender = _render(where, job, _pairs("--sbatch", sbatch), namespace, address)
+    facts: dict[str, Any] = {"where": where, "name": job.name, "runs": list(job.command), "manifest": text}
+    if print_:
+        return Outcome(text.rstrip("\n"), submitted=False, **facts)
+    from caloforge.deploy import send
+
+    answer = send(sender, text)
+    return Outcome(answer, submitted=True, answer=answer, **facts)
+
+
+def _render(
+    where: Where, job: Any, sbatch: dict[str, str], namespace: str | None, address: str | None
+) -> tuple[str, list[str]]:
+    """The text of a job and the command that takes it on its standard input."""
+    from caloforge.deploy import batch_script, ray_command, ray_job, train_job
+
+    if where == "slurm":
+        return batch_script(job, sbatch), ["sbatch"]
+    if address is not None:
+        command = ray_command(job, address)
+        return shlex.join(command) + "\n", command
+    documents = train_job(job, namespace) if where == "k8s" else ray_job(job, namespace)
+    body = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=100)
+    return f"{job.origin}\n{body}", ["kubectl", "apply", "-f", "-"]
+
+
+def _parse(command: tuple[str, ...]) -> tuple[str, BoundArguments]:
+    """The verb and its arguments, read as the verb itself reads them."""
+    if not command:
+        raise ConfigError("what shall run? Say: caloforge submit WHERE train RUN.yaml --data ... -o ...")
+    verb, *tokens = command
+    if verb not in VERBS:
+        raise ConfigError(f"{verb!r} cannot be submitted. {nearest(verb, VERBS)}")
+    app = cyclopts.App(name=f"caloforge submit {verb}", exit_on_error=False, print_error=False)
+    module, _, function = VERBS[verb][0].partition(":")
+    app.default(getattr(import_module(module), function))
+    try:
+        _, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    except cyclopts.UnknownOptionError as error:
+        option = error.token.keyword or error.token.value
+        arguments = [*app.assemble_argument_collection(), *_own().assemble_argument_collection()]
+        known = {name for argument in arguments for name in argument.names}
+        raise ConfigError(
+            f"{option}: an option of neither caloforge submit nor caloforge {verb}. {nearest(option, known)}"
+        ) from error
+    except cyclopts.CycloptsError as error:
+        raise ConfigError(f"caloforge {verb}: {error}") from error
+    return verb, bound
+
+
+def _own() -> cyclopts.App:
+    app = cyclopts.App()
+    app.default(submit)
+    return app
+
+
+def _check_place(where: Where, verb: str, **given: Any) -> None:
+    """Refuse a verb that does not run there, and options that mean nothing there."""
+    places = VERBS[verb][1]
+    if where not in places:
+        raise ConfigError(f"caloforge {verb} does not run on {where}; submit it to {' or '.join(places)}")
+    meant = {"sbatch": ("slurm",), "namespace": ("k8s", "ray"), "address": ("ray",), "secret": ("k8s", "ray")}
+    for option, value in given.items():
+        if value is not None and where not in meant[option]:
+            raise ConfigError(f"--{option} means nothing on {where}; it is for {' and '.join(meant[option])}")
+    if given["address"] is not None and (given["namespace"] or given["secret"]):
+        raise ConfigError("--address names a cluster that runs already: leave --namespace and --secret out")
+
+
+def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> None:
+    """Read the run, if it is here: a mistake is better found now than when the queue gets there."""
+    from caloforge.run import load_run, recipe_names
+
+    source = bound.args[0]
+    if verb == "train" and (must_exist or source in recipe_names() or Path(source).is_file()):
+        load_run(source, bound.arguments.get("set_") or [])
+
+
+def _paths(bound: BoundArguments) -> dict[str, str]:
+    """Files and folders that the command names, by the option that does."""
+    first = bound.args[0]
+    named = {"the run" if "run" in bound.arguments else "the study": first} if "." in Path(first).name else {}
+    options = {
+        "-o" if name == "out" else f"--{name}": str(value)
+        for name, value in bound.arguments.items()
+        if isinstance(value, Path)
+    }
+    return {**named, **options}
+
+
+def _resuming(tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:
+    """With --resume, which begins where nothing is there yet: the job may be started several times."""
+    if bound.arguments.get("force"):
+        raise ConfigError("--force: the job would begin anew at each restart; remove the old output first")
+    return tokens if bound.arguments.get("resume") else (*tokens, "--resume")
+
+
+def _pairs(option: str, settings: list[str] | None) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for setting in settings or ():
+        name, sign, value = setting.partition("=")
+        if not sign or not name or name in pairs:
+            problem = "stands here twice" if name in pairs else "expected NAME=VALUE"
+            raise ConfigError(f"{option} {setting}: {problem}")
+        pairs[name] = value
+    return pairs

@@ -1,0 +1,362 @@
+"""What `caloforge submit` writes is valid where it goes and does what it says; what cannot run is refused."""
+
+import functools
+import gzip
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+import caloforge
+from caloforge.cli import main
+from caloforge.commands import submit as module
+from caloforge.config import build
+from caloforge.deploy import Job, slug
+from caloforge.errors import ConfigError, MissingDependencyError, SubmissionError
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = ROOT.parent / "shared/k8s-crds"
+TOOLS = Path(sysconfig.get_path("scripts"))
+TRAIN = ("train", "clic-electron", "--data", "train.h5", "-o", "runs/first")
+ON_K8S = {"image": "registry.example.org/caloforge:cuda", "volume": ["showers:/data"]}
+EXAMPLES = {
+    line.rpartition(" > ")[2]: shlex.split(line.rpartition(" > ")[0])[1:]
+    for line in (ROOT / "deploy/README.md").read_text().splitlines()
+    if line.startswith("caloforge submit")
+}
+
+
+def shown(where, *command, **options):
+    return caloforge.submit(where, *command, print_=True, **options)["manifest"]
+
+
+# ---- the files of deploy/
+
+
+@pytest.mark.parametrize("path", EXAMPLES)
+def test_the_examples_are_what_the_command_writes(path, capsys):
+    assert main(EXAMPLES[path]) == 0
+    assert capsys.readouterr().out == (ROOT / path).read_text()
+
+
+def test_every_example_is_tested():
+    found = {str(p.relative_to(ROOT)) for p in (ROOT / "deploy").rglob("*") if p.suffix in (".sh", ".yaml")}
+    assert found == set(EXAMPLES)
+
+
+def lint(tool, *arguments):
+    done = subprocess.run([TOOLS / tool, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_scripts_pass_shellcheck():
+    lint("shellcheck", *(ROOT / "deploy/slurm").glob("*.sh"))
+
+
+def test_the_dockerfile_passes_its_linter():
+    lint("hadolint", "--failure-threshold=style", ROOT / "deploy/Dockerfile")
+
+
+def test_the_images_hold_what_is_needed_and_nothing_else():
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    definition = (ROOT / "deploy/caloforge.def").read_text()
+    copied = [
+        line.split()[1:-1]
+        for line in dockerfile.splitlines()
+        if line.startswith("COPY ") and "--" not in line
+    ]
+    needed = {"pyproject.toml", "README.md", "LICENSE", "src"}
+    found = {name for names in copied for name in names if not name.startswith("--")}
+    assert found - {"/opt/caloforge"} == needed
+    ignored = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+    assert {line[1:] for line in ignored if line.startswith("!")} == needed
+    assert all(f"\n    {name} /source/{name}\n" in definition for name in needed)
+    # the last stage does not run as root
+    assert dockerfile.rindex("\nUSER 1000\n") > dockerfile.rindex("\nFROM ")
+
+
+# ---- Kubernetes
+
+
+def strict(schema):
+    """The schema, which refuses fields that it does not name: the server would drop them in silence."""
+    if isinstance(schema, list):
+        return [strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: strict(value) for key, value in schema.items()}
+    properties = schema.get("properties")
+    if isinstance(properties, dict) and properties and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+SCHEMA_FILES = {
+    "TrainJob": "trainer.kubeflow.org_trainjob_v1alpha1",
+    "TrainingRuntime": "trainer.kubeflow.org_trainingruntime_v1alpha1",
+    "RayJob": "ray.io_rayjob_v1",
+}
+
+
+def check_schema(document):
+    path = SCHEMAS / f"{SCHEMA_FILES[document['kind']]}.schema.json.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    group, _, version = document["apiVersion"].partition("/")
+    assert path.name.startswith(f"{group}_")
+    assert f"_{version}." in path.name
+    validator(path).validate(document)
+
+
+@functools.cache
+def validator(path):
+    return jsonschema.Draft202012Validator(strict(json.loads(gzip.decompress(path.read_bytes()))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"nodes": 8, "gpus": 4, "namespace": "physics", "secret": "tracker", "env": ["A=b c", "N=1"]},
+        {"processes": 3, "cpus": 2, "time": "1-00:00:00", "volume": ["showers:/data", "out.v2:/out"]},
+    ],
+)
+def test_trainings_are_valid_on_kubernetes(options):
+    runtime, job = yaml.safe_load_all(shown("k8s", *TRAIN, **(ON_K8S | options)))
+    for document in (runtime, job):
+        check_schema(document)
+    spec = job["spec"]
+    assert spec["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    assert spec["trainer"]["numNodes"] == runtime["spec"]["mlPolicy"]["numNodes"] == options.get("nodes", 1)
+    assert spec["trainer"]["numProcPerNode"] == options.get("processes", options.get("gpus", 1))
+    assert ["caloforge", *spec["trainer"]["args"]] == ["caloforge", *TRAIN, "--resume"]
+    assert spec["activeDeadlineSeconds"] == {"1-00:00:00": 86_400}.get(options.get("time"), 14_400)
+    asked = spec["trainer"]["resourcesPerNode"]["requests"]
+    assert asked["cpu"] == str(options.get("processes", options.get("gpus", 1)) * options.get("cpus", 4))
+    assert asked.get("nvidia.com/gpu") == ("4" if "gpus" in options else None)
+    [jobs] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    pod = jobs["template"]["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    [container] = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
+    assert ("envFrom" in container) == ("secret" in options)
+    # torchrun lets its processes save before the pod is killed
+    patience = int(spec["trainer"]["command"][1].rpartition("=")[2])
+    assert 30 < patience < pod["terminationGracePeriodSeconds"]
+
+
+def test_the_schemas_notice_a_wrong_manifest():
+    runtime, _ = yaml.safe_load_all(shown("k8s", *TRAIN, **ON_K8S))
+    runtime["spec"]["mlPolicy"]["torch"]["numProcPerNode"] = 4
+    with pytest.raises(jsonschema.ValidationError, match="numProcPerNode"):
+        check_schema(runtime)
+
+
+# ---- SLURM
+
+
+def test_the_options_of_a_batch_script():
+    script = shown("slurm", *TRAIN, nodes=4, gpus=2, cpus=8, memory="2Gi", time="00:04:00", sbatch=["qos=x"])
+    header = dict(
+        line.removeprefix("#SBATCH --").partition("=")[::2]
+        for line in script.splitlines()
+        if line.startswith("#SBATCH")
+    )
+    wanted = {"nodes": "4", "ntasks-per-node": "2", "gpus-per-node": "2", "cpus-per-task": "8"}
+    assert header.items() >= (wanted | {"mem": "2048M", "qos": "x", "requeue": ""}).items()
+    # half of a short time is kept for saving
+    assert header["signal"] == "B:USR1@120"
+
+
+def test_what_the_user_writes_stays_one_word_in_the_script(tmp_path):
+    odd = "a b\"c$(touch gone)'`d`"
+    script = shown("slurm", "train", "clic-electron", "--data", odd, "-o", "r", env=[f"ODD={odd}"])
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    head = script.partition("set -euo pipefail")[0] + 'printf "%s\\n" "$ODD" "${command[4]}"\n'
+    done = subprocess.run(["bash"], input=head, text=True, capture_output=True, cwd=tmp_path)
+    assert done.stdout == f"{odd}\n{odd}\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Stand-ins for the programs of SLURM; what is called is noted in calls.txt."""
+
+    def program(name, body):
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f'#!/bin/bash\necho "{name} $*" >> "$CALLS"\n{body}\n')
+        path.chmod(0o755)
+
+    calls = tmp_path / "calls.txt"
+    calls.touch()
+    program("scontrol", 'if [ "$1" = show ]; then printf "n1\\nn2\\n"; fi')
+    program("scancel", 'kill -TERM "$(cat step)"')
+    monkeypatch.setenv("CALLS", str(calls))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    told = {"JOB_ID": "7", "JOB_NODELIST": "n[1-2]", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "4"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.chdir(tmp_path)
+    program.calls = lambda: calls.read_text().splitlines()
+    return program
+
+
+def run_script(*command, **options):
+    return subprocess.Popen(
+        ["bash", "-c", shown("slurm", *command, **options)], stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(("codes", "runs"), [("0", 1), ("2", 1), ("1 1 0", 3), ("1 1 1 1", 3)])
+def test_a_training_that_dies_starts_again(cluster, codes, runs):
+    Path("codes").write_text(codes.replace(" ", "\n") + "\n")
+    cluster(
+        "srun", 'code=$(head -n 1 codes); sed -i 1d codes; echo "$MASTER_ADDR:$MASTER_PORT"; exit "$code"'
+    )
+    process = run_script(*TRAIN)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == int(codes.split()[min(runs, len(codes.split())) - 1])
+    started = [call for call in cluster.calls() if call.startswith("srun")]
+    assert started == [f"srun --kill-on-bad-exit=1 caloforge {' '.join(TRAIN)} --resume"] * runs
+    assert out.count("n1:20007") == runs
+
+
+def test_before_its_time_is_up_a_job_saves_and_goes_back_into_the_queue(cluster):
+    # the training saves in a moment and ends well
+    cluster(
+        "srun", 'trap "sleep 0.3; echo saved; exit 0" TERM; echo $$ > step; while true; do sleep 0.05; done'
+    )
+    process = run_script(*TRAIN)
+    while not Path("step").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGUSR1)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "saved\n")
+    assert cluster.calls()[-2:] == ["scancel --signal=TERM 7", "scontrol requeue 7"]
+    assert sum(call.startswith("srun") for call in cluster.calls()) == 1
+
+
+# ---- submitting
+
+
+def test_sbatch_gets_the_script(cluster, monkeypatch):
+    cluster("sbatch", 'cat > got.sh; echo "Submitted batch job 7"')
+    outcome = caloforge.submit("slurm", *TRAIN)
+    assert (outcome.text, outcome["submitted"]) == ("Submitted batch job 7", True)
+    assert Path("got.sh").read_text() == shown("slurm", *TRAIN)
+    cluster("sbatch", "echo invalid partition >&2; exit 1")
+    with pytest.raises(SubmissionError, match=r"sbatch refused the job \(status 1\): invalid partition"):
+        caloforge.submit("slurm", *TRAIN)
+    cluster("kubectl", "cat > got.yaml; echo created")
+    assert caloforge.submit("k8s", *TRAIN, **ON_K8S).text == "created"
+    assert Path("got.yaml").read_text() == shown("k8s", *TRAIN, **ON_K8S)
+    assert cluster.calls()[-1] == "kubectl apply -f -"
+
+
+@pytest.mark.parametrize(
+    ("where", "program", "options"), [("slurm", "sbatch", {}), ("k8s", "kubectl", ON_K8S)]
+)
+def test_programs_that_are_not_here(monkeypatch, where, program, options):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(MissingDependencyError, match=f"{program} is not here.*--print"):
+        caloforge.submit(where, *TRAIN, **options)
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "messages"),
+    [
+        ((), {}, ["caloforge submit WHERE train"]),
+        (("trian", "r.yaml"), {}, ["'trian'", "Did you mean 'train'?"]),
+        (("train", "clic-electron"), {}, ["caloforge train: ", "--data"]),
+        ((*TRAIN, "--nodse", "4"), {}, ["--nodse", "Did you mean '--nodes'?"]),
+        ((*TRAIN, "--force"), {}, ["--force", "begin anew"]),
+        (("train", "clic-electron", "--data", "a\nrm b", "-o", "r"), {}, ["arguments", "more than one line"]),
+        ((*TRAIN, "--set", "training.batchsize=3"), {}, ["training.batchsize", "'batch_size'"]),
+        (TRAIN, {"memory": "16GB"}, ["memory", "'16GB'", "such as 16Gi"]),
+        (TRAIN, {"memory": "0Gi"}, ["memory"]),
+        (TRAIN, {"time": "4h", "nodes": 0}, ["time", "'4h'", "04:00:00", "nodes", "(got 0)"]),
+        (TRAIN, {"time": "00:00:00"}, ["time"]),
+        (TRAIN, {"name": "First_Run"}, ["name", "'First_Run'", "'first-run'"]),
+        (TRAIN, {"image": "bad image"}, ["image", "'bad image'", ".sif"]),
+        (TRAIN, {"gpus": 2, "processes": 3}, ["3 processes for 2 GPUs"]),
+        (TRAIN, {"env": ["MLFLOW_TRACKING_PASSWORD=x"]}, ["MLFLOW_TRACKING_PASSWORD", "--secret"]),
+        (TRAIN, {"env": ["A"]}, ["--env A", "NAME=VALUE"]),
+        (TRAIN, {"env": ["A=1", "A=2"]}, ["twice"]),
+        (TRAIN, {"env": ["A-B=1"]}, ["'A-B'"]),
+        (TRAIN, {"sbatch": ["nodes=4"]}, ["--sbatch nodes=4", "decided"]),
+        (TRAIN, {"sbatch": ["comment=a\n#SBATCH --uid=0"]}, ["--sbatch comment", "NAME=VALUE"]),
+        (TRAIN, {"volume": ["/scratch:/data"]}, ["without --image"]),
+        (TRAIN, {"volume": ["data"], "image": "a.sif"}, ["volumes", "expected an absolute folder"]),
+        (TRAIN, {"volume": ["x:/data", "y:/data"], "image": "a.sif"}, ["same path"]),
+        (TRAIN, {"volume": ["x:/data"], "image": "a.sif"}, ["--volume x", "/scratch/me:/data"]),
+        (TRAIN, {"namespace": "physics"}, ["--namespace", "k8s"]),
+        (TRAIN, {"address": "http://head:8265"}, ["--address", "ray"]),
+        (TRAIN, {"secret": "tracker"}, ["--secret", "k8s"]),
+    ],
+)
+def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
+    with pytest.raises(ConfigError) as caught:
+        shown("slurm", *command, **options)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "messages"),
+    [
+        (TRAIN, {"image": None, "volume": None}, ["--image", "deploy/Dockerfile", "--volume"]),
+        (TRAIN, {"image": "caloforge.sif"}, ["--image"]),
+        (TRAIN, {"volume": ["/scratch/me:/data"]}, ["'/scratch/me'", "claim"]),
+        (TRAIN, {"namespace": "Physics"}, ["--namespace Physics"]),
+        (TRAIN, {"sbatch": ["qos=x"]}, ["--sbatch", "slurm"]),
+        (("train", "clic-electron", "--data", "/eos/t.h5", "-o", "r"), {}, ["--data /eos/t.h5", "/data"]),
+        (("train", "clic-electron", "--data", "t.h5", "-o", "../r"), {}, ["-o ../r", "/data"]),
+    ],
+)
+def test_what_cannot_run_on_kubernetes_is_refused(command, options, messages):
+    with pytest.raises(ConfigError) as caught:
+        shown("k8s", *command, **(ON_K8S | options))
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_a_run_that_is_not_here_is_refused_before_the_queue(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="absent"):
+        caloforge.submit("slurm", "train", "absent.yaml", "--data", "t.h5", "-o", "r")
+    # on a volume it may well be there
+    assert "absent.yaml" in shown("k8s", "train", "absent.yaml", "--data", "t.h5", "-o", "r", **ON_K8S)
+
+
+def test_options_of_the_job_and_of_what_runs_do_not_mix():
+    own = {name for argument in module._own().assemble_argument_collection() for name in argument.names}
+    for verb in module.VERBS:
+        _, bound = module._parse((verb, *TRAIN[1:])) if verb == "train" else (verb, None)
+        assert bound is None or bound.args
+    assert not own & {"--data", "-o", "--out", "--seed", "--resume", "--force", "--set"}
+
+
+@pytest.mark.parametrize("text", ["First_Run", "a" * 99, "-x-", "", "Ünder"])
+def test_every_text_has_a_name(text):
+    build(Job, {"name": slug(text), "verb": "train", "arguments": ()}, "test")
+
+
+def test_json(capsys):
+    assert (
+        main(["submit", "k8s", *TRAIN, "--image", "a/b:1", "--volume", "c:/data", "--print", "--json"]) == 0
+    )
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["where"], facts["name"], facts["submitted"]) == ("k8s", "train-first", False)
+    assert [d["kind"] for d in yaml.safe_load_all(facts["manifest"])] == ["TrainingRuntime", "TrainJob"]
