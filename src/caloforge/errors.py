@@ -46,6 +46,10 @@ class TrainingError(CaloforgeError):
     """A training that must stop: loss not finite, generator collapsed, checkpoint unusable."""
 
 
+class TuningError(CaloforgeError):
+    """A search that cannot start or go on: no cluster, workers that die, trials that all fail."""
+
+
 class SubmissionError(CaloforgeError):
     """A job that a batch system or cluster did not take."""
 

@@ -1,0 +1,150 @@
+"""The study on disk: Optuna's journal, what it was made for, and who works on it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caloforge.errors import ConfigError, OutputError
+from caloforge.files import check_writable, write_text, writing
+from caloforge.tuning.config import PrunerConfig, StudyConfig
+from caloforge.tuning.samplers import make_sampler
+from caloforge.tuning.space import Space, difference
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.pruners import BasePruner
+
+JOURNAL, IDENTITY, LOCK = "journal.log", "identity.json", "lock"
+
+
+@contextlib.contextmanager
+def study_folder(out: Path) -> Iterator[Path]:
+    """The folder of a study, for one search at a time.
+
+    Raises:
+        OutputError: It holds something else, another search works on it, or it cannot be written.
+    """
+    if out.exists() and not (out / IDENTITY).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists already and holds no study; choose another name")
+    check_writable(out)
+    with writing(out):
+        out.mkdir(exist_ok=True)
+    with (out / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"{out}: another search works on this study now") from error
+        yield out
+
+
+def check_identity(out: Path, identity: dict[str, Any]) -> bool:
+    """Keep what a study is about; later searches must be about the same.
+
+    Args:
+        out: Folder of the study.
+        identity: What may not change: "space" and others, by name.
+
+    Returns:
+        Whether the study was there already.
+
+    Raises:
+        ConfigError: It is about something else; with the difference.
+    """
+    path = out / IDENTITY
+    identity = json.loads(json.dumps(identity))
+    if not path.is_file():
+        write_text(path, json.dumps(identity, indent=1))
+        return False
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    lines = []
+    for part in {**kept, **identity}:
+        old, new = (d.get(part) for d in (kept, identity))
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += [f"  {part} {line}" for line in difference(_flat(old), _flat(new))]
+        elif old != new:
+            lines.append(f"  {part} ~ {json.dumps(old)} -> {json.dumps(new)}")
+    if lines:
+        shown = "\n".join(lines[:20])
+        raise ConfigError(
+            f"{out}: this study was begun with another configuration (- then, + now):\n{shown}\n"
+            "Its trials cannot be compared with new ones: undo the change, or choose another -o"
+        )
+    return True
+
+
+def _flat(document: Any, path: str = "") -> dict[str, Any]:
+    """Every value of a document by its path, with keys that hold dots left whole."""
+    if not isinstance(document, dict) or not document:
+        return {path: document}
+    parts = (_flat(value, f"{path} › {key}" if path else str(key)) for key, value in document.items())
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def open_study(out: Path, config: StudyConfig, space: Space) -> Study:
+    """The study of a folder, made if it is not there.
+
+    A line of the journal that a kill cut short is removed: what it would have said did not happen.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = out / JOURNAL
+    _mend(path)
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = make_sampler(config.sampler, seed=config.seed, objectives=len(config.objectives))
+        study = optuna.create_study(
+            study_name=config.name,
+            storage=storage,
+            sampler=sampler,
+            pruner=_pruner(config.pruner),
+            directions=[objective.direction for objective in config.objectives],
+            load_if_exists=True,
+        )
+        study.set_metric_names([objective.figure for objective in config.objectives])
+    study.set_user_attr("space", space.describe())
+    return study
+
+
+class _NoLock:
+    """The folder is locked as a whole; Optuna's lock would outlive a killed search."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+def _mend(path: Path) -> None:
+    """Cut the journal after its last whole line."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as stream:
+        content = stream.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            stream.truncate(whole)
+            os.fsync(stream.fileno())
+
+
+def _pruner(config: PrunerConfig) -> BasePruner:
+    from optuna import pruners
+
+    if config.kind == "asha":
+        return pruners.SuccessiveHalvingPruner(min_resource=config.first, reduction_factor=config.reduction)
+    if config.kind == "hyperband":
+        return pruners.HyperbandPruner(
+            min_resource=config.first, max_resource=config.last, reduction_factor=config.reduction
+        )
+    return pruners.NopPruner()
