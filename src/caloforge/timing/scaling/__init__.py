@@ -1,0 +1,1 @@
+"""How a training scales: measured here, projected to many nodes, held against what is published."""

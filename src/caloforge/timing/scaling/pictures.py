@@ -1,0 +1,97 @@
+"""Speed-up against processes: what is published, what the model says of it, and what is measured here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from caloforge.geometry.look import INK, SERIES, new_figure, style
+from caloforge.timing.scaling.published import Prediction, Table, predict, published_tables
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# tables whose rows differ in the number of processes, and take showers
+SHOWN = ("v100", "v100-plain", "p100", "stampede2")
+
+
+def speedup_figure(document: dict[str, Any]) -> Figure:
+    """Three panels: published speed-ups with the model, the same as efficiencies, and what was measured here.
+
+    Args:
+        document: That of `caloforge benchmark scaling`.
+    """
+    figure = new_figure(13.0, 4.6)
+    speed, efficiency, here = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0.045, right=0.99, top=0.92, bottom=0.115, wspace=0.17)
+    tables = [table for table in published_tables() if table.name in SHOWN]
+    for colour, table in zip(SERIES, tables, strict=False):
+        _published(speed, efficiency, table, colour)
+    for colour, scaling in zip(SERIES, ("weak", "strong"), strict=False):
+        _here(here, document, scaling, colour)
+    style(speed, "published (points), the model (lines)", "processes", "speed-up")
+    style(efficiency, "the same: what is left of each process", "processes", "efficiency, %")
+    style(here, f"here (points), over {document['network']['name']} (lines)", "processes", "speed-up")
+    for axes in (speed, here):
+        _ideal(axes)
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
+    efficiency.axhline(100, linestyle=":", color=INK, linewidth=0.8, zorder=0)
+    efficiency.set_ylim(0, 110)
+    _powers(efficiency)
+    return figure
+
+
+def _published(speed: Axes, efficiency: Axes, table: Table, colour: str) -> None:
+    rows = predict(table)
+    bound = ", at least" if any(row.point.at_least for row in rows) else ""
+    for predicted, look in ((True, "-"), (False, "^" if bound else "o")):
+        processes, speedups = zip(*_speedups(table, rows, predicted), strict=True)
+        label = None if predicted else f"{table.title}{bound}"
+        shares = [100 * fast / count for fast, count in zip(speedups, processes, strict=True)]
+        for axes, values in ((speed, speedups), (efficiency, shares)):
+            axes.plot(processes, values, look, color=colour, linewidth=1.3, markersize=5, label=label)
+
+
+def _speedups(table: Table, rows: list[Prediction], predicted: bool) -> list[tuple[float, float]]:
+    """Processes and how many times as fast as one, of each row and of the base."""
+    values = [row.predicted if predicted else row.point.value for row in rows]
+    points = [row.point for row in rows]
+    if table.quantity == "efficiency":
+        assert table.base is not None
+        base = float(table.base.processes)
+        return [(base, base)] + [
+            (float(p.processes), p.processes * value) for p, value in zip(points, values, strict=True)
+        ]
+    first = points[0].processes * rows[0].point.value
+    return [(float(p.processes), first / value) for p, value in zip(points, values, strict=True)]
+
+
+def _here(axes: Axes, document: dict[str, Any], scaling: str, colour: str) -> None:
+    measured = [row for row in document["measured"] if row["scaling"] == scaling]
+    projected = [row for row in document["projected"] if row["scaling"] == scaling]
+    for rows, look in ((measured, "o"), (projected, "-")):
+        axes.plot(
+            [row["processes"] for row in rows],
+            [row["speedup"] for row in rows],
+            look,
+            color=colour,
+            linewidth=1.3,
+            markersize=5,
+            label=f"{scaling} scaling" if look == "o" else None,
+        )
+
+
+def _ideal(axes: Axes) -> None:
+    high = max(axes.get_xlim()[1], 2.0)
+    axes.plot([1.0, high], [1.0, high], ":", color=INK, linewidth=0.8, zorder=0, label="ideal")
+    # room for the legend
+    axes.set_ylim(0.8, 8 * high)
+    _powers(axes)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:.0f}")
+
+
+def _powers(axes: Axes) -> None:
+    """Processes in powers of two, written out."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:.0f}")

@@ -1,0 +1,158 @@
+"""The model against published scaling: what it predicts for every row, and by how much that is off."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from caloforge.config import StrictModel, build, read_yaml
+from caloforge.errors import ConfigError, nearest
+from caloforge.timing.scaling.network import Link, Network
+from caloforge.timing.scaling.project import Epoch, Workload, epoch
+
+DATA = Path(__file__).parent / "data"
+
+
+class Point(StrictModel):
+    """A layout and, in a row, what was measured there."""
+
+    processes: int
+    nodes: int
+    batch: int | None = None
+    value: float = math.nan
+    at_least: bool = False
+
+    model_config = StrictModel.model_config | {"allow_inf_nan": True}
+
+
+class Given(StrictModel):
+    """Rows that the model takes numbers from, by their place."""
+
+    compute: tuple[int, ...] = ()
+    storage: int | None = None
+
+
+class Table(StrictModel):
+    """A published table; see data/published.yaml."""
+
+    name: str
+    title: str
+    quantity: Literal["seconds an epoch", "seconds a pass", "efficiency"]
+    source: str
+    inputs: str
+    network: dict[Literal["between", "inside"], str]
+    workload: dict[str, float | tuple[float, ...]]
+    given: Given = Given()
+    base: Point | None = None
+    rows: tuple[Point, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A row and what the model says.
+
+    Attributes:
+        point: The row.
+        predicted: In the unit of the row.
+        given: Whether the model took a number from this very row.
+    """
+
+    point: Point
+    predicted: float
+    given: bool
+
+    @property
+    def error(self) -> float | None:
+        """Relative error; none where only a bound is published, or the row was given."""
+        if self.given or self.point.at_least:
+            return None
+        return self.predicted / self.point.value - 1
+
+
+@cache
+def networks() -> dict[str, Link]:
+    """The networks that are known by name."""
+    document = read_yaml(DATA / "networks.yaml")
+    return {name: Link(**facts) for name, facts in document.items()}
+
+
+def network_link(name: str) -> Link:
+    """A network by its name.
+
+    Raises:
+        ConfigError: Unknown; with the nearest name.
+    """
+    if name not in networks():
+        raise ConfigError(f"no network is called {name!r}. {nearest(name, networks())}")
+    return networks()[name]
+
+
+@cache
+def published_tables() -> tuple[Table, ...]:
+    """Every published table."""
+    path = DATA / "published.yaml"
+    # a list at the top, which the reader of configurations does not take
+    import yaml
+
+    documents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return tuple(build(Table, document, path.name) for document in documents)
+
+
+def predict(table: Table) -> list[Prediction]:
+    """What the model says of each row of a table."""
+    work = _workload(table)
+    taken = {*table.given.compute, table.given.storage}
+    return [
+        Prediction(point, _value(table, work, point), place in taken)
+        for place, point in enumerate(table.rows)
+    ]
+
+
+def _value(table: Table, work: Workload, point: Point) -> float:
+    found = _epoch(table, work, point)
+    if table.quantity != "efficiency":
+        return found.seconds
+    assert table.base is not None
+    base = _epoch(table, work, table.base)
+    return base.processes * base.seconds / (found.processes * found.seconds)
+
+
+def _epoch(table: Table, work: Workload, point: Point) -> Epoch:
+    return epoch(replace(work, batch=point.batch or work.batch), _network(table, point), point.processes)
+
+
+def _network(table: Table, point: Point) -> Network:
+    links = {place: network_link(name) for place, name in table.network.items()}
+    return Network(**links, per_node=math.ceil(point.processes / point.nodes))
+
+
+def _workload(table: Table) -> Workload:
+    """The workload, with what the given rows tell."""
+    work = Workload(**table.workload)  # type: ignore[arg-type]
+    if table.given.compute:
+        seconds = {}
+        for place in table.given.compute:
+            point = table.rows[place]
+            # without computing only the communication is left
+            rest = _epoch(table, work, point)
+            seconds[point.batch or work.batch] = (point.value - rest.seconds) / rest.steps
+        per_step, per_shower = _affine(seconds)
+        work = replace(work, per_step=per_step, per_shower=per_shower)
+    if table.given.storage is not None:
+        work = replace(work, storage=work.showers / table.rows[table.given.storage].value)
+    return work
+
+
+def _affine(seconds: dict[int, float]) -> tuple[float, float]:
+    """Computing for a step and for a shower, from that of steps with one or two batches."""
+    (batch, first), *others = seconds.items()
+    if not others:
+        return first, 0.0
+    [(other, second)] = others
+    slope = (second - first) / (other - batch)
+    return first - slope * batch, slope
