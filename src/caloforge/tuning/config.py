@@ -11,12 +11,10 @@ from caloforge.config import StrictModel, build, read_yaml
 from caloforge.errors import nearest
 from caloforge.tuning.objective import check_figure
 from caloforge.tuning.parameters import Parameter
-from caloforge.tuning.samplers.config import SamplerConfig
+from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
 
 # what a study may search or change: the showers were made with the rest
 SECTIONS = ("model", "training")
-# samplers that choose by more than one objective
-SEVERAL_OBJECTIVES = ("random", "quasi-random", "tpe", "gp", "nsga2")
 
 
 class ObjectiveConfig(StrictModel):

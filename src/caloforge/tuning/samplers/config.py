@@ -21,11 +21,16 @@ SamplerKind = Literal[
 ]
 
 
+# those that choose by more than one objective
+SEVERAL_OBJECTIVES: tuple[SamplerKind, ...] = ("random", "quasi-random", "tpe", "gp", "nsga2")
+
+
 class SamplerConfig(StrictModel):
     """How the parameters of the next trial are chosen.
 
-    The first `startup` trials are random, before a surrogate is trusted. `population` is the size of what an
-    evolutionary sampler breeds from.
+    `startup` is the number of trials spread over the space before `tpe`, `gp` and `policy-gradient` trust
+    what they learned. `population` is the number of trials that `nsga2` and `regularised-evolution` breed
+    from, and of the members of `pbt`.
     """
 
     kind: SamplerKind = "tpe"

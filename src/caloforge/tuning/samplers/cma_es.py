@@ -1,0 +1,113 @@
+"""Covariance matrix adaptation for mixed spaces."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from caloforge.tuning.samplers.base import History, ReplaySampler, read_history
+from caloforge.tuning.samplers.embedding import Axis, make_axis
+
+if TYPE_CHECKING:
+    from cmaes import CatCMAwM
+
+GENERATION = "cma-es"
+# of the first generation, of the width of the space
+SPREAD = 0.3
+
+
+class CmaEsSampler(ReplaySampler):
+    """CatCMA with margin: a normal distribution for the numbers, a table of probabilities for each choice.
+
+    Hamano et al., "CatCMA with margin for single- and multi-objective mixed-variable black-box optimization"
+    (arXiv:2504.07884), in the package cmaes; on real numbers alone it is CMA-ES (Hansen, arXiv:1604.00772).
+
+    A generation ends with as many finished trials as it has members, in the order in which they finish, so
+    that no worker waits for the slowest; those of older generations count in the one they finish in. The
+    state is never stored: a trial notes its generation, and the generations are told again, each member drawn
+    again from the seed of its trial.
+    """
+
+    def suggest(
+        self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """A member of the present generation."""
+        axes = {name: make_axis(distribution) for name, distribution in space.items()}
+        optimiser, generation = self._replay(read_history(study, trial), axes, _signature(space))
+        self.note(study, trial, GENERATION, [_signature(space), generation])
+        return self._draw(optimiser, trial, axes)[1]
+
+    def _replay(self, history: History, axes: Mapping[str, Axis], signature: int) -> tuple[CatCMAwM, int]:
+        """The optimiser after all generations that are complete, and their number."""
+        optimiser = _optimiser(axes, self.seed)
+        tags = [other.system_attrs.get(GENERATION, [0, 0]) for other in history.finished]
+        # trials of a space with fewer parameters, and those no sampler made, say nothing here
+        waiting = [index for index, tag in enumerate(tags) if tag[0] == signature]
+        solutions = {}
+        generation = 0
+        while True:
+            for index in waiting:
+                if tags[index][1] == generation:
+                    solutions[index] = self._draw(optimiser, history.finished[index], axes)[0]
+            ready = [index for index in waiting if tags[index][1] <= generation]
+            if len(ready) < optimiser.population_size:
+                return optimiser, generation
+            told = ready[: optimiser.population_size]
+            optimiser.tell([(solutions[index], float(history.loss[index])) for index in told])
+            waiting = [index for index in waiting if index not in told]
+            generation += 1
+
+    def _draw(
+        self, optimiser: CatCMAwM, trial: FrozenTrial, axes: Mapping[str, Axis]
+    ) -> tuple[CatCMAwM.Solution, dict[str, Any]]:
+        """The member that a trial is, and its parameters."""
+        optimiser.reseed_rng(int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]))
+        solution = optimiser.ask()
+        numbers = {False: iter(_values(solution.x)), True: iter(_values(solution.z))}
+        choices = iter(_values(solution.c))
+        params = {}
+        for name, axis in axes.items():
+            if _is_choice(axis):
+                hot = int(np.argmax(next(choices)))
+                place = np.full(1, (hot + 0.5) / axis.levels) if axis.ordered else np.eye(axis.width)[hot]
+            else:
+                place = np.full(1, float(next(numbers[axis.levels > 0])))
+            params[name] = axis.decode(place)
+        return solution, params
+
+
+def _values(part: Any) -> Any:
+    return () if part is None else part
+
+
+def _is_choice(axis: Axis) -> bool:
+    """Two values are a choice as well: so the authors of the method advise."""
+    return not axis.ordered or axis.levels == 2
+
+
+def _optimiser(axes: Mapping[str, Axis], seed: int) -> CatCMAwM:
+    """The start: around the middle of the space, all choices alike."""
+    from cmaes import CatCMAwM
+
+    choices = [axis.levels for axis in axes.values() if _is_choice(axis)]
+    levels = [
+        [float((cell + 0.5) / axis.levels) for cell in range(axis.levels)]
+        for axis in axes.values()
+        if axis.levels and not _is_choice(axis)
+    ]
+    real = [[0.0, 1.0] for axis in axes.values() if not axis.levels]
+    return CatCMAwM(
+        x_space=real or None, z_space=levels or None, c_space=choices or None, seed=seed % 2**32,
+        mean=np.full(len(real) + len(levels), 0.5) if real or levels else None, sigma=SPREAD,
+    )  # fmt: skip
+
+
+def _signature(space: Mapping[str, BaseDistribution]) -> int:
+    """The same number for the same space, after a restart too."""
+    return zlib.crc32(repr(sorted(space.items())).encode())

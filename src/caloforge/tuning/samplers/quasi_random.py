@@ -1,0 +1,39 @@
+"""Points that fill a space evenly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from caloforge.tuning.samplers.base import ReplaySampler
+from caloforge.tuning.samplers.embedding import Embedding, Points
+
+# of the sequence; a study of more trials begins it again with another scramble
+LENGTH = 1 << 16
+
+
+def sobol(embedding: Embedding, number: int, seed: int) -> Points:
+    """Point `number` of a scrambled Sobol sequence (Owen 1998; Joe and Kuo 2008), (width,)."""
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(len(embedding.names), scramble=True, rng=[seed, number // LENGTH])
+    if number % LENGTH:
+        sequence.fast_forward(number % LENGTH)
+    place: Points = embedding.spread(sequence.random(1))[0]
+    return place
+
+
+class QuasiRandomSampler(ReplaySampler):
+    """A scrambled Sobol sequence: the number of a trial is its place in the sequence."""
+
+    def suggest(
+        self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """The point of the sequence with the trial's number."""
+        del study
+        embedding = Embedding(space)
+        return embedding.decode(sobol(embedding, trial.number, self.seed))

@@ -1,0 +1,163 @@
+"""Gaussian process regression with a noise of its own for each observation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+Vector = NDArray[np.float64]
+
+ROOT5 = math.sqrt(5.0)
+# variance added to every observation, of standardised values
+JITTER = 1e-6
+# normal priors on the logarithms of the variance of the function, of the unknown noise
+LOG_VARIANCE = (0.0, 1.0)
+LOG_NOISE = (-7.0, 2.0)
+BOUND = 9.0
+# gradient steps of a fit
+STEPS = 60
+
+
+def length_prior(parameters: int) -> tuple[float, float]:
+    """Mean and width of the normal prior on the logarithm of a length scale.
+
+    The mean grows with the number of parameters as distances do: Hvarfner et al., "Vanilla Bayesian
+    optimization performs great in high dimensions" (ICML 2024), whose constants are used for cubes of side 1.
+    """
+    return math.sqrt(2.0) + math.log(parameters) / 2 - 1.0, 1.2
+
+
+@dataclass(frozen=True)
+class GaussianProcess:
+    """A process with mean 0 and the kernel Matérn 5/2 with one length scale for each parameter, conditioned.
+
+    Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), equations 2.25, 2.26, 4.17, 5.9.
+
+    Attributes:
+        points: (n, width).
+        values: (n,), standardised.
+        known: Known variance of each value, (n,).
+        parameter: Which parameter each coordinate belongs to, (width,).
+        logs: Logarithms of the length scales, of the variance, of the variance of the unknown noise.
+        factor: Lower Cholesky factor of the covariance of the values, (n, n).
+        weights: Inverse covariance times values, (n,).
+    """
+
+    points: Vector
+    values: Vector
+    known: Vector
+    parameter: NDArray[np.intp]
+    logs: Vector
+    factor: Vector
+    weights: Vector
+
+    @classmethod
+    def fit(cls, points: Vector, values: Vector, known: Vector, parameter: NDArray[np.intp]) -> Self:
+        """The process whose scales have the largest posterior density, from two starts."""
+        count = int(parameter[-1]) + 1
+        squares = _squares(points, points, parameter)
+        mean, _ = length_prior(count)
+        starts = [np.array([length] * count + [0.0, LOG_NOISE[0]]) for length in (mean, math.log(0.3))]
+        bounds = [(-4.0, BOUND)] * count + [(-BOUND, BOUND), (math.log(JITTER), 1.0)]
+        found = [
+            minimize(
+                _objective, start, (squares, values, known), jac=True, bounds=bounds,
+                method="L-BFGS-B", options={"maxiter": STEPS},
+            )
+            for start in starts
+        ]  # fmt: skip
+        logs = min(found, key=lambda result: float(result.fun)).x
+        return cls._condition(points, values, known, parameter, logs)
+
+    @classmethod
+    def _condition(
+        cls, points: Vector, values: Vector, known: Vector, parameter: NDArray[np.intp], logs: Vector
+    ) -> Self:
+        covariance, _, _ = _covariance(_squares(points, points, parameter), known, logs)
+        factor = cholesky(covariance, lower=True)
+        weights = cho_solve((factor, True), values)
+        return cls(points, values, known, parameter, logs, factor, weights)
+
+    def posterior(self, points: Vector) -> tuple[Vector, Vector]:
+        """Mean and standard deviation of the function at points (m, width); twice (m,)."""
+        variance = math.exp(self.logs[-2])
+        cross = variance * _matern(_distance(_squares(points, self.points, self.parameter), self.logs))
+        spread = solve_triangular(self.factor, cross.T, lower=True)
+        rest = np.maximum(variance - np.einsum("ij,ij->j", spread, spread), 1e-12)
+        return cross @ self.weights, np.sqrt(rest)
+
+    def believe(self, points: Vector) -> Self:
+        """The process as if its mean had been observed at points (m, width): the kriging believer.
+
+        Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization" (2010): the
+        mean stays as it is, and the uncertainty there is gone.
+        """
+        if not len(points):
+            return self
+        mean, _ = self.posterior(points)
+        return replace(
+            self._condition(
+                np.vstack([self.points, points]), np.append(self.values, mean),
+                np.append(self.known, np.zeros(len(points))), self.parameter, self.logs,
+            )
+        )  # fmt: skip
+
+
+def _squares(first: Vector, second: Vector, parameter: NDArray[np.intp]) -> Vector:
+    """Squared distance in each parameter, (parameters, n, m)."""
+    result = np.zeros((int(parameter[-1]) + 1, len(first), len(second)))
+    for column, index in enumerate(parameter):
+        result[index] += (first[:, column, None] - second[None, :, column]) ** 2
+    return result
+
+
+def _distance(squares: Vector, logs: Vector) -> Vector:
+    """Root of five times the scaled squared distance, (n, m)."""
+    scaled = np.tensordot(np.exp(-2 * logs[:-2]), squares, axes=1)
+    distance: Vector = ROOT5 * np.sqrt(scaled)
+    return distance
+
+
+def _matern(distance: Vector) -> Vector:
+    kernel: Vector = (1 + distance + distance**2 / 3) * np.exp(-distance)
+    return kernel
+
+
+def _covariance(squares: Vector, known: Vector, logs: Vector) -> tuple[Vector, Vector, Vector]:
+    """Covariance of the observations, its part without noise, and the distances."""
+    distance = _distance(squares, logs)
+    signal = math.exp(logs[-2]) * _matern(distance)
+    covariance = signal.copy()
+    covariance[np.diag_indices_from(covariance)] += known + math.exp(logs[-1]) + JITTER
+    return covariance, signal, distance
+
+
+def _objective(logs: Vector, squares: Vector, values: Vector, known: Vector) -> tuple[float, Vector]:
+    """Negative logarithm of the posterior density of the scales, and its gradient."""
+    covariance, signal, distance = _covariance(squares, known, logs)
+    try:
+        factor = cholesky(covariance, lower=True)
+    except np.linalg.LinAlgError:
+        return 1e25, np.zeros_like(logs)
+    inverse = cho_solve((factor, True), np.eye(len(values)))
+    weights = inverse @ values
+    value = 0.5 * float(values @ weights) + float(np.log(np.diag(factor)).sum())
+    # derivative by each element of the covariance
+    slope = 0.5 * (inverse - np.outer(weights, weights))
+    # of the kernel by the logarithm of a length scale, without the squared distance over its square
+    by_length = slope * (5 / 3 * math.exp(logs[-2]) * (1 + distance) * np.exp(-distance))
+    gradient = np.empty_like(logs)
+    gradient[:-2] = np.einsum("ij,kij->k", by_length, squares, optimize=True) * np.exp(-2 * logs[:-2])
+    gradient[-2] = np.sum(slope * signal)
+    gradient[-1] = np.trace(slope) * math.exp(logs[-1])
+    mean, width = length_prior(len(squares))
+    centres = np.array([mean] * len(squares) + [LOG_VARIANCE[0], LOG_NOISE[0]])
+    widths = np.array([width] * len(squares) + [LOG_VARIANCE[1], LOG_NOISE[1]])
+    pull = (logs - centres) / widths
+    return value + 0.5 * float(pull @ pull), gradient + pull / widths
