@@ -28,15 +28,21 @@ VERBS = {
     "train": ("train:train", "Train a model on a shower file."),
     "generate": ("generate:generate", "Fast simulation with a trained model."),
     "validate": ("validate:validate", "Physics comparison of generated showers with Geant4."),
+    "tune": ("tune:tune", "Search for the best settings of a run, on one machine or a Ray cluster."),
     "card": ("card:card", "Write the card of a model from its reports."),
     "submit": ("submit:submit", "Give a training or a study to a cluster: SLURM, Kubernetes, Ray."),
     "benchmark": ("benchmark:benchmark", "Time Geant4, published networks and ours in one run."),
     "doctor": ("doctor:doctor", "Versions, what works here and what is missing for which verb."),
     "cite": ("cite:cite", "How to cite caloforge and what it stands on."),
 }
-CONFIG_VERBS = {
-    "show": ("config:config_show", "The resolved run.yaml, overrides applied."),
-    "schema": ("config:config_schema", "The JSON schema of run.yaml, for editors."),
+# verbs of a verb
+SUBVERBS = {
+    "config show": ("config:config_show", "The resolved run.yaml, overrides applied."),
+    "config schema": ("config:config_schema", "The JSON schema of run.yaml, for editors."),
+    "benchmark scaling": (
+        "benchmark:benchmark_scaling",
+        "Time a training on one and several processes, and project it to many nodes.",
+    ),
 }
 # in the help, after check
 CONFIG_PLACE = 3
@@ -57,12 +63,14 @@ def build_app() -> cyclopts.App:
     )
     for place, (verb, (target, summary)) in enumerate(VERBS.items()):
         app.command(f"caloforge.commands.{target}", name=verb, help=summary, sort_key=place)
-    config = cyclopts.App(
-        name="config", help="Show the resolved configuration or its JSON schema.", sort_key=CONFIG_PLACE
+    app.command(
+        cyclopts.App(
+            name="config", help="Show the resolved configuration or its JSON schema.", sort_key=CONFIG_PLACE
+        )
     )
-    for verb, (target, summary) in CONFIG_VERBS.items():
-        config.command(f"caloforge.commands.{target}", name=verb, help=summary)
-    app.command(config)
+    for verb, (target, summary) in SUBVERBS.items():
+        parent, name = verb.split()
+        app[parent].command(f"caloforge.commands.{target}", name=name, help=summary)
     app.register_install_completion_command()
     return app
 

@@ -86,6 +86,7 @@ class Group:
         self._running: list[Any] = []
         self.job: Job | None = None
         self._jobs, self._stopped = 0, False
+        self._failed: Result | None = None
         self.hire()
 
     def hire(self) -> None:
@@ -153,16 +154,19 @@ class Group:
 
         self.job, self._stopped = job, False
         self._jobs += 1
+        self._running = []
         size = len(self._workers)
-        hosts = ray.get([worker.meeting_point.remote() for worker in self._workers], timeout=START)
-        seats = [
-            Seat(rank, size, *hosts[0], local_rank=[host for host, _ in hosts[:rank]].count(hosts[rank][0]))
-            for rank in range(size)
-        ]
-        self._running = [
-            worker.run.remote(work, job, seat, self._jobs)
-            for worker, seat in zip(self._workers, seats, strict=True)
-        ]
+        hosts = [("", 0)]
+        if size > 1:
+            try:
+                hosts = ray.get([worker.meeting_point.remote() for worker in self._workers], timeout=START)
+            except ray.exceptions.RayError as error:
+                self._failed = Result("lost", reason=f"{DIED} ({type(error).__name__})")
+                return
+        for rank, (worker, (host, _)) in enumerate(zip(self._workers, hosts, strict=True)):
+            before = sum(other == host for other, _ in hosts[:rank])
+            seat = Seat(rank, size, host=hosts[0][0], port=hosts[0][1], local_rank=before)
+            self._running.append(worker.run.remote(work, job, seat, self._jobs))
 
     def stop(self) -> None:
         """Ask for an early end of the job."""
@@ -178,6 +182,10 @@ class Group:
         """
         import ray
 
+        if self._failed is not None:
+            failed_start, self._failed = self._failed, None
+            self.hire()
+            return failed_start
         done, waiting = ray.wait(self._running, num_returns=len(self._running), timeout=0)
         results = [_result(reference) for reference in done]
         failed = [r for r in results if r.ending not in ("done", "stopped")]
@@ -185,7 +193,7 @@ class Group:
             self.stop()
         if waiting and not any(r.ending == "lost" and r.reason.startswith(DIED) for r in failed):
             return None
-        ranked = {reference: result for reference, result in zip(done, results, strict=True)}
+        ranked = dict(zip(done, results, strict=True))
         first = ranked.get(self._running[0])
         # others that were only stopped say nothing about the cause
         result = failed[0] if failed else first
@@ -356,8 +364,8 @@ def _probe(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
     except OSError as error:
         raise TuningError(
-            f"--address {address}: no answer from {host} port {port} ({error.strerror or error}); is the head "
-            "node of the cluster up and its port open? Without --address the search runs on this machine"
+            f"--address {address}: no answer from {host} port {port} ({error.strerror or error}); is the "
+            "head node of the cluster up and its port open? Without --address the search runs here"
         ) from error
 
 

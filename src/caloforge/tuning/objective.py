@@ -45,6 +45,20 @@ def check_figure(name: str) -> None:
         )
 
 
+def check_observables(figures: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse figures of observables that the detector does not have.
+
+    Raises:
+        ConfigError: With the nearest name.
+    """
+    for name in figures:
+        observable, dot, _ = name.partition(".")
+        if dot and observable not in known:
+            raise ConfigError(
+                f"objectives › {name}: {observable!r} is no observable. {nearest(observable, known)}"
+            )
+
+
 def needs_validation(figures: Sequence[str]) -> bool:
     """Whether showers have to be generated and compared to know these figures."""
     return any(name != MERIT for name in figures)

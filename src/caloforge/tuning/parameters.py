@@ -119,8 +119,10 @@ class FloatParameter(_Conditional):
         """
         found = float(setting) if self.unit is None else self._in_unit(setting)
         low, high = self.ends
-        if not low <= found <= high:
-            raise ValueError(f"{setting} is not within {self.low} and {self.high}")
+        steps = (found - low) / self.step if self.step is not None else 0.0
+        if not low <= found <= high or abs(steps - round(steps)) > 1e-6:
+            between = f" in steps of {self.step}" if self.step is not None else ""
+            raise ValueError(f"{setting} is not within {self.low} and {self.high}{between}")
         return found
 
     def holds(self, _value: Scalar) -> bool:
@@ -192,14 +194,18 @@ class CategoricalParameter(_Conditional):
     @property
     def settings(self) -> dict[Scalar, Any]:
         """Label in the study to what is written into the run."""
+        found: dict[Scalar, Any] = {}
         if isinstance(self.choices, dict):
-            return {name: choice for name, choice in self.choices.items()}
-        return {_label(choice): choice for choice in self.choices}
+            found.update(self.choices.items())
+        else:
+            found.update((_label(choice), choice) for choice in self.choices)
+        return found
 
     @property
     def first(self) -> Scalar:
         """The label of the first choice."""
-        return next(iter(self.settings))
+        label: Scalar = next(iter(self.settings))
+        return label
 
     def suggest(self, trial: Trial, name: str) -> Scalar:
         """A label from Optuna's sampler."""
@@ -208,8 +214,8 @@ class CategoricalParameter(_Conditional):
 
     def random(self, rng: np.random.Generator) -> Scalar:
         """A random label."""
-        labels = tuple(self.settings)
-        return labels[rng.integers(len(labels))]
+        label: Scalar = list(self.settings)[int(rng.integers(len(self.settings)))]
+        return label
 
     def setting(self, value: Any) -> Any:
         """What is written into the run."""

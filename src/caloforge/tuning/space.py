@@ -67,6 +67,10 @@ class Space:
             self._bases[key] = run.model_dump(mode="json")
         return self._bases[key]
 
+    def base(self) -> RunConfig:
+        """The run that the search starts from."""
+        return build(RunConfig, self._base({}), self.origin)
+
     def run(self, values: Mapping[str, Any]) -> RunConfig:
         """The run that a point stands for.
 

@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_writable, write_text, writing
@@ -99,7 +99,7 @@ def open_study(out: Path, config: StudyConfig, space: Space) -> Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = out / JOURNAL
     _mend(path)
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock()))
+    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _NoLock())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = make_sampler(config.sampler, seed=config.seed, objectives=len(config.objectives))

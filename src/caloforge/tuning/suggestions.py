@@ -1,7 +1,7 @@
 """The study's own thread: it hands in results and prepares the next trials while others run.
 
-Everything that touches Optuna happens here, so that a fit of the surrogate keeps no group waiting. Trials that
-run, or wait to, are in the state RUNNING: the samplers count with them.
+Everything that touches Optuna happens here, so that a fit of the surrogate keeps no group waiting. Trials
+that run, or wait to, are in the state RUNNING: the samplers count with them.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 MOST_REFUSED = 100
 # user attribute: a trial that has all its values, and the start of the search
 COMPLETE, START = "complete", "start"
-# steps of the merit while a trial runs are for the pruner only
-SMALLEST = "minimize"
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,15 @@ class Proposal:
     run: str
     parent: int | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def count_trials(study: Study) -> tuple[int, int]:
+    """Trials that ended, refused ones not counted, and trials that wait to be taken up again."""
+    from optuna.trial import TrialState
+
+    whole = [t for t in study.get_trials(deepcopy=False) if COMPLETE in t.user_attrs]
+    waiting = sum(t.state == TrialState.RUNNING for t in whole)
+    return len(whole) - waiting, waiting
 
 
 class Suggestions:
@@ -72,7 +79,7 @@ class Suggestions:
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._counted = self._refused = 0
-        self._all_asked = False
+        self._all_asked = self._missed = False
         self._problem: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="suggestions", daemon=True)
 
@@ -98,9 +105,12 @@ class Suggestions:
         try:
             proposal = self._ready.get_nowait()
         except queue.Empty:
-            if not self._all_asked:
+            if not (self._all_asked or self._missed):
                 self.ahead = min(self.ahead + 1, self._most_ahead)
+            self._missed = True
             proposal = None
+        else:
+            self._missed = False
         self._tasks.put(lambda: None)
         return proposal
 
@@ -154,11 +164,7 @@ class Suggestions:
         from optuna.trial import TrialState
 
         trials = self._study.get_trials(deepcopy=False)
-        self._counted = sum(
-            t.state in (TrialState.COMPLETE, TrialState.PRUNED)
-            or (t.state == TrialState.FAIL and COMPLETE in t.user_attrs)
-            for t in trials
-        )
+        self._counted, _ = count_trials(self._study)
         for trial in trials:
             if trial.state != TrialState.RUNNING:
                 continue

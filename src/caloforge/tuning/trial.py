@@ -43,10 +43,10 @@ class Job:
     Attributes:
         trial: Number of the trial.
         fold: Number of the fold.
-        folder: The run directory to fill.
+        folder: The run directory to fill; the run lies in the folder above it.
         values: The point of the space.
-        run: The run as YAML text.
         data: Shower file to train on.
+        share: Part of it that is held out, at its end; None for what the run says.
         held: Shower file with what the training holds out; None where no objective needs it.
         figures: The objectives.
         seed: Seed of the training.
@@ -58,8 +58,8 @@ class Job:
     fold: int
     folder: Path
     values: dict[str, Any] = field(default_factory=dict)
-    run: str = ""
     data: Path = Path()
+    share: float | None = None
     held: Path | None = None
     figures: tuple[str, ...] = (MERIT,)
     seed: int = 0
@@ -110,7 +110,7 @@ class Result:
 Work = Callable[[Job, Seat, threading.Event], Result]
 
 
-class _NotDoneError(Exception):
+class NotDoneError(Exception):
     """A verb that did not end well."""
 
     def __init__(self, ending: Ending, reason: str) -> None:
@@ -129,7 +129,7 @@ def train_fold(job: Job, seat: Seat, stop: threading.Event) -> Result:
     start = time.monotonic()
     try:
         figures = _figures(job, seat, stop)
-    except _NotDoneError as error:
+    except NotDoneError as error:
         return Result(error.ending, reason=str(error), seconds=time.monotonic() - start)
     result = Result("done", figures, seconds=time.monotonic() - start)
     if seat.rank == 0:
@@ -159,6 +159,8 @@ def _figures(job: Job, seat: Seat, stop: threading.Event) -> dict[str, Value]:
     resume = any((job.folder / "checkpoints").glob("step-*"))
     training = ["train", str(run), "--data", str(job.data), "-o", str(job.folder), "--no-progress"]
     training += ["--seed", str(job.seed), "--resume" if resume else "--force"]
+    if job.share is not None:
+        training += ["--set", f"training.evaluation.share={job.share!r}"]
     if job.start is not None and not resume:
         training += ["--start", str(job.start)]
     _verb(training, job, seat, stop)
@@ -168,7 +170,7 @@ def _figures(job: Job, seat: Seat, stop: threading.Event) -> dict[str, Value]:
     if MERIT in job.figures:
         merit = merit_of(job.folder, load_run(run).training.evaluation)
         if not math.isfinite(merit):
-            raise _NotDoneError("numeric", f"the merit is {merit}")
+            raise NotDoneError("numeric", f"the merit is {merit}")
         figures[MERIT] = Value(merit, math.nan)
     if needs_validation(job.figures):
         assert job.held is not None
@@ -212,10 +214,10 @@ def judge(
     try:
         figures = read_figures(job.figures, metrics)
     except ConfigError as error:
-        raise _NotDoneError("refused", str(error)) from error
+        raise NotDoneError("refused", str(error)) from error
     for name, (value, _) in figures.items():
         if not math.isfinite(value):
-            raise _NotDoneError("numeric", f"{name} is {value}")
+            raise NotDoneError("numeric", f"{name} is {value}")
     return figures
 
 
@@ -240,12 +242,12 @@ def _verb(arguments: Sequence[str], job: Job, seat: Seat, stop: threading.Event)
         log.write(answer)
     report = _report(answer)
     if report.get("error") == "Interrupted" or (stop.is_set() and process.returncode):
-        raise _NotDoneError("stopped", "stopped on request")
+        raise NotDoneError("stopped", "stopped on request")
     # 3: a validation below its thresholds is a result
     if process.returncode in (0, 3):
         return
     reason = str(report.get("message") or _last_words(job.folder / f"{seat.rank}-{LOG}", process.returncode))
-    raise _NotDoneError(_ENDINGS.get(str(report.get("error")), "lost"), f"{arguments[0]}: {reason}")
+    raise NotDoneError(_ENDINGS.get(str(report.get("error")), "lost"), f"{arguments[0]}: {reason}")
 
 
 def _wait(process: subprocess.Popen[str], stop: threading.Event) -> str:

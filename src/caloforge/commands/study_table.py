@@ -1,0 +1,112 @@
+"""A search while it runs: a table on a terminal, a line for each trial that ended elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from caloforge.tuning.driver import Standing
+
+# trials that ended and stay in the table
+SHOWN = 8
+# seconds between two lines where there is no terminal and no trial ends
+LINE_INTERVAL = 60.0
+STYLES = {"complete": "green", "fail": "red", "pruned": "yellow"}
+
+
+class StudyTable:
+    """Shows the trials of a search on standard error. Use it as a context manager."""
+
+    def __init__(self, figures: Sequence[str], *, enabled: bool = True) -> None:
+        """Nothing is shown before the context is entered.
+
+        Args:
+            figures: The objectives.
+            enabled: False stays silent.
+        """
+        self._figures, self._enabled = list(figures), enabled
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._told: set[int] = set()
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._enabled and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, standing: Standing) -> None:
+        """Show how the search stands."""
+        if not self._enabled:
+            return
+        if self._live is not None:
+            self._live.update(self._table(standing))
+        else:
+            self._lines(standing)
+
+    # ---- a terminal
+
+    def _table(self, standing: Standing) -> RenderableType:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("trial", justify="right")
+        table.add_column("state")
+        for name in self._figures:
+            table.add_column(name, justify="right")
+        table.add_column("")
+        for number in sorted(standing.ended)[-SHOWN:]:
+            state, values, reason = standing.ended[number]
+            shown = [f"{value:.4g}" for value in values] if values else ["–"] * len(self._figures)
+            table.add_row(str(number), Text(state, STYLES.get(state, "")), *shown, Text(reason[:60], "dim"))
+        for run in standing.running:
+            merit = "" if math.isnan(run.best) else f"merit {run.best:.4g} so far"
+            note = f"{time.monotonic() - run.started:.0f} s  {merit}"
+            blank = [""] * len(self._figures)
+            table.add_row(str(run.proposal.number), Text("running", "cyan"), *blank, Text(note, "dim"))
+        return Group(table, Text(self._summary(standing)))
+
+    def _summary(self, standing: Standing) -> str:
+        done = standing.before + len(standing.ended)
+        elapsed = time.monotonic() - self._start
+        parts = [f"{done}/{standing.limit} trials", f"{elapsed:.0f} s", f"groups idle {standing.idle:.1%}"]
+        if standing.ended and done < standing.limit:
+            left = elapsed / len(standing.ended) * (standing.limit - done)
+            parts.append(f"about {left:.0f} s left")
+        values = [v[0] for _, v, _ in standing.ended.values() if v]
+        if values and len(self._figures) == 1:
+            parts.append(f"{self._figures[0]} {min(values):.4g} to {max(values):.4g}")
+        return ", ".join(parts)
+
+    # ---- elsewhere
+
+    def _lines(self, standing: Standing) -> None:
+        for number in standing.ended:
+            if number not in self._told:
+                self._told.add(number)
+                state, values, reason = standing.ended[number]
+                shown = zip(self._figures, values or (), strict=False)
+                figures = ", ".join(f"{name} {value:.4g}" for name, value in shown)
+                self._write(f"trial {number} {state} {figures or reason}", standing)
+        if time.monotonic() - self._last >= LINE_INTERVAL:
+            self._write(f"{len(standing.running)} trials run", standing)
+
+    def _write(self, what: str, standing: Standing) -> None:
+        self._last = time.monotonic()
+        sys.stderr.write(f"tune: {what.strip()}; {self._summary(standing)}\n")
+        sys.stderr.flush()

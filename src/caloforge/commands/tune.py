@@ -1,0 +1,61 @@
+"""`caloforge tune`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from caloforge.commands.outcome import Outcome
+
+
+def tune(
+    study: Path,
+    *,
+    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    address: str | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """Search for the best settings of a run; the same command goes on with an interrupted search.
+
+    Args:
+        study: A study.yaml.
+        out: The folder of the study: study.html, study.json, best.yaml, trials.
+        address: A Ray cluster, such as ray://head:10001 or auto; without one the search runs on this machine.
+        progress: Show progress.
+    """
+    from caloforge.commands.study_table import StudyTable
+    from caloforge.tuning.config import load_study
+    from caloforge.tuning.study import run_study
+
+    study = Path(study)
+    config = load_study(study)
+    with StudyTable([o.figure for o in config.objectives], enabled=progress) as table:
+        result = run_study(config, Path(out), folder=study.parent, address=address, tell=table.update)
+    document = result.document
+    return Outcome(
+        _text(document, result.report, result.best),
+        report=result.report,
+        best=result.best,
+        **{key: document[key] for key in ("counts", "front", "idle_share", "seconds", "final")},
+        figures=document["trials"][document["best"]]["figures"] if document["best"] is not None else None,
+    )
+
+
+def _text(document: dict[str, object], report: Path, best: Path | None) -> str:
+    counts = document["counts"]
+    assert isinstance(counts, dict)
+    shown = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    lines = [f"trials: {shown}"]
+    trials, number = document["trials"], document["best"]
+    if best is not None and isinstance(trials, list) and isinstance(number, int):
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in trials[number]["figures"].items())
+        lines.append(f"best: trial {number}, {figures}; ready to train: {best}")
+    final = document["final"]
+    if isinstance(final, dict):
+        entry = final["figures"]["merit_sum"]
+        if "improvement" in entry:
+            lines.append(
+                f"on the test showers: merit_sum {entry['best']['value']:.4g}, "
+                f"at the start {entry['start']['value']:.4g} ({entry['improvement']:+.1%} smaller)"
+            )
+    return "\n".join([*lines, str(report)])

@@ -1,0 +1,201 @@
+"""study.html: one file, no network; the best trial, every trial, and the figures."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from caloforge.tuning.plots import study_figures
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+
+def build_report(study: Study, document: Mapping[str, Any]) -> str:
+    """The whole HTML document."""
+    from plotly.offline import get_plotlyjs
+
+    figures = study_figures(study, document)
+    sections = {"summary": ("Summary", _summary(document)), "trials": ("Trials", _trials(document))}
+    for key, figure in figures.items():
+        plot = f'<div class="plot" id="plot-{key}"></div>'
+        sections[key] = (figure["title"], f'<p class="facts">{html.escape(figure["note"])}</p>{plot}')
+    sections["provenance"] = ("Provenance", _definitions(document["provenance"]))
+    drawn = {f"plot-{key}": figure["figure"] for key, figure in figures.items()}
+    parts = {
+        "title": html.escape(document["name"]),
+        "subtitle": html.escape(document["description"] or _subtitle(document)),
+        "css": (resources.files("caloforge.validation") / "assets/report.css").read_text(encoding="utf-8"),
+        "nav": "".join(f'<a href="#{key}">{html.escape(title)}</a>' for key, (title, _) in sections.items()),
+        "sections": "\n".join(
+            f'<section id="{key}"><h2>{html.escape(title)}</h2>{body}</section>'
+            for key, (title, body) in sections.items()
+        ),
+        "plotly": get_plotlyjs(),
+        # "</script>" in a name must not end the element
+        "figures": json.dumps(drawn, separators=(",", ":")).replace("</", "<\\/"),
+    }
+    page = (resources.files("caloforge.tuning") / "assets/study.html").read_text(encoding="utf-8")
+    # one pass: braces in the code of plotly.js are code
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
+
+
+def _subtitle(document: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in document["counts"].items() if count)
+    return f"{len(document['trials'])} trials: {counts}" if counts else "no trials"
+
+
+def _number(value: float | None, error: float | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" + (f" ± {error:.2g}" if error is not None else "")
+
+
+# ---- summary
+
+
+def _summary(document: Mapping[str, Any]) -> str:
+    layout = document["layout"]
+    idle = document["idle_share"]
+    numbers = [
+        (str(len(document["trials"])), _subtitle(document)),
+        (_duration(document["seconds"]), "searched"),
+        (f"{layout['groups']} x {layout['workers']}", "groups x workers"),
+        (str(layout["k_folds"]), "folds"),
+        (document["sampler"]["kind"], "sampler"),
+    ]
+    if idle is not None:
+        numbers.append((f"{idle:.1%}", "of the time groups waited for a trial"))
+    shown = "".join(
+        f"<div><b>{html.escape(n)}</b><span>{html.escape(what)}</span></div>" for n, what in numbers
+    )
+    parts = [f'<div class="numbers">{shown}</div>', _final(document), _best(document)]
+    if lines := document["outside_of_the_space"]:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+        what = "The run that the search starts from is not in the space:"
+        parts.append(f'<div class="note">{what}<ul>{items}</ul></div>')
+    return "".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _final(document: Mapping[str, Any]) -> str:
+    """The comparison on showers that the search never saw."""
+    final = document["final"]
+    if final is None:
+        return ""
+    rows = []
+    for name, entry in final["figures"].items():
+        start, best = (entry.get(key, {}) for key in ("start", "best"))
+        gain = entry.get("improvement")
+        cells = (_number(e.get("value"), e.get("standard_error")) for e in (start, best))
+        rows.append([name, *cells, "" if gain is None else f"{gain:+.1%}"])
+    head = ["Figure", "Start", f"Trial {final['trials']['best']}", "Smaller by"]
+    note = f"Models of both on the showers of {final['test']['file']}, which the search never saw."
+    return _table("On the test showers", head, rows, note)
+
+
+def _best(document: Mapping[str, Any]) -> str:
+    """The parameters of the best trials beside those of the start."""
+    numbers = document["front"][:6]
+    if not numbers:
+        return '<div class="note">No trial was completed.</div>'
+    start = document["start"]
+    columns = [start, *(n for n in numbers if n != start)] if start is not None else numbers
+    head = ["", *(f"trial {n}" + (" (start)" if n == start else "") for n in columns)]
+    trials = {trial["number"]: trial for trial in document["trials"]}
+    rows = [
+        [o["figure"], *(_figure(trials[n], o["figure"]) for n in columns)] for o in document["objectives"]
+    ]
+    rows += [[key, *(_value(trials[n]["parameters"].get(key)) for n in columns)] for key in document["space"]]
+    note = "best.yaml is the run of the best trial, ready to train."
+    if len(document["objectives"]) > 1:
+        note += " The folder front holds those of all trials that no other one beats."
+    return _table("The best", head, rows, note)
+
+
+def _figure(trial: Mapping[str, Any], name: str) -> str:
+    return _number(trial["figures"].get(name), trial["standard_errors"].get(name))
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+# ---- trials
+
+
+def _trials(document: Mapping[str, Any]) -> str:
+    figures = [o["figure"] for o in document["objectives"]]
+    keys = list(document["space"])
+    head = ["Trial", "State", *figures, "Seconds", *keys, "Why"]
+    rows = []
+    for trial in document["trials"]:
+        numbers = [_cell(_figure(trial, name), trial["figures"].get(name)) for name in figures]
+        values = [_cell(_value(trial["parameters"].get(key)), trial["parameters"].get(key)) for key in keys]
+        seconds = trial["seconds"]
+        cells = [
+            _cell(str(trial["number"]), trial["number"]),
+            '<td><span class="tag {}">{}</span></td>'.format(*TAGS[trial["state"]]),
+            *numbers,
+            _cell("" if seconds is None else f"{seconds:.0f}", seconds),
+            *values,
+            f"<td>{html.escape(_why(trial))}</td>",
+        ]
+        marked = ' class="marked"' if trial["number"] in document["front"] else ""
+        rows.append(f"<tr{marked}>{''.join(cells)}</tr>")
+    titles = "".join(f"<th><button type=button>{html.escape(title)}</button></th>" for title in head)
+    return (
+        f'<div class="scroll"><table class="sortable"><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+# state to the class and the word of its tag
+TAGS = {
+    "complete": ("pass", "complete"),
+    "fail": ("fail", "failed"),
+    "pruned": ("undecided", "stopped early"),
+    "running": ("undecided", "open"),
+    "waiting": ("undecided", "open"),
+}
+
+
+def _why(trial: Mapping[str, Any]) -> str:
+    earlier = [f"attempt {i}: {a['reason']}" for i, a in enumerate(trial["attempts"], start=1)]
+    return trial["reason"] or "; ".join(earlier)
+
+
+def _cell(text: str, value: Any) -> str:
+    key = "" if value is None else html.escape(str(value), quote=True)
+    return f'<td class="n" data-value="{key}">{html.escape(text)}</td>'
+
+
+def _table(title: str, head: list[str], rows: list[list[str]], note: str) -> str:
+    body = "".join(_row(row, "td") for row in rows)
+    return (
+        f'<div class="card"><h3>{html.escape(title)}</h3><div class="scroll"><table>'
+        f"<thead>{_row(head, 'th')}</thead><tbody>{body}</tbody></table></div>"
+        f'<p class="facts">{html.escape(note)}</p></div>'
+    )
+
+
+def _row(cells: list[str], tag: str) -> str:
+    shown = (f"<{tag}{' class=n' if i else ''}>{html.escape(text)}</{tag}>" for i, text in enumerate(cells))
+    return f"<tr>{''.join(shown)}</tr>"
+
+
+def _definitions(facts: Mapping[str, Any]) -> str:
+    texts = {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in facts.items()}
+    rows = (f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(text)}</dd>" for k, text in texts.items())
+    return f"<dl>{''.join(rows)}</dl>"

@@ -1,0 +1,241 @@
+"""`run_study`: a study from its configuration to its report, begun or taken up again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caloforge import provenance
+from caloforge.config import to_yaml
+from caloforge.errors import ConfigError, DataError, Interrupted
+from caloforge.files import write_text
+from caloforge.observables import catalogue
+from caloforge.showers import ShowerFile
+from caloforge.tuning.config import StudyConfig
+from caloforge.tuning.driver import TRIALS, Search, Tell
+from caloforge.tuning.engine import Cluster, require_ray
+from caloforge.tuning.final import compare_with_start
+from caloforge.tuning.folds import Fold, make_folds
+from caloforge.tuning.objective import check_observables, needs_validation
+from caloforge.tuning.space import Space
+from caloforge.tuning.store import check_identity, open_study, study_folder
+from caloforge.tuning.suggestions import Suggestions, count_trials
+from caloforge.tuning.summary import study_document
+from caloforge.tuning.trial import RUN, Work, train_fold
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+REPORT, DOCUMENT, BEST, CONFIG = "study.html", "study.json", "best.yaml", "study.yaml"
+# they decide what a trial is judged by, and its figures could not be compared
+JUDGES = ("training.evaluation.share", "training.evaluation.showers")
+# of the study, for all searches together
+TIMES = "times"
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The outcome of a search.
+
+    Attributes:
+        document: The content of study.json.
+        report: study.html.
+        best: best.yaml; None where no trial was completed.
+    """
+
+    document: dict[str, Any]
+    report: Path
+    best: Path | None
+
+
+def run_study(
+    config: StudyConfig,
+    out: Path,
+    *,
+    folder: Path = Path(),
+    address: str | None = None,
+    tell: Tell = lambda _: None,
+    work: Work = train_fold,
+) -> StudyResult:
+    """Search, or go on with a search that was interrupted in whatever way.
+
+    Args:
+        config: The study.
+        out: Its folder; the same one goes on with it.
+        folder: What the paths in the study are relative to.
+        address: Of a Ray cluster; without one Ray is started on this machine.
+        tell: Called with the standing, a few times a second.
+        work: What a worker does for one fold of a trial.
+
+    Raises:
+        ConfigError: Unknown keys in the space, no valid point in it, a study begun with another
+            configuration, or a layout that does not fit.
+        DataError: Shower files that cannot be used.
+        MissingDependencyError: Ray or Optuna is not installed.
+        OutputError: The folder holds something else, or another search works on it.
+        TuningError: Ray does not start or answer, or every trial fails.
+        Interrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    require_ray()
+    space = Space(config, folder, config.name)
+    data, test = (None if name is None else (folder / name) for name in (config.data, config.test))
+    assert data is not None
+    run = _check(config, space, [path for path in (data, test) if path is not None])
+    with study_folder(Path(out).absolute()) as out_:
+        out = out_
+        check_identity(out, _identity(config, space, data))
+        write_text(out / CONFIG, to_yaml(config))
+        folds = make_folds(
+            data,
+            config.layout.k_folds,
+            run.training.evaluation.share,
+            out / "folds",
+            validate=needs_validation([o.figure for o in config.objectives]),
+        )
+        study = open_study(out, config, space)
+        _search(study, config, space, out, folds, address=address, tell=tell, work=work)
+        final = None
+        if test is not None and work is train_fold:
+            final = compare_with_start(study, config, out, test)
+        return _finish(study, config, out, final)
+
+
+def _check(config: StudyConfig, space: Space, files: list[Path]) -> Any:
+    """Everything that can be known to fail before a trial is run; returns the run to start from."""
+    judging = [key for key in space.parameters if key in JUDGES]
+    if judging:
+        raise ConfigError(f"space: {judging[0]} decides what trials are judged by, so it cannot be searched")
+    space.check()
+    run = space.base()
+    for path in files:
+        with ShowerFile(path) as file:
+            if file.detector.geometry_digest != run.detector.geometry_digest:
+                raise DataError(
+                    f"{path}: its detector is {file.detector.name} {file.detector.shower_shape}, the run "
+                    f"describes {run.detector.name} {run.detector.shower_shape}"
+                )
+    names = [observable.name for observable in catalogue(run.detector, threshold=1.0)]
+    check_observables([o.figure for o in config.objectives], names)
+    return run
+
+
+def _identity(config: StudyConfig, space: Space, data: Path) -> dict[str, Any]:
+    """What may not change between the searches of a study."""
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "space": space.describe(),
+        "objectives": [o.model_dump(mode="json") for o in config.objectives],
+        "k_folds": config.layout.k_folds,
+        "run": space.base().model_dump(mode="json"),
+        "data": provenance.digest_file(data),
+    }
+
+
+def _search(
+    study: Study,
+    config: StudyConfig,
+    space: Space,
+    out: Path,
+    folds: list[Fold],
+    *,
+    address: str | None,
+    tell: Tell,
+    work: Work,
+) -> None:
+    """Run trials until the end; the times of this search are added to those of earlier ones."""
+    ended = [t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    times: dict[str, float] = dict(study.user_attrs.get(TIMES, {}))
+    if _complete(study, config, times):
+        return
+    search = None
+    suggestions = Suggestions(study, space, limit=config.max_trials, most_ahead=config.layout.groups)
+    try:
+        with Cluster(config.layout, None, address) as cluster:
+            if address is not None:
+                cluster.groups[0].check_folder(out / CONFIG)
+            with suggestions:
+                search = Search(
+                    config,
+                    out,
+                    cluster,
+                    suggestions,
+                    folds,
+                    work=work,
+                    tell=tell,
+                    before=len(ended),
+                    seconds=times.get("seconds", 0.0),
+                )
+                search.run()
+    except Interrupted as error:
+        _record_times(study, times, search, suggestions)
+        _finish(study, config, out, None)
+        raise Interrupted(
+            "stopped; every trial is saved, and those that ran go on from their checkpoints. Continue: the "
+            f"same caloforge tune command with -o {shlex.quote(str(out))}"
+        ) from error
+    _record_times(study, times, search, suggestions)
+
+
+def _complete(study: Study, config: StudyConfig, times: dict[str, float]) -> bool:
+    """Whether there is nothing left to do."""
+    done, waiting = count_trials(study)
+    out_of_time = config.max_minutes is not None and times.get("seconds", 0.0) > 60 * config.max_minutes
+    return out_of_time or (done >= config.max_trials and not waiting)
+
+
+def _record_times(
+    study: Study, times: dict[str, float], search: Search | None, suggestions: Suggestions
+) -> None:
+    if search is None:
+        return
+    study.set_user_attr(
+        TIMES,
+        {
+            "seconds": search.seconds,
+            "waited": times.get("waited", 0.0) + search.idle.waited,
+            "lasted": times.get("lasted", 0.0) + search.idle.lasted,
+            "suggesting": times.get("suggesting", 0.0) + suggestions.fit_seconds,
+        },
+    )
+
+
+def _finish(study: Study, config: StudyConfig, out: Path, final: dict[str, Any] | None) -> StudyResult:
+    """Write study.json, study.html and the best run."""
+    from caloforge.tuning.report import build_report
+
+    times = study.user_attrs.get(TIMES, {})
+    lasted = times.get("lasted", 0.0)
+    document = study_document(
+        study,
+        config,
+        out,
+        seconds=times.get("seconds", 0.0),
+        suggesting_seconds=times.get("suggesting", 0.0),
+        idle_share=times.get("waited", 0.0) / lasted if lasted else None,
+        final=final,
+    )
+    write_text(out / DOCUMENT, json.dumps(document, indent=1, allow_nan=False))
+    best = None
+    if document["front"]:
+        best = out / BEST
+        for number in document["front"]:
+            text = _commented(
+                document, number, (out / TRIALS / f"{number:05d}" / RUN).read_text(encoding="utf-8")
+            )
+            if len(document["front"]) > 1:
+                (out / "front").mkdir(exist_ok=True)
+                write_text(out / "front" / f"{number:05d}.yaml", text)
+            if number == document["best"]:
+                write_text(best, text)
+    write_text(out / REPORT, build_report(study, document))
+    return StudyResult(document, out / REPORT, best)
+
+
+def _commented(document: dict[str, Any], number: int, run: str) -> str:
+    figures = document["trials"][number]["figures"]
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    return f"# trial {number} of the study {document['name']}: {shown}\n{run}"
