@@ -8,6 +8,8 @@ CLASSES = {"CaloforgeError", "Detector", "RunConfig", "ShowerBatch", "ShowerFile
 SIGNATURES = {
     "benchmark": "*models, run=clic-electron, n=40, all_cores=False, out=None, quick=False, seed=1, "
     "force=False, progress=True",
+    "benchmark_scaling": "run=demo, *, data=None, processes=None, steps=30, nodes=128, network=omni-path, "
+    "per_node=1, out=None, seed=1, force=False, progress=True",
     "card": "model, *reports, benchmark=None, data=None, name=None",
     "check": "run, *, data=None, n=10000, set_=None",
     "cite": "",
@@ -30,7 +32,7 @@ SIGNATURES = {
     "load_run": "source, overrides=()",
     "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
     "submit": "where, *command, nodes=1, processes=None, gpus=0, cpus=4, memory=16Gi, time=04:00:00, "
-    "image=None, volume=None, env=None, secret=None, name=None, sbatch=None, namespace=None, address=None, "
+    "image=None, volume=None, env=None, secret=None, name=None, sbatch=None, namespace=None, dashboard=None, "
     "print_=False",
     "train": "run, *, data, out, seed=None, resume=False, force=False, set_=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "

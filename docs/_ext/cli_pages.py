@@ -10,7 +10,7 @@ from typing import Any
 import cyclopts
 from markdown_table import table
 
-from caloforge.cli import CONFIG_VERBS, VERBS, build_app
+from caloforge.cli import SUBVERBS, VERBS, build_app
 
 VALUES = {Path: "PATH", int: "N", float: "X", str: "TEXT"}
 
@@ -20,8 +20,9 @@ def verbs() -> Iterator[tuple[str, cyclopts.App]]:
     app = build_app()
     for name in VERBS:
         yield name, app[name]
-    for name in CONFIG_VERBS:
-        yield f"config {name}", app["config"][name]
+    for name in SUBVERBS:
+        parent, verb = name.split()
+        yield name, app[parent][verb]
 
 
 def command_line() -> str:

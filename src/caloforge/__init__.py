@@ -20,6 +20,7 @@ from caloforge._version import __version__
 # verb or class -> module that has it
 _PUBLIC = {
     "benchmark": "caloforge.commands.benchmark",
+    "benchmark_scaling": "caloforge.commands.benchmark",
     "card": "caloforge.commands.card",
     "check": "caloforge.commands.check",
     "cite": "caloforge.commands.cite",

@@ -4,7 +4,7 @@ import inspect
 import re
 
 import caloforge
-from caloforge.cli import CONFIG_VERBS, VERBS, build_app
+from caloforge.cli import SUBVERBS, VERBS, build_app
 
 OPTIONS = {
     "demo": "-o/--out --train-showers --test-showers --workers --seed --force --progress/--no-progress",
@@ -24,12 +24,14 @@ OPTIONS = {
     "--progress/--no-progress",
     "card": "MODEL REPORTS --benchmark --data --name",
     "submit": "WHERE COMMAND --nodes --processes --gpus --cpus --memory --time --image --volume --env "
-    "--secret --name --sbatch --namespace --address --print",
+    "--secret --name --sbatch --namespace --dashboard --print",
     "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
     "doctor": "",
     "cite": "",
     "config show": "RUN --set",
     "config schema": "",
+    "benchmark scaling": "RUN --data --processes --steps --nodes --network --per-node -o/--out --seed "
+    "--force --progress/--no-progress",
 }
 
 
@@ -48,7 +50,7 @@ def described(app):
 def test_the_options_of_every_verb():
     app = build_app()
     found = {verb: described(app[verb]) for verb in VERBS}
-    found |= {f"config {verb}": described(app["config"][verb]) for verb in CONFIG_VERBS}
+    found |= {verb: described(app[verb.split()[0]][verb.split()[1]]) for verb in SUBVERBS}
     assert found == OPTIONS
 
 

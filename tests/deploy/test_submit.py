@@ -302,7 +302,7 @@ def test_programs_that_are_not_here(monkeypatch, where, program, options):
         (TRAIN, {"volume": ["x:/data", "y:/data"], "image": "a.sif"}, ["same path"]),
         (TRAIN, {"volume": ["x:/data"], "image": "a.sif"}, ["--volume x", "/scratch/me:/data"]),
         (TRAIN, {"namespace": "physics"}, ["--namespace", "k8s"]),
-        (TRAIN, {"address": "http://head:8265"}, ["--address", "ray"]),
+        (TRAIN, {"dashboard": "http://head:8265"}, ["--dashboard", "ray"]),
         (TRAIN, {"secret": "tracker"}, ["--secret", "k8s"]),
     ],
 )

@@ -10,7 +10,7 @@ from pages import ROOT, read
 
 import caloforge
 from caloforge import errors
-from caloforge.cli import CONFIG_VERBS, VERBS, build_app
+from caloforge.cli import SUBVERBS, VERBS, build_app
 from caloforge.run import RunConfig
 
 
@@ -27,13 +27,14 @@ def generated():
 
 def test_the_command_line_names_every_verb_and_option(generated):
     text = generated["command-line"]
-    for verb in [*VERBS, *(f"config {name}" for name in CONFIG_VERBS)]:
+    for verb in [*VERBS, *SUBVERBS]:
         assert f"\n## {verb}\n" in text
     # what cyclopts itself would document
     theirs = set(re.findall(r"(?<=[`, ])--[a-z][a-z-]+", build_app().generate_docs(output_format="markdown")))
     # which may be given by their names too, and what belongs to --install-completion
     hidden = {"--install-completion", "--shell", "--output"}
     positional = {"--run", "--preset", "--source", "--what", "--model", "--truth", "--generated"}
+    positional |= {"--study", "--where"}
     missing = {option for option in theirs - positional - hidden if option not in text}
     assert not missing
 

@@ -1,4 +1,4 @@
-"""`caloforge benchmark`."""
+"""`caloforge benchmark` and `caloforge benchmark scaling`."""
 
 import json
 import os
@@ -9,8 +9,7 @@ from cyclopts import Parameter
 
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
-from caloforge.files import check_new, write_text
-from caloforge.run import load_run
+from caloforge.files import check_new, write_text, writing
 
 # the same measurements, too short to be quoted
 QUICK = {"showers": 4, "seconds": 0.2, "batches": (1, 8)}
@@ -40,6 +39,7 @@ def benchmark(
         force: Replace an existing output.
         progress: Show progress.
     """
+    from caloforge.run import load_run
     from caloforge.timing import Plan, compare, markdown_table, text_table
     from caloforge.timing.sources import installed_backends, trained
 
@@ -65,3 +65,66 @@ def benchmark(
         write_text(out / "benchmark.json", json.dumps(document, indent=1))
         write_text(out / "benchmark.md", markdown_table(document))
     return Outcome(text_table(document), path=out, **document)
+
+
+def benchmark_scaling(
+    run: str = "demo",
+    *,
+    data: Path | None = None,
+    processes: int | None = None,
+    steps: int = 30,
+    nodes: int = 128,
+    network: str = "omni-path",
+    per_node: int = 1,
+    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    seed: int = 1,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    progress: bool = True,
+) -> Outcome:
+    """Time a training on one and several processes, and project it to many nodes.
+
+    Args:
+        run: A run.yaml, or the name of a recipe, whose training is timed.
+        data: The shower file to learn from; the default is made-up showers.
+        processes: The largest number of processes to measure; the default is 2.
+        steps: Training steps in each measurement.
+        nodes: The largest number of nodes to project to.
+        network: What connects the nodes in the projection, such as omni-path, edr, hdr or ethernet-10.
+        per_node: Processes on a node in the projection.
+        out: A directory to make, with scaling.json, scaling.md and scaling.png.
+        seed: Seed of showers, weights and order.
+        force: Replace an existing output.
+        progress: Show progress.
+    """
+    from caloforge.run import load_run
+    from caloforge.timing.scaling.document import Plan, scaling_document
+    from caloforge.timing.scaling.tables import markdown_tables, text_tables
+
+    config = load_run(run)
+    if out is not None:
+        check_new(out, force=force)
+    plan = Plan(
+        name=config.name,
+        detector=config.detector,
+        beam=config.beam,
+        model=config.model,
+        training=config.training,
+        data=None if data is None else Path(data),
+        processes=processes,
+        steps=steps,
+        nodes=nodes,
+        network=network,
+        per_node=per_node,
+        seed=seed,
+    )
+    with Meter("benchmark scaling", 1, "steps", enabled=progress) as meter:
+        document = scaling_document(plan, meter.update)
+    if out is not None:
+        from caloforge.timing.scaling.pictures import speedup_figure
+
+        out.mkdir(exist_ok=True)
+        write_text(out / "scaling.json", json.dumps(document, indent=1))
+        write_text(out / "scaling.md", markdown_tables(document))
+        with writing(out / "scaling.png"):
+            speedup_figure(document).savefig(out / "scaling.png")
+    return Outcome(text_tables(document), path=out, **document)

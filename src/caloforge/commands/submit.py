@@ -37,7 +37,7 @@ def submit(
     name: str | None = None,
     sbatch: Annotated[list[str] | None, Parameter(negative=())] = None,
     namespace: str | None = None,
-    address: str | None = None,
+    dashboard: str | None = None,
     print_: Annotated[bool, Parameter(name="--print", negative=())] = False,
 ) -> Outcome:
     """Give a training or a study to a cluster; the job continues by itself after an interruption.
@@ -58,20 +58,20 @@ def submit(
         name: What the job is called; the default comes from the output of the command.
         sbatch: NAME=VALUE, a further option of sbatch such as partition=gpu; repeatable.
         namespace: Kubernetes namespace; the default is that of kubectl.
-        address: Dashboard of a Ray cluster that runs already, such as http://head:8265.
+        dashboard: Dashboard of a Ray cluster that runs already, such as http://head:8265.
         print_: Show what would be submitted, and submit nothing.
     """
     from caloforge.config import build
     from caloforge.deploy import Job, Volume, slug
 
     verb, bound = _parse(command)
-    _check_place(where, verb, sbatch=sbatch, namespace=namespace, address=address, secret=secret)
+    _check_place(where, verb, sbatch=sbatch, namespace=namespace, dashboard=dashboard, secret=secret)
     _check_locally(verb, bound, must_exist=where == "slurm" and not print_)
     paths = _paths(bound)
     document: dict[str, Any] = {
         "name": name or slug(f"{verb}-{Path(paths.get('-o', '')).name}"),
         "verb": verb,
-        "arguments": _resuming(command[1:], bound),
+        "arguments": _continuing(verb, command[1:], bound),
         "paths": paths,
         "nodes": nodes,
         "processes": processes if processes is not None else max(gpus, 1),
@@ -85,7 +85,7 @@ def submit(
         "secret": secret,
     }
     job = build(Job, document, "caloforge submit")
-    text, sender = _render(where, job, _pairs("--sbatch", sbatch), namespace, address)
+    text, sender = _render(where, job, _pairs("--sbatch", sbatch), namespace, dashboard)
     facts: dict[str, Any] = {"where": where, "name": job.name, "runs": list(job.command), "manifest": text}
     if print_:
         return Outcome(text.rstrip("\n"), submitted=False, **facts)
@@ -96,15 +96,15 @@ def submit(
 
 
 def _render(
-    where: Where, job: Any, sbatch: dict[str, str], namespace: str | None, address: str | None
+    where: Where, job: Any, sbatch: dict[str, str], namespace: str | None, dashboard: str | None
 ) -> tuple[str, list[str]]:
     """The text of a job and the command that takes it on its standard input."""
     from caloforge.deploy import batch_script, ray_command, ray_job, train_job
 
     if where == "slurm":
         return batch_script(job, sbatch), ["sbatch"]
-    if address is not None:
-        command = ray_command(job, address)
+    if dashboard is not None:
+        command = ray_command(job, dashboard)
         return shlex.join(command) + "\n", command
     documents = train_job(job, namespace) if where == "k8s" else ray_job(job, namespace)
     body = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=100)
@@ -146,39 +146,58 @@ def _check_place(where: Where, verb: str, **given: Any) -> None:
     places = VERBS[verb][1]
     if where not in places:
         raise ConfigError(f"caloforge {verb} does not run on {where}; submit it to {' or '.join(places)}")
-    meant = {"sbatch": ("slurm",), "namespace": ("k8s", "ray"), "address": ("ray",), "secret": ("k8s", "ray")}
+    meant = {
+        "sbatch": ("slurm",),
+        "namespace": ("k8s", "ray"),
+        "dashboard": ("ray",),
+        "secret": ("k8s", "ray"),
+    }
     for option, value in given.items():
         if value is not None and where not in meant[option]:
             raise ConfigError(f"--{option} means nothing on {where}; it is for {' and '.join(meant[option])}")
-    if given["address"] is not None and (given["namespace"] or given["secret"]):
-        raise ConfigError("--address names a cluster that runs already: leave --namespace and --secret out")
+    if given["dashboard"] is not None and (given["namespace"] or given["secret"]):
+        raise ConfigError("--dashboard names a cluster that runs already: leave --namespace and --secret out")
 
 
 def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> None:
-    """Read the run, if it is here: a mistake is better found now than when the queue gets there."""
-    from caloforge.run import load_run, recipe_names
-
+    """Read the run or study, if it is here: a mistake is better found now than in the queue."""
     source = bound.args[0]
-    if verb == "train" and (must_exist or source in recipe_names() or Path(source).is_file()):
-        load_run(source, bound.arguments.get("set_") or [])
+    here = must_exist or Path(source).is_file()
+    if verb == "tune" and here:
+        from caloforge.tuning.config import load_study
+
+        load_study(source)
+    elif verb == "train":
+        from caloforge.run import load_run, recipe_names
+
+        if here or source in recipe_names():
+            load_run(source, bound.arguments.get("set_") or [])
 
 
 def _paths(bound: BoundArguments) -> dict[str, str]:
     """Files and folders that the command names, by the option that does."""
-    first = bound.args[0]
-    named = {"the run" if "run" in bound.arguments else "the study": first} if "." in Path(first).name else {}
+    first = str(bound.args[0])
+    what = "the study" if "study" in bound.arguments else "the run"
+    # a recipe has no suffix and is no file
+    named = {what: first} if Path(first).suffix else {}
     options = {
         "-o" if name == "out" else f"--{name}": str(value)
         for name, value in bound.arguments.items()
-        if isinstance(value, Path)
+        if isinstance(value, Path) and name != "study"
     }
     return {**named, **options}
 
 
-def _resuming(tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:
-    """With --resume, which begins where nothing is there yet: the job may be started several times."""
+def _continuing(verb: str, tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:
+    """The arguments of a job that may be started several times, on a cluster.
+
+    A training continues where there is something to continue; a study does so by itself, on the Ray cluster
+    that it finds itself in.
+    """
     if bound.arguments.get("force"):
         raise ConfigError("--force: the job would begin anew at each restart; remove the old output first")
+    if verb == "tune":
+        return tokens if bound.arguments.get("address") else (*tokens, "--address", "auto")
     return tokens if bound.arguments.get("resume") else (*tokens, "--resume")
 
 

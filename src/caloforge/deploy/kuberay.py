@@ -72,5 +72,5 @@ def ray_command(job: Job, address: str) -> list[str]:
         ConfigError: An address that is none.
     """
     if not ADDRESS.fullmatch(address):
-        raise ConfigError(f"--address {address}: expected that of the dashboard, such as http://head:8265")
+        raise ConfigError(f"--dashboard {address}: expected an address, such as http://head:8265")
     return ["ray", "job", "submit", f"--address={address}", "--no-wait", "--", *job.command]

@@ -52,20 +52,20 @@ def _row(result: dict[str, Any]) -> list[str]:
     else:
         backend = f"{result['backend']} {result['precision']}"
         batch = f"{result['batch']}, to disk" if result["to_disk"] else str(result["batch"])
-    size = _number(result["weight_bytes"] / 1e6) if "weight_bytes" in result else ""
+    size = number(result["weight_bytes"] / 1e6) if "weight_bytes" in result else ""
     front = [result["name"], size, backend, str(result["threads"]), batch]
     if result["status"] != "measured":
         return [*front, result["status"], "", "", ""]
     ratios = [_ratio(result.get(key)) for key in ("times_geant4", "times_published")]
     once = result["low"] == result["high"]
-    spread = "once" if once else f"{_number(result['low'])} to {_number(result['high'])}"
-    return [*front, _number(result["ms"]), spread, *ratios]
+    spread = "once" if once else f"{number(result['low'])} to {number(result['high'])}"
+    return [*front, number(result["ms"]), spread, *ratios]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three significant digits, never in powers of ten."""
     return f"{float(f'{value:.3g}'):,.6f}".rstrip("0").rstrip(".").replace(",", " ")
 
 
 def _ratio(value: float | None) -> str:
-    return "" if value is None else _number(value)
+    return "" if value is None else number(value)

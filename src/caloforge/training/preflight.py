@@ -71,7 +71,7 @@ def try_step(
     """
     if data is None:
         model = build_model(config, detector, facts_of_beam(beam), seed=seed)
-        showers = _made_up(detector, beam, tried)
+        showers = made_up_showers(detector, beam, tried)
     else:
         model = create_model(config, data, seed=seed)
         with ShowerFile(data) as file:
@@ -114,7 +114,7 @@ def _run(model: ShowerModel, batch: TrainingBatch, precision: str, kept: list[in
         phase.loss.backward()  # type: ignore[no-untyped-call]
 
 
-def _made_up(detector: Detector, beam: BeamConfig, count: int) -> ShowerBatch:
+def made_up_showers(detector: Detector, beam: BeamConfig, count: int) -> ShowerBatch:
     """Scattered deposits with about the right sum; only their shape matters here."""
     rng = np.random.default_rng(0)
     conditions = sample_conditions(beam, 0, 0, count)

@@ -1,0 +1,103 @@
+"""One process of a measurement: trains a few steps, or sums messages, and writes what it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from caloforge.config import StrictModel, build
+from caloforge.models.registry import ModelConfig
+from caloforge.training.config import TrainingConfig
+
+# steps and messages that are not counted: the first ones prepare what the others use
+WARM_UP = 2
+REPEATS = 15
+
+
+class Learning(StrictModel):
+    """The sections of a run that a training needs."""
+
+    model: ModelConfig
+    training: TrainingConfig
+
+
+def main(path: Path) -> None:
+    """Do the job of a file; the answer of each process lies beside it."""
+    job = json.loads(path.read_text(encoding="utf-8"))
+    facts = messages(job) if job["kind"] == "messages" else training(job, path.parent)
+    rank = os.environ["RANK"]
+    (path.parent / f"rank-{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train, first a little, then what is counted; seconds of each kind in this process."""
+    from caloforge.models.registry import create_model
+    from caloforge.training.loop import train_model
+
+    run, data = build(Learning, job["run"], "measurement"), Path(job["data"])
+    stamps: list[float] = []
+    for steps, name in ((WARM_UP, "warm-up"), (job["steps"], "counted")):
+        config = run.training.model_copy(update={"max_steps": steps, "epochs": max(1, steps)})
+        model = create_model(run.model, data, seed=job["seed"])
+        stamps.clear()
+        result = train_model(
+            model,
+            data,
+            config,
+            folder / name,
+            seed=job["seed"],
+            progress=lambda *_: stamps.append(time.perf_counter()),
+        )
+    return {**vars(result.time), "stamps": stamps, "messages": step_messages(run, data, job["seed"])}
+
+
+def step_messages(run: Learning, data: Path, seed: int) -> list[int]:
+    """Bytes of gradients of each update of a step, in order."""
+    from caloforge.models.base import TrainingBatch
+    from caloforge.models.registry import create_model
+    from caloforge.showers import ShowerFile
+
+    model = create_model(run.model, data, seed=seed)
+    parts = model.optimized()
+    with ShowerFile(data) as file:
+        batch = TrainingBatch.of(file.read(0, 2))
+    sizes = []
+    for phase in model.step(batch):
+        parameters = list(parts[phase.optimizer].parameters())
+        for parameter in parameters:
+            parameter.grad = None
+        phase.loss.backward()  # type: ignore[no-untyped-call]
+        sizes.append(sum(p.numel() * p.element_size() for p in parameters if p.grad is not None))
+    return sizes
+
+
+def messages(job: dict[str, Any]) -> dict[str, Any]:
+    """Sum messages of several sizes over all processes; median seconds of each."""
+    import torch
+    from torch import distributed
+
+    gpu = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if gpu else torch.device("cpu")
+    distributed.init_process_group("nccl" if gpu else "gloo")
+    medians = []
+    for size in job["sizes"]:
+        message = torch.zeros(size // 4, device=device)
+        seconds = []
+        for _ in range(WARM_UP + REPEATS):
+            distributed.barrier()
+            start = time.perf_counter()
+            distributed.all_reduce(message)
+            if gpu:
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+        medians.append(sorted(seconds[WARM_UP:])[REPEATS // 2])
+    distributed.destroy_process_group()
+    return {"seconds": medians}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
