@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import caloforge
-from caloforge.cli import main
+from caloforge.cli import build_app, main
 from caloforge.commands import submit as module
 from caloforge.config import build
 from caloforge.deploy import Job, slug
@@ -160,6 +160,39 @@ def test_the_schemas_notice_a_wrong_manifest():
         check_schema(runtime)
 
 
+STUDY = ("tune", "study.yaml", "-o", "studies/first")
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"nodes": 8, "gpus": 2, "namespace": "physics", "secret": "tracker"}]
+)
+def test_studies_are_valid_on_kubernetes(options):
+    [job] = yaml.safe_load_all(shown("ray", *STUDY, **(ON_K8S | options)))
+    check_schema(job)
+    spec = job["spec"]
+    wanted = f"env --chdir=/data caloforge {' '.join(STUDY)} --address auto"
+    assert spec["entrypoint"] == wanted
+    cluster = spec["rayClusterSpec"]
+    [group] = cluster["workerGroupSpecs"]
+    assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == options.get("nodes", 1)
+    [head], [worker] = (part["template"]["spec"]["containers"] for part in (cluster["headGroupSpec"], group))
+    assert worker["resources"]["limits"].get("nvidia.com/gpu") == ("2" if "gpus" in options else None)
+    # the head works for no trial
+    assert "nvidia.com/gpu" not in head["resources"]["limits"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert head["volumeMounts"] == worker["volumeMounts"]
+
+
+def test_a_study_on_a_ray_cluster_that_runs_already(cluster):
+    cluster("ray", 'echo "job raysubmit_1 submitted"')
+    outcome = caloforge.submit("ray", *STUDY, dashboard="http://head:8265")
+    assert outcome.text == "job raysubmit_1 submitted"
+    assert shlex.split(outcome["manifest"])[-7:] == ["caloforge", *STUDY, "--address", "auto"]
+    assert cluster.calls()[-1] + "\n" == outcome["manifest"]
+    address = shown("ray", *STUDY, "--address", "head:6379", dashboard="http://head:8265")
+    assert address.endswith("--address head:6379\n")
+
+
 # ---- SLURM
 
 
@@ -245,6 +278,19 @@ def test_before_its_time_is_up_a_job_saves_and_goes_back_into_the_queue(cluster)
     assert sum(call.startswith("srun") for call in cluster.calls()) == 1
 
 
+def test_a_study_runs_on_ray_over_all_nodes(cluster):
+    cluster("srun", "exit 5")
+    process = run_script(*STUDY, nodes=2, processes=4)
+    process.communicate(timeout=20)
+    assert process.returncode == 5
+    ray = "ray symmetric-run --address n1:20007 --min-nodes 2 --num-cpus 4"
+    command = f"caloforge {' '.join(STUDY)} --address auto"
+    assert cluster.calls()[-1] == f"srun --kill-on-bad-exit=1 {ray} -- {command}"
+    # one Ray for each node, with the cores of all its processes
+    script = shown("slurm", *STUDY, nodes=2, processes=4, cpus=3)
+    assert "#SBATCH --ntasks-per-node=1\n#SBATCH --cpus-per-task=12\n" in script
+
+
 # ---- submitting
 
 
@@ -304,6 +350,7 @@ def test_programs_that_are_not_here(monkeypatch, where, program, options):
         (TRAIN, {"namespace": "physics"}, ["--namespace", "k8s"]),
         (TRAIN, {"dashboard": "http://head:8265"}, ["--dashboard", "ray"]),
         (TRAIN, {"secret": "tracker"}, ["--secret", "k8s"]),
+        (("tune", "study.yaml"), {}, ["caloforge tune: ", "-o"]),
     ],
 )
 def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
@@ -332,6 +379,31 @@ def test_what_cannot_run_on_kubernetes_is_refused(command, options, messages):
         assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("where", "command", "options", "messages"),
+    [
+        ("k8s", STUDY, {}, ["caloforge tune does not run on k8s", "slurm or ray"]),
+        ("ray", TRAIN, {}, ["caloforge train does not run on ray", "slurm or k8s"]),
+        ("ray", STUDY, {"volume": None}, ["--volume is needed"]),
+        ("ray", ("tune", "/eos/study.yaml", "-o", "r"), {}, ["the study /eos/study.yaml", "/data"]),
+        ("ray", STUDY, {"dashboard": "head:8265"}, ["--dashboard head:8265", "http://head:8265"]),
+        ("ray", STUDY, {"dashboard": "http://h", "secret": "s"}, ["--dashboard", "--secret"]),
+    ],
+)
+def test_what_cannot_run_there_is_refused(where, command, options, messages):
+    with pytest.raises(ConfigError) as caught:
+        shown(where, *command, **(ON_K8S | options))
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_a_wrong_study_is_refused_before_the_queue(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text("trails: 3\n")
+    with pytest.raises(ConfigError, match="trails"):
+        shown("slurm", *STUDY)
+
+
 def test_a_run_that_is_not_here_is_refused_before_the_queue(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="absent"):
@@ -341,11 +413,12 @@ def test_a_run_that_is_not_here_is_refused_before_the_queue(tmp_path, monkeypatc
 
 
 def test_options_of_the_job_and_of_what_runs_do_not_mix():
-    own = {name for argument in module._own().assemble_argument_collection() for name in argument.names}
+    def names(verb):
+        arguments = build_app()[verb].assemble_argument_collection()
+        return {name for argument in arguments for name in argument.names if argument.index is None}
+
     for verb in module.VERBS:
-        _, bound = module._parse((verb, *TRAIN[1:])) if verb == "train" else (verb, None)
-        assert bound is None or bound.args
-    assert not own & {"--data", "-o", "--out", "--seed", "--resume", "--force", "--set"}
+        assert not names("submit") & names(verb)
 
 
 @pytest.mark.parametrize("text", ["First_Run", "a" * 99, "-x-", "", "Ünder"])

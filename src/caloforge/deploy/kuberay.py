@@ -38,7 +38,8 @@ def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
             "kind": "RayJob",
             "metadata": pods.metadata(job, namespace),
             "spec": {
-                "entrypoint": shlex.join(job.command),
+                # where the driver starts is up to Ray; relative paths are those of the volume
+                "entrypoint": shlex.join(["env", f"--chdir={job.volumes[0].path}", *job.command]),
                 "activeDeadlineSeconds": job.seconds,
                 "backoffLimit": RESTARTS,
                 "shutdownAfterJobFinishes": True,

@@ -198,11 +198,10 @@ def launch(
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-        if status:
+        answers = [json.loads(file.read_text("utf-8")) for file in sorted(path.parent.glob("rank-*.json"))]
+        if status or len(answers) < processes:
             words.seek(0)
             last = " ".join(words.read().decode("utf-8", "replace").split())[-LAST_WORDS:]
-            raise TrainingError(f"{processes} process(es): ended with status {status}: {last}")
-        return [
-            json.loads((path.parent / f"rank-{rank}.json").read_text(encoding="utf-8"))
-            for rank in range(processes)
-        ]
+            problem = next((answer["error"] for answer in answers if "error" in answer), last)
+            raise TrainingError(f"{processes} process(es) ended with status {status}: {problem}")
+        return answers

@@ -26,11 +26,16 @@ class Learning(StrictModel):
 
 
 def main(path: Path) -> None:
-    """Do the job of a file; the answer of each process lies beside it."""
+    """Do the job of a file; the answer of each process lies beside it, or what went wrong."""
     job = json.loads(path.read_text(encoding="utf-8"))
-    facts = messages(job) if job["kind"] == "messages" else training(job, path.parent)
-    rank = os.environ["RANK"]
-    (path.parent / f"rank-{rank}.json").write_text(json.dumps(facts), encoding="utf-8")
+    answer = path.parent / f"rank-{os.environ['RANK']}.json"
+    try:
+        facts = messages(job) if job["kind"] == "messages" else training(job, path.parent)
+    except Exception as error:
+        # torchrun would tell no more than that there was one
+        answer.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}), encoding="utf-8")
+        raise
+    answer.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
