@@ -23,7 +23,7 @@ from caloforge.timing.scaling.measure import (
     measure_link,
     measure_training,
 )
-from caloforge.timing.scaling.network import Network
+from caloforge.timing.scaling.network import Link, Network
 from caloforge.timing.scaling.project import Scaling, Workload, project, speedup
 from caloforge.timing.scaling.published import network_link, predict, published_tables
 from caloforge.training.config import TrainingConfig
@@ -106,7 +106,7 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
         "steps": plan.steps,
         "seed": plan.seed,
         "measured": _measured_rows(measured, runs),
-        "link": None if link is None else {**asdict(link), "seconds": seconds},
+        "link": None if link is None else _link_row(link, seconds, work),
         "workload": {**asdict(work), "storage": None},
         "network": {"name": plan.network, "per_node": plan.per_node, **asdict(network.between)},
         "projected": _projected_rows(plan, work, network),
@@ -198,6 +198,11 @@ def _projected_rows(plan: Plan, work: Workload, network: Network) -> list[dict[s
             shares = {"seconds": found.seconds, "speedup": fast, "efficiency": fast / found.processes}
             rows.append({"scaling": scaling, **asdict(found), **shares})
     return rows
+
+
+def _link_row(link: Link, seconds: list[float], work: Workload) -> dict[str, Any]:
+    """The connection of two processes here, and what it makes of the messages of a step."""
+    return {**asdict(link), "seconds": seconds, "step": Network(link).step(work.messages, 2)}
 
 
 def published_rows() -> list[dict[str, Any]]:

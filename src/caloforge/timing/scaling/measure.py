@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,15 +166,12 @@ def measure_link(processes: int) -> tuple[Link, list[float]]:
     return fit([float(size) for size in SIZES], slowest, processes), slowest
 
 
-def launch(
-    job: dict[str, Any], processes: int, started: Callable[[int], object] = lambda _: None
-) -> list[dict[str, Any]]:
+def launch(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
     """Run the worker on some processes through torchrun; the answer of each.
 
     Args:
         job: See `worker`.
         processes: How many.
-        started: Called with the number of the process that torchrun has.
 
     Raises:
         TrainingError: A process failed, or it took too long.
@@ -189,7 +185,6 @@ def launch(
         process = subprocess.Popen(  # noqa: S603 - without a shell
             command, stdout=words, stderr=words, env={**os.environ, **threads}, start_new_session=True
         )
-        started(process.pid)
         try:
             status = process.wait(LIMIT)
         except subprocess.TimeoutExpired as error:

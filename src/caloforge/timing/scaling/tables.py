@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from caloforge.timing.tables import machine_line, number
@@ -12,7 +13,7 @@ Cells = list[list[str]]
 def text_tables(document: dict[str, Any]) -> str:
     """The machine and every table, in columns."""
     parts = [machine_line(document)]
-    for title, rows in _tables(document):
+    for title, notes, rows in _tables(document):
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [
             "  ".join(
@@ -21,35 +22,44 @@ def text_tables(document: dict[str, Any]) -> str:
             ).rstrip()
             for row in rows
         ]
-        parts.append("\n".join([title, *lines]))
+        parts.append("\n".join([title, *lines, *notes[:1]]))
     return "\n\n".join(parts)
 
 
 def markdown_tables(document: dict[str, Any]) -> str:
-    """The same in Markdown, with the machine and the command under it."""
+    """The same in Markdown, with sources, the machine and the command."""
     parts = []
-    for title, rows in _tables(document):
+    for title, notes, rows in _tables(document):
         rules = ["---"] + ["---:"] * (len(rows[0]) - 1)
         lines = [f"| {' | '.join(row)} |" for row in (rows[0], rules, *rows[1:])]
         parts.append("\n".join([f"**{title}**", "", *lines]))
+        parts += notes
     parts.append(f"{machine_line(document)}. Measured by `{document['command']}`.")
     return "\n\n".join(parts) + "\n"
 
 
-def _tables(document: dict[str, Any]) -> list[tuple[str, Cells]]:
-    network = document["network"]
-    published = [
-        (f"{table['title']} ({table['source']})", _published(table)) for table in document["published"]
-    ]
-    return [
-        (f"Measured here: ms of a step, run {document['run']}", _measured(document)),
-        (
-            f"Projected: s of an epoch of {document['workload']['showers']} showers, {network['per_node']} "
-            f"process(es) a node, {network['name']}",
-            _projected(document),
-        ),
-        *published,
-    ]
+def _tables(document: dict[str, Any]) -> Iterator[tuple[str, list[str], Cells]]:
+    """Title, notes and rows of every table."""
+    network, link = document["network"], document["link"]
+    told = ""
+    if link is not None:
+        latency, bandwidth = number(1e6 * link["latency"]), number(link["bandwidth"] / 1e9)
+        told = (
+            f"Between two processes here: {latency} µs and {bandwidth} GB/s, "
+            f"with which the messages of a step take {number(1e3 * link['step'])} ms; the rest of the "
+            "communication is waiting for the slower one."
+        )
+    yield f"Measured here, run {document['run']}, ms of a step", [told] if told else [], _measured(document)
+    showers, jitter = document["workload"]["showers"], document["workload"]["jitter"]
+    told = f"Steps of one process vary by {jitter:.1%}; the slowest of all sets the pace."
+    title = (
+        f"Projected, s of an epoch of {number(showers)} showers: nodes of {network['per_node']} process(es)"
+    )
+    yield f"{title}, {network['name']}", [told, f"Network: {network['source']}."], _projected(document)
+    for table in document["published"]:
+        told = f"The model takes: {table['inputs']}."
+        title = f"Published and predicted: {table['title']}"
+        yield title, [told, f"Source: {table['source']}."], _published(table)
 
 
 def _measured(document: dict[str, Any]) -> Cells:
@@ -68,7 +78,7 @@ def _projected(document: dict[str, Any]) -> Cells:
     kinds = ("compute", "communication", "input", "validation", "seconds")
     rows = [["scaling", "processes", "steps", *kinds[:-1], "together", "speed-up", "efficiency"]]
     for row in document["projected"]:
-        front = [row["scaling"], str(row["processes"]), str(row["steps"])]
+        front = [row["scaling"], str(row["processes"]), number(row["steps"])]
         rows.append([*front, *(number(row[kind]) for kind in kinds), *_gain(row)])
     return rows
 
@@ -78,7 +88,7 @@ def _published(table: dict[str, Any]) -> Cells:
     for row in table["rows"]:
         bound = "> " if row["at_least"] else ""
         error = "given" if row["given"] else "" if row["error"] is None else f"{100 * row['error']:+.1f} %"
-        values = [bound + number(row["published"]), number(row["predicted"]), error]
+        values = [f"{bound}{row['published']:g}", f"{row['predicted']:.4g}", error]
         rows.append([str(row["processes"]), str(row["nodes"]), str(row.get("batch", "")), *values])
     return rows if any(row[2] for row in rows[1:]) else [[*row[:2], *row[3:]] for row in rows]
 

@@ -7,11 +7,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caloforge.config import StrictModel, build
+from caloforge.errors import ConfigError
 from caloforge.models.registry import ModelConfig
 from caloforge.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from caloforge.training.clock import TimeSplit
 
 # steps and messages that are not counted: the first ones prepare what the others use
 WARM_UP = 2
@@ -39,25 +43,33 @@ def main(path: Path) -> None:
 
 
 def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train, first a little, then what is counted; seconds of each kind in this process."""
+    """Train; seconds of each kind in this process, without those of the first steps."""
     from caloforge.models.registry import create_model
     from caloforge.training.loop import train_model
+    from caloforge.training.processes import Processes
 
     run, data = build(Learning, job["run"], "measurement"), Path(job["data"])
+    steps = WARM_UP + job["steps"]
+    config = run.training.model_copy(update={"max_steps": steps, "epochs": steps})
+    model = create_model(run.model, data, seed=job["seed"])
+    if not model.optimized():
+        raise ConfigError(f"the family {job['run']['model']['family']!r} has no training steps to measure")
+    before: list[TimeSplit] = []
     stamps: list[float] = []
-    for steps, name in ((WARM_UP, "warm-up"), (job["steps"], "counted")):
-        config = run.training.model_copy(update={"max_steps": steps, "epochs": max(1, steps)})
-        model = create_model(run.model, data, seed=job["seed"])
-        stamps.clear()
+    with Processes(config.distribution.timeout_seconds) as together:
+
+        def note(step: int, _total: int, _note: str) -> None:
+            if step == WARM_UP:
+                before.append(together.clock.split())
+            if step >= WARM_UP:
+                stamps.append(time.perf_counter())
+
         result = train_model(
-            model,
-            data,
-            config,
-            folder / name,
-            seed=job["seed"],
-            progress=lambda *_: stamps.append(time.perf_counter()),
+            model, data, config, folder / "run", seed=job["seed"], progress=note, processes=together
         )
-    return {**vars(result.time), "stamps": stamps, "messages": step_messages(run, data, job["seed"])}
+    after = vars(result.seconds)
+    seconds = {kind: after[kind] - start for kind, start in vars(before[0]).items()}
+    return {**seconds, "stamps": stamps, "messages": step_messages(run, data, job["seed"])}
 
 
 def step_messages(run: Learning, data: Path, seed: int) -> list[int]:
