@@ -1,9 +1,6 @@
 """The parts of a training on their own."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,46 +183,3 @@ def test_preflight_with_and_without_data(new_model, data, settings):
         assert trial.parameters == sum(p.numel() for p in model.parameters())
         assert trial.seconds > 0
         assert trial.memory_bytes > 12 * 4 * np.prod(model.detector.shower_shape)
-
-
-WORKER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from toy import MODEL
-from caloforge.config import build
-from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.registry import create_model
-from caloforge.training.config import TrainingConfig
-from caloforge.training.loop import Trainer
-
-data, out = Path(sys.argv[1]), Path(sys.argv[2])
-model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
-config = build(TrainingConfig, {"batch_size": 12, "max_steps": 5, "precision": "fp32", "threads": 1,
-    "evaluation": {"share": 0.15, "showers": 36}}, "training")
-trainer = Trainer(model, data, config, out, seed=1, resume=False)
-seen = [float(batch.incident_energy.sum()) for batch in trainer.batches]
-trainer.run()
-weights = sum(float(p.double().abs().sum()) for p in model.parameters())
-(out / f"rank-{trainer.rank}.txt").write_text(f"{weights!r} {seen!r}")
-"""
-
-
-def test_two_processes_share_the_showers_and_agree_on_the_weights(data, tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    done = subprocess.run(
-        [*launcher, str(script), str(data), str(tmp_path), str(Path(__file__).parent)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        stdin=subprocess.DEVNULL,
-        env={**__import__("os").environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    texts = [(tmp_path / f"rank-{rank}.txt").read_text().split(" ", 1) for rank in (0, 1)]
-    assert texts[0][0] == texts[1][0], "the weights of the two processes differ"
-    batches = [eval(text[1]) for text in texts]
-    assert len(batches[0]) == len(batches[1]) == 8
-    assert not set(batches[0]) & set(batches[1]), "both processes saw the same showers"

@@ -1,12 +1,11 @@
-"""`caloforge train` as a verb: what it does to a run directory, alone and as one of several processes."""
+"""`caloforge train` as a verb: what it does to a run directory."""
 
-import accelerate
 import pytest
 import yaml
 from toy import DETECTOR, MODEL
 
 import caloforge
-from caloforge.errors import OutputError, TrainingError
+from caloforge.errors import DataError, OutputError, TrainingError
 from caloforge.training import loop
 from caloforge.training.checkpoint import checkpoints
 
@@ -48,17 +47,20 @@ def test_force_removes_nothing_from_a_directory_that_is_no_run(run, data, tmp_pa
     assert kept.read_text() == "precious"
 
 
-def test_only_the_first_of_several_processes_makes_the_run_directory(run, data, tmp_path, monkeypatch):
-    """The others may start later and then find it there."""
+def test_an_existing_run_directory_is_refused(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "train_model", lambda *_, **__: loop.TrainingResult(1, 1.0, "steps"))
+    train(run, data, tmp_path / "run", 1)
+    with pytest.raises(OutputError, match="exists already"):
+        train(run, data, tmp_path / "run", 1)
+
+
+def test_data_of_another_detector_cost_nothing_of_an_earlier_training(run, data, tmp_path):
     out = tmp_path / "run"
     train(run, data, out, 1)
-    with pytest.raises(OutputError, match="exists already"):
-        train(run, data, out, 1)
-    before = (out / "resolved.yaml").read_bytes()
-    monkeypatch.setattr(accelerate.PartialState, "is_main_process", False)
-    assert train(run, data, out, 2).text == ""
-    assert (out / "resolved.yaml").read_bytes() == before
+    settings = ["training.max_steps=1", "detector.mesh.nx=6"]
+    with pytest.raises(DataError, match="its detector is toy"):
+        caloforge.train(run, data=data, out=out, set_=settings, force=True, progress=False)
+    assert checkpoints(out / "checkpoints")
 
 
 def test_a_refused_resume_leaves_the_record_of_the_run(run, data, tmp_path):

@@ -1,8 +1,9 @@
 """`caloforge train`."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -12,6 +13,9 @@ from caloforge.config import to_yaml
 from caloforge.errors import DataError
 from caloforge.files import check_new, write_text
 from caloforge.run import RunConfig, load_run
+
+if TYPE_CHECKING:
+    from caloforge.training.processes import Processes
 
 RESOLVED = "resolved.yaml"
 
@@ -41,49 +45,79 @@ def train(
     """
     config = load_run(run, set_ or [])
     out, data = Path(out), Path(data)
-
-    import torch
-    from accelerate import PartialState
-
-    # of several processes (torchrun) the first one makes the run directory and talks
-    first = PartialState(cpu=not torch.cuda.is_available()).is_main_process
-    if first and not resume:
-        check_new(out, force=force, hint="--resume to continue it, --force to train anew")
+    seed = config.seed if seed is None else seed
 
     from caloforge.models.registry import create_model
-    from caloforge.showers import ShowerFile
     from caloforge.training.loop import train_model
+    from caloforge.training.processes import Processes
 
-    seed = config.seed if seed is None else seed
-    with ShowerFile(data) as file:
+    with Processes(config.training.distribution.timeout_seconds) as processes:
+        # what a launcher starts anew after a failure goes on by itself
+        again = processes.restarts > 0
+        resume = resume or (again and processes.from_first(_has_checkpoint(out)))
+        if not resume and not again:
+            hint = "--resume to continue it, --force to train anew"
+            processes.first_does(lambda: check_new(out, force=force, hint=hint))
+        near = _near(config, data, processes)
+        if not resume:
+            processes.first_does(lambda: _begin(run, config, out))
+        model = create_model(config.model, near, seed=seed)
+        with Meter("train", 1, "steps", enabled=progress and processes.first) as meter:
+            result = train_model(
+                model,
+                data,
+                config.training,
+                out,
+                seed=seed,
+                resume=resume,
+                progress=meter.update,
+                processes=processes,
+            )
+        if processes.first and resume:
+            # only now is it known to be the same run, if with another number of epochs
+            _record(run, config, out)
+        first = processes.first
+    done = f"trained {result.steps} steps" if result.steps else "fitted"
+    text = f"{done}; best figure of merit {result.best:.4g}; model in {out / 'model'}"
+    if result.steps:
+        text += f"\nwaited for showers {result.seconds.waiting:.1%} of the time"
+        if processes.ranks > 1:
+            text += f", for other processes {result.seconds.communication / result.seconds.total:.1%}"
+    return Outcome(
+        text if first else "",
+        run_dir=out,
+        model=out / "model",
+        steps=result.steps,
+        best=result.best,
+        seconds=asdict(result.seconds),
+    )
+
+
+def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
+    """The shower file, or its copy on this machine; of the detector of the run."""
+    from caloforge.showers import ShowerFile
+    from caloforge.training.cache import local_copy
+
+    near = local_copy(data, config.training.cache, processes)
+    with ShowerFile(near) as file:
         if file.detector.geometry_digest != config.detector.geometry_digest:
             raise DataError(
                 f"{data}: its detector is {file.detector.name} {file.detector.shower_shape}, "
                 f"the run describes {config.detector.name} {config.detector.shower_shape}; "
                 "use the run the data were made with"
             )
-    if first and not resume:
-        _forget(out)
-        _record(run, config, out)
-    model = create_model(config.model, data, seed=seed)
-    with Meter("train", 1, "steps", enabled=progress and first) as meter:
-        result = train_model(
-            model,
-            data,
-            config.training,
-            out,
-            seed=seed,
-            resume=resume,
-            progress=meter.update,
-        )
-    if first and resume:
-        # only now is it known to be the same run, if with another number of epochs
-        _record(run, config, out)
-    done = f"trained {result.steps} steps" if result.steps else "fitted"
-    text = f"{done}; best figure of merit {result.best:.4g}; model in {out / 'model'}"
-    return Outcome(
-        text if first else "", run_dir=out, model=out / "model", steps=result.steps, best=result.best
-    )
+    return near
+
+
+def _begin(run: str, config: RunConfig, out: Path) -> None:
+    _forget(out)
+    _record(run, config, out)
+
+
+def _has_checkpoint(out: Path) -> bool:
+    from caloforge.training.checkpoint import checkpoints
+
+    return bool(checkpoints(out / "checkpoints"))
 
 
 def _record(run: str, config: RunConfig, out: Path) -> None:

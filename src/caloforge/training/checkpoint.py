@@ -28,7 +28,9 @@ class Progress:
     Attributes:
         step: Batches done.
         epoch: Epoch under way, from 0.
-        batch: Batches of it that are done.
+        batch: Batches of it that are done, since the last of `parts`.
+        processes: Processes that share the showers.
+        parts: How the epoch was begun by other numbers of processes: [processes, batches] of each.
         seconds: Wall time of all runs so far.
         best: Best figure of merit, None before the first evaluation.
         waited: Evaluations since the best one.
@@ -41,6 +43,8 @@ class Progress:
     step: int = 0
     epoch: int = 0
     batch: int = 0
+    processes: int = 1
+    parts: list[list[int]] = field(default_factory=list)
     seconds: float = 0.0
     best: float | None = None
     waited: int = 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from caloforge.config import StrictModel
 
@@ -47,13 +47,43 @@ class EvaluationConfig(StrictModel):
     patience: int | None = Field(default=None, ge=1)
 
 
+class DistributionConfig(StrictModel):
+    """How several processes train one model; with a single one it has no effect, but for `timeout_seconds`.
+
+    `allreduce` updates with the mean of all gradients, exchanged in buckets of `bucket_megabytes`.
+    `local-sgd` averages the weights every `every` steps. `elastic` draws each process to a centre, and the
+    centre to them, every `every` steps with `force`, between 0 and 1. `hierarchical` averages the weights in
+    groups of `group_size` every `every` steps and over all every `across_every`. A process that is silent or
+    waited for longer than `timeout_seconds` ends the job.
+    """
+
+    kind: Literal["allreduce", "local-sgd", "elastic", "hierarchical"] = "allreduce"
+    bucket_megabytes: float = Field(default=4.0, gt=0, le=1024)
+    every: int = Field(default=4, ge=1)
+    force: float = Field(default=0.9, gt=0, le=1)
+    group_size: int = Field(default=4, ge=1)
+    across_every: int = Field(default=16, ge=1)
+    timeout_seconds: float = Field(default=600.0, ge=1)
+
+    @model_validator(mode="after")
+    def _groups_meet_more_often(self) -> Self:
+        if self.kind == "hierarchical" and self.across_every % self.every:
+            raise ValueError(
+                f"across_every: got {self.across_every}, expected a multiple of every ({self.every}): all "
+                "processes meet at a time when the groups meet"
+            )
+        return self
+
+
 class TrainingConfig(StrictModel):
     """How a model is trained.
 
     The training ends after `epochs`, `max_steps` or `max_minutes`, whichever comes first. `precision` "auto"
     times both arithmetics on a small batch and takes the faster. `ema` averages the weights that generate
     with this decay a step. `augment` shows each shower in a random one of the mirror images and turns that
-    the detector has. A checkpoint is written every `checkpoint_minutes` and at the end of each epoch.
+    the detector has. A checkpoint is written every `checkpoint_minutes`, every `checkpoint_steps` if given,
+    and at the end of each epoch. `cache` is a folder on a local disk of each machine to which the shower file
+    is copied first.
     """
 
     batch_size: int = Field(default=64, ge=2, le=65536)
@@ -66,7 +96,10 @@ class TrainingConfig(StrictModel):
     augment: bool = True
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_minutes: float = Field(default=10.0, gt=0)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
     loader_workers: int = Field(default=0, ge=0, le=64)
     threads: int | None = Field(default=None, ge=1)
+    cache: str | None = Field(default=None, min_length=1)
+    distribution: DistributionConfig = DistributionConfig()
     trackers: tuple[Tracker, ...] = ()

@@ -1,4 +1,8 @@
-"""The small validation during a training: held-out showers generated again, judged by P + E."""
+"""The small validation during a training: held-out showers generated again, judged by P + E.
+
+The showers are shared out between the processes in blocks. The noise of a block follows from its number, so
+that the figures are those of a single process, up to the rounding of other hardware.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,10 @@ from caloforge.metrics.figures_of_merit import merit
 from caloforge.models.base import Condition, ShowerModel
 from caloforge.observables import observe
 from caloforge.showers import ShowerBatch, ShowerFile
+from caloforge.training.processes import Processes
 
-BLOCK = 128
+# small, so that the usual thousand showers are enough for many processes
+BLOCK = 32
 # counts as a hit in the quick look; MeV
 HIT_THRESHOLD = 0.2
 # the same noise at every evaluation: what changes is the model
@@ -26,17 +32,22 @@ Values = dict[str, NDArray[np.float32]]
 class Evaluation:
     """Held-out truth, measured once, and the comparison of a model with it."""
 
-    def __init__(self, data: Path, start: int, stop: int) -> None:
+    def __init__(self, data: Path, start: int, stop: int, processes: Processes) -> None:
         """Measure the showers [start, stop) of a file."""
-        self.conditions: list[Condition] = []
+        self.processes = processes
+        self._conditions: dict[int, Condition] = {}
         blocks = []
         with ShowerFile(data) as file:
             self.detector = file.detector
-            for first in range(start, stop, BLOCK):
-                batch = file.read(first, min(first + BLOCK, stop))
-                self.conditions.append(Condition.of(batch))
-                blocks.append(observe(batch, self.detector, threshold=HIT_THRESHOLD))
-        self.truth = _joined(blocks)
+            # what the values are called and how many there are, also where a process has no block
+            one = observe(file.read(start, start + 1), self.detector, threshold=HIT_THRESHOLD)
+            self._shapes = {name: values.shape[1:] for name, values in one.items()}
+            for number, first in enumerate(range(start, stop, BLOCK)):
+                if number % processes.ranks == processes.rank:
+                    batch = file.read(first, min(first + BLOCK, stop))
+                    self._conditions[number] = Condition.of(batch)
+                    blocks.append(observe(batch, self.detector, threshold=HIT_THRESHOLD))
+        self.truth = self._joined(blocks)
 
     def __call__(self, model: ShowerModel, device: torch.device, precision: str) -> dict[str, float]:
         """P + E of a model and a few numbers to look at; the model is left in training mode.
@@ -44,7 +55,7 @@ class Evaluation:
         Returns:
             `merit`, and the mean response and hits relative to the truth.
         """
-        values = _joined(list(self._generated(model, device, precision)))
+        values = self._joined(list(self._generated(model, device, precision)))
         response, hits = (
             float(values[name].mean() / self.truth[name].mean()) for name in ("response", "hits")
         )
@@ -52,9 +63,10 @@ class Evaluation:
 
     def _generated(self, model: ShowerModel, device: torch.device, precision: str) -> Iterator[Values]:
         model.eval()
-        noise = torch.Generator().manual_seed(NOISE_SEED)
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            for condition in self.conditions:
+            for number, condition in self._conditions.items():
+                seed = np.random.SeedSequence([NOISE_SEED, number]).generate_state(1, np.uint64)[0]
+                noise = torch.Generator().manual_seed(int(seed) >> 1)
                 latent = torch.randn((len(condition), *model.noise_shape), generator=noise)
                 showers = model.generate(condition.to(device), latent.to(device)).float().cpu()
                 batch = ShowerBatch(
@@ -67,6 +79,24 @@ class Evaluation:
                 yield observe(batch, self.detector, threshold=HIT_THRESHOLD)
         model.train()
 
-
-def _joined(blocks: list[Values]) -> Values:
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    def _joined(self, blocks: list[Values]) -> Values:
+        """The values of all processes, block after block."""
+        widths = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
+        rows = [
+            np.concatenate([block[name].reshape(-1, width) for name, width in widths.items()], axis=1)
+            for block in blocks
+        ]
+        mine = np.concatenate([np.empty((0, sum(widths.values())), np.float32), *rows])
+        tables = self.processes.gather(mine.astype(np.float32, copy=False))
+        # block b is the next one of process b modulo the number of processes
+        taken, pieces = [0] * len(tables), []
+        while any(start < len(table) for start, table in zip(taken, tables, strict=True)):
+            for rank, table in enumerate(tables):
+                pieces.append(table[taken[rank] : taken[rank] + BLOCK])
+                taken[rank] += BLOCK
+        joined = np.concatenate(pieces)
+        columns = np.split(joined, np.cumsum(list(widths.values()))[:-1], axis=1)
+        return {
+            name: column.reshape(-1, *shape)
+            for (name, shape), column in zip(self._shapes.items(), columns, strict=True)
+        }

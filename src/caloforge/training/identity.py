@@ -1,4 +1,4 @@
-"""What a training is: configuration, data, seed and processes. A checkpoint continues exactly one."""
+"""What a training is: configuration, data and seed. A checkpoint continues exactly one."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ FREE = {
     "max_steps",
     "max_minutes",
     "checkpoint_minutes",
+    "checkpoint_steps",
     "keep_checkpoints",
     "loader_workers",
     "threads",
     "trackers",
+    "cache",
+    # how many processes there are may change, so may how they work together
+    "distribution",
     # chosen once and kept in the checkpoint
     "precision",
 }
 
 
-def identity_of(
-    model: ShowerModel, data: Path, config: TrainingConfig, seed: int, processes: int
-) -> dict[str, str]:
+def identity_of(model: ShowerModel, data: Path, config: TrainingConfig, seed: int) -> dict[str, str]:
     """Digests by what they stand for."""
     with ShowerFile(data) as file:
         facts = hashlib.sha256(file.column("incident_energy").tobytes())
@@ -37,5 +39,4 @@ def identity_of(
         "training configuration": digest_json(config.model_dump(mode="json", exclude=FREE)),
         "data": facts.hexdigest(),
         "seed": str(seed),
-        "number of processes": str(processes),
     }

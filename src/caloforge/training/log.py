@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from caloforge.errors import MissingDependencyError
 from caloforge.files import write_text, writing
 from caloforge.training.checkpoint import Progress
+from caloforge.training.clock import TimeSplit
 from caloforge.training.config import TrainingConfig
 
 METRICS = "metrics.jsonl"
@@ -87,10 +89,11 @@ class MetricsLog:
         self.note = f"loss {', '.join(losses)} {self._merit}".strip()
         self._write(progress, means | {"learning_rate": rate})
 
-    def evaluated(self, progress: Progress, found: dict[str, float]) -> None:
-        """Write the result of an evaluation."""
+    def evaluated(self, progress: Progress, found: dict[str, float], seconds: TimeSplit) -> None:
+        """Write the result of an evaluation, and where the time of this run went so far."""
         self._merit = f"merit {found['merit']:.3g}"
-        self._write(progress, {f"eval_{name}": value for name, value in found.items()})
+        spent = {f"seconds_{name}": round(value, 3) for name, value in asdict(seconds).items()}
+        self._write(progress, {f"eval_{name}": value for name, value in found.items()} | spent)
 
     def _write(self, progress: Progress, values: dict[str, float]) -> None:
         if not self.accelerator.is_main_process:

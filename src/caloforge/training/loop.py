@@ -7,15 +7,14 @@ Everything random in step n (noise, dropout, label flips, augmentation) comes fr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from caloforge.errors import Interrupted, TrainingError
 from caloforge.models.base import Phase, ShowerModel, TrainingBatch
@@ -28,6 +27,7 @@ from caloforge.signals import StopRequest
 from caloforge.training.arithmetic import autocast, choose_precision
 from caloforge.training.augment import augment
 from caloforge.training.average import average_of, swapped, update_average
+from caloforge.training.cache import local_copy
 from caloforge.training.checkpoint import (
     Progress,
     check_identity,
@@ -36,13 +36,16 @@ from caloforge.training.checkpoint import (
     read_state,
     save_checkpoint,
 )
+from caloforge.training.clock import Clock, TimeSplit
 from caloforge.training.config import TrainingConfig
+from caloforge.training.course import Course
 from caloforge.training.data import TrainingShowers, split_showers
+from caloforge.training.distribution import distribute
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.identity import identity_of
 from caloforge.training.log import MetricsLog
 from caloforge.training.optimizers import build_optimizers, learning_rate
-from caloforge.training.processes import any_process, average_gradients, shared
+from caloforge.training.processes import Processes
 
 # a generator may make empty images for its first steps; later it has collapsed
 COLLAPSE_STEP = 10
@@ -59,11 +62,13 @@ class TrainingResult:
         steps: Batches trained on in all.
         best: Best figure of merit.
         reason: Why it ended: "epochs", "steps", "minutes", "patience" or "fitted".
+        seconds: Where the time of this run went, in this process.
     """
 
     steps: int
     best: float
     reason: str
+    seconds: TimeSplit = field(default_factory=TimeSplit)
 
 
 def train_model(
@@ -75,6 +80,7 @@ def train_model(
     seed: int,
     resume: bool = False,
     progress: ProgressCallback | None = None,
+    processes: Processes | None = None,
 ) -> TrainingResult:
     """Train a model; the run directory gets checkpoints/, metrics.jsonl and model/, the best one so far.
 
@@ -86,63 +92,73 @@ def train_model(
         seed: Seed of everything random; with one device the same seed gives the same weights.
         resume: Continue from the newest checkpoint of the run directory.
         progress: Called with (step, total steps, note).
+        processes: Who trains together, if they have met already; by default the environment says it.
 
     Raises:
         ConfigError: Too few showers for a batch.
-        TrainingError: A loss is not finite, the generator collapsed, or there is nothing to resume.
+        TrainingError: A loss is not finite, the generator collapsed, there is nothing to resume, or another
+            process is gone.
         ModelError: The checkpoint is damaged or of another version.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return Trainer(model, data, config, out, seed=seed, resume=resume).run(progress)
+    context = Processes(config.distribution.timeout_seconds) if processes is None else nullcontext(processes)
+    with context as together:
+        return Trainer(model, data, config, out, together, seed=seed, resume=resume).run(progress)
 
 
 class Trainer:
     """One training of one model on one shower file."""
 
     def __init__(
-        self, model: ShowerModel, data: Path, config: TrainingConfig, out: Path, *, seed: int, resume: bool
+        self,
+        model: ShowerModel,
+        data: Path,
+        config: TrainingConfig,
+        out: Path,
+        processes: Processes,
+        *,
+        seed: int,
+        resume: bool,
     ) -> None:
         """Prepare data, optimisers and, to resume, the newest checkpoint; see `train_model`."""
-        self.config, self.out, self.data, self.seed = config, out, data, seed
-        # Accelerate sees several processes without a GPU only where it is told so
-        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
-        self.device = self.accelerator.device
-        self.rank, self.ranks = self.accelerator.process_index, self.accelerator.num_processes
+        self.config, self.out, self.seed, self.processes = config, out, seed, processes
+        self.device = processes.device
         self.model = model.to(self.device).train()
         self.detector = model.detector
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
-        split, count = split_showers(data, config, self.ranks)
-        self.record = data_record(data, split)
+        self.data = local_copy(data, config.cache, processes)
+        split, count = split_showers(self.data, config, processes.ranks)
+        # only the first process stores models
+        self.record = data_record(data, split) if processes.first else {}
         if not resume:
-            model.fit(TrainingShowers(data, split), np.random.default_rng([seed, FIT_STREAM]))
+            model.fit(TrainingShowers(self.data, split), np.random.default_rng([seed, FIT_STREAM]))
+            processes.same_(list(model.state_dict().values()))
         self.average = average_of(model.sampler()) if config.ema is not None else None
-        self.batches = ShowerBatches(
-            data,
+        self.progress = Progress(identity=identity_of(model, self.data, config, seed))
+        if resume:
+            self._resume()
+        batches = ShowerBatches(
+            self.data,
             config.batch_size,
             indices_range=(0, split),
             seed=seed,
-            rank=self.rank,
-            world_size=self.ranks,
+            rank=processes.rank,
+            world_size=processes.ranks,
         )
-        self.total = config.epochs * len(self.batches)
-        if config.max_steps is not None:
-            self.total = min(self.total, config.max_steps)
-        if not self.optimizers:
-            self.total = 0
-        self.evaluate_every = max(1, round(config.evaluation.every_epochs * len(self.batches)))
-        self.evaluation = Evaluation(data, split, min(count, split + config.evaluation.showers))
-        self.progress = Progress(identity=identity_of(model, data, config, seed, self.ranks))
-        if resume:
-            self._resume()
-        else:
-            self.progress.precision = shared(
-                self.accelerator,
-                choose_precision(model, self._first_batch(), config.precision) if self.total else "fp32",
+        self.course = Course(batches, config, self.progress)
+        self.total = self.course.total if self.optimizers else 0
+        self.evaluation = Evaluation(
+            self.data, split, min(count, split + config.evaluation.showers), processes
+        )
+        self.distribution = distribute(config.distribution, processes, model, self.optimizers)
+        if not resume:
+            self.progress.precision = processes.from_first(
+                choose_precision(model, self._first_batch(), config.precision) if self.total else "fp32"
             )
-        self.log = MetricsLog(self.accelerator, out, config, self.progress)
+        self.log = MetricsLog(processes.accelerator, out, config, self.progress)
         self.seconds_before = self.progress.seconds
 
     def _first_batch(self) -> TrainingBatch:
@@ -162,49 +178,34 @@ class Trainer:
         """Train until an end is reached.
 
         Raises:
-            TrainingError: A loss or gradient is not finite, or the generator makes empty images.
+            TrainingError: A loss or gradient is not finite, the generator makes empty images, or another
+                process is gone.
             Interrupted: SIGINT or SIGTERM came; everything is saved.
         """
+        self.clock = self.processes.clock = Clock()
+        reason: str | None = None if self.total else "fitted"
         if not self.total:
-            return self._fitted()
+            # a family without gradient steps is ready once it is fitted
+            self._evaluate()
+            self._save()
         start = self.saved = time.monotonic()
+        showers = self.course.showers(self.clock)
         with StopRequest() as stop, torch.random.fork_rng():
-            for batch in self._showers():
-                logs = self._step(batch)
+            while reason is None:
+                batch, weight = next(showers)
+                logs = self._step(batch, weight)
                 self.progress.seconds = self.seconds_before + time.monotonic() - start
                 self.log.add(self.progress, logs, self._rate("generator"))
                 if report is not None:
                     report(self.progress.step, self.total, self.log.note)
                 reason = self._after_step(stop)
-                if reason:
-                    break
         self.log.close()
         assert self.progress.best is not None
-        return TrainingResult(self.progress.step, self.progress.best, reason or "epochs")
+        return TrainingResult(self.progress.step, self.progress.best, reason, self.clock.split())
 
-    def _fitted(self) -> TrainingResult:
-        """A family without gradient steps is ready once it is fitted."""
-        self._evaluate()
-        self._save()
-        self.log.close()
-        assert self.progress.best is not None
-        return TrainingResult(0, self.progress.best, "fitted")
-
-    def _showers(self) -> Iterator[ShowerBatch]:
-        """Batches of all epochs, from where the training stands; counts epochs and batches."""
-        p = self.progress
-        while p.epoch < self.config.epochs:
-            self.batches.set_epoch(p.epoch)
-            self.batches.skip(p.batch)
-            for batch in DataLoader(self.batches, batch_size=None, num_workers=self.config.loader_workers):
-                p.batch += 1
-                if p.batch == len(self.batches):
-                    p.epoch, p.batch = p.epoch + 1, 0
-                yield batch
-
-    def _step(self, showers: ShowerBatch) -> dict[str, Tensor]:
-        """All updates of one batch."""
-        key = [self.seed, self.progress.step, self.rank]
+    def _step(self, showers: ShowerBatch, weight: float) -> dict[str, Tensor]:
+        """All updates of one batch; `weight` is that of this process among all."""
+        key = [self.seed, self.progress.step, self.processes.rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
         showers = augment(showers, self.detector, self.symmetries, np.random.default_rng([*key, 1]))
         batch = TrainingBatch.of(showers, self.device)
@@ -215,19 +216,22 @@ class Trainer:
                 phase = next(phases, None)
             if phase is None:
                 break
-            self._update(phase)
+            self._update(phase, weight)
             logs |= phase.logs
+        self.distribution.after_step(self.progress.step + 1)
         if self.average is not None and self.config.ema is not None:
-            update_average(self.average, self.model.sampler(), self.config.ema, self.progress.step)
+            current = self.distribution.current
+            update_average(self.average, self.model.sampler(), self.config.ema, self.progress.step, current)
         self.progress.step += 1
+        self.processes.at_step(self.progress.step)
         return logs
 
-    def _update(self, phase: Phase) -> None:
+    def _update(self, phase: Phase, weight: float) -> None:
         optimizer = self.optimizers[phase.optimizer]
         optimizer.zero_grad(set_to_none=True)
-        self.accelerator.backward(phase.loss)
+        with self.distribution.gradients(phase.optimizer, weight):
+            self.processes.accelerator.backward(phase.loss)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        average_gradients(self.accelerator, parameters)
         limit = self.config.optimizer.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf"))
         if not (torch.isfinite(norm) and torch.isfinite(phase.loss)):
@@ -262,20 +266,18 @@ class Trainer:
     def _after_step(self, stop: StopRequest) -> str | None:
         """Evaluate, save, and say why the training ends here, if it does."""
         p, limits = self.progress, self.config
-        reason = None
+        over = limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes
+        due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
+        over, due, interrupted = self.processes.any_of([over, due, stop.requested])
+        reason = "minutes" if over else None
         if p.step >= self.total:
             reason = "steps" if p.epoch < limits.epochs else "epochs"
-        elif any_process(
-            self.accelerator, limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes
-        ):
-            reason = "minutes"
-        if reason or p.step % self.evaluate_every == 0:
+        due |= p.batch == 0 or (limits.checkpoint_steps is not None and p.step % limits.checkpoint_steps == 0)
+        if reason or self.course.evaluation_due():
             self._evaluate()
             if limits.evaluation.patience is not None and p.waited >= limits.evaluation.patience:
                 reason = reason or "patience"
-        due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
-        interrupted = any_process(self.accelerator, stop.requested)
-        if reason or interrupted or p.batch == 0 or any_process(self.accelerator, due):
+        if reason or interrupted or due:
             self._save()
         if interrupted and not reason:
             self.log.close()
@@ -288,31 +290,29 @@ class Trainer:
     def _evaluate(self) -> None:
         """Judge the averaged weights; keep the model if it is the best so far."""
         p = self.progress
-        if self.accelerator.is_main_process:
+        with self.clock.count("evaluation"), self.distribution.agreed(self.average):
             with swapped(self.model.sampler(), self.average):
                 found = self.evaluation(self.model, self.device, p.precision)
-                better = p.best is None or found["merit"] < p.best
-                if better:
-                    p.best, p.waited = found["merit"], -1
-                if better or self.config.evaluation.keep == "last":
+                better = self.processes.from_first(p.best is None or found["merit"] < p.best)
+                if self.processes.first and (better or self.config.evaluation.keep == "last"):
                     facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
                     state = dict(self.model.state_dict())
                     save_model(self.model, self.out / "model", state, **facts, data=[self.record])
-            p.waited += 1
-            self.log.evaluated(p, found)
-        p.best, p.waited = shared(self.accelerator, (p.best, p.waited))
+            p.waited = 0 if better else p.waited + 1
+            p.best = self.processes.from_first(found["merit"] if better else p.best)
+        self.log.evaluated(p, found, self.clock.split())
 
     def _save(self) -> None:
         self.log.note_unlogged(self.progress)
-        if self.accelerator.is_main_process:
-            folder = self.out / "checkpoints"
-            save_checkpoint(
-                folder,
-                self.progress,
-                self.model,
-                self.average,
-                self.optimizers,
-                keep=self.config.keep_checkpoints,
-            )
-        self.saved = time.monotonic()
-        self.accelerator.wait_for_everyone()
+        with self.clock.count("saving"), self.distribution.agreed(self.average):
+            if self.processes.first:
+                save_checkpoint(
+                    self.out / "checkpoints",
+                    self.progress,
+                    self.model,
+                    self.average,
+                    self.optimizers,
+                    keep=self.config.keep_checkpoints,
+                )
+            self.saved = time.monotonic()
+            self.processes.wait_for_all()

@@ -1,38 +1,266 @@
-"""What several processes of one training have in common."""
+"""The processes of one training: how they come together, what they say to each other, how they part."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import atexit
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.errors import CaloforgeError, TrainingError
+from caloforge.training.clock import Clock
+from caloforge.training.environment import Layout, read_layout
+from caloforge.training.meeting import meet
+from caloforge.training.watch import Watch
+
 T = TypeVar("T")
+# bytes of one message where many tensors are averaged
+MESSAGE = 2**25
 
 
-def any_process(accelerator: Accelerator, here: bool) -> bool:
-    """Whether any process says so: all must take the same turn."""
-    if accelerator.num_processes == 1:
-        return here
-    flag = torch.tensor(float(here), device=accelerator.device)
-    return bool(accelerator.reduce(flag, "sum") > 0)
+class Processes:
+    """This process among all that train together. Use it as a context manager.
+
+    Attributes:
+        accelerator: Accelerate's view of them.
+        device: What this process computes on.
+        rank: Its number.
+        ranks: How many there are.
+        first: Whether it is the one that writes and talks.
+        local_rank: Its number on its machine.
+        restarts: How often the launcher has started them anew.
+        clock: Counts the time spent in exchanges.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        """Join the others, or find that there are none.
+
+        Args:
+            timeout: Seconds after which one that is waited for is given up.
+
+        Raises:
+            ConfigError: The environment contradicts itself or names no meeting point.
+            TrainingError: Not all processes came.
+        """
+        layout = read_layout(os.environ)
+        self.timeout = timeout
+        if layout.ranks > 1 and not dist.is_initialized():
+            _connect(layout, timeout)
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.ranks: int = self.accelerator.num_processes
+        self.first = self.rank == 0
+        self.local_rank, self.restarts = layout.local_rank, layout.restarts
+        self.clock = Clock()
+        self._watch: Watch | None = None
+        self._control: dist.ProcessGroup | None = None
+        if self.ranks > 1:
+            # flags and figures travel beside the GPU
+            if "gloo" not in str(dist.get_backend_config()):
+                self._control = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+            self._watch = Watch(dist.distributed_c10d._get_default_store(), self.rank, self.ranks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._watch is not None:
+            self._watch.stop("" if error is None else str(error) or type(error).__name__)
+
+    # ---- exchanges
+
+    @contextmanager
+    def talk(self) -> Iterator[None]:
+        """Around an exchange: a failure in it names the process that is missing.
+
+        Raises:
+            TrainingError: A process is gone or did not come in time.
+        """
+        assert self._watch is not None
+        self._watch.sign.talks += 1
+        try:
+            yield
+        except RuntimeError as error:
+            raise TrainingError(
+                f"process {self.rank} waited for the others in vain (at most {self.timeout:g} s): "
+                f"{self._watch.diagnose()}. Continue from the last checkpoint: the same command with --resume"
+            ) from error
+
+    def at_step(self, step: int) -> None:
+        """Note the step, for the message of those who miss this process."""
+        if self._watch is not None:
+            self._watch.sign.step = step
+
+    def any_of(self, flags: Sequence[bool]) -> list[bool]:
+        """For each flag whether any process has it: all must take the same turn."""
+        if self.ranks == 1:
+            return list(flags)
+        held = torch.tensor([float(flag) for flag in flags])
+        with self.clock.count("communication"), self.talk():
+            dist.all_reduce(held, dist.ReduceOp.MAX, group=self._control)
+        return [bool(value) for value in held]
+
+    def from_first(self, value: T) -> T:
+        """What the first process says, on all; JSON."""
+        if self.ranks == 1:
+            return value
+        text = json.dumps(value).encode() if self.first else b""
+        size = torch.tensor(len(text))
+        with self.clock.count("communication"), self.talk():
+            dist.broadcast(size, 0, group=self._control)
+            held = torch.zeros(int(size), dtype=torch.uint8)
+            if self.first:
+                held.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+            dist.broadcast(held, 0, group=self._control)
+        found: T = json.loads(bytes(held.tolist()))
+        return found
+
+    def first_does(self, action: Callable[[], Any]) -> None:
+        """Let the first process do something; where it cannot, all stop with its error.
+
+        Raises:
+            CaloforgeError: Its error.
+        """
+        failure = None
+        if self.first:
+            try:
+                action()
+            except CaloforgeError as error:
+                if self.ranks == 1:
+                    raise
+                failure = error
+        words = self.from_first(None if failure is None else str(failure))
+        if words is not None:
+            raise failure or TrainingError(words)
+
+    def gather(self, table: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The tables (rows, columns) of all processes; only the rows may differ."""
+        if self.ranks == 1:
+            return [table]
+        with self.clock.count("communication"), self.talk():
+            rows = [torch.zeros((), dtype=torch.int64) for _ in range(self.ranks)]
+            dist.all_gather(rows, torch.tensor(len(table)), group=self._control)
+            padded = torch.zeros((max(int(count) for count in rows), table.shape[1]))
+            padded[: len(table)] = torch.from_numpy(table)
+            parts = [torch.zeros_like(padded) for _ in range(self.ranks)]
+            dist.all_gather(parts, padded, group=self._control)
+        return [part[: int(count)].numpy() for part, count in zip(parts, rows, strict=True)]
+
+    def mean_(self, tensors: Sequence[Tensor], group: dist.ProcessGroup | None = None) -> None:
+        """Replace floating tensors by their means over the processes of a group; all by default."""
+        if self.ranks == 1:
+            return
+        size = dist.get_world_size(group)
+        with self.clock.stall(self.device), self.talk(), torch.no_grad():
+            for part in _messages(tensors):
+                flat = torch.cat([tensor.reshape(-1) for tensor in part])
+                dist.all_reduce(flat, group=group)
+                flat /= size
+                for tensor, values in zip(part, torch.split(flat, [t.numel() for t in part]), strict=True):
+                    tensor.copy_(values.view_as(tensor))
+
+    def same_(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by those of the first process."""
+        if self.ranks == 1:
+            return
+        with self.clock.stall(self.device), self.talk(), torch.no_grad():
+            for tensor in tensors:
+                held = tensor.contiguous()
+                dist.broadcast(held, 0)
+                tensor.copy_(held)
+
+    def wait_for_all(self, patience: float | None = None) -> None:
+        """Return when all processes have come here.
+
+        Args:
+            patience: Seconds to wait, where one may have long work; the usual time by default.
+        """
+        if self.ranks == 1:
+            return
+        group = self._control
+        if patience is not None and patience > self.timeout:
+            group = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
+        with self.clock.count("communication"), self.talk():
+            dist.all_reduce(torch.zeros(()), group=group)
 
 
-def shared(accelerator: Accelerator, value: T) -> T:
-    """What the main process says, on every process."""
-    held = [value]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(held)
-    return held[0]
+def _messages(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one type together, in messages of a bounded size."""
+    for dtype in sorted({tensor.dtype for tensor in tensors}, key=str):
+        part: list[Tensor] = []
+        for tensor in tensors:
+            if tensor.dtype != dtype:
+                continue
+            if part and sum(t.nbytes for t in part) + tensor.nbytes > MESSAGE:
+                yield part
+                part = []
+            part.append(tensor)
+        if part:
+            yield part
 
 
-def average_gradients(accelerator: Accelerator, parameters: list[Tensor]) -> None:
-    """Mean of the gradients over all processes, as one message; nothing to do for one process."""
-    if accelerator.num_processes == 1 or not parameters:
-        return
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "mean")
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+def _connect(layout: Layout, timeout: float) -> None:
+    """Make the process group; gloo between CPUs, NCCL between GPUs."""
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(layout.local_rank % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    else:
+        _share_cores(layout)
+    # what Accelerate reads
+    local_ranks = layout.local_ranks or 1
+    for name, value in (
+        ("RANK", layout.rank),
+        ("WORLD_SIZE", layout.ranks),
+        ("LOCAL_RANK", layout.local_rank),
+        ("LOCAL_WORLD_SIZE", local_ranks),
+        ("MASTER_ADDR", layout.address),
+        ("MASTER_PORT", layout.port),
+    ):
+        if value is not None:
+            os.environ[name] = str(value)
+    store = meet(layout, timeout) if layout.address is None else None
+    wait = timedelta(seconds=timeout)
+    try:
+        if store is None:
+            dist.init_process_group(backend, timeout=wait)
+        else:
+            dist.init_process_group(
+                backend, timeout=wait, store=store, rank=layout.rank, world_size=layout.ranks
+            )
+    except (RuntimeError, ValueError) as error:
+        place = "this machine" if layout.address is None else f"{layout.address}:{layout.port}"
+        raise TrainingError(
+            f"process {layout.rank} of {layout.ranks} ({layout.launcher}): the others were not met on "
+            f"{place} within {timeout:g} s ({str(error).splitlines()[0]}). Are all of them started, and can "
+            "they reach this host and port (MASTER_ADDR, MASTER_PORT)?"
+        ) from error
+    atexit.register(_part)
+
+
+def _share_cores(layout: Layout) -> None:
+    """Several processes on one machine would each take all its cores."""
+    if "OMP_NUM_THREADS" not in os.environ and (layout.local_ranks or 1) > 1:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(1, cores // (layout.local_ranks or 1))
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+
+def _part() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
