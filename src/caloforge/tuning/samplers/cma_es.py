@@ -102,9 +102,11 @@ def _optimiser(axes: Mapping[str, Axis], seed: int) -> CatCMAwM:
         if axis.levels and not _is_choice(axis)
     ]
     real = [[0.0, 1.0] for axis in axes.values() if not axis.levels]
+    numbers = len(real) + len(levels)
     return CatCMAwM(
         x_space=real or None, z_space=levels or None, c_space=choices or None, seed=seed % 2**32,
-        mean=np.full(len(real) + len(levels), 0.5) if real or levels else None, sigma=SPREAD,
+        mean=np.full(numbers, 0.5) if numbers else None, cov=np.eye(numbers) if numbers else None,
+        sigma=SPREAD,
     )  # fmt: skip
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 from scipy.special import erfcx, log_ndtr
+from threadpoolctl import threadpool_limits
 
 from caloforge.tuning.record import NOISE
 from caloforge.tuning.samplers.base import History, ReplaySampler, read_history
@@ -37,7 +39,9 @@ class GaussianProcessSampler(ReplaySampler):
     believer), so that groups of workers never wait for each other. Several objectives become one by a random
     augmented Chebyshev norm for each suggestion (ParEGO: Knowles, IEEE Trans. Evol. Comput. 10, 2006).
 
-    Trials stopped early count with the last value they had. The first `startup` points are quasi-random.
+    A failed trial has no value in the process; the improvement is weighted with the probability that a trial
+    does not fail. Trials stopped early count with the last value they had. The first `startup`
+    points are quasi-random.
     """
 
     def __init__(self, seed: int, startup: int) -> None:
@@ -63,14 +67,17 @@ class GaussianProcessSampler(ReplaySampler):
         points = embedding.encode_all([other.params for other in history.finished])
         values, noise = _one_objective(history, rng)
         values, noise = _standardise(values, noise)
-        process = GaussianProcess.fit(points, values, noise**2, embedding.parameter)
-        # nothing is learned from a failed trial but that it is not to be tried again
-        unknown = [*history.pending, *(other for other in history.failed if other.params)]
-        pending = embedding.encode_all([other.params for other in unknown])
-        best = points[np.argsort(process.posterior(points)[0])]
-        search = _Search(process.believe(pending), embedding, best, rng)
-        taken = {place.tobytes() for place in np.vstack([points, pending])}
-        return embedding.decode(search.maximum(taken))
+        pending, failed = (
+            embedding.encode_all([other.params for other in trials if other.params])
+            for trials in (history.pending, history.failed)
+        )
+        # many small products: threads of the linear algebra would only wait for each other
+        with threadpool_limits(limits=1):
+            process = GaussianProcess.fit(points, values, noise**2, embedding.parameter)
+            best = points[np.argsort(process.posterior(points)[0])]
+            search = _Search(process.believe(pending), embedding, best, failed, rng)
+            place = search.maximum({place.tobytes() for place in np.vstack([points, pending, failed])})
+        return embedding.decode(place)
 
 
 def _one_objective(history: History, rng: np.random.Generator) -> tuple[Vector, Vector]:
@@ -118,13 +125,38 @@ def log_improvement(mean: Vector, deviation: Vector, best: float) -> Vector:
     return logarithm
 
 
+class _Success:
+    """How likely a trial is to end with a value: a process over 1 for those that did and -1 for the others.
+
+    Its noise tells failures that strike anywhere from a region where every trial fails.
+    """
+
+    def __init__(self, good: Points, failed: Points, parameter: NDArray[np.intp]) -> None:
+        labels = np.append(np.ones(len(good)), -np.ones(len(failed)))
+        self.mean = float(labels.mean())
+        points = np.vstack([good, failed])
+        self.process = GaussianProcess.fit(points, labels - self.mean, np.zeros(len(labels)), parameter)
+
+    def logarithm(self, points: Points) -> Vector:
+        """Of the probability, (n,)."""
+        mean, deviation = self.process.posterior(points)
+        logarithm: Vector = log_ndtr((mean + self.mean) / np.hypot(deviation, self.process.noise))
+        return logarithm
+
+
 class _Search:
     """Random search for the largest expected improvement, then around the best found with shrinking steps."""
 
     def __init__(
-        self, process: GaussianProcess, embedding: Embedding, best: Points, rng: np.random.Generator
+        self,
+        process: GaussianProcess,
+        embedding: Embedding,
+        best: Points,
+        failed: Points,
+        rng: np.random.Generator,
     ) -> None:
         self.process, self.embedding, self.best, self.rng = process, embedding, best, rng
+        self.success = _Success(best, failed, embedding.parameter) if len(failed) else None
         self.target = float(process.posterior(best[:1])[0][0])
 
     def maximum(self, taken: set[bytes]) -> Points:
@@ -163,4 +195,5 @@ class _Search:
         return embedding.snap(np.where(moved[:, embedding.parameter], new, points))
 
     def _score(self, points: Points) -> Vector:
-        return log_improvement(*self.process.posterior(points), self.target)
+        improvement = log_improvement(*self.process.posterior(points), self.target)
+        return improvement + self.success.logarithm(points) if self.success else improvement

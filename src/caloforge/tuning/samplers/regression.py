@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -84,6 +84,11 @@ class GaussianProcess:
         weights = cho_solve((factor, True), values)
         return cls(points, values, known, parameter, logs, factor, weights)
 
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the unknown noise."""
+        return math.sqrt(math.exp(self.logs[-1]) + JITTER)
+
     def posterior(self, points: Vector) -> tuple[Vector, Vector]:
         """Mean and standard deviation of the function at points (m, width); twice (m,)."""
         variance = math.exp(self.logs[-2])
@@ -101,12 +106,13 @@ class GaussianProcess:
         if not len(points):
             return self
         mean, _ = self.posterior(points)
-        return replace(
-            self._condition(
-                np.vstack([self.points, points]), np.append(self.values, mean),
-                np.append(self.known, np.zeros(len(points))), self.parameter, self.logs,
-            )
-        )  # fmt: skip
+        return self._condition(
+            np.vstack([self.points, points]),
+            np.append(self.values, mean),
+            np.append(self.known, np.zeros(len(points))),
+            self.parameter,
+            self.logs,
+        )
 
 
 def _squares(first: Vector, second: Vector, parameter: NDArray[np.intp]) -> Vector:
