@@ -13,8 +13,8 @@ from caloforge.files import check_space
 from caloforge.showers import ShowerFile, ShowerWriter
 
 BLOCK = 512
-# fewer showers than this say nothing about a model
-FEWEST = 20
+# showers that a training holds out, and that a validation compares, at the least
+FEWEST, FEWEST_COMPARED = 20, 100
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,15 @@ def make_folds(data: Path, k: int, share: float, folder: Path, *, validate: bool
     """
     with ShowerFile(data) as file:
         count = len(file)
-    if count < k * FEWEST:
-        raise ConfigError(f"{data}: {count} showers are too few for {k} folds of at least {FEWEST}")
     edges = [round(count * f / k) for f in range(k + 1)]
     if k == 1:
         edges = [count - max(1, round(count * share)), count]
+    fewest = FEWEST_COMPARED if validate else FEWEST
+    if (held_out := edges[1] - edges[0]) < fewest:
+        raise ConfigError(
+            f"{data}: of its {count} showers {held_out} are held out, too few to judge a model by "
+            f"(at least {fewest}); take more showers, fewer folds or a larger training.evaluation.share"
+        )
     copies = (k if k > 1 else 0) + int(validate)
     folder.mkdir(parents=True, exist_ok=True)
     if copies and not any(folder.iterdir()):

@@ -77,10 +77,10 @@ class Space:
         Raises:
             ConfigError: Its settings are refused.
         """
-        document = json.loads(json.dumps(self._base(values)))
+        document = _copied(self._base(values))
         # a list before its entries
         for key in sorted(set(values) - set(STRUCTURE), key=lambda path: path.count(".")):
-            _assign(document, key, self.parameters[key].setting(values[key]))
+            _assign(document, key, _copied(self.parameters[key].setting(values[key])))
         return build(RunConfig, document, self.origin)
 
     def start(self) -> tuple[Values, list[str]]:
@@ -171,6 +171,11 @@ def _ordered(study: StudyConfig, origin: str) -> list[str]:
         done += ready
         waiting = [key for key in waiting if key not in ready]
     return done
+
+
+def _copied(document: Any) -> Any:
+    """A copy in which nothing stands twice, as what YAML refers to by an alias does."""
+    return json.loads(json.dumps(document))
 
 
 def _assign(document: Any, path: str, value: Any) -> None:

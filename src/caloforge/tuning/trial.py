@@ -228,26 +228,25 @@ def _verb(arguments: Sequence[str], job: Job, seat: Seat, stop: threading.Event)
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     environment["CALOFORGE_PARENT"] = str(os.getpid())
     command = [sys.executable, "-m", "caloforge.tuning.child", *arguments, "--json"]
-    with (job.folder / f"{seat.rank}-{LOG}").open("a", encoding="utf-8") as log:
+    log = job.folder / f"{seat.rank}-{LOG}"
+    with log.open("a", encoding="utf-8") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own command line
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=stream,
             text=True,
             start_new_session=True,
         )
-        answer = _wait(process, stop)
-        log.write(answer)
-    report = _report(answer)
+        report = _report(_wait(process, stop))
     if report.get("error") == "Interrupted" or (stop.is_set() and process.returncode):
         raise NotDoneError("stopped", "stopped on request")
     # 3: a validation below its thresholds is a result
-    if process.returncode in (0, 3):
-        return
-    reason = str(report.get("message") or _last_words(job.folder / f"{seat.rank}-{LOG}", process.returncode))
-    raise NotDoneError(_ENDINGS.get(str(report.get("error")), "lost"), f"{arguments[0]}: {reason}")
+    if process.returncode not in (0, 3):
+        reason = str(report.get("message") or _last_words(log, process.returncode))
+        ending = _ENDINGS.get(str(report.get("error")), "lost")
+        raise NotDoneError(ending, f"{arguments[0]}: {reason}")
 
 
 def _wait(process: subprocess.Popen[str], stop: threading.Event) -> str:
