@@ -1,5 +1,7 @@
 """`caloforge train` as a verb: what it does to a run directory."""
 
+import shutil
+
 import pytest
 import yaml
 from toy import DETECTOR, MODEL
@@ -61,6 +63,20 @@ def test_data_of_another_detector_cost_nothing_of_an_earlier_training(run, data,
     with pytest.raises(DataError, match="its detector is toy"):
         caloforge.train(run, data=data, out=out, set_=settings, force=True, progress=False)
     assert checkpoints(out / "checkpoints")
+
+
+def test_a_job_script_can_always_resume(run, data, tmp_path):
+    out = tmp_path / "run"
+    assert train(run, data, out, 2, resume=True)["steps"] == 2
+    assert train(run, data, out, 3, resume=True)["steps"] == 3
+    # a try that ended before its first checkpoint
+    for path in checkpoints(out / "checkpoints"):
+        shutil.rmtree(path)
+    assert train(run, data, out, 2, resume=True)["steps"] == 2
+    # but not in a directory of something else
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(OutputError, match="exists already"):
+        train(run, data, tmp_path / "mine", 1, resume=True)
 
 
 def test_a_refused_resume_leaves_the_record_of_the_run(run, data, tmp_path):

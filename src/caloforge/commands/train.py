@@ -38,7 +38,7 @@ def train(
         data: The shower file to learn from.
         out: The run directory to make.
         seed: Seed; the default is the one of the run.
-        resume: Continue an interrupted training from its last checkpoint.
+        resume: Continue an interrupted training from its last checkpoint; begin where there is none yet.
         force: Train anew in an existing run directory.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
@@ -53,9 +53,11 @@ def train(
 
     with Processes(config.training.distribution.timeout_seconds) as processes:
         # what a launcher starts anew after a failure goes on by itself
-        again = processes.restarts > 0
-        resume = resume or (again and processes.from_first(_has_checkpoint(out)))
-        if not resume and not again:
+        again = resume or processes.restarts > 0
+        resume = again and processes.from_first(_has_checkpoint(out))
+        # a job script may always say --resume: an earlier try may have ended before its first checkpoint
+        begun = again and processes.from_first((out / RESOLVED).is_file())
+        if not resume and not begun:
             hint = "--resume to continue it, --force to train anew"
             processes.first_does(lambda: check_new(out, force=force, hint=hint))
         near = _near(config, data, processes)
