@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,6 +145,19 @@ def test_tables_and_picture(document, tmp_path):
     assert [len(axes.lines) for axes in (speed, efficiency, here)] == [9, 9, 5]
     measured = next(line for line in here.lines if line.get_label() == "weak scaling")
     assert measured.get_xydata().tolist() == [[1, 1], [2, pytest.approx(2 * 26.8 / 30.8)]]
+
+
+def test_the_page_has_the_errors_of_today(document):
+    page = (Path(__file__).parents[2] / "docs/how-to/scaling.inc").read_text()
+    published = markdown_tables(document).partition("**Published")[2].rpartition("\n\n")[0]
+    assert published in page
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.1, False), (3.0, True)])
+def test_figures_of_a_busy_machine_are_marked(document, load, busy):
+    document["machine"] |= {"load_at_start": load, "cores": 2}
+    for text in (text_tables(document), markdown_tables(document)):
+        assert ("Other work was running (load 3 on 2 cores)" in text) == busy
 
 
 # ---- bad input

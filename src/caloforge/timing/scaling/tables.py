@@ -8,6 +8,8 @@ from typing import Any
 from caloforge.timing.tables import machine_line, number
 
 Cells = list[list[str]]
+# load of a core above which others work on it
+BUSY = 0.25
 
 
 def text_tables(document: dict[str, Any]) -> str:
@@ -22,7 +24,7 @@ def text_tables(document: dict[str, Any]) -> str:
             ).rstrip()
             for row in rows
         ]
-        parts.append("\n".join([title, *lines, *notes[:1]]))
+        parts.append("\n".join([title, *lines, *(notes if rows[0][0] == "scaling" else notes[:1])]))
     return "\n\n".join(parts)
 
 
@@ -41,25 +43,35 @@ def markdown_tables(document: dict[str, Any]) -> str:
 def _tables(document: dict[str, Any]) -> Iterator[tuple[str, list[str], Cells]]:
     """Title, notes and rows of every table."""
     network, link = document["network"], document["link"]
-    told = ""
+    notes = _busy(document["machine"])
     if link is not None:
         latency, bandwidth = number(1e6 * link["latency"]), number(link["bandwidth"] / 1e9)
-        told = (
-            f"Between two processes here: {latency} µs and {bandwidth} GB/s, "
-            f"with which the messages of a step take {number(1e3 * link['step'])} ms; the rest of the "
-            "communication is waiting for the slower one."
+        notes.append(
+            f"Between two processes here: {latency} µs and {bandwidth} GB/s, with which the messages of a "
+            f"step take {number(1e3 * link['step'])} ms; the rest of the communication is waiting for the "
+            "slower one."
         )
-    yield f"Measured here, run {document['run']}, ms of a step", [told] if told else [], _measured(document)
+    yield f"Measured here, run {document['run']}, ms of a step", notes, _measured(document)
     showers, jitter = document["workload"]["showers"], document["workload"]["jitter"]
     told = f"Steps of one process vary by {jitter:.1%}; the slowest of all sets the pace."
-    title = (
-        f"Projected, s of an epoch of {number(showers)} showers: nodes of {network['per_node']} process(es)"
-    )
-    yield f"{title}, {network['name']}", [told, f"Network: {network['source']}."], _projected(document)
+    title = f"Projected over {network['name']}, {network['per_node']} process(es) a node"
+    title += f": s of an epoch of {number(showers)} showers"
+    yield title, [told, f"Network: {network['source']}."], _projected(document)
     for table in document["published"]:
         told = f"The model takes: {table['inputs']}."
         title = f"Published and predicted: {table['title']}"
         yield title, [told, f"Source: {table['source']}."], _published(table)
+
+
+def _busy(machine: dict[str, Any]) -> list[str]:
+    """A warning, where other work takes cores that these processes were to have."""
+    load, cores = machine["load_at_start"], machine["cores"]
+    if load < BUSY * cores:
+        return []
+    return [
+        f"Other work was running (load {load:g} on {cores} cores): these figures, and the projection from "
+        "them, are worth little."
+    ]
 
 
 def _measured(document: dict[str, Any]) -> Cells:
