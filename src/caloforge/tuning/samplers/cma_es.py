@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,16 @@ GENERATION = "cma-es"
 SPREAD = 0.3
 
 
+@dataclass
+class _Generations:
+    """What was told so far, kept only to save the time of telling it again."""
+
+    signature: int
+    optimiser: Any
+    told: list[list[int]]
+    solutions: dict[int, Any]
+
+
 class CmaEsSampler(ReplaySampler):
     """CatCMA with margin: a normal distribution for the numbers, a table of probabilities for each choice.
 
@@ -34,34 +45,55 @@ class CmaEsSampler(ReplaySampler):
     again from the seed of its trial.
     """
 
+    def __init__(self, seed: int) -> None:
+        """A sampler.
+
+        Args:
+            seed: Of its random numbers.
+        """
+        super().__init__(seed)
+        self._kept = _Generations(0, None, [], {})
+
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A member of the present generation."""
         axes = {name: make_axis(distribution) for name, distribution in space.items()}
-        optimiser, generation = self._replay(read_history(study, trial), axes, _signature(space))
-        self.note(study, trial, GENERATION, [_signature(space), generation])
-        return self._draw(optimiser, trial, axes)[1]
+        generations = self._replay(read_history(study, trial), axes, _signature(space))
+        self.note(study, trial, GENERATION, [generations.signature, len(generations.told)])
+        solution, params = self._draw(generations.optimiser, trial, axes)
+        generations.solutions[trial.number] = solution
+        return params
 
-    def _replay(self, history: History, axes: Mapping[str, Axis], signature: int) -> tuple[CatCMAwM, int]:
-        """The optimiser after all generations that are complete, and their number."""
-        optimiser = _optimiser(axes, self.seed)
-        tags = [other.system_attrs.get(GENERATION, [0, 0]) for other in history.finished]
+    def _replay(self, history: History, axes: Mapping[str, Axis], signature: int) -> _Generations:
+        """The optimiser after all generations that are complete."""
         # trials of a space with fewer parameters, and those no sampler made, say nothing here
-        waiting = [index for index, tag in enumerate(tags) if tag[0] == signature]
-        solutions = {}
-        generation = 0
+        tags = {}
+        for trial in (*history.finished, *history.pending):
+            found, tag = trial.system_attrs.get(GENERATION, (0, 0))
+            if found == signature:
+                tags[trial.number] = (trial, tag)
+        losses = {
+            trial.number: float(loss) for trial, loss in zip(history.finished, history.loss, strict=True)
+        }
+        ended = [number for number in losses if number in tags]
+        kept = self._kept
+        told = {number for numbers in kept.told for number in numbers}
+        if kept.signature != signature or not told <= set(ended):
+            kept, told = _Generations(signature, _optimiser(axes, self.seed), [], {}), set()
+        waiting = [number for number in ended if number not in told]
         while True:
-            for index in waiting:
-                if tags[index][1] == generation:
-                    solutions[index] = self._draw(optimiser, history.finished[index], axes)[0]
-            ready = [index for index in waiting if tags[index][1] <= generation]
-            if len(ready) < optimiser.population_size:
-                return optimiser, generation
-            told = ready[: optimiser.population_size]
-            optimiser.tell([(solutions[index], float(history.loss[index])) for index in told])
-            waiting = [index for index in waiting if index not in told]
-            generation += 1
+            generation, size = len(kept.told), kept.optimiser.population_size
+            for number, (trial, tag) in tags.items():
+                if tag == generation and number not in kept.solutions:
+                    kept.solutions[number] = self._draw(kept.optimiser, trial, axes)[0]
+            ready = [number for number in waiting if tags[number][1] <= generation][:size]
+            if len(ready) < size:
+                self._kept = kept
+                return kept
+            kept.optimiser.tell([(kept.solutions[number], losses[number]) for number in ready])
+            kept.told.append(ready)
+            waiting = [number for number in waiting if number not in ready]
 
     def _draw(
         self, optimiser: CatCMAwM, trial: FrozenTrial, axes: Mapping[str, Axis]

@@ -83,6 +83,8 @@ class PopulationBasedSampler(ReplaySampler):
         chosen = int(rng.choice(indices[:cut])) if replaced else index
         parent = history.finished[chosen]
         study._storage.set_trial_user_attr(trial._trial_id, PARENT, parent.number)
+        # the copy that whoever asked for the trial holds
+        trial.set_user_attr(PARENT, parent.number)
         params = {name: value for name, value in parent.params.items() if name in space}
         return self._explore(params, space, rng) if replaced else params
 
