@@ -7,13 +7,16 @@ import pytest
 import torch
 from scipy import stats
 
+from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
-from caloforge.models.facts import TrainedRange
-from caloforge.models.layered.density import CellDensity, normal_of_exponential, step
-from caloforge.models.layered.layers import LayerStage
+from caloforge.models.facts import DataFacts, TrainedRange
+from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
+from caloforge.models.layered.layers import DONORS, LayerStage
 from caloforge.models.layered.model import matching
+from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise
+from caloforge.models.registry import build_model, read_model_config
 from caloforge.testing.model_contract import fit_to_made_up, made_up_batch
 
 MESH = ("mesh.nx=9", "mesh.ny=9")
@@ -31,9 +34,11 @@ def electrons(energy):
 
 
 @pytest.fixture
-def model(make_model):
+def model():
     # weights as after a training: nothing is zero
-    model = fit_to_made_up(make_model("debug", overrides=MESH, family="layered"))
+    config = read_model_config({"family": "layered", "preset": "debug"}, "model")
+    facts = DataFacts(ranges=RANGES, response_fit=(0.02, -0.002))
+    model = fit_to_made_up(build_model(config, load_detector("clic-ecal-25", MESH), facts, seed=1))
     with torch.no_grad():
         torch.manual_seed(3)
         for parameter in model.cell_stage.parameters():
@@ -44,47 +49,81 @@ def model(make_model):
 @pytest.fixture
 def given(model):
     condition = electrons(torch.linspace(2e4, 4e5, 6))
-    noise = torch.randn((6, model.layout.size), generator=torch.Generator().manual_seed(0))
+    noise = torch.randn((6, DONORS), generator=torch.Generator().manual_seed(0))
     return model.draw_layers(condition, noise)
 
 
 def cell_noise(model, count, seed=1):
-    shape = (count, model.layout.layers, model.plane.cells)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    shape, generator = (count, model.layout.layers, model.plane.cells), torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+
+
+def cells_of(coordinate):
+    return Cells((coordinate > 0).to(coordinate.dtype), coordinate)
 
 
 # ---- density
 
 
-def test_normal_number_of_an_exponential_one():
-    score = np.linspace(-3, 3, 61)
-    exponential = torch.from_numpy(-stats.norm.logsf(score))
-    assert np.abs(normal_of_exponential(exponential).numpy() - score).max() < 0.011
+def test_gumbel_number_of_a_normal_one():
+    score = np.linspace(-4.5, 4.5, 91)
+    error = np.abs(
+        gumbel_of_normal(torch.from_numpy(score)).numpy() - stats.gumbel_r.ppf(stats.norm.cdf(score))
+    )
+    assert error.max() < 0.003
+
+
+def density_of(number, mean, width, count=1):
+    return CellDensity(*(torch.full((count, 1, 1), x, dtype=torch.float64) for x in (number, mean, width)))
+
+
+def test_a_cell_is_hit_as_often_as_its_number_says():
+    x = torch.randn(400_000, generator=torch.Generator().manual_seed(0))
+    for number in (0.003, 0.3, 2.0):
+        hits = (number * gumbel_of_normal(x).exp() > 1).double().mean()
+        want = 1 - math.exp(-number)
+        assert float(hits) == pytest.approx(want, abs=4 * math.sqrt(want * (1 - want) / len(x)))
 
 
 def test_density_integrates_to_one():
-    density = CellDensity(*(torch.full((1, 1, 1), x, dtype=torch.float64) for x in (-0.3, 1.4, -1.1)))
+    density = density_of(0.74, 1.4, -1.1)
     grid = torch.linspace(-3, 6, 9001, dtype=torch.float64)
     step = float(grid[1] - grid[0])
     # coordinates of hits are positive; what lies below 0 belongs to no real hit
-    hits = sum(math.exp(-float(density.negative_log_likelihood(x.view(1, 1, 1))[0])) for x in grid if x > 0)
-    none = math.exp(-float(density.negative_log_likelihood(torch.zeros(1, 1, 1, dtype=torch.float64))[0]))
+    values = [(x, cells_of(x.view(1, 1, 1))) for x in grid if x > 0]
+    hits = sum(math.exp(-float(density.negative_log_likelihood(cells)[0])) for _, cells in values)
+    empty = cells_of(torch.zeros(1, 1, 1, dtype=torch.float64))
+    none = math.exp(-float(density.negative_log_likelihood(empty)[0]))
     assert none + hits * step == pytest.approx(1.0, abs=1e-3)
 
 
 def test_divergence_is_the_mean_of_the_log_ratio():
     torch.manual_seed(0)
-    one, two = (
-        CellDensity(*(torch.tensor(x, dtype=torch.float64).view(1, 1, 1) for x in numbers))
-        for numbers in ((-0.2, 1.5, -1.2), (0.1, 1.4, -1.0))
-    )
+    one, two = density_of(0.8, 1.5, -1.2), density_of(1.1, 1.4, -1.0)
     n = 200_000
     hit = torch.rand(n) < float(one.hit_probability())
-    x = torch.where(hit, (1.5 + math.exp(-1.2) * torch.randn(n)), 0.0).double().view(n, 1, 1)
-    wide = [CellDensity(*(p.expand(n, 1, 1) for p in (d.rate, d.mean, d.width))) for d in (one, two)]
+    x = cells_of(torch.where(hit, (1.5 + math.exp(-1.2) * torch.randn(n)), 0.0).double().view(n, 1, 1))
+    wide = [density_of(*numbers, n) for numbers in ((0.8, 1.5, -1.2), (1.1, 1.4, -1.0))]
     ratio = wide[1].negative_log_likelihood(x) - wide[0].negative_log_likelihood(x)
     error = float(ratio.std()) / math.sqrt(n)
     assert float(two.divergence_from(one)) == pytest.approx(float(ratio.mean()), abs=4 * error)
+
+
+def test_shape_of_hits_takes_their_quantiles_over():
+    rng = np.random.default_rng(0)
+    shape, plain = HitShape(), HitShape()
+    for _ in range(30):
+        scores = torch.from_numpy(rng.gamma(9.0, size=20_000).astype(np.float32) / 3 - 3)
+        shape.observe(scores, torch.ones_like(scores))
+    shape.fit()
+    noise = torch.from_numpy(rng.standard_normal(100_000).astype(np.float32))
+    assert torch.equal(plain(noise.clamp(-3, 3)), noise.clamp(-3, 3))
+    made = shape(noise).numpy()
+    want = stats.gamma(9.0, scale=1 / 3, loc=-3)
+    assert (
+        np.abs(np.quantile(made, [0.01, 0.1, 0.5, 0.9, 0.99]) - want.ppf([0.01, 0.1, 0.5, 0.9, 0.99])).max()
+        < 0.04
+    )
 
 
 def test_spectrum_is_invertible_and_makes_hits_normal():
@@ -122,13 +161,13 @@ def test_first_stage_keeps_means_widths_and_correlations():
         ],
         axis=1,
     ).astype(np.float32)
-    stage = LayerStage(3, RANGES)
+    stage = LayerStage(3, RANGES, donors=4096)
     stage.fit(truth, electrons(energy))
     condition = electrons(energy)
     scores = stage.normal_scores(torch.from_numpy(truth), condition)
     assert torch.allclose(stage.summary(scores, condition), torch.from_numpy(truth), rtol=1e-3, atol=0.02)
-    noise = torch.randn((n, 3), generator=torch.Generator().manual_seed(2))
-    drawn = stage.summary(stage.from_noise(noise), condition).numpy()
+    noise = torch.randn((n, DONORS), generator=torch.Generator().manual_seed(2))
+    drawn = stage.summary(stage.from_noise(noise, condition), condition).numpy()
     for low, high in ((1e4, 1.5e5), (1.5e5, 3e5), (3e5, 5e5)):
         rows = (energy > low) & (energy < high)
         error = truth[rows].std(0) * math.sqrt(2 / rows.sum())
@@ -139,11 +178,47 @@ def test_first_stage_keeps_means_widths_and_correlations():
     assert np.abs(want - got).max() < 0.05
 
 
+def test_first_stage_keeps_what_no_covariance_tells():
+    """A ring: neither number says anything of the other on average, and together they lie on a circle."""
+    rng = np.random.default_rng(5)
+    energy, angle = rng.uniform(1e4, 5e5, 4000), rng.uniform(0, 2 * np.pi, 4000)
+    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.05 * rng.standard_normal((4000, 2))
+    stage = LayerStage(2, RANGES, donors=4096)
+    stage.fit(ring.astype(np.float32), electrons(energy))
+    noise = torch.randn((4000, DONORS), generator=torch.Generator().manual_seed(0))
+    drawn = stage.summary(stage.from_noise(noise, electrons(energy)), electrons(energy)).numpy()
+    inside = np.mean(np.hypot(*drawn.T) < 0.4)
+    apart = np.mean(np.hypot(drawn[:, 0], rng.permutation(drawn[:, 1])) < 0.4)
+    assert inside < 0.8 * apart
+
+
+def test_donors_are_of_the_same_particle_and_energy():
+    ranges = RANGES.model_copy(update={"pdg_ids": (11, 22)})
+    rng = np.random.default_rng(6)
+    energy = torch.from_numpy(rng.uniform(1e4, 5e5, 3000).astype(np.float32))
+    pdg_id = torch.where(torch.arange(3000) % 3 == 0, 22, 11).int()
+    condition = Condition(energy, torch.full_like(energy, math.pi / 2), torch.zeros_like(energy), pdg_id)
+    stage = LayerStage(2, ranges, donors=600)
+    stage.fit(rng.standard_normal((3000, 2)).astype(np.float32), condition)
+    # mark the donors with what they are
+    for number, (first, last) in enumerate(stage.blocks.tolist()):
+        stage.donors[first : last + 1, 0] = float(number)
+        stage.donors[first : last + 1, 1] = torch.linspace(-1, 1, last - first + 1)
+    asked = Condition(*(getattr(condition, name)[:400] for name in ("energy", "theta", "phi", "pdg_id")))
+    one = stage.from_noise(torch.zeros(400, DONORS), asked) / math.sqrt(1 - 0.5**2)
+    assert torch.allclose(one[:, 0], (asked.pdg_id == 22).float(), atol=1e-5)
+    # energies are uniform: so are the places in their order
+    place = 2 * (asked.energy - 1e4) / 4.9e5 - 1
+    assert (one[:, 1] - place).abs().max() < 0.1
+    far = stage.from_noise(6 * torch.ones(400, DONORS), asked)
+    assert torch.allclose(far[:, 0], one[:, 0] * math.sqrt(1 - 0.5**2), atol=1e-5)
+
+
 def test_first_stage_goes_beyond_the_trained_range_without_surprise():
     rng = np.random.default_rng(4)
     energy = rng.uniform(1e4, 5e5, 2000)
     truth = (np.log(energy)[:, None] + 0.1 * rng.standard_normal((2000, 2))).astype(np.float32)
-    stage = LayerStage(2, RANGES)
+    stage = LayerStage(2, RANGES, donors=64)
     stage.fit(truth, electrons(energy))
     drawn = stage.summary(torch.zeros(2, 2), electrons([8e3, 6e5]))
     assert torch.allclose(drawn[:, 0], torch.log(torch.tensor([8e3, 6e5])), atol=0.2)
@@ -164,55 +239,94 @@ def test_summary_counts_and_sums(model):
 
 
 def test_zones_have_their_energy_exactly(model, given):
-    coordinate = model.cell_stage.draw(given, cell_noise(model, 6))
-    energy = model.cell_stage.showers(coordinate, given)
+    cells = model.cell_stage.draw(given, cell_noise(model, 6))
+    energy = model.cell_stage.showers(cells, given)
     zones = energy @ model.cell_stage.member
     assert torch.allclose(zones, given.zone_energy, rtol=1e-4, atol=1e-5)
     assert ((energy > 0).sum(2) >= (given.zone_energy > 0).sum(2)).all()
 
 
 def test_zones_have_about_their_hits(model, given):
-    """The shift of the log odds brings the counts near what was asked for; by chance they would be far."""
+    """The factor of lambda brings the counts near what was asked for; by chance they would be far."""
     stage, noise = model.cell_stage, cell_noise(model, 6)
-    counts = step(stage.draw(given, noise)) @ stage.member
-    chance = (stage.alone(given).hit_probability() - torch.rand(noise.shape) > 0).float() @ stage.member
+    counts = stage.draw(given, noise).hits @ stage.member
+    chance = (stage.alone(given).hit_probability() > torch.rand(noise[0].shape)).float() @ stage.member
     errors = [(x - given.hits).abs().mean().item() for x in (counts.detach(), chance.detach())]
     assert errors[0] < 0.6 * errors[1]
     assert ((counts > 0) >= (given.hits > 0)).all()
 
 
-def test_teacher_sees_only_cells_before(model, given):
+def corrections(context, cells, changed):
+    """Where the corrections change with the cells."""
+    pairs = zip(context(cells.hits, cells.coordinate), context(changed.hits, changed.coordinate), strict=True)
+    return sum((before - after).abs().sum(0) for before, after in pairs) > 0
+
+
+@pytest.fixture
+def changed_cell(model):
+    torch.manual_seed(0)
+    hits = (torch.rand(4, model.layout.layers, model.plane.cells) < 0.3).float()
+    cells = Cells(hits, hits * torch.randn(hits.shape))
+    changed = Cells(hits.clone(), cells.coordinate.clone())
+    changed.hits[:, 3, model.plane.cells // 2] = 1 - changed.hits[:, 3, model.plane.cells // 2]
+    changed.coordinate[:, 3, model.plane.cells // 2] += 1.0
+    return cells, changed
+
+
+def test_teacher_sees_only_cells_before(model, changed_cell):
     """A change of one cell moves nothing before it: the density of all cells is a proper one."""
-    coordinate = model.cell_stage.draw(given, cell_noise(model, 6)).detach()
-    layer, cell = 3, model.plane.cells // 2
-    changed = coordinate.clone()
-    changed[:, layer, cell] += 1.0
-    before, after = (model.cell_stage.teacher(x, given.condition).rate for x in (coordinate, changed))
-    moved = (before - after).abs().sum(0) > 0
-    assert not moved[:layer].any()
-    assert not moved[layer, : cell + 1].any()
-    assert moved[layer, cell + 1]
-    assert moved[layer + 1].any()
+    moved = corrections(model.cell_stage.teacher, *changed_cell)
+    cell = model.plane.cells // 2
+    assert not moved[:3].any() and not moved[4:].any()
+    assert not moved[3, : cell + 1].any()
+    assert moved[3, cell + 1] and moved[3, cell + model.plane.columns]
 
 
-def test_student_sees_cells_on_every_side(model, given):
-    coordinate = model.cell_stage.draw(given, cell_noise(model, 6)).detach()
-    changed = coordinate.clone()
-    changed[:, 3, model.plane.cells // 2] += 1.0
-    before, after = (model.cell_stage.student(x, given.condition).rate for x in (coordinate, changed))
-    moved = (before - after).abs().sum(0) > 0
-    assert moved[2].any() and moved[4].any() and not moved[3, model.plane.cells // 2]
+def test_student_sees_cells_on_every_side(model, changed_cell):
+    moved = corrections(model.cell_stage.student, *changed_cell)
+    cell, row = model.plane.cells // 2, model.plane.columns
+    assert not moved[3, cell]
+    assert all(moved[3, cell + step] for step in (-row, -1, 1, row))
+
+
+def test_images_of_cells_are_drawn_alike(model, given):
+    """Mirrored noise makes the mirrored shower: no average can tell left from right."""
+    straight = Given(given.zone_energy, given.hits, torch.zeros_like(given.transverse), given.condition)
+    noise = cell_noise(model, 6)
+    shape = (6, model.layout.layers, model.plane.rows, model.plane.columns)
+    for mirror in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT):
+        images = tuple(mirror(x.view(shape)).flatten(2) for x in noise)
+        one = mirror(model.cell_stage.draw(straight, noise).coordinate.view(shape)).flatten(2)
+        other = model.cell_stage.draw(straight, images).coordinate
+        # rounding may move a cell at the threshold
+        assert ((one - other).abs() > 1e-3).float().mean() < 2e-3
+
+
+def test_a_graduate_says_of_pairs_what_its_teacher_said(model):
+    stage = model.cell_stage
+    stage.graduate()
+    kernels = [context.kernel()[0].detach().view(7, 7) for context in (stage.teacher, stage.student)]
+    assert float(kernels[1].sum()) == pytest.approx(float(kernels[0].sum()), rel=1e-5)
+    assert torch.allclose(kernels[1], kernels[1].flip(0)) and torch.allclose(kernels[1], kernels[1].T)
 
 
 def test_passes_of_the_teacher_come_to_rest(model, given):
     """But for single cells at the threshold, whose zones are counted anew in every pass."""
     noise = cell_noise(model, 6)
     with torch.no_grad():
-        model.cell_stage.teacher.out.add_(0.3)
-        draws = [model.cell_stage.draw_by_teacher(given, noise, passes) for passes in (0, 2, 8, 40)]
+        model.cell_stage.teacher.kernels.add_(1.0)
+        draws = [model.cell_stage.draw_by_teacher(given, noise, n).coordinate for n in (0, 2, 8, 40)]
     changes = [float((one - draws[-1]).abs().mean()) for one in draws]
-    assert changes[0] > 10 * changes[2]
+    assert changes[0] > 5 * changes[2]
     assert changes[0] > changes[1]
+
+
+def test_a_hit_reaches_the_gradient(model, given):
+    """Hits are steps; the gradient sees a slope, so that the critic can ask for more of them."""
+    cells = model.cell_stage.draw(given, cell_noise(model, 6))
+    assert set(cells.hits.detach().unique().tolist()) <= {0.0, 1.0}
+    cells.hits.sum().backward()
+    assert float(model.cell_stage.student.kernels.grad[0].abs().max()) > 0
 
 
 def test_matching_is_unbiased():

@@ -48,7 +48,7 @@ class Condition:
     def __len__(self) -> int:
         return len(self.energy)
 
-    def __getitem__(self, rows: slice) -> Condition:
+    def __getitem__(self, rows: slice | Tensor) -> Condition:
         """Some of the conditions."""
         return Condition(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
 

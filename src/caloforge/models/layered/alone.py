@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from caloforge.models.layered.density import CellDensity, Given
+from caloforge.models.layered.density import LOG_NUMBER_RANGE, CellDensity, Given
 from caloforge.models.layered.plane import Plane
 from caloforge.models.layered.spectrum import HitSpectrum
 
@@ -15,7 +15,7 @@ FEATURES = 4
 
 
 class Alone(nn.Module):
-    """Log lambda, mean and log width of a cell from the energy and the hits of its zone, and from the tilt.
+    """Lambda, mean and log width of a cell from the energy and the hits of its zone, and from the tilt.
 
     Cells that are images of each other share their parameters.
     """
@@ -63,4 +63,4 @@ class Alone(nn.Module):
         )
         rate = rate + centre * tilt[0, 0] + slope * tilt[0, 1]
         mean = mean + centre * tilt[1, 0] + slope * tilt[1, 1]
-        return CellDensity(rate, mean, width)
+        return CellDensity(rate.clamp(*LOG_NUMBER_RANGE).exp(), mean, width)

@@ -35,7 +35,7 @@ class LayeredConfig(FamilyConfig):
     in one pass what the teacher draws in `teacher_passes`. From then on a critic judges the student.
 
     `zones` are the rings around the axis, in cells, at which zones of a layer begin; the energy and
-    the hits of each zone are part of the first stage. `reach` is how many layers away a cell can matter.
+    the hits of each zone are part of the first stage, which keeps the summaries of `donors` showers.
     """
 
     presets = PRESETS
@@ -44,9 +44,7 @@ class LayeredConfig(FamilyConfig):
     preset: Literal["base", "debug"] = "base"
     zones: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
     cell_threshold: Energy = Field(default=1e-3, gt=0)
-    channels: int = Field(ge=1, le=16)
-    reach: int = Field(default=5, ge=1, le=64)
-    condition_width: int = Field(ge=1, le=1024)
+    donors: int = Field(default=4096, ge=16, le=1_000_000)
     likelihood_steps: int = Field(ge=1, le=10_000_000)
     lesson_steps: int = Field(ge=0, le=10_000_000)
     teacher_passes: int = Field(default=4, ge=1, le=64)

@@ -1,4 +1,9 @@
-"""What the cells around a cell say of it: a small convolution, with or without an order among the cells."""
+"""What the cells of a layer say of each other: particles that cross several of them, alone or in company.
+
+The layers of a shower hardly say more of each other than their sums do. Within a layer a particle that flies
+aslant hits several cells, and a hit adds the same expected number of particles to its neighbours wherever it
+is: what a cell expects is the sum of what the shower as a whole says and of what its neighbours add.
+"""
 
 from __future__ import annotations
 
@@ -6,110 +11,82 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.layered.density import CellDensity, step
 from caloforge.models.layered.plane import Plane
 
-KERNEL = 5
+# cells a kernel is wide
+KERNEL = 7
+# a hit adds a few hundredths of a particle to a neighbour, and moves its energy by a tenth of a width;
+# with parameters near one an optimiser takes steps that are small beside them
+SCALES = (0.04, 0.1)
 
 
 class Context(nn.Module):
-    """Corrections to the density of every cell from the hits of other cells.
-
-    Each layer has a few hidden channels. What they see of other layers is a sum over layers spread by a
-    kernel of 3 x 3 cells, and of their own layer a kernel of 5 x 5.
+    """Expected particles that hits add to the cells around them, and how they move the energies there.
 
     Attributes:
-        ordered: Whether a cell sees only what comes before it: layers before, and in its own layer the cells
-            before it in reading order. Then the corrections make a density of the whole shower.
+        ordered: Whether a cell sees only the cells before it in reading order. Then the corrections make a
+            density of the whole layer. Otherwise it sees all, and cells that are images of each other alike.
     """
 
+    place: Tensor
+    seen: Tensor
     orbit: Tensor
-    layer_mask: Tensor
-    cell_mask: Tensor
 
-    def __init__(
-        self,
-        layers: int,
-        plane: Plane,
-        condition: int,
-        *,
-        channels: int,
-        reach: int,
-        width: int,
-        ordered: bool,
-    ) -> None:
-        """Weights with which nothing is corrected.
+    def __init__(self, layers: int, plane: Plane, *, ordered: bool) -> None:
+        """First guesses.
 
         Args:
             layers: Layers of a shower.
             plane: Their cells.
-            condition: Size of `Given.condition`.
-            channels: Hidden channels of each layer.
-            reach: Layers that are seen on either side.
-            width: Hidden width of what modulates the channels by the condition.
             ordered: See the class.
         """
         super().__init__()
-        self.layers, self.plane, self.channels, self.ordered = layers, plane, channels, ordered
-        hidden = channels * layers
+        self.layers, self.plane, self.ordered = layers, plane, ordered
+        place = plane.kernel_orbit(KERNEL, mirrored=not ordered)
+        self.register_buffer("place", torch.from_numpy(place), persistent=False)
+        self.register_buffer("seen", _cells_seen(ordered), persistent=False)
         self.register_buffer("orbit", torch.from_numpy(plane.orbit), persistent=False)
-        self.layerwise = nn.Parameter(0.05 * torch.randn(hidden, 2 * layers))
-        self.spread = nn.Parameter(1 / 9 + 0.1 * torch.randn(hidden, 1, 3, 3))
-        self.beside = nn.Parameter(0.05 * torch.randn(2 * layers, 1, KERNEL, KERNEL))
-        self.mix = nn.Parameter(0.5 * torch.randn(channels, 2, layers, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, layers, plane.orbits))
-        last = nn.Linear(width, 2 * hidden)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.modulation = nn.Sequential(nn.Linear(condition, width), nn.SiLU(), last)
-        self.out = nn.Parameter(torch.zeros(3, channels, layers, 1))
-        self.register_buffer("layer_mask", _layers_seen(channels, layers, reach, ordered), persistent=False)
-        self.register_buffer("cell_mask", _cells_seen(ordered), persistent=False)
+        near = torch.zeros(KERNEL, KERNEL)
+        near[KERNEL // 2 - 1 : KERNEL // 2 + 2, KERNEL // 2 - 1 : KERNEL // 2 + 2] = 1
+        kernels = torch.zeros(2, int(place.max()) + 1)
+        kernels[0, place] = near.flatten()
+        # of hits to expected particles, and of energies to energies; the same in all layers
+        self.kernels = nn.Parameter(kernels)
+        # what a hit counts for: more with more energy; what an energy counts for by being there
+        self.strength = nn.Parameter(torch.zeros(2, layers, 1))
+        self.gain = nn.Parameter(torch.zeros(2, layers, plane.orbits))
 
-    def forward(self, coordinate: Tensor, condition: Tensor) -> CellDensity:
-        """Corrections, (N, layers, cells) each.
+    def forward(self, hits: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to lambda and to the mean, in widths; (N, layers, cells) each.
 
         Args:
-            coordinate: (N, layers, cells), 0 where there is no hit.
-            condition: (N, k).
+            hits: (N, layers, cells), 1 or 0.
+            scores: (N, layers, cells) energies in standard deviations, 0 where there is no hit.
         """
-        plane, layers = self.plane, self.layers
-        seen = torch.cat([step(coordinate), coordinate], dim=1)
-        far = torch.matmul(self.layerwise * self.layer_mask, seen)
-        far = self._convolve(far.view(-1, self.channels * layers, plane.rows, plane.columns), self.spread)
-        far = far.view(-1, self.channels, layers, plane.cells)
-        beside = seen.view(-1, 2 * layers, plane.rows, plane.columns)
-        beside = self._convolve(beside, self.beside * self.cell_mask).view(-1, 2, layers, plane.cells)
-        modulation = self.modulation(condition).view(-1, 2, self.channels, layers, 1)
-        parts: list[list[Tensor]] = [[], [], []]
-        for channel in range(self.channels):
-            near = self.mix[channel, 0] * beside[:, 0] + self.mix[channel, 1] * beside[:, 1]
-            scale, shift = modulation[:, 0, channel], modulation[:, 1, channel]
-            bias = self.bias[channel][:, self.orbit]
-            hidden = F.silu((far[:, channel] + near) * (1 + scale) + (shift + bias))
-            for part, weight in zip(parts, self.out, strict=True):
-                part.append(weight[channel] * hidden)
-        rate, mean, log_width = (sum(part[1:], start=part[0]) for part in parts)
-        return CellDensity(rate, mean, log_width)
+        gain = 1 + self.gain[..., self.orbit]
+        kernels = self.kernel()
+        added = self._convolve(hits + self.strength[0] * scores, kernels[0])
+        moved = self._convolve(scores + self.strength[1] * hits, kernels[1])
+        return F.relu(added * gain[0]), moved * gain[1]
+
+    def kernel(self) -> Tensor:
+        """What each cell of the two kernels says, (2, cells of a kernel)."""
+        scales = torch.tensor(SCALES, device=self.kernels.device)[:, None]
+        return scales * self.kernels[:, self.place] * self.seen
 
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """One kernel for each channel; the size stays."""
-        pad = kernel.shape[-1] // 2
+        """The same kernel for each layer; the size stays."""
+        plane, pad = self.plane, KERNEL // 2
+        x = x.view(-1, self.layers, plane.rows, plane.columns)
+        weight = kernel.view(1, 1, KERNEL, KERNEL).expand(self.layers, -1, -1, -1)
         # an order must not run in a circle
-        if self.plane.circular and not self.ordered:
+        if plane.circular and not self.ordered:
             x = F.pad(F.pad(x, (0, 0, pad, pad), mode="circular"), (pad, pad, 0, 0))
-            return F.conv2d(x, kernel, groups=len(kernel))
-        return F.conv2d(x, kernel, padding=pad, groups=len(kernel))
-
-
-def _layers_seen(channels: int, layers: int, reach: int, ordered: bool) -> Tensor:
-    """Which layers a channel of a layer sees through `layerwise`: (channels * layers, 2 * layers)."""
-    own, other = torch.arange(layers)[:, None], torch.arange(layers)[None]
-    seen = ((own - other).abs() <= reach) & ((other < own) if ordered else (other != own))
-    return seen.float().repeat(channels, 2)
+            return F.conv2d(x, weight, groups=self.layers).flatten(2)
+        return F.conv2d(x, weight, padding=pad, groups=self.layers).flatten(2)
 
 
 def _cells_seen(ordered: bool) -> Tensor:
-    """Which cells of a kernel around a cell it sees; never itself."""
-    place, centre = torch.arange(KERNEL * KERNEL).view(KERNEL, KERNEL), KERNEL * KERNEL // 2
+    """Which cells of a kernel around a cell it sees, flat; never itself."""
+    place, centre = torch.arange(KERNEL * KERNEL), KERNEL * KERNEL // 2
     return ((place < centre) if ordered else (place != centre)).float()

@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from caloforge.models.layered.density import WIDTH_RANGE, CellDensity
+from caloforge.models.layered.density import CellDensity, Cells
 from caloforge.models.layered.plane import Plane
 
-# a hit this strong, as a coordinate, counts as a whole one
-SOFT_HIT = 0.4
-LARGEST_SCORE = 4.0
 LARGEST_FEATURE = 8.0
 # empty cells differ from their expectation by very little, which must not be made large
 LEAST_VARIANCE = 0.05
@@ -137,20 +134,18 @@ class Critic(nn.Module):
         return score
 
 
-def excess(coordinate: Tensor, alone: CellDensity) -> Tensor:
+def excess(cells: Cells, alone: CellDensity) -> Tensor:
     """What cells have beyond their density, in standard deviations: hit or not, and energy of the hits.
 
     Args:
-        coordinate: (N, layers, cells).
+        cells: (N, layers, cells).
         alone: Density from the summary.
 
     Returns:
-        (N, 2, layers, cells), continuous where a hit becomes none.
+        (N, 2, layers, cells).
     """
-    soft = -torch.expm1(-((coordinate / SOFT_HIT) ** 2))
     with torch.no_grad():
         expected = alone.hit_probability()
         deviation = (expected * (1 - expected) + LEAST_VARIANCE).sqrt()
-        scale = torch.exp(-alone.width.clamp(*WIDTH_RANGE))
-    score = ((coordinate - alone.mean.detach()) * scale).clamp(-LARGEST_SCORE, LARGEST_SCORE)
-    return torch.stack([(soft - expected) / deviation, soft * score], dim=1)
+        fixed = CellDensity(alone.number, alone.mean.detach(), alone.width.detach())
+    return torch.stack([(cells.hits - expected) / deviation, fixed.scores(cells)], dim=1)

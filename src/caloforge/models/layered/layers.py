@@ -1,9 +1,10 @@
-"""First stage: summaries of showers given their conditions, a Gaussian copula with margins that vary.
+"""First stage: summaries of showers given their conditions, a smoothed bootstrap with margins that vary.
 
 Each number is made standard normal given the conditions: polynomials in the logarithm of the energy (and the
 angles, where they vary) take its mean and its spread out, and a table of quantiles in bins of energy, linear
-between bins, whatever shape is left. What remains between the numbers is one covariance matrix. Everything
-is in closed form; nothing is trained.
+between bins, whatever shape is left. How the numbers depend on each other is kept as it was found: a drawn
+shower takes the scores of one shower of about its energy, and adds a share of what two others differ by,
+which is noise with the right covariance at that energy. Everything is in closed form; nothing is trained.
 """
 
 from __future__ import annotations
@@ -28,24 +29,35 @@ LAST_SCORE = 3.0
 TAIL = 10
 LARGEST_SCORE = 4.5
 SHOWERS_PER_BIN = 150
+# numbers of noise: which showers the scores are taken from
+DONORS = 3
+# share, in standard deviations, of the difference of two showers in the scores of a drawn one
+BLUR = 0.5
+# donors lie within this share of all, in the order of energy, one standard deviation, and at least two
+NEIGHBOURHOOD = 1 / 128
+# energies at which the order of the showers is tabulated
+RUNGS = 65
 
 
 class LayerStage(nn.Module):
-    """The copula; `fit` fills its buffers."""
+    """The bootstrap; `fit` fills its buffers."""
 
     mean: Tensor
     spread: Tensor
     centres: Tensor
     quantiles: Tensor
-    factor: Tensor
+    donors: Tensor
+    ladder: Tensor
+    blocks: Tensor
     scores: Tensor
 
-    def __init__(self, size: int, ranges: TrainedRange) -> None:
+    def __init__(self, size: int, ranges: TrainedRange, *, donors: int) -> None:
         """An empty stage.
 
         Args:
             size: Numbers of a summary.
             ranges: Trained conditions.
+            donors: Showers whose scores are kept.
         """
         super().__init__()
         self.ranges = ranges
@@ -55,7 +67,11 @@ class LayerStage(nn.Module):
         self.register_buffer("centres", torch.linspace(-1, 1, BINS))
         scores = torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS)
         self.register_buffer("quantiles", scores[None, :, None].repeat(BINS, 1, size))
-        self.register_buffer("factor", torch.eye(size))
+        # donors of a particle are in the order of energy: arguments at the rungs, first and last row
+        particles = len(ranges.pdg_ids)
+        self.register_buffer("donors", torch.zeros(donors, size))
+        self.register_buffer("ladder", torch.linspace(-1, 1, RUNGS).repeat(particles, 1))
+        self.register_buffer("blocks", torch.tensor([[0, donors - 1]]).repeat(particles, 1))
         self.register_buffer("scores", scores, persistent=False)
 
     # ---- conditions
@@ -113,12 +129,26 @@ class LayerStage(nn.Module):
         self.mean.copy_(torch.from_numpy(mean))
         self.spread.copy_(torch.from_numpy(spread))
         self._fit_quantiles(standard, self.argument(condition.energy).double().numpy())
-        scores = self.normal_scores(torch.from_numpy(summary), condition).double().numpy()
-        covariance: NDArray[np.float64] = np.cov(scores.T)
-        # as many numbers as showers would make it singular
-        share = min(0.5, scores.shape[1] / (20 * len(scores)))
-        covariance = (1 - share) * covariance + (share + 1e-6) * np.eye(len(covariance))
-        self.factor.copy_(torch.from_numpy(np.linalg.cholesky(covariance)))
+        self._keep_donors(torch.from_numpy(summary), condition)
+
+    def _keep_donors(self, summary: Tensor, condition: Condition) -> None:
+        """Scores of showers that cover all energies alike, particle by particle."""
+        argument = self.argument(condition.energy)
+        first = 0
+        for number, code in enumerate(self.ranges.pdg_ids):
+            own = torch.nonzero(condition.pdg_id == code)[:, 0]
+            own = own[argument[own].argsort(stable=True)]
+            left = len(self.ranges.pdg_ids) - number
+            count = (len(self.donors) - first) // left
+            place = torch.linspace(0, len(own) - 1, count).round().long()
+            rows = own[place]
+            self.donors[first : first + count] = self.normal_scores(summary[rows], condition[rows])
+            rungs = torch.linspace(0, count - 1, RUNGS).round().long()
+            # rising, so that the order can be read off between rungs
+            rising = argument[rows][rungs].double() + 1e-6 * torch.arange(RUNGS)
+            self.ladder[number] = rising.float()
+            self.blocks[number] = torch.tensor([first, first + count - 1])
+            first += count
 
     def _fit_quantiles(self, standard: NDArray[np.float64], argument: NDArray[np.float64]) -> None:
         bins = max(1, min(BINS, len(argument) // SHOWERS_PER_BIN, len(np.unique(argument)) // 2))
@@ -170,9 +200,32 @@ class LayerStage(nn.Module):
         scores = scores + (standard - table[..., 0]).clamp_max(0) / tails[0]
         return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
 
-    def from_noise(self, noise: Tensor) -> Tensor:
-        """Normal scores with the correlations of the data, (N, size), from as many normal numbers."""
-        return (noise @ self.factor.T).clamp(-LARGEST_SCORE, LARGEST_SCORE)
+    def from_noise(self, noise: Tensor, condition: Condition) -> Tensor:
+        """Normal scores with the dependences of the data, (N, size), from (N, DONORS) normal numbers."""
+        first, last, rank = self._order(condition)
+        spread = ((last - first) * NEIGHBOURHOOD).clamp_min(2.0)
+        top = (last - first)[:, None]
+        # mirrored at both ends
+        place = (rank[:, None] + spread[:, None] * noise).abs()
+        place = (top - (top - place).abs()).clamp_min(0).round() + first[:, None]
+        one, two, three = (self.donors[number] for number in place.long().unbind(1))
+        scores = math.sqrt(1 - BLUR**2) * one + BLUR / math.sqrt(2) * (two - three)
+        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+
+    def _order(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
+        """First and last donor of each shower's particle, and its own place among them; (N,) floats."""
+        argument = self.argument(condition.energy)
+        results = [torch.zeros_like(argument)] * 3
+        for number, code in enumerate(self.ranges.pdg_ids):
+            ladder, ends = self.ladder[number], self.blocks[number].float()
+            lower = (argument[:, None] >= ladder[None, 1:-1]).sum(1)
+            start, stop = ladder[lower], ladder[lower + 1]
+            inside = ((argument - start) / (stop - start)).clamp(0, 1)
+            rank = (lower + inside) * ((ends[1] - ends[0]) / (RUNGS - 1))
+            own = (condition.pdg_id == code).float()
+            found = (ends[0].expand_as(rank), ends[1].expand_as(rank), rank)
+            results = [sum_ + own * one for sum_, one in zip(results, found, strict=True)]
+        return results[0], results[1], results[2]
 
     def summary(self, scores: Tensor, condition: Condition) -> Tensor:
         """The summaries that normal scores stand for, (N, size)."""

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from caloforge.errors import TrainingError
 from caloforge.geometry import Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
-from caloforge.models.facts import ANGLE_SLACK, DataFacts
+from caloforge.models.facts import DataFacts
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.layered.critic import Critic, excess
-from caloforge.models.layered.density import Given
-from caloforge.models.layered.layers import LayerStage
+from caloforge.models.layered.density import Cells, Given, step
+from caloforge.models.layered.layers import DONORS, LayerStage
 from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.summary import Layout, summarise, summary_images
 from caloforge.models.symmetries import symmetries
@@ -32,7 +32,6 @@ FIT_ROWS = 200_000
 FIT_HITS = 500_000
 # cells hit less often than this are hit by single particles
 SINGLE = 0.2
-IMAGE_NUMBERS = 3
 # the network is not told of more than this many standard deviations
 LARGEST_CONDITION = 4.0
 # the student's rate against the critic, as a share of its first one
@@ -40,7 +39,7 @@ LAST_RATE = 0.1
 
 
 class Layered(ShowerModel):
-    """Summary of the layers from a copula, cells from a network over noise.
+    """Summary of the layers from a smoothed bootstrap, cells from a network over noise.
 
     The layers' energies, zone by zone, are exactly those of the summary, their sum exactly the visible energy
     drawn for the shower.
@@ -61,18 +60,10 @@ class Layered(ShowerModel):
         self.group = symmetries(detector, facts.ranges)
         self.plane = plane_of(detector, facts.ranges, config.zones)
         self.layout = Layout(layers, len(self.plane.zone_sizes))
-        self.layer_stage = LayerStage(self.layout.size, facts.ranges)
+        self.layer_stage = LayerStage(self.layout.size, facts.ranges, donors=config.donors)
         one = Condition(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1, dtype=torch.int32))
         width = self.layer_stage.columns(one).shape[1] + self.layout.size
-        self.cell_stage = CellStage(
-            layers,
-            self.plane,
-            width,
-            channels=config.channels,
-            reach=config.reach,
-            width=config.condition_width,
-            threshold=config.cell_threshold,
-        )
+        self.cell_stage = CellStage(layers, self.plane, threshold=config.cell_threshold)
         self.critic = Critic(
             layers,
             self.plane,
@@ -84,8 +75,8 @@ class Layered(ShowerModel):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Three choose a mirror image; then one for each number of the summary, then one a cell."""
-        return (IMAGE_NUMBERS + self.layout.size + self._cells,)
+        """What the summary is drawn from, then a number for the hit of each cell, then one for its energy."""
+        return (DONORS + 2 * self._cells,)
 
     def optimized(self) -> dict[str, nn.Module]:
         """Teacher, student and critic."""
@@ -150,14 +141,14 @@ class Layered(ShowerModel):
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
         """Likelihood, lesson, or critic and student, by the steps done."""
-        given, coordinate = self.known(batch)
+        given, cells = self.known(batch)
         done = int(self.steps)
         if done < self.config.likelihood_steps:
-            yield self._likelihood(given, coordinate)
+            yield self._likelihood(given, cells)
         elif done < self.config.likelihood_steps + self.config.lesson_steps:
             yield self._lesson(given)
         else:
-            yield from self._criticism(given, coordinate)
+            yield from self._criticism(given, cells)
         self.steps += 1
         if int(self.steps) == self.config.likelihood_steps:
             self.cell_stage.graduate()
@@ -173,15 +164,15 @@ class Layered(ShowerModel):
             return LAST_RATE if part == "student" else 1.0
         return 0.02 + 0.98 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
 
-    def _likelihood(self, given: Given, coordinate: Tensor) -> Phase:
+    def _likelihood(self, given: Given, cells: Cells) -> Phase:
         alone = self.cell_stage.alone(given)
-        both = alone + self.cell_stage.teacher(coordinate, given.condition)
+        taught = self.cell_stage.taught(cells, alone)
+        self.cell_stage.shape.observe(taught.scores(cells), cells.hits)
         logs = {
-            "alone_nll": alone.negative_log_likelihood(coordinate).mean(),
-            "cells_nll": both.negative_log_likelihood(coordinate).mean(),
+            "alone_nll": alone.negative_log_likelihood(cells).mean(),
+            "cells_nll": taught.negative_log_likelihood(cells).mean(),
         }
-        # cells alone are where a draw begins, so they must be good by themselves
-        loss = (logs["alone_nll"] + logs["cells_nll"]) / coordinate[0].numel()
+        loss = logs["cells_nll"] / self._cells
         return Phase("teacher", loss, _detached(logs))
 
     def _lesson(self, given: Given) -> Phase:
@@ -193,12 +184,12 @@ class Layered(ShowerModel):
         teacher, student = self.cell_stage.lesson(given, self._noise(given), self.config.teacher_passes)
         return student.divergence_from(teacher).mean()
 
-    def _criticism(self, given: Given, real: Tensor) -> Iterator[Phase]:
+    def _criticism(self, given: Given, real: Cells) -> Iterator[Phase]:
         weights = self.config.critic
         with torch.no_grad():
             alone = self.cell_stage.alone(given)
             fake = self.cell_stage.draw(given, self._noise(given))
-        sides = [excess(coordinate, alone) for coordinate in (real, fake)]
+        sides = [excess(cells, alone) for cells in (real, fake)]
         features = [self.critic.features(side, learn=side is sides[0]) for side in sides]
         scores = [self.critic(*pair, given.condition) for pair in zip(sides, features, strict=True)]
         hinge = F.relu(1 - scores[0]).mean() + F.relu(1 + scores[1]).mean()
@@ -219,12 +210,13 @@ class Layered(ShowerModel):
     def _cells(self) -> int:
         return self.layout.layers * self.plane.cells
 
-    def _noise(self, given: Given) -> Tensor:
+    def _noise(self, given: Given) -> tuple[Tensor, Tensor]:
         hits = given.hits
-        return torch.randn((*hits.shape[:2], self.plane.cells), device=hits.device)
+        shape = (*hits.shape[:2], self.plane.cells)
+        return torch.randn(shape, device=hits.device), torch.randn(shape, device=hits.device)
 
-    def known(self, batch: TrainingBatch) -> tuple[Given, Tensor]:
-        """What the first stage would say of real showers, and their cells as coordinates."""
+    def known(self, batch: TrainingBatch) -> tuple[Given, Cells]:
+        """What the first stage would say of real showers, and their cells."""
         showers = batch.showers.flatten(2)
         showers = torch.where(showers < self.config.cell_threshold, 0.0, showers)
         device = showers.device
@@ -241,7 +233,7 @@ class Layered(ShowerModel):
             values = torch.from_numpy(summary).to(device)
             scores = self.layer_stage.normal_scores(values, batch.condition)
             given = self._given(values, scores, batch.condition)
-        return given, self.cell_stage.alone.spectrum.coordinate(showers)
+        return given, Cells(step(showers), self.cell_stage.alone.spectrum.coordinate(showers))
 
     def _given(self, summary: Tensor, scores: Tensor, condition: Condition) -> Given:
         columns = self.layer_stage.columns(condition)
@@ -256,32 +248,15 @@ class Layered(ShowerModel):
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Showers in MeV."""
-        image, rest = noise[:, :IMAGE_NUMBERS], noise[:, IMAGE_NUMBERS:]
-        layers, cells = rest[:, : self.layout.size], rest[:, self.layout.size :]
-        given = self.draw_layers(condition, layers)
-        coordinate = self.cell_stage.draw(given, cells.view(-1, self.layout.layers, self.plane.cells))
-        showers = self.cell_stage.showers(coordinate, given).view(-1, *self.detector.shower_shape)
-        return self._image(showers, image)
-
-    def _image(self, showers: Tensor, noise: Tensor) -> Tensor:
-        """Each shower in a random one of the mirror images that have the same condition.
-
-        Averages over the images are then as symmetric as the detector, whatever the network has learned.
-        """
-        fixed = {
-            "flip_x": self.ranges.phi[1] - self.ranges.phi[0] < ANGLE_SLACK,
-            "flip_y": self.ranges.theta[1] - self.ranges.theta[0] < ANGLE_SLACK,
-            "swap": True,
-        }
-        for number, name in enumerate(fixed):
-            if fixed[name] and any(getattr(operation, name) for operation in self.group):
-                image = {"flip_x": showers.flip(3), "flip_y": showers.flip(2)}.get(name, showers.mT)
-                showers = torch.where(noise[:, number, None, None, None] > 0, image, showers)
-        return showers
+        given = self.draw_layers(condition, noise[:, :DONORS])
+        shape, end = (-1, self.layout.layers, self.plane.cells), DONORS + self._cells
+        numbers = (noise[:, DONORS:end].reshape(shape), noise[:, end:].reshape(shape))
+        cells = self.cell_stage.draw(given, numbers)
+        return self.cell_stage.showers(cells, given).view(-1, *self.detector.shower_shape)
 
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
-        """First stage alone: N summaries from (N, size) normal numbers."""
-        scores = self.layer_stage.from_noise(noise)
+        """First stage alone: N summaries from (N, DONORS) normal numbers."""
+        scores = self.layer_stage.from_noise(noise, condition)
         summary = self.layer_stage.summary(scores, condition)
         given = self._given(summary, scores, condition)
         visible = summary[:, 0].exp() * condition.energy

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
-from caloforge.models.facts import TrainedRange
+from caloforge.models.facts import ANGLE_SLACK, TrainedRange
 from caloforge.models.symmetries import cell_images, symmetries
 
 
@@ -25,6 +25,7 @@ class Plane:
         zone_sizes: Cells of each zone.
         orbit: (m,) cells with the same number are images of each other.
         direction: (2, m) unit vector from the axis, 0 on it.
+        mirrors: Whether a mirror in x and one in y lead every shower to one of the same condition.
         squares: Whether the transverse axes may be swapped.
     """
 
@@ -36,6 +37,7 @@ class Plane:
     zone_sizes: NDArray[np.int64]
     orbit: NDArray[np.int64]
     direction: NDArray[np.float32]
+    mirrors: tuple[bool, bool]
     squares: bool
 
     @property
@@ -48,6 +50,22 @@ class Plane:
         """(m, zones), 1 where a cell belongs to a zone."""
         members: NDArray[np.bool_] = self.zone[:, None] == np.arange(len(self.zone_sizes))
         return members.astype(np.float32)
+
+    def kernel_orbit(self, size: int, *, mirrored: bool) -> NDArray[np.int64]:
+        """(size * size,) numbers of the cells of a kernel, those that are images of each other alike.
+
+        Args:
+            size: Cells that the kernel is wide, odd.
+            mirrored: Without, each cell is like itself only.
+        """
+        grid = np.arange(size * size).reshape(size, size)
+        images = [grid]
+        if mirrored:
+            images += [image[:, ::-1] for image in images if self.mirrors[0]]
+            images += [image[::-1] for image in images if self.mirrors[1]]
+            images += [image.T for image in images if self.squares]
+        orbit: NDArray[np.int64] = np.unique(np.min(images, axis=0), return_inverse=True)[1].reshape(-1)
+        return orbit
 
     @property
     def orbits(self) -> int:
@@ -91,5 +109,9 @@ def plane_of(detector: Detector, ranges: TrainedRange, zones: tuple[int, ...]) -
         zone_sizes=np.bincount(zone),
         orbit=orbit.reshape(-1),
         direction=direction.reshape(2, -1).astype(np.float32),
+        mirrors=(
+            any(operation.flip_x for operation in group) and ranges.phi[1] - ranges.phi[0] < ANGLE_SLACK,
+            any(operation.flip_y for operation in group) and ranges.theta[1] - ranges.theta[0] < ANGLE_SLACK,
+        ),
         squares=any(operation.swap for operation in group),
     )

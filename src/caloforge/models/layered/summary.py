@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,8 +23,9 @@ CENTRE_RING = 2
 class Layout:
     """Where the numbers of a summary stand.
 
-    One row: log of visible over incident energy; cube roots of the zone energies in MeV, layer by layer;
-    square roots of the hits of the zones; centre x, centre y, slope x, slope y in cells and cells a layer.
+    One row: log of visible over incident energy; cube roots of the layers' energies in MeV; for each layer
+    and zone but the last the log of its energy over that of the zones outside it; square roots of the hits
+    of the zones; centre x, centre y, slope x, slope y in cells and cells a layer.
     """
 
     layers: int
@@ -36,18 +38,23 @@ class Layout:
 
     @property
     def energies(self) -> slice:
-        """Zone energies."""
-        return slice(1, 1 + self.layers * self.zones)
+        """Layer energies."""
+        return slice(1, 1 + self.layers)
+
+    @property
+    def splits(self) -> slice:
+        """How the zones share them."""
+        return slice(self.energies.stop, self.energies.stop + self.layers * (self.zones - 1))
 
     @property
     def hits(self) -> slice:
         """Hits of the zones."""
-        return slice(self.energies.stop, self.energies.stop + self.layers * self.zones)
+        return slice(self.splits.stop, self.splits.stop + self.layers * self.zones)
 
     @property
     def transverse(self) -> slice:
         """Centre and slope."""
-        return slice(self.hits.stop, self.size)
+        return slice(self.hits.stop, self.hits.stop + TRANSVERSE)
 
     def zone_hits(self, summary: Tensor) -> Tensor:
         """Hits of the zones, (N, layers, zones), whole numbers."""
@@ -55,8 +62,14 @@ class Layout:
 
     def zone_energy(self, summary: Tensor, threshold: float) -> Tensor:
         """Energies of the zones, (N, layers, zones) MeV: none without hits, at least the threshold with."""
-        energy = summary[:, self.energies].clamp_min(0) ** 3
-        energy = energy.view(-1, self.layers, self.zones).clamp_min(threshold)
+        rest = summary[:, self.energies].clamp_min(0) ** 3
+        zones = []
+        if self.zones > 1:
+            shares = torch.sigmoid(summary[:, self.splits]).view(-1, self.layers, self.zones - 1)
+            for share in shares.unbind(2):
+                zones.append(rest * share)
+                rest = rest - zones[-1]
+        energy = torch.stack([*zones, rest], dim=2).clamp_min(threshold)
         return energy * self.zone_hits(summary).clamp(0, 1)
 
 
@@ -85,13 +98,15 @@ def summarise(
     count, layers = showers.shape[:2]
     flat = showers.reshape(count, layers, -1)
     energies, hits = flat @ plane.members, (flat > 0) @ plane.members
-    single = np.cbrt(unit) * rng.normal(CENTRE, WIDTH, energies.shape).clip(0.1)
-    roots = np.where(hits > 0, np.cbrt(energies), single)
+    single = unit * rng.normal(CENTRE, WIDTH, energies.shape).clip(0.1) ** 3
+    filled = np.where(hits > 0, energies, single)
+    outward = filled[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
     counts = np.sqrt(hits + rng.random(hits.shape))
     total = np.maximum(flat.sum((1, 2)), 1e-6 * unit)
     parts = [
         np.log(total / energy)[:, None],
-        roots.reshape(count, -1),
+        np.cbrt(outward[:, :, 0]),
+        np.log(filled[:, :, :-1] / outward[:, :, 1:]).reshape(count, -1),
         counts.reshape(count, -1),
         _transverse(flat, plane),
     ]
