@@ -1,9 +1,9 @@
 """Problems to measure samplers with: two functions, and two tables of trained networks.
 
 Branin and Hartmann-6 are the functions of Dixon and Szegő, "Towards Global Optimisation 2" (1978). The other
-two are surrogate benchmarks as NAS-Bench-301 (Zela et al., arXiv:2008.09777) is one: `layer_trials.csv` holds
-networks that `benchmarks/layer_trials.py` trained on Geant4 showers, and boosted trees (Friedman 2001) give
-the figure of the points that were not trained.
+two are surrogate benchmarks as NAS-Bench-301 (Zela et al., arXiv:2008.09777) is one: `layer_networks.csv`
+holds networks that `benchmarks/layer_networks.py` trained on Geant4 showers, and boosted trees (Friedman
+2001) give the figure of the points that were not trained.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.samplers import BaseSampler
 
-TABLE = Path(__file__).with_name("layer_trials.csv")
+TABLE = Path(__file__).with_name("layer_networks.csv")
 
 # the smallest value of the training problem that a long search found
 TRAINING_MINIMUM = -0.44
@@ -75,6 +75,7 @@ TRAINING: Space = {
     "batch": IntDistribution(16, 256, log=True),
     "momentum": FloatDistribution(0.0, 0.98),
 }
+SPACES: Mapping[str, Space] = {"architecture": ARCHITECTURE, "training": TRAINING}
 # a parameter that exists only where another has this value
 CONDITIONS: Mapping[str, tuple[str, str]] = {"momentum": ("optimiser", "sgd")}
 
@@ -219,16 +220,29 @@ def hartmann6_problem() -> Problem:
 
 
 @functools.cache
-def layer_trials(space: str) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
+def layer_networks(space: str) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
     """Parameters and figures (validation negative log-likelihood of a layer, nats) of the trained networks.
 
     Args:
         space: "architecture" or "training".
     """
-    with TABLE.open(newline="") as stream:
-        rows = [row for row in csv.DictReader(stream) if row["space"] == space and row["seed"] == "0"]
-    figures = np.array([float(row["validation_nll"]) for row in rows])
-    return [json.loads(row["parameters"]) for row in rows], figures
+    rows = [row for row in read_table() if row["space"] == space and row["seed"] == "0"]
+    distributions = SPACES[space]
+    points = [{name: _value(d, row[name]) for name, d in distributions.items() if row[name]} for row in rows]
+    return points, np.array([float(row["validation_nll"]) for row in rows])
+
+
+def read_table(path: Path = TABLE) -> list[dict[str, str]]:
+    """Rows of the table as text; its first line, a comment, says where it comes from."""
+    with path.open(newline="") as stream:
+        stream.readline()
+        return list(csv.DictReader(stream))
+
+
+def _value(distribution: BaseDistribution, text: str) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return {str(choice): choice for choice in distribution.choices}[text]
+    return int(text) if isinstance(distribution, IntDistribution) else float(text)
 
 
 class Surrogate:
@@ -274,11 +288,11 @@ class Surrogate:
 
 @functools.cache
 def _surrogate(space: str) -> Surrogate:
-    points, figures = layer_trials("architecture")
+    points, figures = layer_networks("architecture")
     if space == "architecture":
         return Surrogate(ARCHITECTURE, points, figures)
     # those of the other space are points of this one too
-    more, their_figures = layer_trials("training")
+    more, their_figures = layer_networks("training")
     points = more + [{**point, **TRAINED_WITH} for point in points]
     return Surrogate(TRAINING, points, np.append(their_figures, figures))
 

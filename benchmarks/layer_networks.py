@@ -1,7 +1,7 @@
 """Train hundreds of small networks on Geant4 showers: the table behind two problems for samplers.
 
-    python benchmarks/layer_trials.py TRUTH.h5 --space architecture --count 350 --repeats 20
-    python benchmarks/layer_trials.py TRUTH.h5 --space training --count 400
+    python benchmarks/layer_networks.py TRUTH.h5 --space architecture --count 350 --repeats 20
+    python benchmarks/layer_networks.py TRUTH.h5 --space training --count 400
 
 Each network is a density of the visible energies of the layers, layer by layer: a shared perceptron sees the
 incident energy, which layer it is, and the layers before, and gives a mixture of normal distributions for the
@@ -16,7 +16,6 @@ import argparse
 import csv
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,14 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.showers import ShowerFile
-from caloforge.testing.problems import ARCHITECTURE, TABLE, TRAINED_WITH, TRAINING, draw
+from caloforge.testing.problems import SPACES, TABLE, TRAINED_WITH, TRAINING, draw, read_table
 
 PASSES = 6
 TRAIN, VALIDATION = 2000, 1000
 # MeV; layers are smeared by it and it is added before the logarithm, so that no layer is exactly empty
 SMEAR = 0.2
 SMALLEST_WIDTH = 0.01
-COLUMNS = ("space", "parameters", "seed", "validation_nll", "test_nll", "weights", "seconds")
+COLUMNS = ("space", "seed", *TRAINING, "validation_nll", "test_nll", "weights")
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU, "elu": nn.ELU}
 
 
@@ -116,7 +115,6 @@ def optimiser(model: nn.Module, choice: dict[str, Any]) -> torch.optim.Optimizer
 
 def train(choice: dict[str, Any], seed: int, layers: list[Tensor], energy: list[Tensor]) -> dict[str, Any]:
     """One row of the table: figures of a network trained for `PASSES` passes with a cosine schedule."""
-    start = time.perf_counter()
     torch.manual_seed(seed)
     model = LayerDensity(layers[0].shape[1], choice)
     steps = optimiser(model, choice)
@@ -136,7 +134,6 @@ def train(choice: dict[str, Any], seed: int, layers: list[Tensor], energy: list[
         "validation_nll": round(figures[0], 5),
         "test_nll": round(figures[1], 5),
         "weights": sum(p.numel() for p in model.parameters()),
-        "seconds": round(time.perf_counter() - start, 2),
     }
 
 
@@ -156,26 +153,38 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     layers, energy = load(arguments.truth)
-    space = {"architecture": ARCHITECTURE, "training": TRAINING}[arguments.space]
-    choices = draw(space, arguments.count, np.random.default_rng(1))
+    choices = draw(SPACES[arguments.space], arguments.count, np.random.default_rng(1))
     jobs = [(choice, 0) for choice in choices] + [(choice, 1) for choice in choices[: arguments.repeats]]
-    exists = arguments.table.exists()
-    done = set()
-    if exists:
-        with arguments.table.open(newline="") as stream:
-            done = {(row["space"], row["parameters"], row["seed"]) for row in csv.DictReader(stream)}
+    if not arguments.table.exists():
+        header = f"# {origin(arguments.truth)}\n{','.join(COLUMNS)}\n"
+        arguments.table.write_text(header)
+    done = [tuple(row[name] for name in COLUMNS[:-3]) for row in read_table(arguments.table)]
     with arguments.table.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if not exists:
-            writer.writeheader()
+        writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
         for choice, seed in jobs:
-            key = (arguments.space, json.dumps(choice), str(seed))
-            if key in done:
+            row = {"space": arguments.space, "seed": seed, **choice}
+            if tuple(str(row.get(name, "")) for name in COLUMNS[:-3]) in done:
                 continue
             fixed = TRAINED_WITH if arguments.space == "architecture" else {}
-            row = dict(zip(COLUMNS, key, strict=False)) | train(choice | fixed, seed, layers, energy)
-            writer.writerow(row)
+            writer.writerow(row | train(choice | fixed, seed, layers, energy))
             stream.flush()
+
+
+def origin(truth: Path) -> str:
+    """Where the table comes from, as JSON."""
+    with ShowerFile(truth) as file:
+        return json.dumps(
+            {
+                "made_by": "benchmarks/layer_networks.py",
+                "showers": truth.name,
+                "number": len(file),
+                "detector": file.detector.name,
+                **file.provenance,
+                "passes": PASSES,
+                "split": [TRAIN, VALIDATION, len(file) - TRAIN - VALIDATION],
+                "torch": torch.__version__,
+            }
+        )
 
 
 if __name__ == "__main__":
