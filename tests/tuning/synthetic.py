@@ -54,3 +54,9 @@ def troubled(job, seat, stop):
     if job.trial == 5:
         return Result("refused", reason="train: the model does not fit the detector")
     return work(job, seat, stop)
+
+
+def unhurried(job, seat, stop):
+    """A trial of 2 s, as long to a fit of the surrogate as a short training is."""
+    stop.wait(2 - SECONDS)
+    return work(job, seat, stop)

@@ -12,6 +12,8 @@ def tune(
     study: Path,
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    data: Path | None = None,
+    test: Path | None = None,
     address: str | None = None,
     progress: bool = True,
 ) -> Outcome:
@@ -20,6 +22,8 @@ def tune(
     Args:
         study: A study.yaml.
         out: The folder of the study: study.html, study.json, best.yaml, trials.
+        data: The shower file to train on, instead of the one that the study names.
+        test: Showers for the last comparison, which the search never sees; likewise.
         address: A Ray cluster, such as ray://head:10001 or auto; without one the search runs on this machine.
         progress: Show progress.
     """
@@ -29,6 +33,11 @@ def tune(
 
     study = Path(study)
     config = load_study(study)
+    # those of the study are relative to its folder
+    given = {
+        name: str(path.absolute()) for name, path in (("data", data), ("test", test)) if path is not None
+    }
+    config = config.model_copy(update=given)
     with StudyTable([o.figure for o in config.objectives], enabled=progress) as table:
         result = run_study(config, Path(out), folder=study.parent, address=address, tell=table.update)
     document = result.document

@@ -74,8 +74,8 @@ class StudyConfig(StrictModel):
 
     `run` is a run.yaml beside the study, or the name of a recipe, and `changes` are made to it first. `data`
     is the shower file to train on, and `test` one that the search never sees: at its end the best trial and
-    the run it started from are compared on it. `retries` is how often a failed trial is tried again. The
-    search ends after `max_trials` or `max_minutes`.
+    the run it started from are compared on it. Both may be given on the command line instead. `retries` is
+    how often a failed trial is tried again. The search ends after `max_trials` or `max_minutes`.
     """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -83,7 +83,7 @@ class StudyConfig(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     run: str
     changes: dict[str, Any] = Field(default_factory=dict)
-    data: str
+    data: str | None = None
     test: str | None = None
     space: dict[str, Annotated[Parameter, Field(discriminator="kind")]] = Field(min_length=1)
     objectives: tuple[ObjectiveConfig, ...] = Field(

@@ -270,7 +270,8 @@ class Search:
             {"ending": result.ending, "fold": job.fold, "reason": result.reason, "seconds": result.seconds}
         )
         self._suggestions.note(job.trial, **{ATTEMPTS: run.attempts})
-        if result.ending == "refused" or len(run.attempts) > self._config.retries:
+        failures = sum(attempt["fold"] == job.fold for attempt in run.attempts)
+        if result.ending == "refused" or failures > self._config.retries:
             run.hopeless = True
             run.waiting = []
             return

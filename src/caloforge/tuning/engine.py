@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import threading
@@ -248,6 +249,10 @@ class Cluster:
             ConfigError: The layout does not fit.
             TuningError: Ray does not start, or does not answer.
         """
+        if self.address is None:
+            # before seconds are spent on starting Ray, which counts the GPUs
+            there = {"CPU": float(len(os.sched_getaffinity(0))), "GPU": math.inf}
+            check_layout(self.layout, there, "this machine")
         _connect(self.address)
         try:
             self._place()

@@ -14,7 +14,8 @@ from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import fold_folder
 from caloforge.tuning.objective import MERIT, Value, combine
 from caloforge.tuning.summary import best_trials, start_trial
-from caloforge.tuning.trial import Job, NotDoneError, judge
+from caloforge.tuning.trial import LOG, judge
+from caloforge.tuning.verbs import NotDoneError, Verbs
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -64,19 +65,13 @@ def _judge_trial(
 ) -> dict[str, Value]:
     folder = out / FINAL / f"{number:05d}"
     folder.mkdir(parents=True, exist_ok=True)
+    threads = max(1, int(config.layout.cores))
+    verbs = Verbs(folder / LOG, threads)
     folds = []
     for fold in range(config.layout.k_folds):
         model = fold_folder(out, number, fold)
-        job = Job(
-            number,
-            fold,
-            folder,
-            figures=tuple(names),
-            seed=config.seed,
-            threads=max(1, int(config.layout.cores)),
-        )
         try:
-            folds.append(judge(model, test, folder / f"fold-{fold}", job))
+            folds.append(judge(model, test, folder / f"fold-{fold}", names, config.seed, verbs))
         except NotDoneError as error:
             raise TuningError(f"trial {number} cannot be judged on {test}: {error}") from error
     return {name: combine(folds, name) for name in names}

@@ -81,8 +81,10 @@ def run_study(
     """
     require_ray()
     space = Space(config, folder, config.name)
-    data, test = (None if name is None else (folder / name) for name in (config.data, config.test))
-    assert data is not None
+    if config.data is None:
+        raise ConfigError("no showers to train on; give --data FILE, or data: FILE in the study")
+    data = folder / config.data
+    test = None if config.test is None else folder / config.test
     run = _check(config, space, [path for path in (data, test) if path is not None])
     with study_folder(Path(out).absolute()) as out_:
         out = out_

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import os
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from caloforge.errors import ConfigError
 from caloforge.files import write_text
 from caloforge.run import load_run
 from caloforge.tuning.objective import CLASSIFIER, MERIT, Value, merit_of, needs_validation, read_figures
+from caloforge.tuning.verbs import Ending, NotDoneError, Verbs, alone_in, command_line
 
 RESULT, LOG, RUN = "result.json", "trial.log", "run.yaml"
-# seconds that a process has to save and leave before it is killed
-GRACE = 60.0
-POLL = 0.1
-# how a job ended: "lost" may go well from where it stands, "numeric" with another seed, "refused" never
-Ending = Literal["done", "stopped", "lost", "numeric", "refused"]
-_ENDINGS: dict[str, Ending] = {
-    "TrainingError": "numeric",
-    "ConfigError": "refused",
-    "GeometryError": "refused",
-    "DataError": "refused",
-    "ModelError": "refused",
-    "MissingDependencyError": "refused",
-}
 
 
 @dataclass(frozen=True)
@@ -110,14 +96,6 @@ class Result:
 Work = Callable[[Job, Seat, threading.Event], Result]
 
 
-class NotDoneError(Exception):
-    """A verb that did not end well."""
-
-    def __init__(self, ending: Ending, reason: str) -> None:
-        super().__init__(reason)
-        self.ending: Ending = ending
-
-
 def train_fold(job: Job, seat: Seat, stop: threading.Event) -> Result:
     """Train, and judge, as one process of a group; the first one has the result.
 
@@ -127,13 +105,18 @@ def train_fold(job: Job, seat: Seat, stop: threading.Event) -> Result:
         stop: Set by whoever wants it to end early; everything is then saved.
     """
     start = time.monotonic()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    verbs = Verbs(job.folder / f"{seat.rank}-{LOG}", job.threads, seat.environment(), stop)
     try:
-        figures = _figures(job, seat, stop)
+        if seat.rank > 0:
+            verbs.run(*_training(job))
+            return Result("done", seconds=time.monotonic() - start)
+        with alone_in(job.folder, stop) as lock:
+            figures = _figures(job, dataclasses.replace(verbs, lock=lock))
     except NotDoneError as error:
         return Result(error.ending, reason=str(error), seconds=time.monotonic() - start)
     result = Result("done", figures, seconds=time.monotonic() - start)
-    if seat.rank == 0:
-        write_result(job.folder, result)
+    write_result(job.folder, result)
     return result
 
 
@@ -153,34 +136,36 @@ def read_result(folder: Path) -> Result | None:
         return None
 
 
-def _figures(job: Job, seat: Seat, stop: threading.Event) -> dict[str, Value]:
-    job.folder.mkdir(parents=True, exist_ok=True)
-    run = job.folder.parent / RUN
+def _training(job: Job) -> list[str]:
     resume = any((job.folder / "checkpoints").glob("step-*"))
-    training = ["train", str(run), "--data", str(job.data), "-o", str(job.folder), "--no-progress"]
-    training += ["--seed", str(job.seed), "--resume" if resume else "--force"]
-    if job.share is not None:
-        training += ["--set", f"training.evaluation.share={job.share!r}"]
-    if job.start is not None and not resume:
-        training += ["--start", str(job.start)]
-    _verb(training, job, seat, stop)
-    if seat.rank > 0:
-        return {}
+    share = None if job.share is None else f"training.evaluation.share={job.share!r}"
+    start = None if resume else job.start
+    how = command_line(
+        seed=job.seed, resume=resume, force=not resume, set=share, start=start, no_progress=True
+    )
+    run = job.folder.parent / RUN
+    return ["train", str(run), "--data", str(job.data), "-o", str(job.folder), "--no-progress", *how]
+
+
+def _figures(job: Job, verbs: Verbs) -> dict[str, Value]:
+    verbs.run(*_training(job))
     figures = {}
     if MERIT in job.figures:
-        merit = merit_of(job.folder, load_run(run).training.evaluation)
+        merit = merit_of(job.folder, load_run(job.folder.parent / RUN).training.evaluation)
         if not math.isfinite(merit):
             raise NotDoneError("numeric", f"the merit is {merit}")
         figures[MERIT] = Value(merit, math.nan)
     if needs_validation(job.figures):
         assert job.held is not None
-        figures |= judge(job.folder, job.held, job.folder / "validation", job, stop)
+        # the others of the group are done
+        alone = dataclasses.replace(verbs, environment={})
+        figures |= judge(job.folder, job.held, job.folder / "validation", job.figures, job.seed, alone)
     shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
     return {name: figures[name] for name in job.figures}
 
 
 def judge(
-    model: Path, truth: Path, report: Path, job: Job, stop: threading.Event | None = None
+    model: Path, truth: Path, report: Path, figures: Sequence[str], seed: int, verbs: Verbs
 ) -> dict[str, Value]:
     """Generate showers like those of a file and compare them with it.
 
@@ -188,91 +173,27 @@ def judge(
         model: A run or model directory.
         truth: The shower file.
         report: Report directory to make or replace.
-        job: Whose figures, seed and threads are used.
-        stop: Ends it early.
+        figures: What is wanted of it.
+        seed: Of the noise.
+        verbs: Runs both.
 
     Raises:
-        ConfigError: A figure that the validation does not give.
+        NotDoneError: One of them failed or was stopped, or a figure is not there or not finite.
     """
-    stop, alone = stop or threading.Event(), Seat()
     generated = report.with_name(f"{report.name}.h5")
-    threads = ["--threads", str(job.threads)]
-    how = ["--backend", "torch", "--precision", "fp32", "--no-progress", "--force", *threads]
-    _verb(
-        ["generate", str(model), "-o", str(generated), "--like", str(truth), "--seed", str(job.seed), *how],
-        job,
-        alone,
-        stop,
-    )
-    boosted = any(name in CLASSIFIER for name in job.figures)
-    how = ["--no-pdf", "--no-progress", "--workers", str(job.threads)]
-    how += [] if boosted else ["--no-classifier"]
+    how = command_line(backend="torch", precision="fp32", seed=seed, threads=verbs.threads, force=True)
+    verbs.run("generate", str(model), "-o", str(generated), "--like", str(truth), "--no-progress", *how)
+    boosted = any(name in CLASSIFIER for name in figures)
+    how = command_line(workers=verbs.threads, no_classifier=not boosted, no_pdf=True, no_progress=True)
     shutil.rmtree(report, ignore_errors=True)
-    _verb(["validate", str(truth), str(generated), "-o", str(report), *how], job, alone, stop)
+    verbs.run("validate", str(truth), str(generated), "-o", str(report), *how)
     generated.unlink(missing_ok=True)
     metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     try:
-        figures = read_figures(job.figures, metrics)
+        found = read_figures(figures, metrics)
     except ConfigError as error:
         raise NotDoneError("refused", str(error)) from error
-    for name, (value, _) in figures.items():
+    for name, (value, _) in found.items():
         if not math.isfinite(value):
             raise NotDoneError("numeric", f"{name} is {value}")
-    return figures
-
-
-def _verb(arguments: Sequence[str], job: Job, seat: Seat, stop: threading.Event) -> None:
-    """Run a verb as a process of its own, and stop it when asked."""
-    threads = str(job.threads)
-    environment = os.environ | seat.environment()
-    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    environment["CALOFORGE_PARENT"] = str(os.getpid())
-    command = [sys.executable, "-m", "caloforge.tuning.child", *arguments, "--json"]
-    log = job.folder / f"{seat.rank}-{LOG}"
-    with log.open("a", encoding="utf-8") as stream:
-        process = subprocess.Popen(  # noqa: S603 - our own command line
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-            start_new_session=True,
-        )
-        report = _report(_wait(process, stop))
-    if report.get("error") == "Interrupted" or (stop.is_set() and process.returncode):
-        raise NotDoneError("stopped", "stopped on request")
-    # 3: a validation below its thresholds is a result
-    if process.returncode not in (0, 3):
-        reason = str(report.get("message") or _last_words(log, process.returncode))
-        ending = _ENDINGS.get(str(report.get("error")), "lost")
-        raise NotDoneError(ending, f"{arguments[0]}: {reason}")
-
-
-def _wait(process: subprocess.Popen[str], stop: threading.Event) -> str:
-    """What a process wrote; it is asked to end when `stop` is set, and killed if it does not."""
-    asked: float | None = None
-    while True:
-        try:
-            return process.communicate(timeout=POLL)[0]
-        except subprocess.TimeoutExpired:
-            if stop.is_set() and asked is None:
-                process.terminate()
-                asked = time.monotonic()
-            if asked is not None and time.monotonic() - asked > GRACE:
-                process.kill()
-
-
-def _report(answer: str) -> dict[str, Any]:
-    """The JSON that a verb prints, in its last line."""
-    try:
-        report = json.loads(answer.strip().rpartition("\n")[2])
-    except ValueError:
-        return {}
-    return report if isinstance(report, dict) else {}
-
-
-def _last_words(log: Path, code: int) -> str:
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return f"{how}: {lines[-1][:300]}" if lines and code > 0 else how
+    return found
