@@ -32,10 +32,7 @@ def test_hartmann6():
 
 
 def test_the_table_holds_different_networks_of_the_spaces():
-    for name, space, least in (
-        ("architecture", problems.ARCHITECTURE, 300),
-        ("training", problems.TRAINING, 300),
-    ):
+    for name, space in problems.SPACES.items():
         points, figures = problems.layer_networks(name)
         assert len({json.dumps(point) for point in points}) == len(points) >= 350
         assert np.isfinite(figures).all()
@@ -81,10 +78,10 @@ def test_a_search_keeps_its_groups_busy():
     assert all(b <= a for a, b in itertools.pairwise(best))
 
 
-@pytest.mark.parametrize("kind", ["gp", "tpe"])
-def test_surrogates_beat_random_search(kind):
-    problem = problems.hartmann6_problem()
-    ours, random = (searches(problem, name, 6, 30)[:, -1] for name in (kind, "random"))
+@pytest.mark.parametrize(("name", "kind", "trials"), [("branin", "gp", 22), ("hartmann6", "tpe", 45)])
+def test_surrogates_beat_random_search(name, kind, trials):
+    problem = getattr(problems, f"{name}_problem")()
+    ours, random = (searches(problem, which, 6, trials)[:, -1] for which in (kind, "random"))
     assert mannwhitneyu(ours, random, alternative="less").pvalue < 0.05
 
 
