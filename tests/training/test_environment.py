@@ -42,7 +42,10 @@ SRUN = {
     [
         ({}, Layout()),
         (TORCHRUN, Layout("torch", 5, 8, 1, 4, "node1", 29500)),
-        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2"}, Layout("torch", 5, 8, 1, 4, "node1", 29500, 2)),
+        (
+            TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+            Layout("torch", 5, 8, 1, 4, "node1", 29500, 2, True),
+        ),
         # an operator of Kubernetes: one process a pod
         (
             {k: v for k, v in TORCHRUN.items() if not k.startswith("LOCAL")},

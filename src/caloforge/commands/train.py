@@ -10,11 +10,12 @@ from cyclopts import Parameter
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
-from caloforge.errors import DataError
+from caloforge.errors import DataError, ModelError
 from caloforge.files import check_new, write_text
 from caloforge.run import RunConfig, load_run
 
 if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel
     from caloforge.training.processes import Processes
 
 RESOLVED = "resolved.yaml"
@@ -28,6 +29,7 @@ def train(
     seed: int | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
+    start: Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     progress: bool = True,
 ) -> Outcome:
@@ -40,6 +42,7 @@ def train(
         seed: Seed; the default is the one of the run.
         resume: Continue an interrupted training from its last checkpoint; begin where there is none yet.
         force: Train anew in an existing run directory.
+        start: Begin with the weights of this model, of the same network, instead of random ones.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
     """
@@ -53,7 +56,7 @@ def train(
 
     with Processes(config.training.distribution.timeout_seconds) as processes:
         # what a launcher starts anew after a failure goes on by itself
-        again = resume or processes.restarts > 0
+        again = resume or processes.again
         resume = again and processes.from_first(_has_checkpoint(out))
         # a job script may always say --resume: an earlier try may have ended before its first checkpoint
         begun = again and processes.from_first((out / RESOLVED).is_file())
@@ -64,6 +67,8 @@ def train(
         if not resume:
             processes.first_does(lambda: _begin(run, config, out))
         model = create_model(config.model, near, seed=seed)
+        if start is not None and not resume:
+            _take_weights(model, start)
         with Meter("train", 1, "steps", enabled=progress and processes.first) as meter:
             result = train_model(
                 model,
@@ -114,6 +119,20 @@ def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
 def _begin(run: str, config: RunConfig, out: Path) -> None:
     _forget(out)
     _record(run, config, out)
+
+
+def _take_weights(model: "ShowerModel", start: Path) -> None:
+    """Give a model the weights of a trained one.
+
+    Raises:
+        ModelError: There is no such model, or its network is another.
+    """
+    from caloforge.models.store import load_model
+
+    try:
+        model.load_state_dict(load_model(start).state_dict())
+    except RuntimeError as error:
+        raise ModelError(f"{start}: not a model of the network of this run ({error})") from error
 
 
 def _has_checkpoint(out: Path) -> bool:

@@ -20,7 +20,7 @@ from pathlib import Path
 from caloforge.errors import ConfigError
 
 # what torch itself takes where nothing is said
-DEFAULT_PORT = 29500
+DEFAULT_PORT = "29500"
 # ports of SLURM jobs: below those that systems give to outgoing connections
 FIRST_PORT, PORTS = 20000, 12000
 # what starts the processes of an MPI job on a machine
@@ -40,6 +40,7 @@ class Layout:
         address: Host where the processes meet, None where the launcher names none.
         port: Its port.
         restarts: How often the launcher has started the job anew after a failure.
+        agent_store: Whether the launcher itself keeps the store at this host and port.
     """
 
     launcher: str = "none"
@@ -50,6 +51,7 @@ class Layout:
     address: str | None = None
     port: int | None = None
     restarts: int = 0
+    agent_store: bool = False
 
     def __post_init__(self) -> None:
         local = self.ranks if self.local_ranks is None else self.local_ranks
@@ -82,7 +84,7 @@ def read_layout(environ: Mapping[str, str]) -> Layout:
     else:
         return Layout()
     if "MASTER_ADDR" in environ:
-        port = _number(environ, "MASTER_PORT") if "MASTER_PORT" in environ else DEFAULT_PORT
+        port = _number(environ, "MASTER_PORT", DEFAULT_PORT)
         layout = replace(layout, address=environ["MASTER_ADDR"], port=port)
     return layout
 
@@ -100,13 +102,12 @@ def _of_torch(environ: Mapping[str, str]) -> Layout:
         rank=_number(environ, "RANK"),
         ranks=ranks,
         # operators of Kubernetes start one process a pod and do not say so
-        local_rank=_number(environ, "LOCAL_RANK") if "LOCAL_RANK" in environ else 0,
+        local_rank=_number(environ, "LOCAL_RANK", "0"),
         local_ranks=_number(environ, "LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in environ else None,
         address=environ.get("MASTER_ADDR"),
         port=_number(environ, "MASTER_PORT") if "MASTER_PORT" in environ else None,
-        restarts=_number(environ, "TORCHELASTIC_RESTART_COUNT")
-        if "TORCHELASTIC_RESTART_COUNT" in environ
-        else 0,
+        restarts=_number(environ, "TORCHELASTIC_RESTART_COUNT", "0"),
+        agent_store=environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
     )
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environ]
     if ranks > 1 and missing:
@@ -165,13 +166,14 @@ def first_host(nodes: str) -> str:
     return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", nodes[:end])
 
 
-def _number(environ: Mapping[str, str], name: str) -> int:
+def _number(environ: Mapping[str, str], name: str, default: str | None = None) -> int:
+    text = environ.get(name, default)
+    if text is None:
+        raise ConfigError(f"the launcher set no {name}; the number of this process is not known")
     try:
-        return int(environ[name])
-    except KeyError:
-        raise ConfigError(f"the launcher set no {name}; the number of this process is not known") from None
+        return int(text)
     except ValueError:
-        raise ConfigError(f"{name}={environ[name]}: expected a whole number") from None
+        raise ConfigError(f"{name}={text}: expected a whole number") from None
 
 
 def job_of_this_machine() -> str:

@@ -39,7 +39,7 @@ class Processes:
         ranks: How many there are.
         first: Whether it is the one that writes and talks.
         local_rank: Its number on its machine.
-        restarts: How often the launcher has started them anew.
+        again: Whether the launcher has started this job before, and starts it anew after a failure.
         clock: Counts the time spent in exchanges.
     """
 
@@ -54,15 +54,15 @@ class Processes:
             TrainingError: Not all processes came.
         """
         layout = read_layout(os.environ)
-        self.timeout = timeout
+        self.timeout, self.again = timeout, layout.restarts > 0
         if layout.ranks > 1 and not dist.is_initialized():
-            _connect(layout, timeout)
+            self.again = _connect(layout, timeout)
         self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.ranks: int = self.accelerator.num_processes
         self.first = self.rank == 0
-        self.local_rank, self.restarts = layout.local_rank, layout.restarts
+        self.local_rank = layout.local_rank
         self.clock = Clock()
         self._watch: Watch | None = None
         self._control: dist.ProcessGroup | None = None
@@ -213,8 +213,8 @@ def _messages(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
             yield part
 
 
-def _connect(layout: Layout, timeout: float) -> None:
-    """Make the process group; gloo between CPUs, NCCL between GPUs."""
+def _connect(layout: Layout, timeout: float) -> bool:
+    """Make the process group, gloo between CPUs, NCCL between GPUs; whether the job was started before."""
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(layout.local_rank % torch.cuda.device_count())
@@ -233,23 +233,13 @@ def _connect(layout: Layout, timeout: float) -> None:
     ):
         if value is not None:
             os.environ[name] = str(value)
-    store = meet(layout, timeout) if layout.address is None else None
+    meeting = meet(layout, timeout)
     wait = timedelta(seconds=timeout)
-    try:
-        if store is None:
-            dist.init_process_group(backend, timeout=wait)
-        else:
-            dist.init_process_group(
-                backend, timeout=wait, store=store, rank=layout.rank, world_size=layout.ranks
-            )
-    except (RuntimeError, ValueError) as error:
-        place = "this machine" if layout.address is None else f"{layout.address}:{layout.port}"
-        raise TrainingError(
-            f"process {layout.rank} of {layout.ranks} ({layout.launcher}): the others were not met on "
-            f"{place} within {timeout:g} s ({str(error).splitlines()[0]}). Are all of them started, and can "
-            "they reach this host and port (MASTER_ADDR, MASTER_PORT)?"
-        ) from error
+    dist.init_process_group(
+        backend, timeout=wait, store=meeting.store, rank=layout.rank, world_size=layout.ranks
+    )
     atexit.register(_part)
+    return meeting.again
 
 
 def _share_cores(layout: Layout) -> None:

@@ -1,0 +1,323 @@
+"""Trainings on several real processes: what must be equal, who gets which showers, what failures do."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from together import SPLIT, plain_model, plain_settings
+from toy import DETECTOR, MODEL
+
+from caloforge.config import build
+from caloforge.errors import ConfigError
+from caloforge.models.gan3d.config import Gan3dConfig
+from caloforge.models.registry import create_model
+from caloforge.showers import ShowerBatch
+from caloforge.showers.dataset import ShowerBatches
+from caloforge.training.checkpoint import checkpoints, read_state
+from caloforge.training.config import DistributionConfig
+from caloforge.training.evaluation import Evaluation
+from caloforge.training.loop import Trainer, train_model
+from caloforge.training.processes import Processes
+
+TOGETHER = Path(__file__).with_name("together.py")
+MPIRUN = Path(sys.executable).with_name("mpirun")
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+} | {"OMP_NUM_THREADS": "1"}
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+CALOFORGE = [sys.executable, "-m", "caloforge"]
+
+needs_mpirun = pytest.mark.skipif(not MPIRUN.exists(), reason="no mpirun (it comes with the package mpich)")
+
+
+def start(command, **environ):
+    return subprocess.Popen(
+        [str(word) for word in command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT | environ,
+    )
+
+
+def end(*processes, timeout=200, check=True):
+    """Outputs of processes that run at the same time."""
+    try:
+        outputs = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert not check or process.returncode == 0, errors[-3000:]
+    return outputs
+
+
+def merits(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line["eval_merit"] for line in lines if "eval_merit" in line]
+
+
+def state(out):
+    return read_state(checkpoints(out / "checkpoints")[-1])["progress"]
+
+
+def write_run(folder, **training):
+    document = {
+        "name": "toy",
+        "seed": 1,
+        "detector": DETECTOR,
+        "beam": {"energy": {"kind": "flat", "min": "10 GeV", "max": "100 GeV"}},
+        "model": MODEL,
+        "training": {
+            "batch_size": 12,
+            "precision": "fp32",
+            "threads": 1,
+            "ema": 0.9,
+            "evaluation": {"share": 0.15, "showers": 36},
+        }
+        | training,
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture(scope="module")
+def outcome(data, tmp_path_factory):
+    """What two processes found, started by mpirun."""
+    if not MPIRUN.exists():
+        pytest.skip("no mpirun (it comes with the package mpich)")
+    out = tmp_path_factory.mktemp("together")
+    end(start([MPIRUN, "-n", "2", sys.executable, TOGETHER, "strategies", data, out]))
+    return out, [json.loads((out / f"strategies-{rank}.json").read_text()) for rank in (0, 1)]
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(outcome, data, tmp_path):
+    """For a model without batch statistics, whose noise belongs to the shower: the same gradients, summed in
+    another order. 203 showers are batches of 10 and 11, so that the weights of the processes count.
+    """
+    out, (first, second) = outcome
+    assert first["weights"] == second["weights"]
+    assert first["weights"][0] == first["weights"][1]
+    ranks = [
+        ShowerBatches(data, 11, indices_range=(0, SPLIT), seed=1, rank=rank, world_size=2) for rank in (0, 1)
+    ]
+    assert len({ranks[0].weight(step) for step in range(len(ranks[0]))}) > 1
+    with Processes(60) as alone:
+        trainer = Trainer(
+            plain_model(data), data, plain_settings(batch_size=22), tmp_path, alone, seed=1, resume=False
+        )
+        pairs = [(ShowerBatch.concatenate(list(pair)), 1.0) for pair in zip(*ranks, strict=True)]
+        assert len(pairs) == trainer.total == 10
+        trainer.course.showers = lambda _clock: iter(pairs)
+        trainer.progress.epoch = 1
+        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.run()
+    both, one = (checkpoints(path / "checkpoints")[-1] for path in (out / "plain", tmp_path))
+    for name in ("model", "average", "optimizer-generator", "optimizer-discriminator"):
+        found, expected = load_file(both / f"{name}.safetensors"), load_file(one / f"{name}.safetensors")
+        assert found.keys() == expected.keys()
+        for key in found:
+            torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-5, msg=f"{name} {key}")
+    moved = load_file(both / "model.safetensors")
+    assert max(float((moved[name] - before[name]).abs().max()) for name in before) > 0.02
+
+
+def test_the_shared_evaluation_is_that_of_one_process(outcome, data):
+    _, (first, second) = outcome
+    with Processes(60) as alone:
+        model = plain_model(data)
+        expected = Evaluation(data, SPLIT, 240, alone)(model, alone.device, "fp32")
+    assert first["evaluation"] == second["evaluation"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_elastic_averaging_learns_the_toy(outcome):
+    _, (first, second) = outcome
+    assert first["learnt"] == second["learnt"]
+    assert min(first["learnt"][-4:]) < 0.6 * first["learnt"][0]
+
+
+@needs_mpirun
+@pytest.mark.slow
+def test_groups_of_four_processes(data, tmp_path):
+    end(start([MPIRUN, "-n", "4", sys.executable, TOGETHER, "four", data, tmp_path]))
+    found = [json.loads((tmp_path / f"four-{rank}.json").read_text()) for rank in range(4)]
+    # from 10, 14, 18, 22 around a centre at 10; every = 2, across_every = 4
+    assert [one["forces"]["local-sgd"] for one in found] == [
+        [own, 16.0, 16.0, 16.0] for own in (10.0, 14.0, 18.0, 22.0)
+    ]
+    assert [one["forces"]["hierarchical"] for one in found] == [
+        [10.0, 12.0, 12.0, 16.0],
+        [14.0, 12.0, 12.0, 16.0],
+        [18.0, 20.0, 20.0, 16.0],
+        [22.0, 20.0, 20.0, 16.0],
+    ]
+    # elastic, force 0.6: x <- x - 0.15 (x - c), c <- c + 0.6 (mean x - c)
+    x, centre, expected = np.array([10.0, 14.0, 18.0, 22.0]), 10.0, []
+    for step in range(1, 5):
+        if step % 2 == 0:
+            x, centre = x - 0.15 * (x - centre), centre + 0.6 * (x.mean() - centre)
+        expected.append(x)
+    forces = np.array([one["forces"]["elastic"] for one in found]).T
+    assert forces == pytest.approx(np.array(expected))
+    assert [one["forces"]["elastic agreed"] for one in found] == [pytest.approx(centre, abs=1e-3)] * 4
+    assert all(one["learnt"] == found[0]["learnt"] for one in found)
+    assert min(found[0]["learnt"][-4:]) < 0.6 * found[0]["learnt"][0]
+    with Processes(60) as alone:
+        model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
+        expected = Evaluation(data, 160, 240, alone)(model, alone.device, "fp32")
+    assert all(one["evaluation"] == pytest.approx(expected, rel=1e-6) for one in found)
+
+
+@needs_mpirun
+def test_the_verb_under_mpirun_and_torchrun_and_resumed_by_one_process(data, tmp_path):
+    run = write_run(tmp_path, cache=str(tmp_path / "cache"))
+    command = [*CALOFORGE, "train", run, "--data", data, "--set", "training.max_steps=5", "-o"]
+    by_mpi, by_torch = tmp_path / "mpi", tmp_path / "torch"
+    outputs = end(
+        start([MPIRUN, "-n", "2", *command, by_mpi]),
+        start([*TORCHRUN, "--no-python", *command, by_torch]),
+    )
+    for text, _ in outputs:
+        assert text.count("trained 5 steps") == 1
+        assert "for other processes" in text
+    for name in ("model", "average"):
+        one, other = (
+            load_file(checkpoints(out / "checkpoints")[-1] / f"{name}.safetensors")
+            for out in (by_mpi, by_torch)
+        )
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (by_mpi / "metrics.jsonl").read_text().count("\n") == 1
+    assert merits(by_mpi) == merits(by_torch)
+    copies = list((tmp_path / "cache").glob("*.h5"))
+    assert [copy.read_bytes() for copy in copies] == [data.read_bytes()]
+    # 5 of 9 steps of the first epoch are done; one process finishes it
+    seen = []
+    model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=1)
+    held_out = {"share": 0.15, "showers": 36}
+    settings = plain_settings(batch_size=12, augment=True, optimizer={}, evaluation=held_out)
+    with Processes(60) as alone:
+        trainer = Trainer(model, data, settings, by_mpi, alone, seed=1, resume=True)
+        step = trainer._step
+        trainer._step = lambda showers, weight: (seen.append(showers), step(showers, weight))[1]
+        assert trainer.progress.parts == [[2, 5]]
+        result = trainer.run()
+    for rank in (0, 1):
+        batches = ShowerBatches(data, 12, indices_range=(0, 204), seed=1, rank=rank, world_size=2)
+        seen += [batch for _, batch in zip(range(5), batches, strict=False)]
+    energies = np.sort(np.concatenate([batch.incident_energy for batch in seen]))
+    everything = ShowerBatches(data, 204, indices_range=(0, 204))
+    assert np.array_equal(energies, np.sort(next(iter(everything)).incident_energy))
+    assert result.steps == trainer.total == 5 + len(seen) - 10
+
+
+def children(process):
+    text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(number) for number in text.split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
+def test_a_killed_process_is_started_anew_and_goes_on(data, tmp_path):
+    run, out = write_run(tmp_path, epochs=6, checkpoint_steps=4, keep_checkpoints=100), tmp_path / "run"
+    command = [*CALOFORGE, "train", run, "--data", data, "-o", out]
+    job = start([*TORCHRUN, "--max-restarts", "1", "--monitor-interval", "0.1", "--no-python", *command])
+    limit = time.monotonic() + 120
+    try:
+        while len(checkpoints(out / "checkpoints")) < 2:
+            assert job.poll() is None, job.communicate()
+            assert time.monotonic() < limit, "no checkpoint came"
+            time.sleep(0.005)
+        victim = children(job.pid)[1]
+        os.kill(victim, signal.SIGKILL)
+    finally:
+        ((text, errors),) = end(job, check=False)
+    assert job.returncode == 0, errors[-3000:]
+    assert "trained 54 steps" in text
+    progress = state(out)
+    assert (progress["step"], progress["epoch"], progress["parts"]) == (54, 6, [])
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(later >= earlier for earlier, later in pairwise(steps))
+    # it began again where a checkpoint was, not at the start: no step was written twice
+    assert len(merits(out)) == 6
+    assert "process 0 waited for the others in vain" in errors or "SIGTERM" in errors or "Signal 9" in errors
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("killed", "no longer answers"),
+        ("asleep", "lives but hangs at step 3"),
+        pytest.param("stopped", "a fault of its own", marks=pytest.mark.slow),
+    ],
+)
+def test_a_process_that_is_gone_or_hangs_ends_the_others(data, tmp_path, how, words):
+    port = str(free_port())
+    jobs = [
+        start(
+            [sys.executable, TOGETHER, how, data, tmp_path],
+            RANK=str(rank),
+            WORLD_SIZE="2",
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=port,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        text, errors = jobs[0].communicate(timeout=100)
+    finally:
+        jobs[1].kill()
+        jobs[0].kill()
+        jobs[1].communicate()
+    assert text, errors[-3000:]
+    heard = json.loads(text)
+    assert "process 1 on" in heard["error"]
+    assert words in heard["error"]
+    assert "--resume" in heard["error"]
+    # the time limit of 3 s, 3 s to tell the dead from the living, and a busy machine
+    assert heard["waited"] < 15
+
+
+def test_groups_must_fit(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"across_every: got 10, expected a multiple of every \(4\)"):
+        build(DistributionConfig, {"kind": "hierarchical", "across_every": 10}, "x")
+
+
+def test_a_changed_file_is_copied_again_and_a_damaged_copy_replaced(data, tmp_path, monkeypatch):
+    from caloforge.training.cache import local_copy
+
+    original, folder = tmp_path / "train.h5", str(tmp_path / "near")
+    original.write_bytes(data.read_bytes())
+    with Processes(60) as alone:
+        copy = local_copy(original, folder, alone)
+        assert copy.read_bytes() == original.read_bytes()
+        first = copy.stat().st_ino
+        assert local_copy(original, folder, alone).stat().st_ino == first
+        copy.write_bytes(b"damaged")
+        assert local_copy(original, folder, alone).read_bytes() == original.read_bytes()
+        original.write_bytes(b"another file")
+        assert local_copy(original, folder, alone).read_bytes() == b"another file"
+    assert len(list((tmp_path / "near").iterdir())) == 2
+
+
+def test_train_model_finds_the_other_processes_itself(new_model, data, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="without RANK"):
+        train_model(new_model(), data, settings(), tmp_path, seed=1)
