@@ -1,5 +1,6 @@
 """What `caloforge submit` writes is valid where it goes and does what it says; what cannot run is refused."""
 
+import contextlib
 import functools
 import gzip
 import json
@@ -21,6 +22,9 @@ from caloforge.commands import submit as module
 from caloforge.config import build
 from caloforge.deploy import Job, slug
 from caloforge.errors import ConfigError, MissingDependencyError, SubmissionError
+from caloforge.run import load_run
+from caloforge.showers import ShowerWriter
+from caloforge.training.preflight import made_up_showers
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared/k8s-crds"
@@ -234,7 +238,7 @@ def cluster(tmp_path, monkeypatch):
     program("scontrol", 'if [ "$1" = show ]; then printf "n1\\nn2\\n"; fi')
     program("scancel", 'kill -TERM "$(cat step)"')
     monkeypatch.setenv("CALLS", str(calls))
-    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{TOOLS}:{os.environ['PATH']}")
     told = {"JOB_ID": "7", "JOB_NODELIST": "n[1-2]", "JOB_NUM_NODES": "2", "CPUS_PER_TASK": "4"}
     for name, value in told.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
@@ -243,14 +247,25 @@ def cluster(tmp_path, monkeypatch):
     return program
 
 
-def run_script(*command, **options):
-    return subprocess.Popen(
-        ["bash", "-c", shown("slurm", *command, **options)], stdout=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def run_script():
+    started = []
+
+    def start(*command, **options):
+        script = ["bash", "-c", shown("slurm", *command, **options)]
+        started.append(subprocess.Popen(script, stdout=subprocess.PIPE, text=True, start_new_session=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(("codes", "runs"), [("0", 1), ("2", 1), ("1 1 0", 3), ("1 1 1 1", 3)])
-def test_a_training_that_dies_starts_again(cluster, codes, runs):
+def test_a_training_that_dies_starts_again(cluster, run_script, codes, runs):
     Path("codes").write_text(codes.replace(" ", "\n") + "\n")
     cluster(
         "srun", 'code=$(head -n 1 codes); sed -i 1d codes; echo "$MASTER_ADDR:$MASTER_PORT"; exit "$code"'
@@ -263,7 +278,7 @@ def test_a_training_that_dies_starts_again(cluster, codes, runs):
     assert out.count("n1:20007") == runs
 
 
-def test_before_its_time_is_up_a_job_saves_and_goes_back_into_the_queue(cluster):
+def test_before_its_time_is_up_a_job_saves_and_goes_back_into_the_queue(cluster, run_script):
     # the training saves in a moment and ends well
     cluster(
         "srun", 'trap "sleep 0.3; echo saved; exit 0" TERM; echo $$ > step; while true; do sleep 0.05; done'
@@ -278,7 +293,49 @@ def test_before_its_time_is_up_a_job_saves_and_goes_back_into_the_queue(cluster)
     assert sum(call.startswith("srun") for call in cluster.calls()) == 1
 
 
-def test_a_study_runs_on_ray_over_all_nodes(cluster):
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_processes_train_are_stopped_and_continue(cluster, run_script, tmp_path):
+    """The script with the real program, srun as it tells the processes who they are."""
+    mesh = ["--set", "detector.mesh.nx=8", "--set", "detector.mesh.ny=8"]
+    run = load_run("demo", mesh[1::2])
+    with ShowerWriter(tmp_path / "train.h5", run.detector, {}) as writer:
+        writer.append(made_up_showers(run.detector, run.beam, 80))
+    fast = ["training.batch_size=8", "training.precision=fp32", "training.threads=1"]
+    fast += ["training.evaluation.showers=20", "training.evaluation.every_epochs=1000"]
+    command = ["train", "demo", *TRAIN[2:], *mesh, *(part for setting in fast for part in ("--set", setting))]
+    cluster(
+        "srun",
+        "shift; rm -f pids; for rank in 0 1; do\n"
+        "SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_STEP_NUM_TASKS=2 SLURM_STEP_ID=0 "
+        'SLURM_STEP_NODELIST=n1 MASTER_ADDR=127.0.0.1 "$@" & echo $! >> pids; done\n'
+        "code=0; for pid in $(cat pids); do wait $pid || code=$?; done; exit $code",
+    )
+    cluster("scancel", "kill -TERM $(cat pids)")
+    checkpoints = tmp_path / "runs/first/checkpoints"
+
+    process = run_script(*command, "--set", "training.max_steps=100000", "--set", "training.epochs=10000")
+    limit = time.monotonic() + 240
+    while not list(checkpoints.glob("step-*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit, "no checkpoint came"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=240)
+    assert process.returncode == 0
+    assert cluster.calls()[-1] == "scontrol requeue 7"
+    done = max(int(path.name.removeprefix("step-")) for path in checkpoints.glob("step-*"))
+
+    # the same job, when its turn comes again
+    process = run_script(
+        *command, "--set", f"training.max_steps={done + 3}", "--set", "training.epochs=10000"
+    )
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0
+    assert f"trained {done + 3} steps" in out
+
+
+def test_a_study_runs_on_ray_over_all_nodes(cluster, run_script):
     cluster("srun", "exit 5")
     process = run_script(*STUDY, nodes=2, processes=4)
     process.communicate(timeout=20)
