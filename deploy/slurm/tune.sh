@@ -10,7 +10,6 @@
 #SBATCH --open-mode=append
 #SBATCH --output=tune-first-%j.log
 # runs: caloforge tune study.yaml -o studies/first --address auto
-export OMP_NUM_THREADS=4
 launcher=()
 command=(caloforge tune study.yaml -o studies/first --address auto)
 set -euo pipefail

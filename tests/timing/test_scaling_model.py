@@ -125,18 +125,18 @@ def test_the_errors_are_those_that_are_documented(table):
 
 def test_up_to_64_gpus_an_epoch_is_predicted_to_three_percent():
     tables = {table.name: predict(table) for table in published_tables()}
-    for row in tables["v100"] + tables["v100-batch"]:
-        if row.point.processes <= 64 and not row.given:
-            assert abs(row.error) < 0.03
+    for found in tables["v100"] + tables["v100-batch"]:
+        if found.row.processes <= 64 and not found.given:
+            assert abs(found.error) < 0.03
     [bound] = tables["stampede2"]
-    assert bound.point.value < bound.predicted < 1
+    assert bound.row.value < bound.predicted < 1
 
 
 def test_what_is_taken_from_a_table_is_reproduced():
-    taken = [row for table in published_tables() for row in predict(table) if row.given]
+    taken = [found for table in published_tables() for found in predict(table) if found.given]
     assert len(taken) == 6
-    for row in taken:
-        assert row.predicted == pytest.approx(row.point.value)
+    for found in taken:
+        assert found.predicted == pytest.approx(found.row.value)
 
 
 def test_messages_are_the_published_networks():

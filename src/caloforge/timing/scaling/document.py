@@ -212,16 +212,16 @@ def published_rows() -> list[dict[str, Any]]:
             **table.model_dump(mode="json", include={"name", "title", "quantity", "source", "inputs"}),
             "rows": [
                 {
-                    "processes": row.point.processes,
-                    "nodes": row.point.nodes,
-                    **({} if row.point.batch is None else {"batch": row.point.batch}),
-                    "published": row.point.value,
-                    "at_least": row.point.at_least,
-                    "predicted": row.predicted,
-                    "given": row.given,
-                    "error": row.error,
+                    "processes": found.row.processes,
+                    "nodes": found.row.nodes,
+                    **({} if found.row.batch is None else {"batch": found.row.batch}),
+                    "published": found.row.value,
+                    "at_least": found.row.at_least,
+                    "predicted": found.predicted,
+                    "given": found.given,
+                    "error": found.error,
                 }
-                for row in predict(table)
+                for found in predict(table)
             ],
         }
         for table in published_tables()

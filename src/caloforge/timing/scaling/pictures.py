@@ -42,28 +42,28 @@ def speedup_figure(document: dict[str, Any]) -> Figure:
 
 
 def _published(speed: Axes, efficiency: Axes, table: Table, colour: str) -> None:
-    rows = predict(table)
-    bound = ", at least" if any(row.point.at_least for row in rows) else ""
+    found = predict(table)
+    bound = ", at least" if any(prediction.row.at_least for prediction in found) else ""
     for predicted, look in ((True, "-"), (False, "^" if bound else "o")):
-        processes, speedups = zip(*_speedups(table, rows, predicted), strict=True)
+        processes, speedups = zip(*_speedups(table, found, predicted), strict=True)
         label = None if predicted else f"{table.title}{bound}"
         shares = [100 * fast / count for fast, count in zip(speedups, processes, strict=True)]
         for axes, values in ((speed, speedups), (efficiency, shares)):
             axes.plot(processes, values, look, color=colour, linewidth=1.3, markersize=5, label=label)
 
 
-def _speedups(table: Table, rows: list[Prediction], predicted: bool) -> list[tuple[float, float]]:
+def _speedups(table: Table, found: list[Prediction], predicted: bool) -> list[tuple[float, float]]:
     """Processes and how many times as fast as one, of each row and of the base."""
-    values = [row.predicted if predicted else row.point.value for row in rows]
-    points = [row.point for row in rows]
+    rows = [prediction.row for prediction in found]
+    values = [prediction.predicted if predicted else prediction.row.value for prediction in found]
     if table.quantity == "efficiency":
         assert table.base is not None
         base = float(table.base.processes)
         return [(base, base)] + [
-            (float(p.processes), p.processes * value) for p, value in zip(points, values, strict=True)
+            (float(row.processes), row.processes * value) for row, value in zip(rows, values, strict=True)
         ]
-    first = points[0].processes * rows[0].point.value
-    return [(float(p.processes), first / value) for p, value in zip(points, values, strict=True)]
+    first = rows[0].processes * rows[0].value
+    return [(float(row.processes), first / value) for row, value in zip(rows, values, strict=True)]
 
 
 def _here(axes: Axes, document: dict[str, Any], scaling: str, colour: str) -> None:

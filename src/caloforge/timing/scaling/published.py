@@ -18,16 +18,19 @@ from caloforge.timing.scaling.project import Epoch, Workload, epoch
 DATA = Path(__file__).parent / "data"
 
 
-class Point(StrictModel):
-    """A layout and, in a row, what was measured there."""
+class Layout(StrictModel):
+    """How many processes, on how many nodes, with what batch each where it is not that of the workload."""
 
     processes: int
     nodes: int
     batch: int | None = None
-    value: float = math.nan
-    at_least: bool = False
 
-    model_config = StrictModel.model_config | {"allow_inf_nan": True}
+
+class Row(Layout):
+    """What was measured there, or the least that was said of it."""
+
+    value: float
+    at_least: bool = False
 
 
 class Given(StrictModel):
@@ -48,8 +51,8 @@ class Table(StrictModel):
     network: dict[Literal["between", "inside"], str]
     workload: dict[str, float | tuple[float, ...]]
     given: Given = Given()
-    base: Point | None = None
-    rows: tuple[Point, ...] = Field(min_length=1)
+    base: Layout | None = None
+    rows: tuple[Row, ...] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,21 @@ class Prediction:
     """A row and what the model says.
 
     Attributes:
-        point: The row.
+        row: What is published.
         predicted: In the unit of the row.
         given: Whether the model took a number from this very row.
     """
 
-    point: Point
+    row: Row
     predicted: float
     given: bool
 
     @property
     def error(self) -> float | None:
         """Relative error; none where only a bound is published, or the row was given."""
-        if self.given or self.point.at_least:
+        if self.given or self.row.at_least:
             return None
-        return self.predicted / self.point.value - 1
+        return self.predicted / self.row.value - 1
 
 
 @cache
@@ -96,25 +99,18 @@ def network_link(name: str) -> Link:
 def published_tables() -> tuple[Table, ...]:
     """Every published table."""
     path = DATA / "published.yaml"
-    # a list at the top, which the reader of configurations does not take
-    import yaml
-
-    documents = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return tuple(build(Table, document, path.name) for document in documents)
+    return tuple(build(Table, table, path.name) for table in read_yaml(path)["tables"])
 
 
 def predict(table: Table) -> list[Prediction]:
     """What the model says of each row of a table."""
     work = _workload(table)
     taken = {*table.given.compute, table.given.storage}
-    return [
-        Prediction(point, _value(table, work, point), place in taken)
-        for place, point in enumerate(table.rows)
-    ]
+    return [Prediction(row, _value(table, work, row), place in taken) for place, row in enumerate(table.rows)]
 
 
-def _value(table: Table, work: Workload, point: Point) -> float:
-    found = _epoch(table, work, point)
+def _value(table: Table, work: Workload, layout: Layout) -> float:
+    found = _epoch(table, work, layout)
     if table.quantity != "efficiency":
         return found.seconds
     assert table.base is not None
@@ -122,13 +118,13 @@ def _value(table: Table, work: Workload, point: Point) -> float:
     return base.processes * base.seconds / (found.processes * found.seconds)
 
 
-def _epoch(table: Table, work: Workload, point: Point) -> Epoch:
-    return epoch(replace(work, batch=point.batch or work.batch), _network(table, point), point.processes)
+def _epoch(table: Table, work: Workload, layout: Layout) -> Epoch:
+    return epoch(replace(work, batch=layout.batch or work.batch), _network(table, layout), layout.processes)
 
 
-def _network(table: Table, point: Point) -> Network:
+def _network(table: Table, layout: Layout) -> Network:
     links = {place: network_link(name) for place, name in table.network.items()}
-    return Network(**links, per_node=math.ceil(point.processes / point.nodes))
+    return Network(**links, per_node=math.ceil(layout.processes / layout.nodes))
 
 
 def _workload(table: Table) -> Workload:
@@ -137,10 +133,10 @@ def _workload(table: Table) -> Workload:
     if table.given.compute:
         seconds = {}
         for place in table.given.compute:
-            point = table.rows[place]
+            row = table.rows[place]
             # without computing only the communication is left
-            rest = _epoch(table, work, point)
-            seconds[point.batch or work.batch] = (point.value - rest.seconds) / rest.steps
+            rest = _epoch(table, work, row)
+            seconds[row.batch or work.batch] = (row.value - rest.seconds) / rest.steps
         per_step, per_shower = _affine(seconds)
         work = replace(work, per_step=per_step, per_shower=per_shower)
     if table.given.storage is not None:
