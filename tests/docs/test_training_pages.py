@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import create_model
 from caloforge.models.store import save_model
 from caloforge.training.checkpoint import Progress, save_checkpoint
+from caloforge.training.clock import TimeSplit
 from caloforge.training.config import OptimizerConfig
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.optimizers import build_optimizers
+from caloforge.training.processes import Processes
 
 SETTINGS = {
     "preset": "debug",
@@ -65,8 +68,10 @@ def test_every_key_of_metrics_jsonl_is_explained(model, data):
         batch = TrainingBatch.of(file.read(0, 4))
     torch.manual_seed(1)
     logs = {name for phase in model.step(batch) for name in phase.logs}
-    found = Evaluation(data, 4, SHOWERS)(model, torch.device("cpu"), "fp32")
-    assert logs | {f"eval_{name}" for name in found} <= named("run-directory")
+    with Processes(60) as alone:
+        found = Evaluation(data, 4, SHOWERS, alone)(model, torch.device("cpu"), "fp32")
+    keys = {f"eval_{name}" for name in found} | {f"seconds_{name}" for name in asdict(TimeSplit())}
+    assert logs | keys <= named("run-directory")
 
 
 def test_every_file_of_a_checkpoint_is_named(model, tmp_path):

@@ -100,6 +100,21 @@ def test_several_machines_need_a_meeting_point():
         meet(read_layout(OPEN_MPI), 1.0)
 
 
+@pytest.mark.parametrize(("visible", "expected"), [(1, 0), (2, 1), (4, 1)])
+def test_each_process_has_a_gpu_of_its_own(visible, expected):
+    from caloforge.training.processes import _gpu
+
+    # SLURM with --gpus-per-task=1 shows each process one
+    assert _gpu(read_layout(TORCHRUN), visible) == expected
+
+
+def test_more_processes_than_gpus_are_refused():
+    from caloforge.training.processes import _gpu
+
+    with pytest.raises(ConfigError, match="Start 2 processes a machine"):
+        _gpu(read_layout(TORCHRUN | {"LOCAL_RANK": "2"}), 2)
+
+
 @pytest.mark.parametrize(
     ("nodes", "first"),
     [

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caloforge.errors import CaloforgeError, TrainingError
+from caloforge.errors import CaloforgeError, ConfigError, TrainingError
 from caloforge.training.clock import Clock
 from caloforge.training.environment import Layout, read_layout
 from caloforge.training.meeting import meet
@@ -217,7 +217,7 @@ def _connect(layout: Layout, timeout: float) -> bool:
     """Make the process group, gloo between CPUs, NCCL between GPUs; whether the job was started before."""
     backend = "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(layout.local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(_gpu(layout, torch.cuda.device_count()))
         backend = "cpu:gloo,cuda:nccl"
     else:
         _share_cores(layout)
@@ -240,6 +240,19 @@ def _connect(layout: Layout, timeout: float) -> bool:
     )
     atexit.register(_part)
     return meeting.again
+
+
+def _gpu(layout: Layout, count: int) -> int:
+    """Which of the GPUs that this process sees is its own."""
+    if count == 1:
+        # the launcher has bound it, or there is one process
+        return 0
+    if layout.local_rank >= count:
+        raise ConfigError(
+            f"process {layout.local_rank} on this machine has no GPU of its own: there are {count}. Start "
+            f"{count} processes a machine, or hide the GPUs (CUDA_VISIBLE_DEVICES=) to train on CPUs"
+        )
+    return layout.local_rank
 
 
 def _share_cores(layout: Layout) -> None:

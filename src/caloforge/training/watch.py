@@ -95,7 +95,8 @@ class Watch:
                 words.append(f"{who} stopped: {sign.last_words}")
             elif rank not in first or first[rank].beat == sign.beat:
                 words.append(
-                    f"{who} no longer answers (killed, or its machine is gone) since step {sign.step}"
+                    f"{who}, last heard of at step {sign.step}, no longer answers (killed, or its machine "
+                    "is gone)"
                 )
             elif sign.talks < furthest:
                 words.append(f"{who} lives but hangs at step {sign.step}")
