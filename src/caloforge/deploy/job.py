@@ -154,8 +154,12 @@ class Job(StrictModel):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment: a thread for each core of a process, unless the user says otherwise."""
-        return {"OMP_NUM_THREADS": str(self.cpus), **self.env}
+        """The environment: a thread for each core of a process, unless the user says otherwise.
+
+        Ray gives each of its processes the threads that it was given cores for.
+        """
+        threads = {"OMP_NUM_THREADS": str(self.cpus)} if self.verb == "train" else {}
+        return {**threads, **self.env}
 
     @property
     def origin(self) -> str:
