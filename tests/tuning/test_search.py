@@ -97,7 +97,7 @@ def test_best_run_is_ready_to_train(troubled):
 
 
 def test_a_finished_study_runs_nothing_more_and_a_longer_one_goes_on(troubled, folder, study):
-    out, result = troubled
+    out, _ = troubled
     document = json.loads((out / "study.json").read_text())
     settings = {"seed": 10, "sampler": {"kind": "tpe", "startup": 4}, "layout": FOUR | {"k_folds": 2}}
 

@@ -8,6 +8,8 @@ from caloforge.tuning.space import Space
 from caloforge.tuning.study import run_study
 
 LATENT = {"kind": "int", "low": 4, "high": 16}
+HIGH, HALF = {"kind": "float", "low": 2, "high": 3}, {"kind": "float", "low": 0.1, "high": 0.5}
+MERIT, FPD = {"figure": "merit"}, {"figure": "fpd"}
 
 
 def test_a_point_becomes_a_run_with_units_lists_and_conditions(folder, study):
@@ -83,8 +85,8 @@ def test_layers_are_named_choices_and_their_entries_depend_on_them(folder, study
 
 
 def test_the_start_of_a_search_is_the_run_where_that_is_in_the_space(folder, study):
-    values, outside = Space(study(space={RATE: study().space[RATE].model_dump(), "model.generator.latent": LATENT}),
-                            folder).start()  # fmt: skip
+    space = {RATE: study().space[RATE].model_dump(), "model.generator.latent": LATENT}
+    values, outside = Space(study(space=space), folder).start()
     assert values == {RATE: 1e-3, "model.generator.latent": 6} and not outside
     high = {"kind": "int", "low": 20, "high": 40}
     values, outside = Space(study(space={"model.generator.latent": high}), folder).start()
@@ -94,12 +96,12 @@ def test_the_start_of_a_search_is_the_run_where_that_is_in_the_space(folder, stu
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"model.generator.latnt": LATENT}, "model.generator.latnt: unknown setting .* Did you mean 'latent'"),
+        ({"model.generator.latnt": LATENT}, "generator.latnt: unknown setting .* Did you mean 'latent'"),
         ({"model.genrator.latent": LATENT}, "Did you mean 'generator'"),
         ({"model.generator.blocks.7.filters": LATENT}, "'7' is no entry of a list of 2"),
         ({"training.batch_size.x": LATENT}, "training.batch_size is a plain value"),
-        ({"model.power": {"kind": "float", "low": 2, "high": 3}}, "none of 200 random points .*\n200 times .*power"),
-        ({"training.evaluation.share": {"kind": "float", "low": 0.1, "high": 0.5}}, "what trials are judged by"),
+        ({"model.power": HIGH}, "none of 200 random points .*\n200 times .*power"),
+        ({"training.evaluation.share": HALF}, "what trials are judged by"),
     ],
 )  # fmt: skip
 def test_a_space_that_cannot_be_searched_says_why(space, message, folder, study, tmp_path):
@@ -120,14 +122,14 @@ def test_one_valid_corner_of_a_space_is_enough(folder, study):
         ({"space": {"trainin.epochs": LATENT}}, "Did you mean 'training'"),
         ({"space": {RATE: {"kind": "flota", "low": 0, "high": 1}}}, "Did you mean 'float'"),
         ({"space": {RATE: {"kind": "float", "low": 2, "high": 1}}}, "less than high"),
-        ({"space": {RATE: {"kind": "float", "low": 0, "high": 1, "log": True}}}, "more than 0 for a logarithm"),
+        ({"space": {RATE: HALF | {"low": 0, "log": True}}}, "more than 0 for a logarithm"),
         ({"space": {RATE: {"kind": "float", "low": "1 parsec", "high": "2 parsec"}}}, "with a unit such as"),
         ({"space": {RATE: {**LATENT, "when": {DECAY: 1}}}}, "is no parameter of the space"),
-        ({"space": {"model.a": LATENT, "model.b": {**LATENT, "when": {"model.a": 99}}}}, "model.a never is 99"),
+        ({"space": {RATE: LATENT, DECAY: {**LATENT, "when": {RATE: 99}}}}, f"{RATE} never is 99"),
         ({"objectives": [{"figure": "merit_smu"}]}, "Did you mean 'merit_sum'"),
-        ({"objectives": [{"figure": "merit"}, {"figure": "merit"}]}, "each figure once"),
-        ({"objectives": [{"figure": "merit"}, {"figure": "fpd"}], "pruner": {"kind": "asha"}}, "with 2 objectives"),
-        ({"objectives": [{"figure": "merit"}, {"figure": "fpd"}], "sampler": {"kind": "cma-es"}}, "one objective"),
+        ({"objectives": [MERIT, MERIT]}, "each figure once"),
+        ({"objectives": [MERIT, FPD], "pruner": {"kind": "asha"}}, "with 2 objectives"),
+        ({"objectives": [MERIT, FPD], "sampler": {"kind": "cma-es"}}, "one objective"),
     ],
 )  # fmt: skip
 def test_a_study_that_makes_no_sense_is_refused(changes, message, study):
@@ -150,10 +152,10 @@ def test_an_observable_that_does_not_exist_is_named_before_anything_runs(folder,
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"groups": 4, "workers": 2}, "4 groups x 2 workers x 1 cores need 8 cores, .* has 6; .*groups: 3, workers: 2"),
+        ({"groups": 4, "workers": 2}, "4 groups x 2 workers x 1 cores need 8 .* has 6; .*groups: 3, workers: 2"),
         ({"groups": 1, "workers": 8}, "groups: 1, workers: 6"),
         ({"cores": 12}, "a worker wants 12, .* has 6"),
-        ({"groups": 2, "gpus": 1}, "2 groups x 1 workers x 1 gpus need 2 gpus, .* has 1; .*groups: 1, workers: 1"),
+        ({"groups": 2, "gpus": 1}, "2 groups x 1 workers x 1 gpus need 2 .* has 1; .*groups: 1, workers: 1"),
     ],
 )  # fmt: skip
 def test_a_layout_that_does_not_fit_names_one_that_does(layout, message, study):

@@ -32,6 +32,26 @@ class Fold:
     held: Path | None
 
 
+def plan_folds(data: Path, k: int, share: float, *, validate: bool) -> tuple[int, list[int]]:
+    """Number of showers, and where the parts that are held out begin and end; see `make_folds`.
+
+    Raises:
+        ConfigError: Fewer showers than the folds need.
+    """
+    with ShowerFile(data) as file:
+        count = len(file)
+    edges = [round(count * f / k) for f in range(k + 1)]
+    if k == 1:
+        edges = [count - max(1, round(count * share)), count]
+    fewest = FEWEST_COMPARED if validate else FEWEST
+    if (held_out := edges[1] - edges[0]) < fewest:
+        raise ConfigError(
+            f"{data}: of its {count} showers {held_out} are held out, too few to judge a model by "
+            f"(at least {fewest}); take more showers, fewer folds or a larger training.evaluation.share"
+        )
+    return count, edges
+
+
 def make_folds(data: Path, k: int, share: float, folder: Path, *, validate: bool) -> list[Fold]:
     """Split a shower file; what is there from an earlier search is used again.
 
@@ -49,17 +69,7 @@ def make_folds(data: Path, k: int, share: float, folder: Path, *, validate: bool
         ConfigError: Fewer showers than the folds need.
         OutputError: No space for the copies.
     """
-    with ShowerFile(data) as file:
-        count = len(file)
-    edges = [round(count * f / k) for f in range(k + 1)]
-    if k == 1:
-        edges = [count - max(1, round(count * share)), count]
-    fewest = FEWEST_COMPARED if validate else FEWEST
-    if (held_out := edges[1] - edges[0]) < fewest:
-        raise ConfigError(
-            f"{data}: of its {count} showers {held_out} are held out, too few to judge a model by "
-            f"(at least {fewest}); take more showers, fewer folds or a larger training.evaluation.share"
-        )
+    count, edges = plan_folds(data, k, share, validate=validate)
     copies = (k if k > 1 else 0) + int(validate)
     folder.mkdir(parents=True, exist_ok=True)
     if copies and not any(folder.iterdir()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 INK, BLUE, ORANGE, GREEN, GREY = "#1b1f24", "#0072b2", "#d55e00", "#009e73", "#b4bbc4"
 # trials that are drawn one by one
 MOST_CURVES = 200
+# a figure whose largest value is so much more than its smallest has a logarithmic axis
+DECADES = 20
 # parameters beside each other
-MOST_AXES = 12
+MOST_AXES, MOST_SLICES = 8, 6
 
 
 def study_figures(study: Study, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -26,7 +28,7 @@ def study_figures(study: Study, document: Mapping[str, Any]) -> dict[str, dict[s
         for index, name in enumerate(objectives):
             found |= _of_one_objective(study, document, index, name, several=len(objectives) > 1)
         if 2 <= len(objectives) <= 3:
-            found |= _drawn("pareto", "Pareto front", PARETO, lambda: _pareto(study, objectives))
+            found |= _drawn("pareto", "Pareto front", PARETO, lambda: _pareto(study, objectives), {})
     if any(trial["evaluations"] for trial in document["trials"]):
         figure = _learning_curves(document)
         found["learning"] = {"title": "Learning curves", "note": LEARNING, "figure": figure}
@@ -34,8 +36,11 @@ def study_figures(study: Study, document: Mapping[str, Any]) -> dict[str, dict[s
 
 
 HISTORY = "Each point is a trial; the line is the best so far."
-PARALLEL = "A line is a trial, its colour the figure. Drag along an axis to keep only trials within a range."
-IMPORTANCE = "Share of the variance of the figure that a parameter explains (fANOVA, over all trials)."
+PARALLEL = (
+    "A line is a trial, its colour the figure; the most important parameters. Drag along an axis to keep "
+    "only the trials in a range."
+)
+IMPORTANCE = "Share of the variance of the figure that a parameter explains (fANOVA)."
 SLICES = "The figure against each parameter; the shade is the order of the trials."
 PARETO = "Trials that no other one beats in every objective are on the front."
 LEARNING = "Merit (P + E) of the first fold at each evaluation; the best trial and the start stand out."
@@ -49,16 +54,44 @@ def _of_one_objective(
     target: Callable[[Any], float] | None = (lambda trial: float(trial.values[index])) if several else None
     how: dict[str, Any] = {"target": target, "target_name": name}
     suffix = f" of {name}" if several else ""
-    keys = list(document["space"])[:MOST_AXES]
-    result = _drawn(f"history-{index}", f"History{suffix}", HISTORY,
-                    lambda: show.plot_optimization_history(study, **how))  # fmt: skip
-    result |= _drawn(f"importance-{index}", f"Importance{suffix}", IMPORTANCE,
-                     lambda: show.plot_param_importances(study, **how))  # fmt: skip
-    result |= _drawn(f"parallel-{index}", f"Parallel coordinates{suffix}", PARALLEL,
-                     lambda: show.plot_parallel_coordinate(study, params=keys, **how))  # fmt: skip
-    result |= _drawn(f"slices-{index}", f"Parameters one by one{suffix}", SLICES,
-                     lambda: show.plot_slice(study, params=keys, **how))  # fmt: skip
+    everything = list(document["space"])
+    keys = _most_important(study, everything, target)
+    few = keys[:MOST_SLICES]
+    draws: dict[str, tuple[str, str, Callable[[], Any], list[str]]] = {
+        "history": ("History", HISTORY, lambda: show.plot_optimization_history(study, **how), []),
+        "importance": (
+            "Importance",
+            IMPORTANCE,
+            lambda: show.plot_param_importances(study, **how),
+            everything,
+        ),
+        "parallel": (
+            "Parallel coordinates",
+            PARALLEL,
+            lambda: show.plot_parallel_coordinate(study, params=keys, **how),
+            keys,
+        ),
+        "slices": ("Parameters one by one", SLICES, lambda: show.plot_slice(study, params=few, **how), few),
+    }
+    short = short_names(everything)
+    result: dict[str, dict[str, Any]] = {}
+    for kind, (title, note, draw, shown) in draws.items():
+        names = {key: short[key] for key in shown}
+        result |= _drawn(f"{kind}-{index}", title + suffix, note, draw, names)
     return result
+
+
+def _most_important(study: Study, keys: list[str], target: Callable[[Any], float] | None) -> list[str]:
+    """The parameters that there is room for."""
+    from optuna.importance import get_param_importances
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            order = list(get_param_importances(study, target=target))
+    except (ValueError, RuntimeError):
+        order = []
+    return [*order, *(key for key in keys if key not in order)][:MOST_AXES]
 
 
 def _pareto(study: Study, objectives: list[str]) -> Any:
@@ -67,7 +100,9 @@ def _pareto(study: Study, objectives: list[str]) -> Any:
     return show.plot_pareto_front(study, target_names=objectives)
 
 
-def _drawn(key: str, title: str, note: str, draw: Callable[[], Any]) -> dict[str, dict[str, Any]]:
+def _drawn(
+    key: str, title: str, note: str, draw: Callable[[], Any], names: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
     """A figure of Optuna's, or nothing where it has too little to show."""
     with warnings.catch_warnings():
         # of parameters that only some trials have
@@ -78,8 +113,45 @@ def _drawn(key: str, title: str, note: str, draw: Callable[[], Any]) -> dict[str
             return {}
     if not figure["data"]:
         return {}
+    _polish(figure, names)
     figure["layout"] = _layout(figure["layout"])
     return {key: {"title": title, "note": note, "figure": figure}}
+
+
+def _polish(figure: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Names that tell parameters apart, and logarithmic axes for figures over many decades."""
+    layout = figure["layout"]
+    for trace in figure["data"]:
+        if trace["type"] == "bar":
+            trace["y"] = [names.get(key, key) for key in trace["y"] or ()]
+    if ticks := (layout.get("xaxis") or {}).get("ticktext"):
+        # of the parallel coordinates: the objective, then the parameters by their keys, cut off
+        ticks[1:] = [names[key] for key in sorted(names)]
+        layout["xaxis"]["tickangle"] = -25
+    axes = [axis for key, axis in layout.items() if key.startswith(("xaxis", "yaxis"))]
+    for axis in axes:
+        title = axis.get("title") or {}
+        if title.get("text") in names:
+            axis |= {"title": {"text": names[title["text"]], "font": {"size": 11}}, "nticks": 4}
+    shown = [t["y"] for t in figure["data"] if t["type"] == "scatter" and isinstance(t["y"], list)]
+    values = [y for ys in shown for y in ys if isinstance(y, int | float)]
+    if ticks is None and values and min(values) > 0 and max(values) > DECADES * min(values):
+        layout.setdefault("yaxis", {})
+        for key in [key for key in layout if key.startswith("yaxis")]:
+            layout[key]["type"] = "log"
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Keys by as few of their last parts as tell them apart, two at least."""
+    names = {}
+    for key in keys:
+        parts = key.split(".")
+        for count in range(2, len(parts) + 1):
+            name = ".".join(parts[-count:])
+            if sum(other == name or other.endswith(f".{name}") for other in keys) == 1:
+                break
+        names[key] = name
+    return names
 
 
 def _layout(layout: dict[str, Any]) -> dict[str, Any]:
@@ -88,28 +160,22 @@ def _layout(layout: dict[str, Any]) -> dict[str, Any]:
     for key, axis in kept.items():
         if key.startswith(("xaxis", "yaxis")):
             axis.update(gridcolor="#e6e9ed", linecolor=GREY, zerolinecolor=GREY, automargin=True)
-            for part in ("title",):
-                if isinstance(axis.get(part), dict) and "text" in axis[part]:
-                    axis[part]["text"] = _short(axis[part]["text"])
     return kept | {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        "margin": {"l": 60, "r": 30, "t": 40, "b": 60},
+        "margin": {"l": 70, "r": 30, "t": 70, "b": 60},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
         "colorway": [BLUE, ORANGE, GREEN, "#a1478a", "#b07c00"],
     }
-
-
-def _short(key: str) -> str:
-    """The last two parts of a key, which is what tells it apart."""
-    return ".".join(key.split(".")[-2:]) if key.startswith(("model.", "training.")) else key
 
 
 def _learning_curves(document: Mapping[str, Any]) -> dict[str, Any]:
     """The merit of each trial while it was trained."""
     curves: list[dict[str, Any]] = []
     marked = {document["best"]: ("best", BLUE), document["start"]: ("start", ORANGE)}
-    for trial in document["trials"][-MOST_CURVES:] + document["trials"][:1]:
+    trials = document["trials"]
+    for trial in [t for t in trials[:-MOST_CURVES] if t["number"] in marked] + trials[-MOST_CURVES:]:
         steps, merits = zip(*trial["evaluations"], strict=True) if trial["evaluations"] else ((), ())
         if not steps:
             continue

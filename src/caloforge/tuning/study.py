@@ -18,7 +18,7 @@ from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import TRIALS, Search, Tell
 from caloforge.tuning.engine import Cluster, require_ray
 from caloforge.tuning.final import compare_with_start
-from caloforge.tuning.folds import Fold, make_folds
+from caloforge.tuning.folds import Fold, make_folds, plan_folds
 from caloforge.tuning.objective import check_observables, needs_validation
 from caloforge.tuning.space import Space
 from caloforge.tuning.store import check_identity, open_study, study_folder
@@ -86,17 +86,17 @@ def run_study(
     data = folder / config.data
     test = None if config.test is None else folder / config.test
     run = _check(config, space, [path for path in (data, test) if path is not None])
+    splitting: dict[str, Any] = {
+        "k": config.layout.k_folds,
+        "share": run.training.evaluation.share,
+        "validate": needs_validation([o.figure for o in config.objectives]),
+    }
+    plan_folds(data, **splitting)
     with study_folder(Path(out).absolute()) as out_:
         out = out_
         check_identity(out, _identity(config, space, data))
         write_text(out / CONFIG, to_yaml(config))
-        folds = make_folds(
-            data,
-            config.layout.k_folds,
-            run.training.evaluation.share,
-            out / "folds",
-            validate=needs_validation([o.figure for o in config.objectives]),
-        )
+        folds = make_folds(data, folder=out / "folds", **splitting)
         study = open_study(out, config, space)
         _search(study, config, space, out, folds, address=address, tell=tell, work=work)
         final = None

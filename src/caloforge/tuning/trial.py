@@ -140,9 +140,7 @@ def _training(job: Job) -> list[str]:
     resume = any((job.folder / "checkpoints").glob("step-*"))
     share = None if job.share is None else f"training.evaluation.share={job.share!r}"
     start = None if resume else job.start
-    how = command_line(
-        seed=job.seed, resume=resume, force=not resume, set=share, start=start, no_progress=True
-    )
+    how = command_line(seed=job.seed, resume=resume, force=not resume, set=share, start=start)
     run = job.folder.parent / RUN
     return ["train", str(run), "--data", str(job.data), "-o", str(job.folder), "--no-progress", *how]
 

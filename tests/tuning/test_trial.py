@@ -1,0 +1,70 @@
+"""A fold of a trial with real verbs; the studies of test_search.py stand on it."""
+
+import fcntl
+import threading
+
+import pytest
+
+from caloforge.config import to_yaml
+from caloforge.run import load_run
+from caloforge.tuning.trial import RUN, Job, Seat, read_result, train_fold
+from caloforge.tuning.verbs import NotDoneError, alone_in
+
+
+@pytest.fixture
+def job(folder, tmp_path):
+    """Makes the job of a fold whose run lies in its place."""
+
+    def make(*settings, **changes):
+        trial = tmp_path / "00003"
+        trial.mkdir(exist_ok=True)
+        (trial / RUN).write_text(to_yaml(load_run(folder / "run.yaml", ["training.max_steps=6", *settings])))
+        return Job(3, 0, trial / "fold-0", data=folder / "train.h5", **changes)
+
+    return make
+
+
+def test_a_fold_is_trained_judged_and_remembered(job):
+    fold = job()
+    result = train_fold(fold, Seat(), threading.Event())
+    assert (result.ending, result.reason) == ("done", "")
+    merit, _ = result.figures["merit"]
+    assert 0 < merit < 100
+    assert read_result(fold.folder).figures["merit"].value == merit
+    assert (fold.folder / "model" / "model.json").is_file() and not (fold.folder / "checkpoints").exists()
+
+
+def test_why_a_verb_fails_decides_what_becomes_of_the_trial(job, tmp_path):
+    # the loss of this one overflows
+    wild = job("training.optimizer.learning_rate=1e30", "training.optimizer.gradient_clip=1e30")
+    result = train_fold(wild, Seat(), threading.Event())
+    assert result.ending == "numeric" and result.reason.startswith("train: step ")
+    absent = Job(3, 0, wild.folder, data=tmp_path / "absent.h5")
+    result = train_fold(absent, Seat(), threading.Event())
+    assert result.ending == "refused" and "no such file" in result.reason
+
+
+def test_a_stopped_fold_has_saved_where_it_was(job):
+    fold, stop = job("training.max_steps=100000", "training.epochs=100000"), threading.Event()
+    threading.Thread(target=stop_when_it_trains, args=(fold.folder / "metrics.jsonl", stop)).start()
+    assert train_fold(fold, Seat(), stop).ending == "stopped"
+    assert list((fold.folder / "checkpoints").glob("step-*"))
+
+
+def stop_when_it_trains(log, stop):
+    for _ in range(600):
+        if log.exists() and log.read_text():
+            break
+        threading.Event().wait(0.1)
+    stop.set()
+
+
+def test_nobody_joins_a_fold_that_another_process_works_on(tmp_path):
+    stop = threading.Event()
+    with (tmp_path / "lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(0.3, stop.set).start()
+        with pytest.raises(NotDoneError, match="another process works"), alone_in(tmp_path, stop):
+            pass
+    with alone_in(tmp_path, threading.Event()):
+        pass
