@@ -98,13 +98,17 @@ def test_the_projection_starts_from_one_process(document):
     work = document["workload"]
     assert (work["per_step"], work["per_shower"]) == (pytest.approx(0.010), pytest.approx(0.002))
     assert work["messages"] == (4000.0, 8000.0)
-    assert work["validation_per_shower"] == pytest.approx(0.6 / 150)
+    # a tenth of the 73 made-up showers was judged, in the projection it is what the run says
+    assert work["validation_showers"] == 150
+    assert work["validation_per_shower"] == pytest.approx(0.6 / 7)
     one = next(row for row in document["projected"] if row["processes"] == 1)
-    assert one["seconds"] == pytest.approx(900_000 / 8 * 0.0268 + 0.6)
+    assert one["seconds"] == pytest.approx(900_000 / 8 * 0.0268 + 150 * 0.6 / 7)
     last = [row for row in document["projected"] if row["scaling"] == "weak"][-1]
     assert last["processes"] == 128
-    # jitter of 1 %: the slowest of 128 is 2.6 % late
-    assert last["efficiency"] == pytest.approx(1 / (1 + 0.026 * 26 / 26.8), abs=0.003)
+    # jitter of 1 %: the slowest of 128 is 2.6 % late; two showers are judged where 1.2 would be a share
+    assert last["validation"] == pytest.approx(2 * 0.6 / 7)
+    late = 0.026 * 26 / 26.8 + (2 - 150 / 128) * 0.6 / 7 / (879 * 0.0268)
+    assert last["efficiency"] == pytest.approx(1 / (1 + late), abs=0.002)
     # no more processes than showers in the batch
     assert max(row["processes"] for row in document["projected"] if row["scaling"] == "strong") == 8
     # two messages, each a latency and all of its bytes there and back
@@ -114,7 +118,7 @@ def test_the_projection_starts_from_one_process(document):
 @pytest.mark.parametrize(("small", "large", "expected"), [(0.01, 0.04, (0, 0.01)), (0.03, 0.02, (0.02, 0))])
 def test_noise_gives_no_negative_times(plan, small, large, expected):
     measured = [replace(pretend(0, 0, 1, batch, 0, 0), compute=c) for batch, c in ((2, small), (4, large))]
-    work = workload(plan, measured, 100)
+    work = workload(plan, measured, 100, 10)
     assert (work.per_step, work.per_shower) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
 
 

@@ -90,11 +90,12 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
     runs = batches(plan.training.batch_size, counts)
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="caloforge-") as folder:
-        data, showers = _showers(plan, Path(folder), counts[-1])
+        data = _showers(plan, Path(folder), counts[-1])
+        showers, judged = _shares(plan, data)
         measured = _measure(plan, data, list(runs), tell)
     link, seconds = measure_link(2) if counts[-1] > 1 else (None, [])
     tell(len(runs) + 1, len(runs) + 1, "")
-    work = workload(plan, list(measured.values()), showers)
+    work = workload(plan, list(measured.values()), showers, judged)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -114,24 +115,33 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
     }
 
 
-def _showers(plan: Plan, folder: Path, processes: int) -> tuple[Path, int]:
-    """The file to train on, and the showers of an epoch that is projected."""
-    share = 1 - plan.training.evaluation.share
+def _shares(plan: Plan, data: Path) -> tuple[int, int]:
+    """Showers of an epoch that is projected, and those that are judged in a measurement."""
+    from caloforge.training.data import split_showers
+
+    split, count = split_showers(data, plan.training, 1)
+    judged = min(plan.training.evaluation.showers, count - split)
+    return PROJECTED_SHOWERS if plan.data is None else split, judged
+
+
+def _showers(plan: Plan, folder: Path, processes: int) -> Path:
+    """The file to train on."""
     if plan.data is None:
         from caloforge.training.preflight import made_up_showers
 
+        share = 1 - plan.training.evaluation.share
         count = round(EPOCH_STEPS * plan.training.batch_size * processes / share) + 2
         path = folder / "showers.h5"
         with ShowerWriter(path, plan.detector, {"engine": "made up for a measurement"}) as writer:
             writer.append(made_up_showers(plan.detector, plan.beam, count))
-        return path, PROJECTED_SHOWERS
+        return path
     with ShowerFile(plan.data) as file:
         if file.detector.geometry_digest != plan.detector.geometry_digest:
             raise DataError(
                 f"{plan.data}: its detector is {file.detector.name} {file.detector.shower_shape}, the run "
                 f"describes {plan.detector.name} {plan.detector.shower_shape}; give the run of these showers"
             )
-        return plan.data, round(share * len(file))
+        return plan.data
 
 
 def _measure(
@@ -152,15 +162,21 @@ def _measure(
     return found
 
 
-def workload(plan: Plan, measured: list[Measured], showers: int) -> Workload:
-    """What the projection starts from: the trainings on one process."""
+def workload(plan: Plan, measured: list[Measured], showers: int, judged: int) -> Workload:
+    """What the projection starts from: the trainings on one process.
+
+    Args:
+        plan: What was measured.
+        measured: All of it.
+        showers: Of an epoch.
+        judged: Showers whose validation was measured.
+    """
     alone = sorted((m for m in measured if m.processes == 1), key=lambda m: m.batch)
     small, large = alone[0], alone[-1]
     per_shower = max(0.0, (large.compute - small.compute) / (large.batch - small.batch))
     per_step = large.compute - per_shower * large.batch
     if per_step < 0:
         per_step, per_shower = 0.0, large.compute / large.batch
-    judged = plan.training.evaluation.showers
     return Workload(
         showers,
         large.batch,
@@ -169,7 +185,7 @@ def workload(plan: Plan, measured: list[Measured], showers: int) -> Workload:
         large.jitter,
         tuple(float(size) for size in large.messages),
         large.input / large.batch,
-        validation_showers=judged,
+        validation_showers=plan.training.evaluation.showers,
         validation_per_shower=large.validation / judged,
     )
 
