@@ -5,7 +5,7 @@ import inspect
 from cli_pages import command_line
 from docutils import nodes
 from markdown_table import table
-from run_pages import run_yaml
+from run_pages import run_yaml, study_yaml
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -24,7 +24,7 @@ def error_classes() -> str:
     return table(["Class", "Means", "Exit code"], rows)
 
 
-PAGES = {"command-line": command_line, "run-yaml": run_yaml, "errors": error_classes}
+PAGES = {"command-line": command_line, "run-yaml": run_yaml, "study-yaml": study_yaml, "errors": error_classes}
 
 
 class Pages(SphinxDirective):

@@ -12,27 +12,34 @@ from caloforge.beam import PARTICLES
 from caloforge.fullsim.config import PHYSICS
 from caloforge.models.presets import FamilyConfig
 from caloforge.run import RunConfig
+from caloforge.tuning.config import StudyConfig
 
 Models = tuple[type[BaseModel], ...]
 # text that is checked against a list, which its JSON schema does not say
 CHOICES = {"beam.particle": tuple(PARTICLES), "fullsim.physics": PHYSICS}
 # the longest list of choices that a table shows
-MOST_CHOICES = 8
+MOST_CHOICES = 9
 
 
 def run_yaml() -> str:
     """A section for each mapping in a run.yaml: what it is and its keys."""
-    return _Keys().document()
+    return _Keys("run").document(RunConfig)
+
+
+def study_yaml() -> str:
+    """The same for a study.yaml."""
+    return _Keys("study").document(StudyConfig)
 
 
 class _Keys:
     """Writes each configuration class once, where it is met first."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._written: dict[Models, str] = {}
 
-    def document(self) -> str:
-        return "\n\n".join(self._sections((RunConfig,), ""))
+    def document(self, root: type[BaseModel]) -> str:
+        return "\n\n".join(self._sections((root,), ""))
 
     def _sections(self, models: Models, path: str) -> list[str]:
         """The section of some alternatives, then those of what their keys hold."""
@@ -42,7 +49,7 @@ class _Keys:
             for model in models
             for key, field in model.model_fields.items()
         }
-        texts = [_heading(path) if path else "## The document"]
+        texts = [self._heading(path) if path else "## The document"]
         for model in models:
             if path:
                 kind = f"`{_tag(model)}: {_kind(model)}`: " if len(models) > 1 else ""
@@ -66,23 +73,21 @@ class _Keys:
             if found := inner[where]:
                 # keys of one kind share the section of the first
                 target = self._written.get(found) or next(k for k, v in inner.items() if v == found)
-                value = f"{_container(properties[key])}[{target}](#{_anchor(target)})"
+                value = f"{_container(properties[key])}[{target}](#{self._anchor(target)})"
             else:
                 value = _choices(CHOICES[where]) if where in CHOICES else _value(properties[key])
             rows.append([f"`{key}`", value, _default(model, key, defaults, required=field.is_required())])
         return table(["Key", "Value", "Default"], rows) if rows else ""
 
+    def _heading(self, path: str) -> str:
+        return f"({self._anchor(path)})=\n{'#' * (2 if '.' not in path else 3)} {path}"
+
+    def _anchor(self, path: str) -> str:
+        return f"{self._name}-{path.replace('.', '-').replace('_', '-')}"
+
 
 def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
-
-
-def _heading(path: str) -> str:
-    return f"({_anchor(path)})=\n{'#' * (2 if '.' not in path else 3)} {path}"
-
-
-def _anchor(path: str) -> str:
-    return f"run-{path.replace('.', '-').replace('_', '-')}"
 
 
 def _tag(model: type[BaseModel]) -> str:
@@ -105,8 +110,10 @@ def _container(schema: dict[str, Any]) -> str:
     return {"array": "list of ", "object": "names and their "}.get(schema.get("type", ""), "")
 
 
-def _value(schema: dict[str, Any]) -> str:
+def _value(schema: Any) -> str:
     """What may stand for a key, in words."""
+    if schema in ({}, True):
+        return "any value"
     if "anyOf" in schema:
         return ", or ".join(_value(part) for part in schema["anyOf"])
     if "enum" in schema:
