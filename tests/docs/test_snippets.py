@@ -13,6 +13,8 @@ from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector, load
 from caloforge.config import build
 from caloforge.geometry import Detector
 from caloforge.run import recipe_text
+from caloforge.tuning.config import StudyConfig
+from caloforge.tuning.space import Space
 from caloforge.validation.thresholds import ThresholdSet
 
 YAML = [(name, text) for name in NAMES for text in blocks(name, "yaml")]
@@ -30,6 +32,9 @@ def check_document(document, folder):
         load_detector({"name": "x", "layers": layers, "mesh": document})
     elif document.keys() & {"inclusive", "false_alarm"}:
         build(ThresholdSet, document, "thresholds")
+    elif "space" in document:
+        whole = {"run": "clic-electron", "changes": {"model.preset": "debug"}} | document
+        Space(build(StudyConfig, whole, "study"), folder).check()
     elif document.keys() <= Detector.model_fields.keys() | {"preset"}:
         load_detector(document)
     else:
