@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from torch import Tensor, nn
 
 from caloforge.showers import ShowerFile
-from caloforge.testing.problems import SPACES, TABLE, TRAINED_WITH, TRAINING, draw, read_table
+from caloforge.testing.problems import CONDITIONS, SPACES, TABLE, TRAINED_WITH, TRAINING, Space, read_table
 
 PASSES = 6
 TRAIN, VALIDATION = 2000, 1000
@@ -135,6 +136,34 @@ def train(choice: dict[str, Any], seed: int, layers: list[Tensor], energy: list[
         "test_nll": round(figures[1], 5),
         "weights": sum(p.numel() for p in model.parameters()),
     }
+
+
+def draw(space: Space, count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+    """Different random points of a space, uniform in each parameter or in its logarithm."""
+    points: dict[str, dict[str, Any]] = {}
+    while len(points) < count:
+        point: dict[str, Any] = {}
+        for name, distribution in space.items():
+            if name in CONDITIONS and point[CONDITIONS[name][0]] != CONDITIONS[name][1]:
+                continue
+            point[name] = _draw_one(distribution, rng)
+        points.setdefault(json.dumps(point), point)
+    return list(points.values())
+
+
+def _draw_one(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(rng.integers(len(distribution.choices)))]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    whole = isinstance(distribution, IntDistribution)
+    low, high = (
+        (distribution.low - 0.5, distribution.high + 0.5) if whole else (distribution.low, distribution.high)
+    )
+    value = (
+        math.exp(rng.uniform(math.log(low), math.log(high))) if distribution.log else rng.uniform(low, high)
+    )
+    # four digits are what the table holds
+    return min(max(round(value), distribution.low), distribution.high) if whole else float(f"{value:.4g}")
 
 
 def main() -> None:

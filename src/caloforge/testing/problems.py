@@ -11,7 +11,6 @@ from __future__ import annotations
 import csv
 import functools
 import itertools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,34 +147,6 @@ def _suggest(trial: Trial, name: str, distribution: BaseDistribution) -> Any:
         return trial.suggest_int(name, distribution.low, distribution.high, log=distribution.log)
     assert isinstance(distribution, FloatDistribution)
     return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def draw(space: Space, count: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Different random points of a space, uniform in each parameter or in its logarithm."""
-    points: dict[str, dict[str, Any]] = {}
-    while len(points) < count:
-        point: dict[str, Any] = {}
-        for name, distribution in space.items():
-            if name in CONDITIONS and point[CONDITIONS[name][0]] != CONDITIONS[name][1]:
-                continue
-            point[name] = _draw_one(distribution, rng)
-        points.setdefault(json.dumps(point), point)
-    return list(points.values())
-
-
-def _draw_one(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(rng.integers(len(distribution.choices)))]
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    whole = isinstance(distribution, IntDistribution)
-    low, high = (
-        (distribution.low - 0.5, distribution.high + 0.5) if whole else (distribution.low, distribution.high)
-    )
-    value = (
-        math.exp(rng.uniform(math.log(low), math.log(high))) if distribution.log else rng.uniform(low, high)
-    )
-    # four digits are what the table holds
-    return min(max(round(value), distribution.low), distribution.high) if whole else float(f"{value:.4g}")
 
 
 def branin(params: Mapping[str, Any]) -> float:
