@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import synthetic
+import yaml
 from synthetic import merit
 
+from caloforge.cli import main
 from caloforge.errors import ConfigError, Interrupted, TuningError
+from caloforge.run import load_run
 from caloforge.tuning import engine
 from caloforge.tuning.study import run_study
 
@@ -83,8 +86,6 @@ def test_the_objective_is_the_mean_of_the_folds_and_its_error_their_spread(troub
 
 
 def test_best_run_is_ready_to_train(troubled):
-    from caloforge.run import load_run
-
     _, result = troubled
     complete = [t for t in trials(result).values() if t["state"] == "complete"]
     best = min(complete, key=lambda t: t["figures"]["merit"])
@@ -154,6 +155,7 @@ def wait_for(condition, process):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_groups_and_leaves_the_trials_open(folder, study, tmp_path):
     config, out = study(layout={"groups": 2, "cores": 0.5}, max_trials=6), tmp_path / "out"
     sent = []
@@ -181,6 +183,44 @@ def test_the_fit_of_the_surrogate_does_not_idle_four_groups(kind, folder, study,
     assert result.document["counts"]["complete"] == config.max_trials
     assert result.document["suggesting_seconds"] > 0
     assert result.document["idle_share"] < 0.05
+
+
+@pytest.mark.slow
+def test_a_study_of_trainings_on_folds_and_data_parallel_workers(folder, tmp_path, capsys):
+    """The verb itself: two folds, groups of two processes, test showers."""
+    study = {
+        "name": "toy",
+        "run": "run.yaml",
+        "data": "train.h5",
+        "test": "train.h5",
+        "space": {
+            "training.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True},
+            "model.generator.latent": {"kind": "int", "low": 4, "high": 12},
+        },
+        "objectives": [{"figure": "merit"}],
+        "layout": {"groups": 1, "workers": 2, "k_folds": 2, "cores": 0.5},
+        "max_trials": 1,
+    }
+    path = folder / "trainings.yaml"
+    path.write_text(yaml.safe_dump(study))
+    out = tmp_path / "out"
+    assert main(["tune", str(path), "-o", str(out), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["counts"] == {"complete": 1, "pruned": 0, "fail": 0, "running": 0}
+    document = json.loads((out / "study.json").read_text())
+    [trial] = document["trials"]
+    # both processes of the group have trained, and both folds held out other showers
+    logs = sorted(path.parts[-2:] for path in (out / trial["folder"]).glob("fold-*/*-trial.log"))
+    assert logs == [(f"fold-{f}", f"{r}-trial.log") for f in (0, 1) for r in (0, 1)]
+    assert len(trial["folds"]) == 2 and trial["folds"][0] != trial["folds"][1]
+    # it is the start; its figures on the test showers are the means of the validations
+    assert trial["parameters"]["model.generator.latent"] == 6 and document["start"] == 0
+    reports = [out / f"final/00000/fold-{f}/metrics.json" for f in (0, 1)]
+    entries = [next(iter(json.loads(report.read_text())["generators"].values())) for report in reports]
+    merits = [entry["observables"]["shower"]["inclusive"]["merit_sum"]["value"] for entry in entries]
+    found = document["final"]["figures"]["merit_sum"]
+    assert found["best"] == found["start"] and found["best"]["value"] == pytest.approx(sum(merits) / 2)
+    assert load_run(out / "best.yaml").detector.name == "toy"
 
 
 # ---- clusters that are not there
@@ -219,6 +259,7 @@ def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_pa
         (ValueError("The requested size exceeds /dev/shm"), "--shm-size"),
         (OSError(24, "Too many open files"), "ulimit -n"),
         (RuntimeError("Failed to bind to port 6379"), "a port or the number of open files"),
+        (Exception("The current node timed out during startup."), "too busy"),
         (RuntimeError("something new"), "session_latest/logs"),
     ],
 )
@@ -229,6 +270,7 @@ def test_ray_that_does_not_start_is_explained(error, hint, monkeypatch):
         raise error
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"):
         engine._connect(None)
 

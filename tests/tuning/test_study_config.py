@@ -152,7 +152,7 @@ def test_an_observable_that_does_not_exist_is_named_before_anything_runs(folder,
 @pytest.mark.parametrize(
     ("layout", "message"),
     [
-        ({"groups": 4, "workers": 2}, "4 groups x 2 workers x 1 cores need 8 .* has 6; .*groups: 3, workers: 2"),
+        ({"groups": 4, "workers": 2}, "4 groups x 2 workers x 1 cores need 8 .*groups: 3, workers: 2"),
         ({"groups": 1, "workers": 8}, "groups: 1, workers: 6"),
         ({"cores": 12}, "a worker wants 12, .* has 6"),
         ({"groups": 2, "gpus": 1}, "2 groups x 1 workers x 1 gpus need 2 .* has 1; .*groups: 1, workers: 1"),

@@ -113,6 +113,19 @@ def test_a_trial_killed_while_it_was_suggested_is_recorded_and_not_run(opened):
     assert "while it was suggested" in study.trials[0].user_attrs["reason"]
 
 
+def test_members_of_a_population_go_on_from_the_weights_of_a_trial(opened):
+    _, suggestions = opened(limit=12, sampler={"kind": "pbt", "population": 4})
+    with suggestions:
+        taken = []
+        while (proposal := take(suggestions)) is not None:
+            taken.append(proposal)
+            complete(suggestions, proposal)
+            suggestions.wait()
+    assert all(p.parent is None for p in taken[:4])
+    later = [p.parent for p in taken[6:]]
+    assert all(parent is not None and parent < p.number for parent, p in zip(later, taken[6:], strict=True))
+
+
 def test_the_pruner_stops_the_worse_of_trials(opened):
     _, suggestions = opened(pruner={"kind": "asha", "reduction": 2, "first": 1})
     with suggestions:

@@ -1,5 +1,6 @@
 """A fold of a trial with real verbs; the studies of test_search.py stand on it."""
 
+import dataclasses
 import fcntl
 import threading
 
@@ -34,6 +35,31 @@ def test_a_fold_is_trained_judged_and_remembered(job):
     assert (fold.folder / "model" / "model.json").is_file() and not (fold.folder / "checkpoints").exists()
 
 
+@pytest.mark.slow
+def test_a_trial_starts_from_the_weights_of_its_parent(job):
+    import torch
+
+    from caloforge.models.store import load_model
+
+    parent = job()
+    assert train_fold(parent, Seat(), threading.Event()).ending == "done"
+    weights = {name: value.clone() for name, value in load_model(parent.folder).state_dict().items()}
+    # so slow a training leaves them as they are, but for what batch normalisation measures
+    still = ("training.optimizer.learning_rate=1e-20", "training.max_steps=2", "training.ema=null")
+    child = dataclasses.replace(
+        job(*still), folder=parent.folder.with_name("fold-1"), start=parent.folder / "model"
+    )
+    assert train_fold(child, Seat(), threading.Event()).ending == "done"
+    learned = {
+        n: v
+        for n, v in load_model(child.folder).state_dict().items()
+        if "running" not in n and "num_b" not in n
+    }
+    for name, value in learned.items():
+        torch.testing.assert_close(value, weights[name])
+
+
+@pytest.mark.slow
 def test_why_a_verb_fails_decides_what_becomes_of_the_trial(job, tmp_path):
     # the loss of this one overflows
     wild = job("training.optimizer.learning_rate=1e30", "training.optimizer.gradient_clip=1e30")
@@ -44,6 +70,7 @@ def test_why_a_verb_fails_decides_what_becomes_of_the_trial(job, tmp_path):
     assert result.ending == "refused" and "no such file" in result.reason
 
 
+@pytest.mark.slow
 def test_a_stopped_fold_has_saved_where_it_was(job):
     fold, stop = job("training.max_steps=100000", "training.epochs=100000"), threading.Event()
     threading.Thread(target=stop_when_it_trains, args=(fold.folder / "metrics.jsonl", stop)).start()

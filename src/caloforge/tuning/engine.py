@@ -22,6 +22,8 @@ OBJECT_STORE = 80 * 2**20
 # seconds until an address, Ray itself or a group of workers must answer
 ANSWER, START, PLACEMENT = 10.0, 90.0, 120.0
 CLIENT_PORT = 10001
+# what Ray says where a machine is too busy to start it in time; it may succeed later
+TOO_BUSY = "timed out"
 
 
 def require_ray() -> None:
@@ -345,13 +347,15 @@ def _connect(address: str | None) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
     if address is None:
         cores = len(os.sched_getaffinity(0))
+        here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
         with _explained("Ray does not start here"):
-            ray.init(
-                num_cpus=cores,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                **quiet,
-            )
+            try:
+                ray.init(**here, **quiet)
+            except Exception as error:
+                if TOO_BUSY not in str(error):
+                    raise
+                ray.shutdown()
+                ray.init(**here, **quiet)
         return
     _probe(address)
     with _explained(f"{address}: Ray cannot be joined there"):
@@ -414,6 +418,8 @@ def _explained(what: str) -> Iterator[None]:
             hint = (
                 "a port or the number of open files may be at its limit (ulimit -n), or /tmp/ray not writable"
             )
+        elif TOO_BUSY in text:
+            hint = "this machine may be too busy; try again when it has less to do"
         else:
             hint = "look into /tmp/ray/session_latest/logs"
         raise TuningError(f"{what}: {reason}; {hint}") from error

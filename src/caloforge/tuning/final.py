@@ -46,7 +46,8 @@ def compare_with_start(study: Study, config: StudyConfig, out: Path, test: Path)
         if kept["trials"] == numbers and kept["test"]["sha256"] == digest:
             return kept
     names = list(dict.fromkeys([*PHYSICS, *(o.figure for o in config.objectives if o.figure != MERIT)]))
-    found = {name: _judge_trial(config, out, test, number, names) for name, number in numbers.items()}
+    judged = {number: _judge_trial(config, out, test, number, names) for number in set(numbers.values())}
+    found = {name: judged[number] for name, number in numbers.items()}
     figures: dict[str, Any] = {name: {which: _entry(f[name]) for which, f in found.items()} for name in names}
     for entry in figures.values():
         if "start" in entry and entry["start"]["value"]:
