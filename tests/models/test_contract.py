@@ -9,7 +9,7 @@ from caloforge.transforms import PowerScale
 
 MESH = ("mesh.nx=13", "mesh.ny=11")
 # every phase of the training within a few steps
-SHORT = {"layered": {"likelihood_steps": 1, "lesson_steps": 1}}
+SHORT = {"layered": {"likelihood_steps": 1, "matching_steps": 1}}
 
 
 @pytest.mark.parametrize(("family", "preset"), [(f, p) for f, names in list_models().items() for p in names])

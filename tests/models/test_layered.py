@@ -12,7 +12,6 @@ from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
 from caloforge.models.layered.layers import DONORS, LayerStage
-from caloforge.models.layered.model import matching
 from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise
@@ -97,33 +96,21 @@ def test_density_integrates_to_one():
     assert none + hits * step == pytest.approx(1.0, abs=1e-3)
 
 
-def test_divergence_is_the_mean_of_the_log_ratio():
-    torch.manual_seed(0)
-    one, two = density_of(0.8, 1.5, -1.2), density_of(1.1, 1.4, -1.0)
-    n = 200_000
-    hit = torch.rand(n) < float(one.hit_probability())
-    x = cells_of(torch.where(hit, (1.5 + math.exp(-1.2) * torch.randn(n)), 0.0).double().view(n, 1, 1))
-    wide = [density_of(*numbers, n) for numbers in ((0.8, 1.5, -1.2), (1.1, 1.4, -1.0))]
-    ratio = wide[1].negative_log_likelihood(x) - wide[0].negative_log_likelihood(x)
-    error = float(ratio.std()) / math.sqrt(n)
-    assert float(two.divergence_from(one)) == pytest.approx(float(ratio.mean()), abs=4 * error)
-
-
-def test_shape_of_hits_takes_their_quantiles_over():
+def test_shape_of_hits_takes_their_skewness_over(model):
     rng = np.random.default_rng(0)
-    shape, plain = HitShape(), HitShape()
-    for _ in range(30):
-        scores = torch.from_numpy(rng.gamma(9.0, size=20_000).astype(np.float32) / 3 - 3)
+    layers, cells = model.layout.layers, model.plane.cells
+    shape, plain = HitShape(layers, model.plane), HitShape(layers, model.plane)
+    for _ in range(10):
+        scores = torch.from_numpy(rng.gamma(49.0, size=(60, layers, cells)).astype(np.float32) / 7 - 7)
         shape.observe(scores, torch.ones_like(scores))
     shape.fit()
-    noise = torch.from_numpy(rng.standard_normal(100_000).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal((60, layers, cells)).astype(np.float32))
     assert torch.equal(plain(noise.clamp(-3, 3)), noise.clamp(-3, 3))
-    made = shape(noise).numpy()
-    want = stats.gamma(9.0, scale=1 / 3, loc=-3)
-    assert (
-        np.abs(np.quantile(made, [0.01, 0.1, 0.5, 0.9, 0.99]) - want.ppf([0.01, 0.1, 0.5, 0.9, 0.99])).max()
-        < 0.04
-    )
+    made, want = shape(noise).numpy(), stats.gamma(49.0, scale=1 / 7, loc=-7)
+    levels = [0.01, 0.1, 0.5, 0.9, 0.99]
+    assert np.abs(np.quantile(made, levels) - want.ppf(levels)).max() < 0.05
+    # normal numbers would be off by more
+    assert np.abs(stats.norm.ppf(levels) - want.ppf(levels)).max() > 0.15
 
 
 def test_spectrum_is_invertible_and_makes_hits_normal():
@@ -142,6 +129,26 @@ def test_spectrum_is_invertible_and_makes_hits_normal():
     assert abs(float(stats.kurtosis(coordinate.numpy()))) < 0.2
     assert spectrum.coordinate(torch.zeros(3)).tolist() == [0, 0, 0]
     assert spectrum.energy(torch.zeros(3)).tolist() == [0, 0, 0]
+
+
+def test_spectrum_bends_until_hits_are_as_real_ones():
+    rng = np.random.default_rng(1)
+    real = np.concatenate([rng.exponential(0.33, 40_000), rng.normal(0.15, 0.03, 9_000)]).astype(np.float32)
+    real = real[real > 1e-3]
+    spectrum = HitSpectrum()
+    spectrum.fit(real)
+    normal = torch.from_numpy(rng.normal(0.15, 1.1, len(real)).astype(np.float32)) * 0.365
+    coordinates = (1.56 + normal).clamp_min(spectrum.smallest)
+
+    def distance():
+        return stats.ks_2samp(spectrum.energy(coordinates).numpy(), real).statistic
+
+    before = distance()
+    for _ in range(30):
+        made = spectrum.coordinate(spectrum.energy(coordinates))
+        spectrum.bend(made, spectrum.coordinate(torch.from_numpy(real)), 0.3)
+    assert before > 0.05
+    assert distance() < 0.02
 
 
 # ---- first stage
@@ -291,7 +298,7 @@ def test_student_sees_cells_on_every_side(model, changed_cell):
 
 def test_images_of_cells_are_drawn_alike(model, given):
     """Mirrored noise makes the mirrored shower: no average can tell left from right."""
-    straight = Given(given.zone_energy, given.hits, torch.zeros_like(given.transverse), given.condition)
+    straight = Given(given.zone_energy, given.hits, torch.zeros_like(given.transverse))
     noise = cell_noise(model, 6)
     shape = (6, model.layout.layers, model.plane.rows, model.plane.columns)
     for mirror in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT):
@@ -306,7 +313,8 @@ def test_a_graduate_says_of_pairs_what_its_teacher_said(model):
     stage = model.cell_stage
     stage.graduate()
     kernels = [context.kernel()[0].detach().view(7, 7) for context in (stage.teacher, stage.student)]
-    assert float(kernels[1].sum()) == pytest.approx(float(kernels[0].sum()), rel=1e-5)
+    assert float(kernels[1].sum()) == pytest.approx(1.3 * float(kernels[0].sum()), rel=1e-5)
+    # (the student's is larger, for hits that are there only with neighbours)
     assert torch.allclose(kernels[1], kernels[1].flip(0)) and torch.allclose(kernels[1], kernels[1].T)
 
 
@@ -321,20 +329,17 @@ def test_passes_of_the_teacher_come_to_rest(model, given):
     assert changes[0] > changes[1]
 
 
-def test_a_hit_reaches_the_gradient(model, given):
-    """Hits are steps; the gradient sees a slope, so that the critic can ask for more of them."""
-    cells = model.cell_stage.draw(given, cell_noise(model, 6))
-    assert set(cells.hits.detach().unique().tolist()) <= {0.0, 1.0}
-    cells.hits.sum().backward()
-    assert float(model.cell_stage.student.kernels.grad[0].abs().max()) > 0
-
-
-def test_matching_is_unbiased():
-    torch.manual_seed(0)
-    values = [float(matching(torch.randn(16, 50), torch.randn(16, 50))) for _ in range(400)]
-    assert abs(np.mean(values)) < 4 * np.std(values) / 20
-    shifted = [float(matching(torch.randn(16, 50), 0.5 + torch.randn(16, 50))) for _ in range(400)]
-    assert np.mean(shifted) == pytest.approx(0.25, abs=4 * np.std(shifted) / 20)
+def test_pairs_of_hits_are_counted_by_their_displacement(model):
+    student, plane = model.cell_stage.student, model.plane
+    field = torch.randn(3, 2, plane.cells, generator=torch.Generator().manual_seed(0))
+    grid = field.view(3, 2, plane.rows, plane.columns)
+    beside = (grid[..., :-1] * grid[..., 1:]).sum() + (grid[..., :-1, :] * grid[..., 1:, :]).sum()
+    pairs = student.pairs(field)
+    assert float(pairs[student.place[24 + 1]]) == pytest.approx(float(beside) / field.numel(), rel=1e-4)
+    # every displacement of the kernel once, but for the cell itself
+    ones = student.pairs(torch.ones(1, 1, plane.cells))
+    counts = sum((plane.rows - abs(y)) * (plane.columns - abs(x)) for y in range(-3, 4) for x in range(-3, 4))
+    assert float(ones.sum()) * plane.cells == pytest.approx((counts - plane.cells) / 2, rel=1e-5)
 
 
 # ---- training
@@ -342,7 +347,7 @@ def test_matching_is_unbiased():
 
 def test_phases_follow_each_other_and_the_likelihood_improves(make_model):
     model = fit_to_made_up(
-        make_model("debug", overrides=MESH, family="layered", likelihood_steps=30, lesson_steps=2)
+        make_model("debug", overrides=MESH, family="layered", likelihood_steps=30, matching_steps=4)
     )
     batch = made_up_batch(model, 16)
     optimizers = {n: torch.optim.Adam(p.parameters(), lr=5e-3) for n, p in model.optimized().items()}
@@ -355,21 +360,20 @@ def test_phases_follow_each_other_and_the_likelihood_improves(make_model):
             optimizers[phase.optimizer].step()
             seen.append(phase.optimizer)
             losses.append(float(phase.logs.get("cells_nll", 0)))
-    assert seen == ["teacher"] * 30 + ["student"] * 2 + ["critic", "student"] * 2
+    assert seen == ["teacher"] * 30 + ["student"] * 4
     assert losses[29] < 0.95 * losses[0]
-    # the student began as the teacher, blind where the teacher is
     assert int(model.steps) == 34
 
 
 def test_rates_fall_within_a_phase(make_model):
-    model = make_model("debug", family="layered", likelihood_steps=10, lesson_steps=10)
+    model = make_model("debug", family="layered", likelihood_steps=10, matching_steps=10)
     first = model.rate("teacher")
     model.steps += 10
     assert first == 1.0
     assert model.rate("teacher") == pytest.approx(0.02)
     assert model.rate("student") == 1.0
     model.steps += 10
-    assert model.rate("student") == pytest.approx(0.1)
+    assert model.rate("student") == pytest.approx(0.02)
 
 
 def test_zones_must_rise(make_model):

@@ -39,7 +39,7 @@ PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
 # seconds of work with torch from which the measurement, about ten seconds, is worth it
 WORTH = 10.0
 # batch sizes that are tried
-BATCHES = (1, 16, 64)
+BATCHES = (1, 8, 32)
 # a larger gain than the noise of a measurement, or the exact arithmetic is kept
 GAIN = 1.1
 VERSIONS = ("caloforge", "torch", "onnxruntime", "openvino")

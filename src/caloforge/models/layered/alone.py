@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from caloforge.models.layered.density import LOG_NUMBER_RANGE, CellDensity, Given
 from caloforge.models.layered.plane import Plane
-from caloforge.models.layered.spectrum import HitSpectrum
+from caloforge.models.layered.spectrum import CENTRE, OFFSET, HitSpectrum
 
 # parameters of single cells learn this much faster than those of a network
 MAP_GAIN = 5.0
@@ -43,7 +43,7 @@ class Alone(nn.Module):
         self.base = nn.Parameter(torch.zeros(3, FEATURES, layers, plane.orbits))
         with torch.no_grad():
             self.base[0, 3] = 1 / MAP_GAIN
-            self.base[1, 0], self.base[1, 1] = 1.25 / MAP_GAIN, 0.4 / MAP_GAIN
+            self.base[1, 0], self.base[1, 1] = (CENTRE + OFFSET) / MAP_GAIN, 0.4 / MAP_GAIN
             self.base[2, 0] = -1.0 / MAP_GAIN
         self.tilt = nn.Parameter(torch.zeros(2, 2, layers, plane.orbits))
 

@@ -5,8 +5,9 @@ the cell (its zone's energy and hits, the tilt of the axis) and from what other 
 
 The teacher sees the cells before each cell: an exact density of the shower, trained by its likelihood. A
 draw from it has as many steps as cells; all cells at once, again and again with the same noise (Jacobi's
-iteration), come to the same shower in a few passes, since neighbours say little. The student makes it in one:
-it sees all cells of a draw without neighbours, and has learned to say of them what the teacher says at last.
+iteration), come to the same shower in a few passes, since neighbours say little. The student makes a shower
+in one: it sees all cells of a draw without neighbours, begins with what the teacher knows, and learns from
+the comparison of its showers with real ones.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.layered.alone import Alone
-from caloforge.models.layered.context import Context
+from caloforge.models.layered.context import Context, Student
 from caloforge.models.layered.density import (
     CellDensity,
     Cells,
@@ -33,9 +34,9 @@ from caloforge.models.layered.shape import HitShape
 # hits are counted within this factor of the threshold, in the logarithm, to tell how many a shift adds
 COUNTING_RANGE = 0.4
 LARGEST_SHIFT = 1.0
+# all hits for each one that is there without neighbours, about
+FEWER = 1.3
 NEVER = 1e-12
-# how far from the threshold a hit is felt by the gradient, in the logarithm
-SOFTNESS = 0.3
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,19 @@ class CellStage(nn.Module):
         self.plane = plane
         self.register_buffer("member", torch.from_numpy(plane.members), persistent=False)
         self.alone = Alone(layers, plane, threshold)
-        self.shape = HitShape()
+        self.shape = HitShape(layers, plane)
         self.teacher = Context(layers, plane, ordered=True)
-        self.student = Context(layers, plane, ordered=False)
+        self.student = Student(layers, plane)
 
     def graduate(self) -> None:
         """Fix the shape of the hits, and let the student begin as the teacher.
 
-        The teacher says once of a pair of cells what the student says twice.
+        The teacher says once of a pair of cells what the student says twice; and it speaks of all hits, the
+        student only of those that are there without neighbours.
         """
         self.shape.fit()
         with torch.no_grad():
-            half = self.teacher.kernels[:, self.teacher.place] * self.teacher.seen / 2
+            half = FEWER * self.teacher.kernels[:, self.teacher.place] * self.teacher.seen / 2
             images = self.student.place
             count = torch.bincount(images, minlength=self.student.kernels.shape[1])
             sums = torch.zeros_like(self.student.kernels).index_add_(1, images, half + half.flip(1))
@@ -100,62 +102,29 @@ class CellStage(nn.Module):
             given: What is known.
             noise: Standard normal numbers of hits and of energies, (N, layers, cells) each.
         """
-        # the density is the teacher's: draws do not train it
-        with torch.no_grad():
-            alone, numbers = self.alone(given), self._numbers(noise)
-        return self._cells(self._by_student(alone, numbers), given, numbers)
+        alone, numbers = self.alone(given), self._numbers(noise)
+        hits = step(alone.number * numbers.inverse - 1)
+        return self._cells(self.student.density(alone, hits, numbers.scores * hits), given, numbers)
 
     def draw_by_teacher(self, given: Given, noise: tuple[Tensor, Tensor], passes: int) -> Cells:
         """The same by the teacher in several passes; 0 passes draw every cell alone."""
         alone, numbers = self.alone(given), self._numbers(noise)
-        return self._passes(alone, given, numbers, passes)[0]
-
-    def lesson(
-        self, given: Given, noise: tuple[Tensor, Tensor], passes: int
-    ) -> tuple[CellDensity, CellDensity]:
-        """Densities of the teacher, after several passes, and of the student for the same noise.
-
-        Args:
-            given: What is known.
-            noise: Standard normal numbers of hits and of energies, (N, layers, cells) each.
-            passes: Of the teacher.
-        """
-        with torch.no_grad():
-            alone, numbers = self.alone(given), self._numbers(noise)
-            taught = self._passes(alone, given, numbers, passes)[1]
-        return taught, self._by_student(alone, numbers)
+        cells = self._cells(alone, given, numbers)
+        for _ in range(passes):
+            cells = self._cells(self.taught(cells, alone), given, numbers)
+        return cells
 
     def _numbers(self, noise: tuple[Tensor, Tensor]) -> Numbers:
         return Numbers(gumbel_of_normal(noise[0]).exp(), self.shape(noise[1]))
 
-    def _by_student(self, alone: CellDensity, numbers: Numbers) -> CellDensity:
-        with torch.no_grad():
-            hits = step(alone.number * numbers.inverse - 1)
-            scores = numbers.scores * hits
-        return alone.corrected(*self.student(hits, scores))
-
-    def _passes(
-        self, alone: CellDensity, given: Given, numbers: Numbers, passes: int
-    ) -> tuple[Cells, CellDensity]:
-        """Cells after some passes of the teacher, and the density of the last one."""
-        density, cells = alone, self._cells(alone, given, numbers)
-        for _ in range(passes):
-            density = self.taught(cells, alone)
-            cells = self._cells(density, given, numbers)
-        return cells, density
-
     def _cells(self, density: CellDensity, given: Given, numbers: Numbers) -> Cells:
         """The cells that the noise makes: hit where lambda is above an exponential number."""
         chance = density.number * numbers.inverse
-        with torch.no_grad():
-            factor = self._factor(chance, given)
-        chance = chance * (factor @ self.member.T)
-        hits = step(chance - 1)
-        if torch.is_grad_enabled():
-            soft = torch.sigmoid(chance.log() / SOFTNESS)
-            hits = hits + (soft - soft.detach())
-        coordinate = density.mean + density.deviation() * numbers.scores
-        return Cells(hits, coordinate.clamp_min(self.alone.spectrum.smallest) * hits)
+        hits = step(chance * (self._factor(chance, given) @ self.member.T) - 1)
+        smallest = self.alone.spectrum.smallest
+        # mirrored at the weakest hit
+        above = (density.mean - smallest + density.deviation() * numbers.scores).abs()
+        return Cells(hits, (above + smallest) * hits)
 
     def _factor(self, chance: Tensor, given: Given) -> Tensor:
         """What lambda needs so that a zone has its hits, and each zone with energy one at least.
@@ -188,5 +157,9 @@ class CellStage(nn.Module):
     def showers(self, cells: Cells, given: Given) -> Tensor:
         """Cell energies in MeV, (N, layers, cells), scaled so that each zone has its energy."""
         energy = self.alone.spectrum.energy(cells.coordinate)
+        # a sum is uncertain by its strong hits: they take most of the difference, weak ones stay as they are
+        missing = given.zone_energy - energy @ self.member
+        change = energy * ((missing / ((energy * energy) @ self.member).clamp_min(1e-12)) @ self.member.T)
+        energy = energy * (1 + change.clamp_min(0)) / (1 - change.clamp_max(0))
         ratio = given.zone_energy / (energy @ self.member).clamp_min(1e-9)
         return energy * (ratio @ self.member.T)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.layered.density import CellDensity
 from caloforge.models.layered.plane import Plane
 
 # cells a kernel is wide
@@ -74,16 +75,69 @@ class Context(nn.Module):
         scales = torch.tensor(SCALES, device=self.kernels.device)[:, None]
         return scales * self.kernels[:, self.place] * self.seen
 
+    def _padded(self, grid: Tensor) -> Tensor:
+        """Cells (N, k, rows, columns) with what the kernel sees beyond the edges."""
+        pad = KERNEL // 2
+        # an order must not run in a circle
+        if self.plane.circular and not self.ordered:
+            return F.pad(F.pad(grid, (0, 0, pad, pad), mode="circular"), (pad, pad, 0, 0))
+        return F.pad(grid, (pad, pad, pad, pad))
+
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
         """The same kernel for each layer; the size stays."""
-        plane, pad = self.plane, KERNEL // 2
-        x = x.view(-1, self.layers, plane.rows, plane.columns)
+        x = self._padded(x.view(-1, self.layers, self.plane.rows, self.plane.columns))
         weight = kernel.view(1, 1, KERNEL, KERNEL).expand(self.layers, -1, -1, -1)
-        # an order must not run in a circle
-        if plane.circular and not self.ordered:
-            x = F.pad(F.pad(x, (0, 0, pad, pad), mode="circular"), (pad, pad, 0, 0))
-            return F.conv2d(x, weight, groups=self.layers).flatten(2)
-        return F.conv2d(x, weight, padding=pad, groups=self.layers).flatten(2)
+        return F.conv2d(x, weight, groups=self.layers).flatten(2)
+
+
+class Student(Context):
+    """A context of all sides, with levels of its own: hits and energies of each ring of a layer."""
+
+    ring: Tensor
+
+    def __init__(self, layers: int, plane: Plane) -> None:
+        """First guesses; see `Context`."""
+        super().__init__(layers, plane, ordered=False)
+        self.register_buffer("ring", torch.from_numpy(plane.ring.copy()), persistent=False)
+        # these it takes over from the teacher
+        for name in ("strength", "gain"):
+            values = getattr(self, name).detach().clone()
+            delattr(self, name)
+            self.register_buffer(name, values)
+        # logarithm of lambda, mean in widths
+        self.level = nn.Parameter(torch.zeros(2, layers, int(plane.ring.max()) + 1))
+
+    def density(self, alone: CellDensity, hits: Tensor, scores: Tensor) -> CellDensity:
+        """Density of the cells of a draw.
+
+        Args:
+            alone: From the summary.
+            hits: (N, layers, cells) of a draw without neighbours.
+            scores: (N, layers, cells) of its hits.
+        """
+        level = self.level[..., self.ring]
+        added, moved = self(hits, scores)
+        levelled = CellDensity(alone.number * level[0].exp(), alone.mean, alone.width)
+        return levelled.corrected(added, moved + level[1])
+
+    def pairs(self, field: Tensor) -> Tensor:
+        """Mean products of a field of cells with itself, by the displacement of the cells.
+
+        Args:
+            field: (N, layers, cells).
+
+        Returns:
+            (n,) for the n numbers of a kernel, the same displacements.
+        """
+        grid = field.reshape(-1, 1, self.plane.rows, self.plane.columns)
+        around, size = self._padded(grid), KERNEL * KERNEL
+        sums = torch.zeros(self.kernels.shape[1], device=field.device)
+        # one of each pair of opposite displacements
+        for index in range(size // 2 + 1, size):
+            row, column = divmod(index, KERNEL)
+            other = around[..., row : row + self.plane.rows, column : column + self.plane.columns]
+            sums[self.place[index]] += (grid * other).mean()
+        return sums
 
 
 def _cells_seen(ordered: bool) -> Tensor:

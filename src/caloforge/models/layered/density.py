@@ -42,13 +42,11 @@ class Given:
         zone_energy: (N, layers, zones) MeV.
         hits: (N, layers, zones), 0 where there is no energy.
         transverse: (N, 4) centre and slope.
-        condition: (N, k) everything, as normal scores, for the critic.
     """
 
     zone_energy: Tensor
     hits: Tensor
     transverse: Tensor
-    condition: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,17 +86,6 @@ class CellDensity:
     def hit_probability(self) -> Tensor:
         """Probability of a hit."""
         return -torch.expm1(-self.number)
-
-    def divergence_from(self, other: CellDensity) -> Tensor:
-        """Kullback-Leibler divergence from another density to this one, summed over cells, (N,)."""
-        own, their = self.number, other.number
-        hit = -torch.expm1(-their)
-        # log of the probability of a hit, and of none, which is -lambda
-        hits = hit * (torch.log(hit) - torch.log(-torch.expm1(-own))) + (1 - hit) * (own - their)
-        ratio = other.width.clamp(*WIDTH_RANGE) - self.width.clamp(*WIDTH_RANGE)
-        distance = (other.mean - self.mean) * torch.exp(-self.width.clamp(*WIDTH_RANGE))
-        energy = (torch.exp(2 * ratio) + distance**2 - 1) / 2 - ratio
-        return (hits + hit * energy).sum((1, 2))
 
     def negative_log_likelihood(self, cells: Cells) -> Tensor:
         """Of showers, (N,)."""

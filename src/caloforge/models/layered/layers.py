@@ -82,12 +82,6 @@ class LayerStage(nn.Module):
         half = max((high - low) / 2, 1e-6)
         return (energy.log() - (low + high) / 2) / half
 
-    def columns(self, condition: Condition) -> Tensor:
-        """What a network is told of the conditions, (N, k): energy, angles that vary, which particle."""
-        return self._columns(
-            self.argument(condition.energy), condition.theta, condition.phi, condition.pdg_id
-        )
-
     def _columns(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
         parts = [argument]
         for (low, high), angle in ((self.ranges.theta, theta), (self.ranges.phi, phi)):

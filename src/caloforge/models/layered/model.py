@@ -1,4 +1,4 @@
-"""The layered family as a `ShowerModel`: fit, likelihood, critic, generation."""
+"""The layered family as a `ShowerModel`: fit, likelihood, comparison, generation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from caloforge.errors import TrainingError
 from caloforge.geometry import Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
 from caloforge.models.facts import DataFacts
 from caloforge.models.layered.cells import CellStage
+from caloforge.models.layered.comparison import moments
 from caloforge.models.layered.config import LayeredConfig
-from caloforge.models.layered.critic import Critic, excess
 from caloforge.models.layered.density import Cells, Given, step
 from caloforge.models.layered.layers import DONORS, LayerStage
 from caloforge.models.layered.plane import plane_of
@@ -32,10 +31,10 @@ FIT_ROWS = 200_000
 FIT_HITS = 500_000
 # cells hit less often than this are hit by single particles
 SINGLE = 0.2
-# the network is not told of more than this many standard deviations
-LARGEST_CONDITION = 4.0
-# the student's rate against the critic, as a share of its first one
-LAST_RATE = 0.1
+# the spectrum takes over this share of what a batch says of it
+BEND = 0.2
+# rates end at this share of their first value
+LAST_RATE = 0.02
 
 
 class Layered(ShowerModel):
@@ -61,16 +60,7 @@ class Layered(ShowerModel):
         self.plane = plane_of(detector, facts.ranges, config.zones)
         self.layout = Layout(layers, len(self.plane.zone_sizes))
         self.layer_stage = LayerStage(self.layout.size, facts.ranges, donors=config.donors)
-        one = Condition(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1, dtype=torch.int32))
-        width = self.layer_stage.columns(one).shape[1] + self.layout.size
         self.cell_stage = CellStage(layers, self.plane, threshold=config.cell_threshold)
-        self.critic = Critic(
-            layers,
-            self.plane,
-            width,
-            width=config.critic.width,
-            use_features=config.critic.features,
-        )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -79,12 +69,11 @@ class Layered(ShowerModel):
         return (DONORS + 2 * self._cells,)
 
     def optimized(self) -> dict[str, nn.Module]:
-        """Teacher, student and critic."""
+        """Teacher; of the student what the comparison tells."""
         cells = self.cell_stage
         return {
             "teacher": nn.ModuleList([cells.alone, cells.teacher]),
-            "student": cells.student,
-            "critic": self.critic,
+            "student": nn.ParameterList([cells.student.kernels, cells.student.level]),
         }
 
     def sampler(self) -> nn.Module:
@@ -140,29 +129,19 @@ class Layered(ShowerModel):
     # ---- training
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
-        """Likelihood, lesson, or critic and student, by the steps done."""
+        """Likelihood, or comparison, by the steps done."""
         given, cells = self.known(batch)
-        done = int(self.steps)
-        if done < self.config.likelihood_steps:
-            yield self._likelihood(given, cells)
-        elif done < self.config.likelihood_steps + self.config.lesson_steps:
-            yield self._lesson(given)
-        else:
-            yield from self._criticism(given, cells)
+        learning = int(self.steps) < self.config.likelihood_steps
+        yield self._likelihood(given, cells) if learning else self._comparison(given, cells)
         self.steps += 1
         if int(self.steps) == self.config.likelihood_steps:
             self.cell_stage.graduate()
 
     def rate(self, part: str) -> float:
-        """Falls to almost nothing within each of the first two phases; constant in the last."""
-        done, likelihood, lesson = int(self.steps), self.config.likelihood_steps, self.config.lesson_steps
-        if part == "teacher":
-            share = done / likelihood
-        elif part == "student" and done < likelihood + lesson:
-            share = (done - likelihood) / lesson
-        else:
-            return LAST_RATE if part == "student" else 1.0
-        return 0.02 + 0.98 * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
+        """Falls to almost nothing within the phase of the part."""
+        done, likelihood = int(self.steps), self.config.likelihood_steps
+        share = done / likelihood if part == "teacher" else (done - likelihood) / self.config.matching_steps
+        return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
 
     def _likelihood(self, given: Given, cells: Cells) -> Phase:
         alone = self.cell_stage.alone(given)
@@ -175,36 +154,23 @@ class Layered(ShowerModel):
         loss = logs["cells_nll"] / self._cells
         return Phase("teacher", loss, _detached(logs))
 
-    def _lesson(self, given: Given) -> Phase:
-        divergence = self._divergence(given)
-        return Phase("student", divergence / self._cells, _detached({"lesson": divergence}))
-
-    def _divergence(self, given: Given) -> Tensor:
-        """Of the student's densities from the teacher's, for one noise; mean over showers."""
-        teacher, student = self.cell_stage.lesson(given, self._noise(given), self.config.teacher_passes)
-        return student.divergence_from(teacher).mean()
-
-    def _criticism(self, given: Given, real: Cells) -> Iterator[Phase]:
-        weights = self.config.critic
+    def _comparison(self, given: Given, real: Cells) -> Phase:
+        student = self.cell_stage.student
         with torch.no_grad():
-            alone = self.cell_stage.alone(given)
-            fake = self.cell_stage.draw(given, self._noise(given))
-        sides = [excess(cells, alone) for cells in (real, fake)]
-        features = [self.critic.features(side, learn=side is sides[0]) for side in sides]
-        scores = [self.critic(*pair, given.condition) for pair in zip(sides, features, strict=True)]
-        hinge = F.relu(1 - scores[0]).mean() + F.relu(1 + scores[1]).mean()
-        yield Phase("critic", hinge, _detached({"critic_hinge": hinge}))
-        drawn = excess(self.cell_stage.draw(given, self._noise(given)), alone)
-        made = self.critic.features(drawn)
-        self.critic.requires_grad_(False)
-        score = self.critic(drawn, made, given.condition).mean()
-        self.critic.requires_grad_(True)
-        parts = {"student_score": score, "matching": matching(features[0], made)}
-        loss = weights.matching * parts["matching"] - weights.weight * score
-        if weights.lesson:
-            parts["lesson"] = self._divergence(given)
-            loss = loss + weights.lesson * parts["lesson"]
-        yield Phase("student", loss, _detached(parts), empty_images=(drawn[:, 1] == 0).all())
+            alone, drawn = self.cell_stage.alone(given), self.cell_stage.draw(given, self._noise(given))
+            self._bend(drawn, given, real)
+        sides = [moments(cells, alone, student) for cells in (drawn, real)]
+        # each moment rises with one parameter: its gap is the way down, as in Robbins and Monro (1951)
+        levels, pairs = sides[0].levels - sides[1].levels, sides[0].pairs - sides[1].pairs
+        loss = (levels * student.level).sum() + (pairs * student.kernels[0]).sum()
+        logs = {"gap_levels": levels.abs().mean(), "gap_pairs": pairs.abs().mean()}
+        return Phase("student", loss, _detached(logs), empty_images=(drawn.hits == 0).all())
+
+    def _bend(self, drawn: Cells, given: Given, real: Cells) -> None:
+        """The spectrum of cells, which their zones' energies have changed, towards the real one."""
+        spectrum = self.cell_stage.alone.spectrum
+        made = spectrum.coordinate(self.cell_stage.showers(drawn, given))[drawn.hits > 0]
+        spectrum.bend(made, real.coordinate[real.hits > 0], BEND * self.rate("student"))
 
     @property
     def _cells(self) -> int:
@@ -229,19 +195,14 @@ class Layered(ShowerModel):
             self._unit,
             rng,
         )
-        with torch.no_grad():
-            values = torch.from_numpy(summary).to(device)
-            scores = self.layer_stage.normal_scores(values, batch.condition)
-            given = self._given(values, scores, batch.condition)
+        given = self._given(torch.from_numpy(summary).to(device))
         return given, Cells(step(showers), self.cell_stage.alone.spectrum.coordinate(showers))
 
-    def _given(self, summary: Tensor, scores: Tensor, condition: Condition) -> Given:
-        columns = self.layer_stage.columns(condition)
+    def _given(self, summary: Tensor) -> Given:
         return Given(
             zone_energy=self.layout.zone_energy(summary, self.config.cell_threshold),
             hits=torch.minimum(self.layout.zone_hits(summary), self.cell_stage.alone.zone_sizes),
             transverse=summary[:, self.layout.transverse],
-            condition=torch.cat([columns, scores], dim=1).clamp(-LARGEST_CONDITION, LARGEST_CONDITION),
         )
 
     # ---- generation
@@ -256,27 +217,12 @@ class Layered(ShowerModel):
 
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
         """First stage alone: N summaries from (N, DONORS) normal numbers."""
-        scores = self.layer_stage.from_noise(noise, condition)
-        summary = self.layer_stage.summary(scores, condition)
-        given = self._given(summary, scores, condition)
+        summary = self.layer_stage.summary(self.layer_stage.from_noise(noise, condition), condition)
+        given = self._given(summary)
         visible = summary[:, 0].exp() * condition.energy
         total = given.zone_energy.sum((1, 2)).clamp_min(self.config.cell_threshold)
         energy = given.zone_energy * (visible / total)[:, None, None]
-        return Given(energy, given.hits, given.transverse, given.condition)
-
-
-def matching(real: Tensor, made: Tensor) -> Tensor:
-    """Square of the difference of the means of features, mean over features, without bias.
-
-    The product of the differences in two halves of the batch is on average the square of the difference.
-
-    Args:
-        real: (N, k), in standard deviations.
-        made: (N, k) of generated showers with the same conditions.
-    """
-    difference = made - real.detach()
-    half = len(difference) // 2
-    return (difference[:half].mean(0) * difference[half:].mean(0)).mean()
+        return Given(energy, given.hits, given.transverse)
 
 
 def _detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:

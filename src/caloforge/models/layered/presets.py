@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "base": {"likelihood_steps": 3000, "lesson_steps": 1000},
+    "base": {"likelihood_steps": 900, "matching_steps": 400},
     # seconds of training; for tests and the demo
     "debug": {
         "donors": 256,
         "likelihood_steps": 40,
-        "lesson_steps": 20,
-        "critic": {"width": 8},
+        "matching_steps": 20,
     },
 }

@@ -1,63 +1,60 @@
-"""The distribution of hits about their mean: nearly normal, a polynomial of a normal number makes it."""
+"""How hits are distributed about their mean: nearly normal, with a tail where particles pile up."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-DEGREE = 5
-KNOTS = 33
-LAST_SCORE = 3.2
-# the polynomial is not trusted further out
-LARGEST_NUMBER = 3.6
-# hits of a batch that are looked at
-HITS = 50_000
-MOMENTUM = 0.03
+from caloforge.models.layered.plane import Plane
+
+MOMENTUM = 0.02
+# hits that the skewness of a cell must be known from to be believed by half
+ENOUGH = 300
+LARGEST = 0.15
+# the expansion is not trusted further out
+LARGEST_NUMBER = 3.8
 
 
 class HitShape(nn.Module):
-    """Quantiles of scores, averaged over the last batches, and the polynomial through them."""
+    """Skewness of the scores of hits, cell by cell: the first term of Cornish and Fisher's expansion (1938).
 
-    quantiles: Tensor
-    coefficients: Tensor
-    seen: Tensor
+    Moments are sums over the last batches; cells that are images of each other share them.
+    """
 
-    def __init__(self) -> None:
+    moments: Tensor
+    skewness: Tensor
+    orbit: Tensor
+
+    def __init__(self, layers: int, plane: Plane) -> None:
         """Exactly normal."""
         super().__init__()
-        self.register_buffer("quantiles", torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS))
-        self.register_buffer("coefficients", torch.eye(DEGREE + 1)[1])
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("moments", torch.zeros(4, layers, plane.orbits))
+        self.register_buffer("skewness", torch.zeros(layers, plane.orbits))
+        self.register_buffer("orbit", torch.from_numpy(plane.orbit), persistent=False)
 
     @torch.no_grad()
     def observe(self, scores: Tensor, hits: Tensor) -> None:
         """Add a batch of real hits.
 
         Args:
-            scores: Any shape, in standard deviations from the mean.
-            hits: Of the same shape, 1 where there is a hit.
+            scores: (N, layers, cells) in standard deviations from the mean.
+            hits: (N, layers, cells), 1 where there is a hit.
         """
-        found = scores[hits > 0]
-        if len(found) < KNOTS:
-            return
-        found = found[:: len(found) // HITS + 1]
-        probability = torch.special.ndtr(torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS))
-        self.seen += 1
-        share = max(MOMENTUM, 1 / int(self.seen))
-        self.quantiles.lerp_(torch.quantile(found, probability.to(found)), share)
+        sums = torch.stack([(hits * scores**power).sum(0) for power in range(4)])
+        batch = torch.zeros_like(self.moments).index_add_(2, self.orbit, sums)
+        self.moments.mul_(1 - MOMENTUM).add_(batch)
 
+    @torch.no_grad()
     def fit(self) -> None:
-        """Take the quantiles over into the polynomial, the frequent ones most exactly."""
-        knots = np.linspace(-LAST_SCORE, LAST_SCORE, KNOTS)
-        values, weight = self.quantiles.double().cpu().numpy(), np.exp(-(knots**2) / 8)
-        found = np.polynomial.polynomial.polyfit(knots, values, DEGREE, w=weight)
-        self.coefficients.copy_(torch.from_numpy(found))
+        """Take the moments over into the skewness."""
+        count = self.moments[0].clamp_min(1e-6)
+        first, second, third = self.moments[1:] / count
+        variance = (second - first**2).clamp_min(1e-3)
+        central = third - 3 * first * second + 2 * first**3
+        believed = count / (count + ENOUGH)
+        self.skewness.copy_((believed * central / variance**1.5 / 6).clamp(-LARGEST, LARGEST))
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Scores from standard normal numbers, any shape."""
+        """Scores (N, layers, cells) from as many standard normal numbers."""
         noise = noise.clamp(-LARGEST_NUMBER, LARGEST_NUMBER)
-        value = self.coefficients[-1].expand_as(noise)
-        for power in range(DEGREE - 1, -1, -1):
-            value = value * noise + self.coefficients[power]
-        return value
+        return noise + self.skewness[:, self.orbit] * (noise * noise - 1)

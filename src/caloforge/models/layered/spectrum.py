@@ -16,18 +16,19 @@ from torch import Tensor, nn
 
 from caloforge.models.layered.density import step
 
+FloatArray = NDArray[np.float64]
 # the spectrum is tabulated at these normal scores
-FIRST_SCORE, LAST_SCORE, KNOTS = -3.2, 2.2, 37
+FIRST_SCORE, LAST_SCORE, KNOTS = -4.0, 2.2, 63
 # mean and width of the cube root of a single-particle energy in units of its median
 CENTRE, WIDTH = 1.0, 0.365
 # keeps the coordinate of the weakest hit above that of no hit
-OFFSET = 0.245
+OFFSET = 0.56
 FEWEST_HITS = 2000
 # coordinate of the last knot; the cube root goes on from there
 LARGEST = CENTRE + WIDTH * LAST_SCORE + OFFSET
 # back from the coordinate: one polynomial below the MIP peak, where the table bends, and one above
-SPLIT, SCALE = 18, 1.0
-WEAK_DEGREE, STRONG_DEGREE = 6, 4
+SPLIT = 35
+WEAK_DEGREE, STRONG_DEGREE = 10, 6
 
 
 class HitSpectrum(nn.Module):
@@ -36,6 +37,7 @@ class HitSpectrum(nn.Module):
     unit: Tensor
     roots: Tensor
     coordinates: Tensor
+    shift: Tensor
     weak: Tensor
     strong: Tensor
 
@@ -47,9 +49,10 @@ class HitSpectrum(nn.Module):
         coordinates = torch.from_numpy(CENTRE + WIDTH * scores + OFFSET).float()
         self.register_buffer("coordinates", coordinates, persistent=False)
         self.register_buffer("roots", (coordinates - OFFSET).clamp_min(0.02).cummax(0).values)
+        self.register_buffer("shift", torch.zeros(KNOTS))
         self.register_buffer("weak", torch.zeros(WEAK_DEGREE + 1))
         self.register_buffer("strong", torch.zeros(STRONG_DEGREE))
-        ends = (coordinates[[0, -1]] - coordinates[SPLIT]) / SCALE
+        ends = coordinates[[0, -1]] - coordinates[SPLIT]
         self._ends = (float(ends[0]), float(ends[1]))
         self.fit_polynomials()
 
@@ -89,26 +92,53 @@ class HitSpectrum(nn.Module):
     def energy(self, coordinate: Tensor) -> Tensor:
         """Cell energies in MeV of coordinates, any shape: the inverse of `coordinate` within 3 %."""
         # a table would be slower than all the rest of a draw
-        place = (coordinate - self.coordinates[SPLIT]) / SCALE
+        place = coordinate - self.coordinates[SPLIT]
         weak, strong = place.clamp(self._ends[0], 0.0), place.clamp(0.0, self._ends[1])
         root = _polynomial(self.weak, weak) + strong * _polynomial(self.strong, strong)
         root = root + (coordinate - LARGEST).clamp_min(0)
         return self.unit * root * root * root * step(coordinate)
 
+    def bend(self, made: Tensor, real: Tensor, share: float) -> None:
+        """Move the way back so that made hits come to be distributed as real ones.
+
+        Args:
+            made: Coordinates of made hits in whole showers, (n,).
+            real: Coordinates of real hits, (m,).
+            share: Of the difference.
+        """
+        knots, ordered = self.coordinates.double().cpu().numpy(), np.sort(real.cpu().numpy())
+        probability = np.searchsorted(ordered, knots) / max(len(ordered), 1)
+        found = np.quantile(made.double().cpu().numpy(), probability)
+        # what lies at a quantile of the made ones should lie where it is in the real ones
+        found = np.maximum.accumulate(found + 1e-9 * np.arange(KNOTS))
+        self.shift += share * torch.from_numpy(np.interp(knots, found, knots - found)).to(self.shift)
+        self.fit_polynomials()
+
     def fit_polynomials(self) -> None:
-        """Take the table over into the two polynomials, in powers of the distance from the split."""
-        place = (self.coordinates.double().numpy() - float(self.coordinates[SPLIT])) / SCALE
-        roots = self.roots.double().numpy()
-        weak, strong = slice(0, SPLIT + 1), slice(SPLIT + 1, None)
-        # relative errors count, and the two must meet
-        weight = 1 / roots[weak]
-        weight[-1] *= 100
-        powers = np.vander(place[weak], WEAK_DEGREE + 1, increasing=True)
-        found = np.linalg.lstsq(powers * weight[:, None], roots[weak] * weight, rcond=None)[0]
-        self.weak.copy_(torch.from_numpy(found))
-        powers = place[strong, None] ** np.arange(1, STRONG_DEGREE + 1)
-        found = np.linalg.lstsq(powers, roots[strong] - roots[SPLIT], rcond=None)[0]
-        self.strong.copy_(torch.from_numpy(found))
+        """Take the shifted table over into the two polynomials, in powers of the distance from the split."""
+        coordinates, roots = self.coordinates.double().cpu().numpy(), self.roots.double().cpu().numpy()
+        moved = coordinates + self.shift.double().cpu().numpy()
+        roots = np.interp(moved, coordinates, roots) + np.maximum(moved - coordinates[-1], 0)
+        place = coordinates - coordinates[SPLIT]
+        weak, strong = slice(0, SPLIT + 1), slice(SPLIT, None)
+        self.weak.copy_(torch.from_numpy(_through(place[weak], roots[weak], WEAK_DEGREE, fixed=SPLIT)))
+        found = _through(place[strong], roots[strong], STRONG_DEGREE, fixed=0)
+        self.strong.copy_(torch.from_numpy(found[1:]))
+
+
+def _through(place: FloatArray, values: FloatArray, degree: int, *, fixed: int) -> FloatArray:
+    """Coefficients of the polynomial near values and their slopes, which are densities; exact at `fixed`."""
+    powers = np.arange(degree + 1)
+    # slopes between knots, in units of the distance of knots
+    rows = [np.vander(place, degree + 1, increasing=True)]
+    rows.append(np.diff(rows[0], axis=0) * 10)
+    wanted = np.concatenate([values, 10 * np.diff(values)])
+    weight = 1 / np.concatenate([values, values[1:]])
+    weight[fixed] *= 1000
+    scale = np.abs(place).max() ** powers
+    found = np.linalg.lstsq(np.concatenate(rows) / scale * weight[:, None], wanted * weight, rcond=None)[0]
+    coefficients: FloatArray = found / scale
+    return coefficients
 
 
 def _polynomial(coefficients: Tensor, x: Tensor) -> Tensor:
