@@ -1,9 +1,9 @@
-"""What each piece of a trained layered model buys: the same model with one piece taken away, judged on the same showers.
+"""What each piece of a trained layered model buys: one piece taken away, judged on the same showers.
 
     python benchmarks/layered_pieces.py RUN_OR_MODEL test.h5
 
-Writes docs/explanation/layered-pieces.inc. Every variant is drawn with three seeds; the spread is that of the draws,
-the floor that of two halves of the test showers. About ten minutes on two cores for 3000 showers.
+Writes docs/explanation/layered-pieces.inc. Every variant is drawn with three seeds; the spread is that of the
+draws, the floor that of two halves of the test showers. About ten minutes on two cores for 3000 showers.
 """
 
 from __future__ import annotations
@@ -97,10 +97,11 @@ def variants(model: Layered) -> dict[str, tuple[Layered, Draw]]:
 
 def draw(model: Layered, how: Draw, real: ShowerBatch, seed: int) -> ShowerBatch:
     torch.manual_seed(seed)
-    parts = []
     with torch.inference_mode():
-        for start in range(0, len(real), BATCH):
-            parts.append(how(model, TrainingBatch.of(real[start : start + BATCH])).numpy())
+        parts = [
+            how(model, TrainingBatch.of(real[start : start + BATCH])).numpy()
+            for start in range(0, len(real), BATCH)
+        ]
     return ShowerBatch(
         np.concatenate(parts), real.incident_energy, real.incident_theta, real.incident_phi, real.pdg_id
     )
