@@ -178,24 +178,21 @@ def _number(environ: Mapping[str, str], name: str, default: str | None = None) -
 
 def job_of_this_machine() -> str:
     """A name that the processes of one mpirun on this machine have in common and no other job has."""
+    found = [number for number, name in _ancestors() if name in MPI_DAEMONS]
+    return f"job-{found[0] if found else os.getppid()}"
+
+
+def _ancestors() -> list[tuple[int, str]]:
+    """Parent, grandparent and so on, with their names; as far as the system tells."""
+    found: list[tuple[int, str]] = []
     number = os.getppid()
-    for ancestor in _ancestors():
-        name = (Path("/proc") / str(ancestor) / "comm").read_text(encoding="utf-8").strip()
-        if name in MPI_DAEMONS:
-            number = ancestor
-            break
-    return f"job-{number}"
-
-
-def _ancestors() -> list[int]:
-    """Parent, grandparent and so on; empty where the system does not tell."""
-    found, number = [], os.getppid()
     try:
         while number > 1:
-            found.append(number)
             stat = (Path("/proc") / str(number) / "stat").read_text(encoding="utf-8")
             # the name, in parentheses, may hold anything
-            number = int(stat.rpartition(")")[2].split()[1])
+            name, _, rest = stat.partition("(")[2].rpartition(")")
+            found.append((number, name))
+            number = int(rest.split()[1])
     except (OSError, ValueError, IndexError):
         return found
     return found
