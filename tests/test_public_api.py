@@ -34,7 +34,8 @@ SIGNATURES = {
     "submit": "where, *command, nodes=1, processes=None, gpus=0, cpus=4, memory=16Gi, time=04:00:00, "
     "image=None, volume=None, env=None, secret=None, name=None, sbatch=None, namespace=None, dashboard=None, "
     "print_=False",
-    "train": "run, *, data, out, seed=None, resume=False, force=False, set_=None, progress=True",
+    "train": "run, *, data, out, seed=None, resume=False, force=False, start=None, set_=None, progress=True",
+    "tune": "study, *, out, data=None, test=None, address=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "
     "reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, "
     "seed=0, workers=None, force=False, progress=True",

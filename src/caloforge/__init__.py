@@ -37,6 +37,7 @@ _PUBLIC = {
     "simulate": "caloforge.commands.simulate",
     "submit": "caloforge.commands.submit",
     "train": "caloforge.commands.train",
+    "tune": "caloforge.commands.tune",
     "validate": "caloforge.commands.validate",
     "CaloforgeError": "caloforge.errors",
     "Detector": "caloforge.geometry",

@@ -176,6 +176,8 @@ def test_ctrl_c_stops_the_groups_and_leaves_the_trials_open(folder, study, tmp_p
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tpe", "gp"])
 def test_the_fit_of_the_surrogate_does_not_idle_four_groups(kind, folder, study, tmp_path):
+    if os.getloadavg()[0] > 2 * len(os.sched_getaffinity(0)):
+        pytest.skip("this machine is too busy to measure how long groups wait")
     small = os.environ.get("CALOFORGE_SCALE") == "small"
     sampler = {"kind": kind, "startup": 6}
     config = study(layout=FOUR, max_trials=24 if small else 60, sampler=sampler)

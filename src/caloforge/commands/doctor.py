@@ -33,6 +33,10 @@ OPTIONAL = {
     "onnxscript": ("onnx", "generate on onnx and openvino"),
     "onnxruntime": ("onnx", "generate on onnx, and in int8"),
     "openvino": ("onnx", "generate on openvino"),
+    "ray": ("tune", "tune"),
+    "optuna": ("tune", "tune"),
+    "plotly": ("tune", "tune"),
+    "cmaes": ("tune", "tune with cma-es"),
 }
 GEANT4_TIMEOUT = 60
 
