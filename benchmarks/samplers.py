@@ -59,8 +59,8 @@ def main() -> None:
         runs["minimum"] = problem.minimum
         for kind in KINDS:
             if kind not in runs["best"]:
-                runs["best"][kind] = np.round(run(problem, kind, trials), 7).tolist()
-                write_text(KEPT, json.dumps(kept))
+                runs["best"][kind] = [improvements(best) for best in run(problem, kind, trials)]
+                write_text(KEPT, json.dumps(kept, separators=(",", ":")))
             print(name, kind, summary(runs, kind), flush=True)
     write_text(TABLE, markdown(kept))
     FigureCanvasAgg(draw(kept)).print_png(str(PICTURE))
@@ -76,9 +76,24 @@ def run(problem: problems.Problem, kind: str, trials: int) -> NDArray[np.float64
     return np.array(searches)
 
 
+def improvements(best: NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Where the best value changed, counted from 0, and to what: short to keep."""
+    places = np.flatnonzero(np.diff(best, prepend=np.inf))
+    return [(int(place), float(f"{best[place]:.6g}")) for place in places]
+
+
+def curves(runs: dict[str, Any], kind: str) -> NDArray[np.float64]:
+    """Best value after each trial, (seeds, trials)."""
+    best = np.empty((SEEDS, runs["trials"]))
+    for row, steps in zip(best, runs["best"][kind], strict=True):
+        for place, value in steps:
+            row[place:] = value
+    return best
+
+
 def regret(runs: dict[str, Any], kind: str) -> NDArray[np.float64]:
     """Distance of the best value from the minimum after each trial, (seeds, trials)."""
-    return np.maximum(np.array(runs["best"][kind]) - runs["minimum"], 1e-6)
+    return np.maximum(curves(runs, kind) - runs["minimum"], 0.0)
 
 
 def summary(runs: dict[str, Any], kind: str) -> tuple[float, float]:
@@ -99,15 +114,18 @@ def markdown(kept: dict[str, Any]) -> str:
         for name in names:
             median, p = summary(kept[name], kind)
             chance = "" if kind == "random" else f" ({probability(p)})"
-            cells.append(f"{median:.2g}{chance}")
+            # values are kept to six digits
+            cells.append(f"{median if median > 1e-6 else 0:.2g}{chance}")
         lines.append(f"| `{kind}` | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
 def probability(p: float) -> str:
-    return f"p = {p:.2g}" if p >= 1e-3 else f"p = 10⁻{str(int(-np.log10(p))).translate(SUPERSCRIPT)}"
+    return f"p = {p:.2g}" if p >= 1e-3 else f"p < 10⁻{str(int(-np.log10(p))).translate(SUPERSCRIPT)}"
 
 
+# smaller distances are drawn as this one
+LEAST = 1e-4
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -117,7 +135,7 @@ def draw(kept: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(10, 7.2), layout="constrained", dpi=120)
     for name, axes in zip(names, figure.subplots(2, 2).flat, strict=False):
         for kind in KINDS:
-            values = regret(kept[name], kind)
+            values = np.maximum(regret(kept[name], kind), LEAST)
             low, median, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
             trials = np.arange(1, len(median) + 1)
             axes.plot(trials, median, color=COLOURS[kind], label=kind, linewidth=1.6)
