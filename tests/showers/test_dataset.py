@@ -129,7 +129,7 @@ def test_ranks_share_the_range_and_nothing_is_dropped_or_doubled(
         assert weights == pytest.approx(sizes[:, step] / sizes[:, step].mean())
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     batch_size=st.integers(2, 60),
     begun=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 4)), min_size=1, max_size=3),
