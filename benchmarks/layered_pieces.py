@@ -73,6 +73,7 @@ def unmatched(model: Layered) -> Layered:
     changed.cell_stage.graduate()
     with torch.no_grad():
         changed.cell_stage.student.level.zero_()
+        changed.cell_stage.student.amplitude.zero_()
     return straight(changed)
 
 

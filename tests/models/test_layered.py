@@ -298,7 +298,7 @@ def test_student_sees_cells_on_every_side(model, changed_cell):
 
 def test_images_of_cells_are_drawn_alike(model, given):
     """Mirrored noise makes the mirrored shower: no average can tell left from right."""
-    straight = Given(given.zone_energy, given.hits, torch.zeros_like(given.transverse))
+    straight = Given(given.zone_energy, given.hits, torch.zeros_like(given.transverse), given.argument)
     noise = cell_noise(model, 6)
     shape = (6, model.layout.layers, model.plane.rows, model.plane.columns)
     for mirror in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.mT):

@@ -104,7 +104,8 @@ class CellStage(nn.Module):
         """
         alone, numbers = self.alone(given), self._numbers(noise)
         hits = step(alone.number * numbers.inverse - 1)
-        return self._cells(self.student.density(alone, hits, numbers.scores * hits), given, numbers)
+        density = self.student.density(alone, hits, numbers.scores * hits, given.argument)
+        return self._cells(density, given, numbers)
 
     def draw_by_teacher(self, given: Given, noise: tuple[Tensor, Tensor], passes: int) -> Cells:
         """The same by the teacher in several passes; 0 passes draw every cell alone."""

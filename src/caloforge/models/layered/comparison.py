@@ -5,39 +5,30 @@ Cells are seen as what they have beyond the density that the summary alone gives
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from caloforge.models.layered.context import Student
 from caloforge.models.layered.density import CellDensity, Cells
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Means over some showers.
-
-    Attributes:
-        levels: (2, layers, rings) hits, and scores of hits, of a ring.
-        pairs: (n,) products of the hits of two cells, by their displacement as the kernel has it.
-    """
-
-    levels: Tensor
-    pairs: Tensor
-
-
 @torch.no_grad()
-def moments(cells: Cells, alone: CellDensity, student: Student) -> Moments:
-    """The moments that the student's parameters move one by one.
+def moments(cells: Cells, alone: CellDensity, argument: Tensor, student: Student) -> dict[str, Tensor]:
+    """Means over some showers, each of the shape of the student's parameter that moves it.
 
     Args:
         cells: (N, layers, cells).
         alone: Their density from the summary.
-        student: Gives rings and displacements.
+        argument: (N,) as in `Given`.
+        student: Gives rings, zones and displacements.
+
+    Returns:
+        "level": hits of the rings, the same weighted with the argument, scores of hits; "kernels": products
+        of the hits of two cells by their displacement; "amplitude": products of the hits, and of the scores,
+        of neighbours.
     """
     hits, scores = cells.hits - alone.hit_probability(), alone.scores(cells)
-    rings = F.one_hot(student.ring).to(hits)
-    levels = torch.stack([hits.mean(0), scores.mean(0)]) @ rings
-    return Moments(levels, student.pairs(hits))
+    weighted = hits * argument[:, None, None]
+    levels = torch.stack([field.mean(0) for field in (hits, weighted, scores)]) @ student.rings()
+    neighbours = torch.stack([student.neighbours(field) for field in (hits, scores)])
+    return {"level": levels, "kernels": student.pairs(hits), "amplitude": neighbours}

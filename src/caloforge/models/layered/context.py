@@ -91,34 +91,62 @@ class Context(nn.Module):
 
 
 class Student(Context):
-    """A context of all sides, with levels of its own: hits and energies of each ring of a layer."""
+    """A context of all sides with some numbers of its own, which comparison with real showers sets.
+
+    Attributes:
+        level: (3, layers, rings): added to log lambda, the same times the argument of the energy, added to
+            the mean in widths.
+        amplitude: (2, zones): logarithms of factors of what hits add, and of how they move energies.
+    """
 
     ring: Tensor
+    zone: Tensor
 
     def __init__(self, layers: int, plane: Plane) -> None:
         """First guesses; see `Context`."""
         super().__init__(layers, plane, ordered=False)
         self.register_buffer("ring", torch.from_numpy(plane.ring.copy()), persistent=False)
+        self.register_buffer("zone", torch.from_numpy(plane.zone.copy()), persistent=False)
         # these it takes over from the teacher
         for name in ("strength", "gain"):
             values = getattr(self, name).detach().clone()
             delattr(self, name)
             self.register_buffer(name, values)
-        # logarithm of lambda, mean in widths
-        self.level = nn.Parameter(torch.zeros(2, layers, int(plane.ring.max()) + 1))
+        self.level = nn.Parameter(torch.zeros(3, layers, int(plane.ring.max()) + 1))
+        self.amplitude = nn.Parameter(torch.zeros(2, len(plane.zone_sizes)))
 
-    def density(self, alone: CellDensity, hits: Tensor, scores: Tensor) -> CellDensity:
+    def density(self, alone: CellDensity, hits: Tensor, scores: Tensor, argument: Tensor) -> CellDensity:
         """Density of the cells of a draw.
 
         Args:
             alone: From the summary.
             hits: (N, layers, cells) of a draw without neighbours.
             scores: (N, layers, cells) of its hits.
+            argument: (N,) as in `Given`.
         """
-        level = self.level[..., self.ring]
+        constant, slope, mean = self.level
+        factor = (constant + slope * argument[:, None, None]).exp() @ self.rings().T
+        amplitude = self.amplitude.exp()[:, self.zone]
         added, moved = self(hits, scores)
-        levelled = CellDensity(alone.number * level[0].exp(), alone.mean, alone.width)
-        return levelled.corrected(added, moved + level[1])
+        levelled = CellDensity(alone.number * factor, alone.mean, alone.width)
+        return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean[:, self.ring])
+
+    def rings(self) -> Tensor:
+        """(cells, rings), 1 where a cell belongs to a ring."""
+        return F.one_hot(self.ring, self.level.shape[2]).to(self.level)
+
+    def neighbours(self, field: Tensor) -> Tensor:
+        """Mean products of each cell with the cells around it, zone by zone, (zones,).
+
+        Args:
+            field: (N, layers, cells).
+        """
+        grid = field.reshape(-1, 1, self.plane.rows, self.plane.columns)
+        pad, size = KERNEL // 2, self.plane.rows
+        around = self._padded(grid)[..., pad - 1 : pad + 1 + size, pad - 1 : pad + 1 + self.plane.columns]
+        sums = F.avg_pool2d(around, 3, stride=1) * 9 - grid
+        products = (grid * sums).view(-1, self.plane.cells).mean(0)
+        return torch.zeros_like(self.amplitude[0]).index_add_(0, self.zone, products)
 
     def pairs(self, field: Tensor) -> Tensor:
         """Mean products of a field of cells with itself, by the displacement of the cells.

@@ -42,11 +42,13 @@ class Given:
         zone_energy: (N, layers, zones) MeV.
         hits: (N, layers, zones), 0 where there is no energy.
         transverse: (N, 4) centre and slope.
+        argument: (N,) logarithm of the incident energy, -1 to 1 over the trained range.
     """
 
     zone_energy: Tensor
     hits: Tensor
     transverse: Tensor
+    argument: Tensor
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ class Layered(ShowerModel):
         cells = self.cell_stage
         return {
             "teacher": nn.ModuleList([cells.alone, cells.teacher]),
-            "student": nn.ParameterList([cells.student.kernels, cells.student.level]),
+            "student": nn.ParameterList(
+                [cells.student.kernels, cells.student.level, cells.student.amplitude]
+            ),
         }
 
     def sampler(self) -> nn.Module:
@@ -155,22 +157,22 @@ class Layered(ShowerModel):
         return Phase("teacher", loss, _detached(logs))
 
     def _comparison(self, given: Given, real: Cells) -> Phase:
-        student = self.cell_stage.student
+        stage = self.cell_stage
         with torch.no_grad():
-            alone, drawn = self.cell_stage.alone(given), self.cell_stage.draw(given, self._noise(given))
-            self._bend(drawn, given, real)
-        sides = [moments(cells, alone, student) for cells in (drawn, real)]
+            alone, drawn = stage.alone(given), stage.draw(given, self._noise(given))
+            # what is seen of a draw is the shower
+            made = Cells(drawn.hits, stage.alone.spectrum.coordinate(stage.showers(drawn, given)))
+            share = BEND * self.rate("student")
+            stage.alone.spectrum.bend(made.coordinate[made.hits > 0], real.coordinate[real.hits > 0], share)
+            sides = [moments(cells, alone, given.argument, stage.student) for cells in (made, real)]
+        gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
+        # the kernel of the energies stays, but for its amplitude
+        moved = {"kernels": stage.student.kernels[0], "level": stage.student.level}
+        moved["amplitude"] = stage.student.amplitude
         # each moment rises with one parameter: its gap is the way down, as in Robbins and Monro (1951)
-        levels, pairs = sides[0].levels - sides[1].levels, sides[0].pairs - sides[1].pairs
-        loss = (levels * student.level).sum() + (pairs * student.kernels[0]).sum()
-        logs = {"gap_levels": levels.abs().mean(), "gap_pairs": pairs.abs().mean()}
+        loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in moved.items()]).sum()
+        logs = {f"gap_{name}": gap.abs().mean() for name, gap in gaps.items()}
         return Phase("student", loss, _detached(logs), empty_images=(drawn.hits == 0).all())
-
-    def _bend(self, drawn: Cells, given: Given, real: Cells) -> None:
-        """The spectrum of cells, which their zones' energies have changed, towards the real one."""
-        spectrum = self.cell_stage.alone.spectrum
-        made = spectrum.coordinate(self.cell_stage.showers(drawn, given))[drawn.hits > 0]
-        spectrum.bend(made, real.coordinate[real.hits > 0], BEND * self.rate("student"))
 
     @property
     def _cells(self) -> int:
@@ -195,14 +197,15 @@ class Layered(ShowerModel):
             self._unit,
             rng,
         )
-        given = self._given(torch.from_numpy(summary).to(device))
+        given = self._given(torch.from_numpy(summary).to(device), batch.condition)
         return given, Cells(step(showers), self.cell_stage.alone.spectrum.coordinate(showers))
 
-    def _given(self, summary: Tensor) -> Given:
+    def _given(self, summary: Tensor, condition: Condition) -> Given:
         return Given(
             zone_energy=self.layout.zone_energy(summary, self.config.cell_threshold),
             hits=torch.minimum(self.layout.zone_hits(summary), self.cell_stage.alone.zone_sizes),
             transverse=summary[:, self.layout.transverse],
+            argument=self.layer_stage.argument(condition.energy),
         )
 
     # ---- generation
@@ -218,11 +221,11 @@ class Layered(ShowerModel):
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
         """First stage alone: N summaries from (N, DONORS) normal numbers."""
         summary = self.layer_stage.summary(self.layer_stage.from_noise(noise, condition), condition)
-        given = self._given(summary)
+        given = self._given(summary, condition)
         visible = summary[:, 0].exp() * condition.energy
         total = given.zone_energy.sum((1, 2)).clamp_min(self.config.cell_threshold)
         energy = given.zone_energy * (visible / total)[:, None, None]
-        return Given(energy, given.hits, given.transverse)
+        return Given(energy, given.hits, given.transverse, given.argument)
 
 
 def _detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
