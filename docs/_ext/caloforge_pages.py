@@ -24,7 +24,12 @@ def error_classes() -> str:
     return table(["Class", "Means", "Exit code"], rows)
 
 
-PAGES = {"command-line": command_line, "run-yaml": run_yaml, "study-yaml": study_yaml, "errors": error_classes}
+PAGES = {
+    "command-line": command_line,
+    "run-yaml": run_yaml,
+    "study-yaml": study_yaml,
+    "errors": error_classes,
+}
 
 
 class Pages(SphinxDirective):

@@ -17,7 +17,7 @@ from synthetic import merit
 from caloforge.cli import main
 from caloforge.errors import ConfigError, Interrupted, TuningError
 from caloforge.run import load_run
-from caloforge.tuning import engine
+from caloforge.tuning import connection
 from caloforge.tuning.study import run_study
 
 FOUR = {"groups": 4, "cores": 0.25}
@@ -242,9 +242,9 @@ def test_an_address_that_does_not_answer_is_an_error_in_bounded_time(folder, stu
 
 
 def test_somebody_else_at_the_address_is_an_error_in_bounded_time(monkeypatch):
-    monkeypatch.setattr(engine, "START", 0.3)
+    monkeypatch.setattr(connection, "START", 0.3)
     with pytest.raises(TuningError, match="Ray does not answer within"):
-        engine._within(engine.START, "ray://here:1", lambda: time.sleep(3))
+        connection._within(connection.START, "ray://here:1", lambda: time.sleep(3))
 
 
 def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_path):
@@ -274,7 +274,7 @@ def test_ray_that_does_not_start_is_explained(error, hint, monkeypatch):
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"):
-        engine._connect(None)
+        connection.connect(None)
 
 
 def test_without_ray_the_extra_is_named(monkeypatch, folder, study, tmp_path):

@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from caloforge.errors import ConfigError, MissingDependencyError, TuningError
+from caloforge.errors import ConfigError, TuningError
 from caloforge.tuning.config import LayoutConfig
+from caloforge.tuning.connection import START, connect, first_line
 from caloforge.tuning.trial import Job, Result, Seat, Work
 
-# Ray refuses less than 75 MiB; nothing large goes through it
-OBJECT_STORE = 80 * 2**20
-# seconds until an address, Ray itself or a group of workers must answer
-ANSWER, START, PLACEMENT = 10.0, 90.0, 120.0
-CLIENT_PORT = 10001
-# what Ray says where a machine is too busy to start it in time; it may succeed later
-TOO_BUSY = "timed out"
-
-
-def require_ray() -> None:
-    """Make sure that what a search needs is installed.
-
-    Raises:
-        MissingDependencyError: Naming the extra.
-    """
-    import importlib.util
-
-    missing = [
-        name for name in ("ray", "optuna", "plotly", "cmaes") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
-        raise MissingDependencyError(
-            f"a search needs {', '.join(missing)}, not installed here; run: pip install 'caloforge[tune]'"
-        )
+# seconds until a group of workers must be placed
+PLACEMENT = 120.0
 
 
 class Worker:
@@ -144,7 +122,7 @@ class Group:
         try:
             seen = ray.get([worker.sees.remote(mark) for worker in self._workers], timeout=START)
         except ray.exceptions.RayError as error:
-            raise TuningError(f"the workers do not start: {_first_line(error)}") from error
+            raise TuningError(f"the workers do not start: {first_line(error)}") from error
         if not all(seen):
             raise TuningError(
                 f"{mark.parent}: not there on a node of the cluster; put the study, its data and -o on a "
@@ -255,7 +233,7 @@ class Cluster:
             # before seconds are spent on starting Ray, which counts the GPUs
             there = {"CPU": float(len(os.sched_getaffinity(0))), "GPU": math.inf}
             check_layout(self.layout, there, "this machine")
-        _connect(self.address)
+        connect(self.address)
         try:
             self._place()
         except BaseException:
@@ -329,104 +307,6 @@ def check_layout(layout: LayoutConfig, resources: Mapping[str, float], where: st
             f"layout: {layout.groups} groups x {layout.workers} workers x {each:g} {word} need {needed:g} "
             f"{word}, {where} has {there:g}; what fits is groups: {processes // workers}, workers: {workers}"
         )
-
-
-def _connect(address: str | None) -> None:
-    """Start Ray here, or join it at an address.
-
-    Raises:
-        TuningError: It does not start or answer within a bounded time.
-    """
-    require_ray()
-    # Ray reads it when it is imported: the devices of a worker without GPUs stay as they are
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    # its warnings about itself, before it has set up its own logging
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    if address is None:
-        cores = len(os.sched_getaffinity(0))
-        here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-        with _explained("Ray does not start here"):
-            try:
-                ray.init(**here, **quiet)
-            except Exception as error:
-                if TOO_BUSY not in str(error):
-                    raise
-                ray.shutdown()
-                ray.init(**here, **quiet)
-        return
-    _probe(address)
-    with _explained(f"{address}: Ray cannot be joined there"):
-        _within(START, address, lambda: ray.init(address=address, **quiet))
-
-
-def _probe(address: str) -> None:
-    """Make sure that somebody listens at an address."""
-    if address in ("auto", "local"):
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host:
-        host, port = port, str(CLIENT_PORT)
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigError(f"--address {address}: expected ray://HOST:PORT, HOST:PORT or auto")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
-    except OSError as error:
-        raise TuningError(
-            f"--address {address}: no answer from {host} port {port} ({error.strerror or error}); is the "
-            "head node of the cluster up and its port open? Without --address the search runs here"
-        ) from error
-
-
-def _within(seconds: float, address: str, action: Any) -> None:
-    """Do something in a thread that is given up after some time."""
-    problem: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            action()
-        except BaseException as error:
-            problem.append(error)
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TuningError(
-            f"--address {address}: something listens there, but Ray does not answer within {seconds:.0f} s; "
-            "does the cluster have the same version of Ray and Python?"
-        )
-    if problem:
-        raise problem[0]
-
-
-@contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Ray's errors with what usually helps."""
-    try:
-        yield
-    except (ConfigError, TuningError):
-        raise
-    except Exception as error:
-        reason = _first_line(error)
-        text = str(error).lower()
-        if "shm" in text or "object store" in text:
-            hint = "the shared memory of this machine (/dev/shm) is too small; in a container: --shm-size=1g"
-        elif "port" in text or "address already in use" in text or isinstance(error, OSError):
-            hint = (
-                "a port or the number of open files may be at its limit (ulimit -n), or /tmp/ray not writable"
-            )
-        elif TOO_BUSY in text:
-            hint = "this machine may be too busy; try again when it has less to do"
-        else:
-            hint = "look into /tmp/ray/session_latest/logs"
-        raise TuningError(f"{what}: {reason}; {hint}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _last_line(error: BaseException) -> str:

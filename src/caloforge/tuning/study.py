@@ -15,8 +15,9 @@ from caloforge.files import write_text
 from caloforge.observables import catalogue
 from caloforge.showers import ShowerFile
 from caloforge.tuning.config import StudyConfig
+from caloforge.tuning.connection import require_ray
 from caloforge.tuning.driver import TRIALS, Search, Tell
-from caloforge.tuning.engine import Cluster, require_ray
+from caloforge.tuning.engine import Cluster
 from caloforge.tuning.final import compare_with_start
 from caloforge.tuning.folds import Fold, make_folds, plan_folds
 from caloforge.tuning.objective import check_observables, needs_validation
