@@ -157,7 +157,7 @@ class CellStage(nn.Module):
 
     def showers(self, cells: Cells, given: Given) -> Tensor:
         """Cell energies in MeV, (N, layers, cells), scaled so that each zone has its energy."""
-        energy = self.alone.spectrum.energy(cells.coordinate)
+        energy = self.alone.spectrum.energy(cells.coordinate, self.student.zone)
         # a sum is uncertain by its strong hits: they take most of the difference, weak ones stay as they are
         missing = given.zone_energy - energy @ self.member
         change = energy * ((missing / ((energy * energy) @ self.member).clamp_min(1e-12)) @ self.member.T)

@@ -163,7 +163,7 @@ class Layered(ShowerModel):
             # what is seen of a draw is the shower
             made = Cells(drawn.hits, stage.alone.spectrum.coordinate(stage.showers(drawn, given)))
             share = BEND * self.rate("student")
-            stage.alone.spectrum.bend(made.coordinate[made.hits > 0], real.coordinate[real.hits > 0], share)
+            stage.alone.spectrum.bend(self._zone_hits(made), self._zone_hits(real), share)
             sides = [moments(cells, alone, given.argument, stage.student) for cells in (made, real)]
         gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
         # the kernel of the energies stays, but for its amplitude
@@ -173,6 +173,11 @@ class Layered(ShowerModel):
         loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in moved.items()]).sum()
         logs = {f"gap_{name}": gap.abs().mean() for name, gap in gaps.items()}
         return Phase("student", loss, _detached(logs), empty_images=(drawn.hits == 0).all())
+
+    def _zone_hits(self, cells: Cells) -> list[Tensor]:
+        """Coordinates of the hits of each zone."""
+        parts = [cells.coordinate[:, :, self.cell_stage.student.zone == z] for z in range(self.layout.zones)]
+        return [part[part > 0] for part in parts]
 
     @property
     def _cells(self) -> int:

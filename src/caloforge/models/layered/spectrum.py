@@ -24,6 +24,8 @@ CENTRE, WIDTH = 1.0, 0.365
 # keeps the coordinate of the weakest hit above that of no hit
 OFFSET = 0.56
 FEWEST_HITS = 2000
+# a knot is moved where so many hits of a batch lie on either side, a table where that holds for as many knots
+FEWEST_BEYOND, FEWEST_KNOTS = 20, 4
 # coordinate of the last knot; the cube root goes on from there
 LARGEST = CENTRE + WIDTH * LAST_SCORE + OFFSET
 # back from the coordinate: one polynomial below the MIP peak, where the table bends, and one above
@@ -41,17 +43,21 @@ class HitSpectrum(nn.Module):
     weak: Tensor
     strong: Tensor
 
-    def __init__(self) -> None:
-        """A plain cube root."""
+    def __init__(self, zones: int = 1) -> None:
+        """A plain cube root.
+
+        Args:
+            zones: Ways back from the coordinate, which `bend` makes differ.
+        """
         super().__init__()
         self.register_buffer("unit", torch.ones(()))
         scores = np.linspace(FIRST_SCORE, LAST_SCORE, KNOTS)
         coordinates = torch.from_numpy(CENTRE + WIDTH * scores + OFFSET).float()
         self.register_buffer("coordinates", coordinates, persistent=False)
         self.register_buffer("roots", (coordinates - OFFSET).clamp_min(0.02).cummax(0).values)
-        self.register_buffer("shift", torch.zeros(KNOTS))
-        self.register_buffer("weak", torch.zeros(WEAK_DEGREE + 1))
-        self.register_buffer("strong", torch.zeros(STRONG_DEGREE))
+        self.register_buffer("shift", torch.zeros(zones, KNOTS))
+        self.register_buffer("weak", torch.zeros(zones, WEAK_DEGREE + 1))
+        self.register_buffer("strong", torch.zeros(zones, STRONG_DEGREE))
         ends = coordinates[[0, -1]] - coordinates[SPLIT]
         self._ends = (float(ends[0]), float(ends[1]))
         self.fit_polynomials()
@@ -89,41 +95,53 @@ class HitSpectrum(nn.Module):
         value = self.coordinates[upper - 1] + inside * step + (root - self.roots[-1]).clamp_min(0)
         return torch.where(energy > 0, value, 0.0)
 
-    def energy(self, coordinate: Tensor) -> Tensor:
-        """Cell energies in MeV of coordinates, any shape: the inverse of `coordinate` within 3 %."""
+    def energy(self, coordinate: Tensor, zone: Tensor) -> Tensor:
+        """Cell energies in MeV: the inverse of `coordinate` within 3 % where nothing has been bent.
+
+        Args:
+            coordinate: (..., n).
+            zone: (n,) which way back.
+        """
         # a table would be slower than all the rest of a draw
         place = coordinate - self.coordinates[SPLIT]
         weak, strong = place.clamp(self._ends[0], 0.0), place.clamp(0.0, self._ends[1])
-        root = _polynomial(self.weak, weak) + strong * _polynomial(self.strong, strong)
+        root = _polynomial(self.weak[zone], weak) + strong * _polynomial(self.strong[zone], strong)
         root = root + (coordinate - LARGEST).clamp_min(0)
         return self.unit * root * root * root * step(coordinate)
 
-    def bend(self, made: Tensor, real: Tensor, share: float) -> None:
-        """Move the way back so that made hits come to be distributed as real ones.
+    def bend(self, made: list[Tensor], real: list[Tensor], share: float) -> None:
+        """Move the ways back so that made hits come to be distributed as real ones.
 
         Args:
-            made: Coordinates of made hits in whole showers, (n,).
-            real: Coordinates of real hits, (m,).
+            made: For each zone the coordinates of made hits in whole showers, (n,).
+            real: For each zone those of real hits, (m,).
             share: Of the difference.
         """
-        knots, ordered = self.coordinates.double().cpu().numpy(), np.sort(real.cpu().numpy())
-        probability = np.searchsorted(ordered, knots) / max(len(ordered), 1)
-        found = np.quantile(made.double().cpu().numpy(), probability)
-        # what lies at a quantile of the made ones should lie where it is in the real ones
-        found = np.maximum.accumulate(found + 1e-9 * np.arange(KNOTS))
-        self.shift += share * torch.from_numpy(np.interp(knots, found, knots - found)).to(self.shift)
+        knots = self.coordinates.double().cpu().numpy()
+        for shift, ours, theirs in zip(self.shift, made, real, strict=True):
+            ordered = np.sort(theirs.double().cpu().numpy())
+            below = np.searchsorted(ordered, knots)
+            known = (below >= FEWEST_BEYOND) & (len(ordered) - below >= FEWEST_BEYOND)
+            if known.sum() < FEWEST_KNOTS or len(ours) < FEWEST_BEYOND:
+                continue
+            # what lies at a quantile of the made ones should lie where it is in the real ones
+            found = np.quantile(ours.double().cpu().numpy(), below[known] / len(ordered))
+            found = np.maximum.accumulate(found + 1e-9 * np.arange(len(found)))
+            change = np.interp(knots, found, knots[known] - found)
+            shift += share * torch.from_numpy(change).to(shift)
         self.fit_polynomials()
 
     def fit_polynomials(self) -> None:
-        """Take the shifted table over into the two polynomials, in powers of the distance from the split."""
+        """Take the shifted tables over into two polynomials each, in powers of the distance from SPLIT."""
         coordinates, roots = self.coordinates.double().cpu().numpy(), self.roots.double().cpu().numpy()
-        moved = coordinates + self.shift.double().cpu().numpy()
-        roots = np.interp(moved, coordinates, roots) + np.maximum(moved - coordinates[-1], 0)
         place = coordinates - coordinates[SPLIT]
-        weak, strong = slice(0, SPLIT + 1), slice(SPLIT, None)
-        self.weak.copy_(torch.from_numpy(_through(place[weak], roots[weak], WEAK_DEGREE, fixed=SPLIT)))
-        found = _through(place[strong], roots[strong], STRONG_DEGREE, fixed=0)
-        self.strong.copy_(torch.from_numpy(found[1:]))
+        below, above = slice(0, SPLIT + 1), slice(SPLIT, None)
+        for shift, weak, strong in zip(self.shift, self.weak, self.strong, strict=True):
+            moved = coordinates + shift.double().cpu().numpy()
+            back = np.interp(moved, coordinates, roots) + np.maximum(moved - coordinates[-1], 0)
+            weak.copy_(torch.from_numpy(_through(place[below], back[below], WEAK_DEGREE, fixed=SPLIT)))
+            found = _through(place[above], back[above], STRONG_DEGREE, fixed=0)
+            strong.copy_(torch.from_numpy(found[1:]))
 
 
 def _through(place: FloatArray, values: FloatArray, degree: int, *, fixed: int) -> FloatArray:
@@ -142,7 +160,9 @@ def _through(place: FloatArray, values: FloatArray, degree: int, *, fixed: int) 
 
 
 def _polynomial(coefficients: Tensor, x: Tensor) -> Tensor:
-    value = coefficients[-1].expand_as(x)
-    for coefficient in coefficients[:-1].flip(0):
+    """Of x (..., n), with coefficients (n, degree + 1)."""
+    first, *others = coefficients.flip(1).unbind(1)
+    value = first.expand_as(x)
+    for coefficient in others:
         value = value * x + coefficient
     return value
