@@ -2,7 +2,7 @@
 
     python benchmarks/layered_pieces.py RUN_OR_MODEL test.h5
 
-Writes docs/explanation/layered-pieces.inc. Every variant is drawn with three seeds; the spread is that of the
+Prints a table. Every variant is drawn with three seeds; the spread is that of the
 draws, the floor that of two halves of the test showers. About ten minutes on two cores for 3000 showers.
 """
 
@@ -24,7 +24,6 @@ from caloforge.models.store import load_model
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.validation import judge_batches
 
-OUT = Path(__file__).parents[1] / "docs" / "explanation" / "layered-pieces.inc"
 SEEDS = (1, 2, 3)
 BATCH = 100
 METRICS = ("classifier_auc", "fpd")
@@ -136,7 +135,7 @@ def main() -> None:
         cells = [f"{np.mean(found[m]):.3f} ± {np.std(found[m], ddof=1):.3f}" for m in METRICS]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     lines.append(f"| *two halves of Geant4* | {' | '.join(f'{floors[m]:.3f}' for m in METRICS)} |")
-    OUT.write_text(f"{len(real)} showers; mean and spread of three draws.\n\n" + "\n".join(lines) + "\n")
+    print(f"{len(real)} showers; mean and spread of three draws.", *lines, sep="\n")
 
 
 if __name__ == "__main__":

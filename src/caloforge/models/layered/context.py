@@ -19,6 +19,8 @@ KERNEL = 7
 # a hit adds a few hundredths of a particle to a neighbour, and moves its energy by a tenth of a width;
 # with parameters near one an optimiser takes steps that are small beside them
 SCALES = (0.04, 0.1)
+# where every cell is hit, pairs of hits tell nothing of the amplitude, which must not drift
+AMPLITUDE_RANGE = (-0.5, 0.5)
 
 
 class Context(nn.Module):
@@ -126,7 +128,7 @@ class Student(Context):
         """
         constant, slope, mean = self.level
         factor = (constant + slope * argument[:, None, None]).exp() @ self.rings().T
-        amplitude = self.amplitude.exp()[:, self.zone]
+        amplitude = self.amplitude.clamp(*AMPLITUDE_RANGE).exp()[:, self.zone]
         added, moved = self(hits, scores)
         levelled = CellDensity(alone.number * factor, alone.mean, alone.width)
         return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean[:, self.ring])

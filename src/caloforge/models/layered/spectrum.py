@@ -26,6 +26,7 @@ OFFSET = 0.56
 FEWEST_HITS = 2000
 # a knot is moved where so many hits of a batch lie on either side, a table where that holds for as many knots
 FEWEST_BEYOND, FEWEST_KNOTS = 20, 4
+LARGEST_SHIFT = 0.15
 # coordinate of the last knot; the cube root goes on from there
 LARGEST = CENTRE + WIDTH * LAST_SCORE + OFFSET
 # back from the coordinate: one polynomial below the MIP peak, where the table bends, and one above
@@ -129,6 +130,8 @@ class HitSpectrum(nn.Module):
             found = np.maximum.accumulate(found + 1e-9 * np.arange(len(found)))
             change = np.interp(knots, found, knots[known] - found)
             shift += share * torch.from_numpy(change).to(shift)
+        # a zone has its energy whatever its table: what moves all of it alike would go on for ever
+        self.shift.clamp_(-LARGEST_SHIFT, LARGEST_SHIFT)
         self.fit_polynomials()
 
     def fit_polynomials(self) -> None:
