@@ -10,7 +10,6 @@ from typing import Any
 from caloforge import provenance
 from caloforge.cards.figures import figures
 from caloforge.errors import DataError, ModelError
-from caloforge.models.facts import data_record
 
 Json = dict[str, Any]
 # the key of model.json that holds what is collected here
@@ -51,6 +50,9 @@ def collect_card(
 
 
 def _whole(path: Path) -> Json:
+    # caloforge list shows cards, and does not wait for what reads showers
+    from caloforge.models.facts import data_record
+
     record = data_record(path, 0)
     return {**record, "trained_on": record["showers"]}
 
