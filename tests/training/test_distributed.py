@@ -114,6 +114,9 @@ def test_two_processes_equal_one_with_the_doubled_batch(outcome, data, tmp_path)
         ShowerBatches(data, 11, indices_range=(0, SPLIT), seed=1, rank=rank, world_size=2) for rank in (0, 1)
     ]
     assert len({ranks[0].weight(step) for step in range(len(ranks[0]))}) > 1
+    # as many threads as each process has: the first operations of a process on several may round otherwise
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with Processes(60) as alone:
         trainer = Trainer(
             plain_model(data), data, plain_settings(batch_size=22), tmp_path, alone, seed=1, resume=False
@@ -124,6 +127,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(outcome, data, tmp_path)
         trainer.progress.epoch = 1
         before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
         trainer.run()
+    torch.set_num_threads(threads)
     both, one = (checkpoints(path / "checkpoints")[-1] for path in (out / "plain", tmp_path))
     for name in ("model", "average", "optimizer-generator", "optimizer-discriminator"):
         found, expected = load_file(both / f"{name}.safetensors"), load_file(one / f"{name}.safetensors")
