@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -27,6 +28,8 @@ from caloforge.training.watch import Watch
 T = TypeVar("T")
 # bytes of one message where many tensors are averaged
 MESSAGE = 2**25
+# seconds that the threads of the exchanges get to put away what they hold before the process ends
+LEAVE = 0.2
 
 
 class Processes:
@@ -267,3 +270,6 @@ def _share_cores(layout: Layout) -> None:
 def _part() -> None:
     if dist.is_initialized():
         dist.destroy_process_group()
+        # gloo's threads outlive the group; one that lets go of its last tensors needs the interpreter, and
+        # where that is already being taken down it ends the process with "terminate called ..."
+        time.sleep(LEAVE)
