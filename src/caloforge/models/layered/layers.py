@@ -164,23 +164,23 @@ class LayerStage(nn.Module):
 
     # ---- use
 
-    def _bins(self, energy: Tensor) -> tuple[Tensor, Tensor]:
+    def bins(self, energy: Tensor) -> tuple[Tensor, Tensor]:
         """Lower bin, and share of the upper one, of each shower; (N,)."""
         argument = self.argument(energy)
         lower = (argument[:, None] >= self.centres[None, 1:-1]).sum(1)
         start, stop = self.centres[lower], self.centres[lower + 1]
         return lower, ((argument - start) / (stop - start)).clamp(0, 1)
 
-    def _moments(self, condition: Condition) -> tuple[Tensor, Tensor]:
+    def moments(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Mean and spread of every number, (N, size)."""
         terms = self._terms(condition)
         return terms @ self.mean, (terms @ self.spread).clamp(-20, 20).exp()
 
     def normal_scores(self, summary: Tensor, condition: Condition) -> Tensor:
         """Summaries as standard normal numbers, (N, size)."""
-        mean, spread = self._moments(condition)
+        mean, spread = self.moments(condition)
         standard = (summary - mean) / spread
-        lower, share = self._bins(condition.energy)
+        lower, share = self.bins(condition.energy)
         share = share[:, None, None]
         # (N, size, KNOTS)
         table = ((1 - share) * self.quantiles[lower] + share * self.quantiles[lower + 1]).mT.contiguous()
@@ -189,22 +189,26 @@ class LayerStage(nn.Module):
         step = self.scores[1] - self.scores[0]
         inside = ((standard - before) / (after - before).clamp_min(1e-7)).clamp(0, 1)
         scores = self.scores[0] + (upper[..., 0] - 1 + inside) * step
-        tails = _tails(table.mT)
+        tails = tails_of(table.mT)
         scores = scores + (standard - table[..., -1]).clamp_min(0) / tails[1]
         scores = scores + (standard - table[..., 0]).clamp_max(0) / tails[0]
         return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
 
     def from_noise(self, noise: Tensor, condition: Condition) -> Tensor:
         """Normal scores with the dependences of the data, (N, size), from (N, DONORS) normal numbers."""
+        one, two, three = (self.donors[number] for number in self.rows(noise, condition).unbind(1))
+        scores = math.sqrt(1 - BLUR**2) * one + BLUR / math.sqrt(2) * (two - three)
+        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+
+    def rows(self, noise: Tensor, condition: Condition) -> Tensor:
+        """Donors of each shower, (N, DONORS), near its energy."""
         first, last, rank = self._order(condition)
         spread = ((last - first) * NEIGHBOURHOOD).clamp_min(2.0)
         top = (last - first)[:, None]
         # mirrored at both ends
         place = (rank[:, None] + spread[:, None] * noise).abs()
         place = (top - (top - place).abs()).clamp_min(0).round() + first[:, None]
-        one, two, three = (self.donors[number] for number in place.long().unbind(1))
-        scores = math.sqrt(1 - BLUR**2) * one + BLUR / math.sqrt(2) * (two - three)
-        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+        return place.long()
 
     def _order(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
         """First and last donor of each shower's particle, and its own place among them; (N,) floats."""
@@ -228,11 +232,11 @@ class LayerStage(nn.Module):
         lower_knot = place.floor().clamp(0, KNOTS - 2)
         inside = (place - lower_knot).clamp(0, 1)
         knot = lower_knot.long()
-        lower, share = self._bins(condition.energy)
+        lower, share = self.bins(condition.energy)
         # one flat index: runtimes gather by one much faster than by three
         size = scores.shape[1]
         flat, column = self.quantiles.reshape(-1), torch.arange(size, device=scores.device)
-        tails = _tails(self.quantiles)
+        tails = tails_of(self.quantiles)
         above, below = (scores - LAST_SCORE).clamp_min(0), (scores + LAST_SCORE).clamp_max(0)
         standard = torch.zeros_like(scores)
         for number, weight in ((lower, 1 - share), (lower + 1, share)):
@@ -240,11 +244,11 @@ class LayerStage(nn.Module):
             start, stop = flat[place], flat[place + size]
             value = start + inside * (stop - start) + above * tails[1][number] + below * tails[0][number]
             standard = standard + weight[:, None] * value
-        mean, spread = self._moments(condition)
+        mean, spread = self.moments(condition)
         return mean + spread * standard
 
 
-def _tails(table: Tensor) -> tuple[Tensor, Tensor]:
+def tails_of(table: Tensor) -> tuple[Tensor, Tensor]:
     """Slopes before the first and after the last knot; (..., KNOTS, size) to twice (..., size)."""
     run = 2 * LAST_SCORE * TAIL / (KNOTS - 1)
     first = (table[..., TAIL, :] - table[..., 0, :]) / run
