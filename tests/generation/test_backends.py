@@ -173,7 +173,7 @@ def pretend(monkeypatch, **milliseconds):
         return {16: milliseconds[name] / 1e3} if name in milliseconds else {}
 
     monkeypatch.setattr(choice, "try_runtime", try_runtime)
-    monkeypatch.setattr(choice, "_torch_seconds", lambda *a: {2: milliseconds["torch"] / 1e3})
+    monkeypatch.setattr(choice, "_seconds_here", lambda *a: {2: milliseconds["torch"] / 1e3})
     monkeypatch.setattr(choice, "graph_of", lambda *a: "graph")
     monkeypatch.setattr(choice, "_right", lambda model, plan: True)
     return tried

@@ -21,6 +21,7 @@ REQUIRED = {
     "accelerate": "train, demo",
     "safetensors": "train, generate, demo",
     "scikit-learn": "validate, demo",
+    "numba": "generate, demo",
     "matplotlib": "validate, inspect, demo",
     "geant4-pybind": "simulate, check, demo",
     "xraydb": "simulate, check, demo",

@@ -23,7 +23,7 @@ def generate(
     particle: str | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    backend: Literal["auto", "torch", "onnx", "openvino"] = "auto",
+    backend: Literal["auto", "torch", "numba", "onnx", "openvino"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
     device: str = "cpu",
     threads: int | None = None,
@@ -44,8 +44,8 @@ def generate(
         particle: e-, e+, gamma, pi0, mu-; the default is what the model was trained on.
         seed: Seed of the noise and of the sampled conditions.
         batch_size: Showers in one pass of the network; does not change them. The default is the fastest.
-        backend: What runs the network. "auto" measures once which is the fastest, and remembers it; onnx and
-            openvino need `pip install 'caloforge[onnx]'`.
+        backend: What runs the network. "auto" measures once which is the fastest, and remembers it; numba is
+            machine code of the layered family; onnx and openvino need `pip install 'caloforge[onnx]'`.
         precision: Arithmetic of the network. "auto" is fp32, and bf16 or int8 where they are faster and the
             model's card says that its physics was checked for them.
         device: "cpu" or "cuda".

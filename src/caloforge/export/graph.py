@@ -61,6 +61,16 @@ def graph_inputs(model: ShowerModel, condition: Condition, noise: NDArray[np.flo
     return arrays | {"noise": noise}
 
 
+def condition_of(model: ShowerModel, inputs: Arrays) -> Condition:
+    """The conditions among the inputs of the graph."""
+    columns = {name: torch.from_numpy(inputs[name]) for name in ("energy", "theta", "phi")}
+    if "pdg_id" in inputs:
+        pdg_id = torch.from_numpy(inputs["pdg_id"])
+    else:
+        pdg_id = torch.full_like(columns["energy"], model.ranges.pdg_ids[0], dtype=torch.int32)
+    return Condition(**columns, pdg_id=pdg_id)
+
+
 def sample_inputs(model: ShowerModel, count: int = SAMPLE) -> Arrays:
     """Conditions over the trained range, and noise: what graphs are traced, compared and calibrated with."""
     ranges = model.ranges

@@ -13,10 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-import numpy as np
-
 from caloforge.errors import CaloforgeError, ConfigError, nearest
-from caloforge.export.graph import sample_inputs
+from caloforge.export.graph import condition_of, sample_inputs
 from caloforge.files import cache_folder, write_text
 from caloforge.generation.conditions import Columns
 from caloforge.generation.network import (
@@ -34,7 +32,7 @@ from caloforge.generation.trial import measure, try_runtime
 from caloforge.models.base import ShowerModel
 from caloforge.provenance import cpu, digest_json, package_version
 
-BackendWish = Literal["auto", "torch", "onnx", "openvino"]
+BackendWish = Literal["auto", "torch", "numba", "onnx", "openvino"]
 PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
 # seconds of work with torch from which the measurement, about ten seconds, is worth it
 WORTH = 10.0
@@ -42,7 +40,7 @@ WORTH = 10.0
 BATCHES = (1, 8, 32)
 # a larger gain than the noise of a measurement, or the exact arithmetic is kept
 GAIN = 1.1
-VERSIONS = ("caloforge", "torch", "onnxruntime", "openvino")
+VERSIONS = ("caloforge", "torch", "numba", "onnxruntime", "openvino")
 
 
 def choices_file() -> Path:
@@ -118,12 +116,19 @@ def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: 
         for name, known in PRECISIONS.items()
         for arithmetic in known
         if backend in ("auto", name)
-        and (name == "torch" or model.exportable)
+        and _able(model, name)
         and arithmetic in allowed
         # in bf16 torch is hundreds of times slower than in fp32 on processors that do not have it
         and (name, arithmetic) != ("torch", "bf16")
     ]
     return [plan for plan in plans if all(find_spec(package) for package in packages_of(plan))]
+
+
+def _able(model: ShowerModel, backend: str) -> bool:
+    """Whether a model has the form that a backend runs."""
+    if backend == "numba":
+        return model.compilable
+    return backend == "torch" or model.exportable
 
 
 def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Callable[[str], None]) -> Plan | None:
@@ -135,7 +140,7 @@ def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Callable[[
         return _matching(plans, _read()[key["digest"]]["choice"])
     inputs = sample_inputs(model)
     torch_plan = replace(plans[0], backend="torch", precision="fp32")
-    reference = _torch_seconds(model, torch_plan, inputs, (2,))[2]
+    reference = _seconds_here(model, torch_plan, inputs, (2,))[2]
     if reference * count < WORTH * torch_plan.threads:
         return None
     say("measuring which backend is fastest for this model; the answer is remembered")
@@ -152,7 +157,13 @@ def measure_plans(model: ShowerModel, plans: list[Plan], inputs: Arrays) -> dict
     seconds: dict[Plan, float] = {}
     for plan in plans:
         if plan.backend == "torch":
-            found = _torch_seconds(model, plan, inputs, BATCHES)
+            found = _seconds_here(model, plan, inputs, BATCHES)
+        elif plan.backend == "numba":
+            try:
+                open_network(model, plan)
+            except CaloforgeError:
+                continue
+            found = _seconds_here(model, plan, inputs, BATCHES)
         else:
             try:
                 graph = graph_of(model, plan.precision)
@@ -179,7 +190,7 @@ def _best_of_each(ranked: list[Plan]) -> list[Plan]:
 
 
 def _right(model: ShowerModel, plan: Plan) -> bool:
-    if plan.backend == "torch":
+    if plan.backend in ("torch", "numba"):
         return True
     try:
         open_network(model, plan)
@@ -197,16 +208,17 @@ def fastest(seconds: dict[Plan, float]) -> Plan:
     return ranked[0]
 
 
-def _torch_seconds(
+def _seconds_here(
     model: ShowerModel, plan: Plan, inputs: Arrays, batches: tuple[int, ...]
 ) -> dict[int, float]:
+    """Of what runs in this process."""
     generate = Network(model.to("cpu").eval(), plan, None).worker()
-    particle = np.full(len(inputs["energy"]), model.ranges.pdg_ids[0], np.int32)
 
     def run(arrays: Arrays) -> Any:
-        given: dict[str, Any] = {"pdg_id": particle[:1].repeat(len(arrays["energy"])), **arrays}
-        columns = Columns(given["energy"], given["theta"], given["phi"], given["pdg_id"])
-        return generate(columns, given["noise"])
+        given = condition_of(model, arrays)
+        columns = Columns(*(getattr(given, name).numpy() for name in ("energy", "theta", "phi", "pdg_id")))
+        noise: Any = arrays["noise"]
+        return generate(columns, noise)
 
     # the first pass prepares memory and kernels
     run({name: value[:1] for name, value in inputs.items()})

@@ -15,15 +15,23 @@ from numpy.typing import NDArray
 
 from caloforge._version import __version__
 from caloforge.errors import ConfigError, MissingDependencyError, ModelError, nearest
-from caloforge.export.graph import check_parity, export_graph, graph_inputs, quantize_graph
+from caloforge.export.graph import check_parity, condition_of, export_graph, graph_inputs, quantize_graph
 from caloforge.files import cache_folder
 from caloforge.generation.conditions import Columns
-from caloforge.generation.runtimes import PACKAGES, PRECISIONS, Backend, Precision, Runtime, open_runtime
+from caloforge.generation.runtimes import (
+    PACKAGES,
+    PRECISIONS,
+    Arrays,
+    Backend,
+    Precision,
+    Runtime,
+    open_runtime,
+)
 from caloforge.models.base import ShowerModel
 from caloforge.provenance import digest_json, package_version
 
 # showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
-BATCH = {"torch": 64, "onnx": 16, "openvino": 16}
+BATCH = {"torch": 64, "numba": 32, "onnx": 16, "openvino": 16}
 CUDA_BATCH = 2048
 
 Generate = Callable[[Columns, NDArray[np.float32]], NDArray[np.float32]]
@@ -87,13 +95,16 @@ class Network:
     """A model made ready by `open_network`; `worker` is called once in each thread that generates."""
 
     def __init__(self, model: ShowerModel, plan: Plan, runtime: Runtime | None) -> None:
-        """Keep the parts; without a runtime torch computes."""
+        """Keep the parts; torch and Numba have no runtime."""
         self.model = model
         self.plan = plan
         self._runtime = runtime
 
     def worker(self) -> Generate:
         """A function that makes showers (N, *shower_shape), MeV, of conditions and noise, for one thread."""
+        if self.plan.backend == "numba":
+            generate = self.model.compiled()
+            return lambda columns, noise: generate(columns.tensors(), noise)
         if self._runtime is None:
             return self._torch
         run, model = self._runtime.worker(), self.model
@@ -141,6 +152,9 @@ def open_network(model: ShowerModel, plan: Plan) -> Network:
     model.to(plan.device).eval()
     if plan.backend == "torch":
         return Network(model, plan, None)
+    if plan.backend == "numba":
+        _check_compiled(model)
+        return Network(model, plan, None)
     try:
         return Network(model, plan, _checked_runtime(model, plan))
     except ModelError:
@@ -148,6 +162,25 @@ def open_network(model: ShowerModel, plan: Plan) -> Network:
         for path in (graph_path(model), graph_path(model, "int8")):
             path.unlink(missing_ok=True)
         return Network(model, plan, _checked_runtime(model, plan))
+
+
+def _check_compiled(model: ShowerModel) -> None:
+    if not model.compilable:
+        raise ModelError(f"the family {model.family} has no compiled form; take the backend torch")
+    from numba.core.errors import NumbaError
+
+    generate = model.compiled()
+
+    def run(given: Arrays) -> NDArray[np.float32]:
+        return generate(condition_of(model, given), np.asarray(given["noise"], np.float32))
+
+    try:
+        check_parity(model, run, "numba")
+    except NumbaError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"the family {model.family} cannot be compiled here: {reason}; take the backend torch"
+        ) from error
 
 
 def _checked_runtime(model: ShowerModel, plan: Plan) -> Runtime:

@@ -17,17 +17,19 @@ from caloforge.signals import own_signal_stack
 
 Arrays = dict[str, NDArray[np.generic]]
 Worker = Callable[[Arrays], NDArray[np.float32]]
-Backend = Literal["torch", "onnx", "openvino"]
+Backend = Literal["torch", "numba", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
 # the packages that a backend needs, and the arithmetic it can do on a CPU
 PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": (),
+    "numba": (),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
 }
 PRECISIONS: dict[str, tuple[Precision, ...]] = {
     "torch": ("fp32", "bf16"),
+    "numba": ("fp32",),
     "onnx": ("fp32", "int8"),
     "openvino": ("fp32", "bf16", "int8"),
 }

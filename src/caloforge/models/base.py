@@ -14,12 +14,13 @@ generator: between two phases the loop has updated the parameters of the earlier
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.config import StrictModel
@@ -109,6 +110,7 @@ class ShowerModel(nn.Module, ABC):
     Attributes:
         family: Name in run.yaml.
         exportable: Whether `generate` can be a graph for other runtimes: no shape in it depends on values.
+        compilable: Whether the family has `compiled`.
         config: The family's configuration.
         detector: What the showers are made in; fixes their shape.
         facts: What is known of the training data.
@@ -116,6 +118,7 @@ class ShowerModel(nn.Module, ABC):
 
     family: ClassVar[str]
     exportable: ClassVar[bool] = True
+    compilable: ClassVar[bool] = False
 
     def __init__(self, config: StrictModel, detector: Detector, facts: DataFacts) -> None:
         """Keep what the model is for."""
@@ -149,6 +152,13 @@ class ShowerModel(nn.Module, ABC):
             condition: N conditions on the model's device.
             noise: (N, *noise_shape) standard normal.
         """
+
+    def compiled(self) -> Callable[[Condition, NDArray[np.float32]], NDArray[np.float32]]:
+        """`generate` as machine code for one thread of a CPU; the weights must not change afterwards.
+
+        The same showers up to float rounding, over arrays. May be called by several threads at once.
+        """
+        raise NotImplementedError(f"the family {self.family} has no compiled form")
 
     def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
         """Compute what is not learned by gradients, and keep it in buffers; by default nothing.

@@ -10,7 +10,7 @@ from typing import Any
 
 from caloforge.provenance import CPU_FLAGS, cpu, package_version
 
-PACKAGES = ("torch", "onnxruntime", "openvino", "geant4-pybind", "numpy", "h5py")
+PACKAGES = ("torch", "numba", "onnxruntime", "openvino", "geant4-pybind", "numpy", "h5py")
 # how long the cores are watched before one is chosen, s
 WATCH = 0.3
 

@@ -25,6 +25,7 @@ class Source:
         source: What `engines.open_engine` builds it from.
         precisions: Arithmetics to try.
         exportable: Whether it runs on other backends than torch.
+        compilable: Whether it runs on Numba.
         trained: Whether its showers mean something, so that writing them to a file does.
     """
 
@@ -33,13 +34,15 @@ class Source:
     source: dict[str, Any]
     precisions: tuple[str, ...] = PLAIN
     exportable: bool = True
+    compilable: bool = False
     trained: bool = True
 
     def engines(self, backends: tuple[str, ...]) -> list[tuple[str, str]]:
         """Backend and precision of every way it can run."""
         if not self.exportable:
             return [("torch", "fp32")]
-        return [(name, p) for name in backends for p in PRECISIONS[name] if p in self.precisions]
+        able = [name for name in backends if name != "numba" or self.compilable]
+        return [(name, p) for name in able for p in PRECISIONS[name] if p in self.precisions]
 
 
 def installed_backends() -> tuple[str, ...]:
@@ -73,4 +76,12 @@ def trained(name: str) -> Source:
     """
     card = read_card(name)
     allowed = (*PLAIN, *card["facts"].get("precisions", ()))
-    return Source(name, "model", {"model": name}, precisions=allowed, exportable=card["family"] != "frozen")
+    family = card["family"]
+    return Source(
+        name,
+        "model",
+        {"model": name},
+        precisions=allowed,
+        exportable=family != "frozen",
+        compilable=family == "layered",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,7 @@ class Layered(ShowerModel):
     """
 
     family = "layered"
+    compilable = True
     config: LayeredConfig
     steps: Tensor
 
@@ -222,6 +223,13 @@ class Layered(ShowerModel):
         numbers = (noise[:, DONORS:end].reshape(shape), noise[:, end:].reshape(shape))
         cells = self.cell_stage.draw(given, numbers)
         return self.cell_stage.showers(cells, given).view(-1, *self.detector.shower_shape)
+
+    def compiled(self) -> Callable[[Condition, NDArray[np.float32]], NDArray[np.float32]]:
+        """See the base class."""
+        # loading the compiler takes half a second
+        from caloforge.models.layered.compiled.generator import CompiledGenerator
+
+        return CompiledGenerator(self)
 
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
         """First stage alone: N summaries from (N, DONORS) normal numbers."""

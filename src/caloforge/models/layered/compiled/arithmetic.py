@@ -1,8 +1,9 @@
-"""What the loops of `layers.py` and `cells.py` are made of: numbers, and operations on many of them at once."""
+"""What the loops of `layers.py` and `cells.py` are made of: operations on many numbers at once."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,7 @@ from numba.extending import intrinsic
 from caloforge.models.layered.context import KERNEL
 from caloforge.models.layered.density import GUMBEL_OF_NORMAL, LARGEST_NUMBER
 
-# an entry, kept on disk for the next process; its parts; what is copied into loops
-compiled = njit(cache=True, fastmath=True, nogil=True, error_model="numpy")
+# parts of what is compiled; what is copied into loops
 inner = njit(fastmath=True, error_model="numpy")
 inline = njit(inline="always", fastmath=True)
 
@@ -30,6 +30,15 @@ LOG2_E = f32(math.log2(math.e))
 TWO_TO = tuple(f32(math.log(2) ** k / math.factorial(k)) for k in range(7))
 GUMBEL = tuple(f32(c) for c in GUMBEL_OF_NORMAL)
 LIMIT = f32(LARGEST_NUMBER)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile an entry at its first call, and keep the code on disk where there is a place for it."""
+    options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:
+        return njit(**options)(function)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -102,7 +111,10 @@ def pack(
         mask = builder.and_(mask, builder.icmp_unsigned(">=", lane, low))
         mask = builder.and_(mask, builder.icmp_unsigned("<", lane, high))
         places = builder.add(lane, everywhere(integer(1, types.uint32), words))
-        kind, name = ir.FunctionType(words, [words, flags, words]), f"llvm.experimental.vector.compress.v{LANES}i32"
+        kind, name = (
+            ir.FunctionType(words, [words, flags, words]),
+            f"llvm.experimental.vector.compress.v{LANES}i32",
+        )
         compress = cgutils.get_or_insert_function(builder.module, kind, name)
         packed = builder.call(compress, [places, mask, ir.Constant(words, ir.Undefined)])
         builder.store(packed, pointer(5, 6, words), align=4)

@@ -40,7 +40,7 @@ SHIFT, KNOT = f32(LARGEST_SHIFT), f32(LARGEST)
 
 
 @compiled
-def fill(tables, zone_energy, hits, transverse, argument, noise, out):
+def fill(tables, zone_energy, hits, transverse, argument, noise, start, out):
     """Showers of a batch.
 
     Args:
@@ -49,7 +49,8 @@ def fill(tables, zone_energy, hits, transverse, argument, noise, out):
         hits: (N, layers, zones).
         transverse: (N, 4).
         argument: (N,).
-        noise: (N, 2 * layers * cells), of hits and then of energies.
+        noise: (N, start + 2 * layers * cells), in the end of hits and then of energies.
+        start: Numbers before them.
         out: (N, layers, cells) MeV, zeros.
     """
     layers, cells = out.shape[1], out.shape[2]
@@ -64,7 +65,7 @@ def fill(tables, zone_energy, hits, transverse, argument, noise, out):
     for n in range(len(out)):
         _axis(tables, transverse, n, along, steep)
         for layer in range(layers):
-            first, second = layer * cells, (layers + layer) * cells
+            first, second = start + layer * cells, start + (layers + layer) * cells
             _orbits(tables, layer, zone_energy, hits, n, argument[n], orbit)
             _rates(tables, layer, noise, n, first, orbit, centre, slope, inverse, chance)
             found = _above(flat, width, 0, width, ZERO, listed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,14 +13,17 @@ from caloforge.models.layered.compiled.cells import fill
 from caloforge.models.layered.compiled.layers import known, summaries
 from caloforge.models.layered.compiled.tables import tables_of
 from caloforge.models.layered.layers import DONORS, tails_of
-from caloforge.models.layered.model import Layered
+
+if TYPE_CHECKING:
+    from caloforge.models.layered.model import Layered
 
 FloatArray = NDArray[np.float32]
 
 
 class CompiledGenerator:
-    """What `Layered.generate` does, up to float rounding; the first call in a process loads the code, the
-    first on a machine compiles it.
+    """What `Layered.generate` does, up to float rounding.
+
+    The first call in a process loads the code; the first on a machine compiles it, about 20 s.
     """
 
     def __init__(self, model: Layered) -> None:
@@ -59,7 +64,8 @@ class CompiledGenerator:
             hits,
             np.ascontiguousarray(summary[:, layout.transverse]),
             stage.argument(condition.energy).numpy(),
-            noise[:, DONORS:],
+            np.ascontiguousarray(noise),
+            DONORS,
             showers.reshape(len(noise), layout.layers, -1),
         )
         return showers

@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -133,9 +132,7 @@ def _columns(zone: NDArray[np.int64]) -> tuple[NDArray[np.int64], IndexArray]:
     return columns, np.array(ranges, np.uint32)
 
 
-def _places(
-    plane: Plane, columns: NDArray[np.int64], width: int
-) -> tuple[IndexArray, NDArray[np.bool_]]:
+def _places(plane: Plane, columns: NDArray[np.int64], width: int) -> tuple[IndexArray, NDArray[np.bool_]]:
     """The cell at each place, (m, w), and whether there is one."""
     images = int(np.bincount(plane.orbit).max())
     cell, real = np.zeros((images, width), np.uint32), np.zeros((images, width), bool)
