@@ -30,6 +30,12 @@ def test_a_later_range_needs_no_earlier_one(shape) -> None:
     assert np.array_equal(NoiseStream(7, shape).take(9, 11), whole[9:11])
 
 
+@pytest.mark.parametrize("shape", [(1,), (8,), (17, 3), (4000,), (31_253,)])
+def test_machine_code_makes_the_same_bits(shape) -> None:
+    whole = NoiseStream(7, shape).take(0, 12)
+    assert np.array_equal(NoiseStream(7, shape, compiled=True).take(5, 12), whole[5:])
+
+
 def test_the_numbers_of_a_seed_are_for_ever() -> None:
     # a change here changes what every seed means
     got = NoiseStream(1, (4,)).take(10**12, 10**12 + 1)

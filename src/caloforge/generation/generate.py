@@ -104,7 +104,9 @@ class _Makers:
         try:
             generate, noise, memory = self._free.pop()
         except IndexError:
-            noise = NoiseStream(self.seed, self.network.model.noise_shape)
+            noise = NoiseStream(
+                self.seed, self.network.model.noise_shape, compiled=self.network.plan.backend == "numba"
+            )
             memory = np.empty((len(columns), *noise.shape), np.float32)
             generate = self.network.worker()
         if len(memory) < len(columns):

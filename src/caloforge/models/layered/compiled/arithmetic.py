@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,15 +29,6 @@ LOG2_E = f32(math.log2(math.e))
 TWO_TO = tuple(f32(math.log(2) ** k / math.factorial(k)) for k in range(7))
 GUMBEL = tuple(f32(c) for c in GUMBEL_OF_NORMAL)
 LIMIT = f32(LARGEST_NUMBER)
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Compile an entry at its first call, and keep the code on disk where there is a place for it."""
-    options = {"fastmath": True, "nogil": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        return njit(**options)(function)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from caloforge.machine_code import compiled
 from caloforge.models.layered.cells import COUNTING_RANGE, LARGEST_SHIFT
 from caloforge.models.layered.compiled.arithmetic import (
     HALF,
@@ -20,7 +21,6 @@ from caloforge.models.layered.compiled.arithmetic import (
     WIDE,
     ZERO,
     add,
-    compiled,
     exp,
     f32,
     gumbel,
@@ -39,7 +39,7 @@ UPPER, LOWER, RANGE = f32(math.exp(COUNTING_RANGE)), f32(math.exp(-COUNTING_RANG
 SHIFT, KNOT = f32(LARGEST_SHIFT), f32(LARGEST)
 
 
-@compiled
+@compiled(fastmath=True)
 def fill(tables, zone_energy, hits, transverse, argument, noise, start, out):
     """Showers of a batch.
 

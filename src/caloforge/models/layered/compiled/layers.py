@@ -10,16 +10,15 @@ import math
 
 import numpy as np
 
-from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, compiled, exp, f32
+from caloforge.machine_code import compiled
+from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, exp, f32
 from caloforge.models.layered.layers import BLUR, KNOTS, LARGEST_SCORE, LAST_SCORE
 
 OWN, OTHERS = f32(math.sqrt(1 - BLUR**2)), f32(BLUR / math.sqrt(2))
 LAST, STEP, LIMIT = f32(LAST_SCORE), f32(2 * LAST_SCORE / (KNOTS - 1)), f32(LARGEST_SCORE)
-# sums that only keep something from being zero
-TINY = f32(1e-9)
 
 
-@compiled
+@compiled(fastmath=True)
 def summaries(rows, lower, share, mean, spread, donors, quantiles, tails, out):
     """Summaries of showers.
 
@@ -52,7 +51,7 @@ def summaries(rows, lower, share, mean, spread, donors, quantiles, tails, out):
             out[n, k] = mean[n, k] + spread[n, k] * (low + share[n] * (high - low))
 
 
-@compiled
+@compiled(fastmath=True)
 def known(summary, energy, sizes, threshold, zone_energy, hits):
     """Energies in MeV and hits of the zones of the layers.
 
