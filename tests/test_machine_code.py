@@ -16,7 +16,7 @@ def total(values):
 def test_what_has_no_place_for_its_code_is_compiled_all_the_same():
     names = {}
     # no file, no folder beside it
-    exec(compile(LOOP, "<nowhere>", "exec"), names)  # noqa: S102
+    exec(compile(LOOP, "<nowhere>", "exec"), names)
     function = compiled(fastmath=False)(names["total"])
     assert function(np.arange(4.0)) == 6.0
     assert function.signatures

@@ -14,7 +14,7 @@ import numpy as np
 
 from caloforge.files import check_new, check_space
 from caloforge.generation.conditions import Columns, columns_like, columns_sampled
-from caloforge.generation.network import Network, Plan, open_network
+from caloforge.generation.network import LARGEST_PASS, Network, Plan, open_network
 from caloforge.generation.noise import NoiseStream
 from caloforge.generation.runtimes import Backend, Precision
 from caloforge.models.base import ShowerModel
@@ -70,6 +70,7 @@ def run(
     plan = network.plan
     makers = _Makers(network, seed)
     size = min(plan.batch_size, max(1, -(-len(columns) // plan.threads)))
+    size = min(size, LARGEST_PASS.get(plan.backend, size))
     starts = range(0, len(columns), size)
     if plan.threads == 1:
         for start in starts:

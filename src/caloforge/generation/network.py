@@ -33,6 +33,8 @@ from caloforge.provenance import digest_json, package_version
 # showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
 BATCH = {"torch": 64, "numba": 32, "onnx": 16, "openvino": 16}
 CUDA_BATCH = 2048
+# a larger batch is made in several passes: nothing is gained by noise that has left the cache again
+LARGEST_PASS = {"numba": 32}
 
 Generate = Callable[[Columns, NDArray[np.float32]], NDArray[np.float32]]
 
@@ -44,7 +46,7 @@ class Plan:
     Attributes:
         backend: What computes.
         precision: Arithmetic; fp32 is exact.
-        batch_size: Showers in a pass.
+        batch_size: Showers in a pass, at most.
         threads: Passes at the same time, each on one core.
         device: "cpu", or a GPU, with torch alone.
     """
