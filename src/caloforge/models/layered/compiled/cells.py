@@ -55,7 +55,8 @@ def fill(tables, zone_energy, hits, transverse, argument, noise, start, out):
     """
     layers, cells = out.shape[1], out.shape[2]
     rows, width = tables.nowhere.shape
-    orbit, tally, row = np.empty((4, width), f32), np.empty((4, width), f32), np.empty(width, f32)
+    # columns without an orbit stay zero
+    orbit, tally, row = np.zeros((4, width), f32), np.empty((4, width), f32), np.empty(width, f32)
     # centre and slope along each place, inverse exponential numbers, chances
     centre, slope = np.empty((rows, width), f32), np.empty((rows, width), f32)
     inverse, chance = np.empty((rows, width), f32), np.empty((rows, width), f32)
