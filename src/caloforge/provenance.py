@@ -54,7 +54,12 @@ def cpu() -> tuple[str, set[str]]:
 
 def command_line() -> str:
     """The command that runs now, with only the name of the program, not its path."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    if not sys.argv:
+        return ""
+    program = Path(sys.argv[0])
+    # python -m caloforge
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def collect(*, packages: tuple[str, ...] = (), **facts: Any) -> dict[str, Any]:
