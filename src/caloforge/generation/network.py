@@ -31,10 +31,10 @@ from caloforge.models.base import ShowerModel
 from caloforge.provenance import digest_json, package_version
 
 # showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
-BATCH = {"torch": 64, "numba": 32, "onnx": 16, "openvino": 16}
+BATCH = {"torch": 64, "numba": 8, "onnx": 16, "openvino": 16}
 CUDA_BATCH = 2048
 # a larger batch is made in several passes: nothing is gained by noise that has left the cache again
-LARGEST_PASS = {"numba": 32}
+LARGEST_PASS = {"numba": 8}
 
 Generate = Callable[[Columns, NDArray[np.float32]], NDArray[np.float32]]
 

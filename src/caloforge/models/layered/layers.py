@@ -33,8 +33,8 @@ SHOWERS_PER_BIN = 150
 DONORS = 3
 # share, in standard deviations, of the difference of two showers in the scores of a drawn one
 BLUR = 0.5
-# donors lie within this share of all, in the order of energy, one standard deviation, and at least two
-NEIGHBOURHOOD = 1 / 128
+# donors lie within this share of all, in the order of energy, one standard deviation, and at least so many
+NEIGHBOURHOOD, LEAST_NEIGHBOURHOOD = 1 / 128, 2.0
 # energies at which the order of the showers is tabulated
 RUNGS = 65
 
@@ -82,7 +82,8 @@ class LayerStage(nn.Module):
         half = max((high - low) / 2, 1e-6)
         return (energy.log() - (low + high) / 2) / half
 
-    def _columns(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
+    def columns(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
+        """What varies among the conditions, (N, at least 1); the argument first."""
         parts = [argument]
         for (low, high), angle in ((self.ranges.theta, theta), (self.ranges.phi, phi)):
             if high - low > ANGLE_SLACK:
@@ -93,7 +94,7 @@ class LayerStage(nn.Module):
 
     def _design(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
         """Polynomial terms of the conditions, (N, terms)."""
-        columns = self._columns(argument, theta, phi, pdg_id)
+        columns = self.columns(argument, theta, phi, pdg_id)
         powers = [argument**k for k in range(MEAN_DEGREE + 1)]
         others = columns[:, 1:].unbind(1)
         powers += [term for other in others for term in (other, other**2, other * argument)]
@@ -164,23 +165,23 @@ class LayerStage(nn.Module):
 
     # ---- use
 
-    def bins(self, energy: Tensor) -> tuple[Tensor, Tensor]:
+    def _bins(self, energy: Tensor) -> tuple[Tensor, Tensor]:
         """Lower bin, and share of the upper one, of each shower; (N,)."""
         argument = self.argument(energy)
         lower = (argument[:, None] >= self.centres[None, 1:-1]).sum(1)
         start, stop = self.centres[lower], self.centres[lower + 1]
         return lower, ((argument - start) / (stop - start)).clamp(0, 1)
 
-    def moments(self, condition: Condition) -> tuple[Tensor, Tensor]:
+    def _moments(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Mean and spread of every number, (N, size)."""
         terms = self._terms(condition)
         return terms @ self.mean, (terms @ self.spread).clamp(-20, 20).exp()
 
     def normal_scores(self, summary: Tensor, condition: Condition) -> Tensor:
         """Summaries as standard normal numbers, (N, size)."""
-        mean, spread = self.moments(condition)
+        mean, spread = self._moments(condition)
         standard = (summary - mean) / spread
-        lower, share = self.bins(condition.energy)
+        lower, share = self._bins(condition.energy)
         share = share[:, None, None]
         # (N, size, KNOTS)
         table = ((1 - share) * self.quantiles[lower] + share * self.quantiles[lower + 1]).mT.contiguous()
@@ -196,19 +197,15 @@ class LayerStage(nn.Module):
 
     def from_noise(self, noise: Tensor, condition: Condition) -> Tensor:
         """Normal scores with the dependences of the data, (N, size), from (N, DONORS) normal numbers."""
-        one, two, three = (self.donors[number] for number in self.rows(noise, condition).unbind(1))
-        scores = math.sqrt(1 - BLUR**2) * one + BLUR / math.sqrt(2) * (two - three)
-        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
-
-    def rows(self, noise: Tensor, condition: Condition) -> Tensor:
-        """Donors of each shower, (N, DONORS), near its energy."""
         first, last, rank = self._order(condition)
-        spread = ((last - first) * NEIGHBOURHOOD).clamp_min(2.0)
+        spread = ((last - first) * NEIGHBOURHOOD).clamp_min(LEAST_NEIGHBOURHOOD)
         top = (last - first)[:, None]
         # mirrored at both ends
         place = (rank[:, None] + spread[:, None] * noise).abs()
         place = (top - (top - place).abs()).clamp_min(0).round() + first[:, None]
-        return place.long()
+        one, two, three = (self.donors[number] for number in place.long().unbind(1))
+        scores = math.sqrt(1 - BLUR**2) * one + BLUR / math.sqrt(2) * (two - three)
+        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
 
     def _order(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
         """First and last donor of each shower's particle, and its own place among them; (N,) floats."""
@@ -232,7 +229,7 @@ class LayerStage(nn.Module):
         lower_knot = place.floor().clamp(0, KNOTS - 2)
         inside = (place - lower_knot).clamp(0, 1)
         knot = lower_knot.long()
-        lower, share = self.bins(condition.energy)
+        lower, share = self._bins(condition.energy)
         # one flat index: runtimes gather by one much faster than by three
         size = scores.shape[1]
         flat, column = self.quantiles.reshape(-1), torch.arange(size, device=scores.device)
@@ -244,7 +241,7 @@ class LayerStage(nn.Module):
             start, stop = flat[place], flat[place + size]
             value = start + inside * (stop - start) + above * tails[1][number] + below * tails[0][number]
             standard = standard + weight[:, None] * value
-        mean, spread = self.moments(condition)
+        mean, spread = self._moments(condition)
         return mean + spread * standard
 
 

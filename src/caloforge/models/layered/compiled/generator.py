@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge.models.base import Condition
 from caloforge.models.layered.compiled.cells import fill
-from caloforge.models.layered.compiled.layers import known, summaries
+from caloforge.models.layered.compiled.layers import known, places, summaries
 from caloforge.models.layered.compiled.tables import tables_of
 from caloforge.models.layered.layers import DONORS, tails_of
 
@@ -28,44 +28,41 @@ class CompiledGenerator:
 
     def __init__(self, model: Layered) -> None:
         """Read the weights, which must not change afterwards."""
-        stage = model.layer_stage
         self._model = model
         self._tables = tables_of(model.cell_stage)
-        self._donors = stage.donors.numpy()
-        self._quantiles = stage.quantiles.numpy()
+        stage = model.layer_stage
+        weights = (stage.mean, stage.spread, stage.donors, stage.quantiles)
+        self._weights = tuple(weight.contiguous().numpy() for weight in weights)
         self._tails = torch.stack(tails_of(stage.quantiles)).numpy()
+        self._order = (stage.ladder.numpy(), stage.blocks.numpy(), stage.centres.numpy())
+        self._particles = np.array(model.ranges.pdg_ids, np.int32)
         self._threshold = np.float32(model.config.cell_threshold)
 
     @torch.inference_mode()
     def __call__(self, condition: Condition, noise: FloatArray) -> FloatArray:
         """Showers (N, *shower_shape) in MeV of N conditions and (N, *noise_shape) noise."""
-        model, layout, stage = self._model, self._model.layout, self._model.layer_stage
-        rows = stage.rows(torch.from_numpy(noise[:, :DONORS]), condition)
-        lower, share = stage.bins(condition.energy)
-        mean, spread = stage.moments(condition)
-        summary = np.empty((len(noise), layout.size), np.float32)
-        summaries(
-            rows.numpy().astype(np.uint32),
-            lower.numpy().astype(np.uint32),
-            share.numpy(),
-            mean.numpy(),
-            spread.numpy(),
-            self._donors,
-            self._quantiles,
-            self._tails,
-            summary,
-        )
-        energy, hits = np.empty((2, len(noise), layout.layers, layout.zones), np.float32)
+        model, layout, stage, count = self._model, self._model.layout, self._model.layer_stage, len(noise)
+        noise = np.ascontiguousarray(noise)
+        # logarithms by torch, whose roundings decide on donors
+        argument = stage.argument(condition.energy)
+        columns = stage.columns(argument, condition.theta, condition.phi, condition.pdg_id).numpy()
+        # an unknown one is refused before, or taken for the first
+        particle = (condition.pdg_id.numpy()[:, None] == self._particles).argmax(axis=1)
+        rows, lower = np.empty((count, DONORS), np.uint32), np.empty(count, np.uint32)
+        share, summary = np.empty(count, np.float32), np.empty((count, layout.size), np.float32)
+        places(columns, particle, noise, *self._order, rows, lower, share)
+        summaries(columns, rows, lower, share, *self._weights, self._tails, summary)
+        energy, hits = np.empty((2, count, layout.layers, layout.zones), np.float32)
         known(summary, condition.energy.numpy(), self._tables.sizes, self._threshold, energy, hits)
-        showers = np.zeros((len(noise), *model.detector.shower_shape), np.float32)
+        showers = np.zeros((count, *model.detector.shower_shape), np.float32)
         fill(
             self._tables,
             energy,
             hits,
             np.ascontiguousarray(summary[:, layout.transverse]),
-            stage.argument(condition.energy).numpy(),
-            np.ascontiguousarray(noise),
+            argument.numpy(),
+            noise,
             DONORS,
-            showers.reshape(len(noise), layout.layers, -1),
+            showers.reshape(count, layout.layers, -1),
         )
         return showers

@@ -1,7 +1,6 @@
 """The first stage as loops over the numbers of a summary. Importing this compiles nothing.
 
-What `models/layered/layers.py` and `summary.py` say in tensors; what concerns a shower as a whole, a few
-numbers from its conditions, is left to them.
+What `models/layered/layers.py` and `summary.py` say in tensors, shower by shower.
 """
 
 from __future__ import annotations
@@ -11,44 +10,121 @@ import math
 import numpy as np
 
 from caloforge.machine_code import compiled
-from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, exp, f32
-from caloforge.models.layered.layers import BLUR, KNOTS, LARGEST_SCORE, LAST_SCORE
+from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, exp, f32, inner
+from caloforge.models.layered.layers import (
+    BLUR,
+    KNOTS,
+    LARGEST_SCORE,
+    LAST_SCORE,
+    LEAST_NEIGHBOURHOOD,
+    MEAN_DEGREE,
+    NEIGHBOURHOOD,
+)
 
 OWN, OTHERS = f32(math.sqrt(1 - BLUR**2)), f32(BLUR / math.sqrt(2))
 LAST, STEP, LIMIT = f32(LAST_SCORE), f32(2 * LAST_SCORE / (KNOTS - 1)), f32(LARGEST_SCORE)
+NEAR, LEAST = f32(NEIGHBOURHOOD), f32(LEAST_NEIGHBOURHOOD)
+
+
+@compiled(fastmath=False)
+def places(columns, particle, noise, ladder, blocks, centres, rows, lower, share):
+    """Donors and bins of showers. Sums in the order of the tensors: a rounding may change a donor.
+
+    Args:
+        columns: (N, at least 1), see `LayerStage.columns`.
+        particle: (N,) which of the particles.
+        noise: (N, at least DONORS).
+        ladder: (particles, rungs).
+        blocks: (particles, 2).
+        centres: (bins,).
+        rows: (N, DONORS), filled: whose scores a shower has, and of which others the difference.
+        lower: (N,), filled: lower bin of the energy.
+        share: (N,), filled: share of the upper one.
+    """
+    rungs, bins = ladder.shape[1], len(centres)
+    for n in range(len(columns)):
+        argument, own = columns[n, 0], ladder[particle[n]]
+        k = 0
+        for other in range(1, bins - 1):
+            k += argument >= centres[other]
+        lower[n] = k
+        share[n] = min(max((argument - centres[k]) / (centres[k + 1] - centres[k]), ZERO), ONE)
+        k = 0
+        for rung in range(1, rungs - 1):
+            k += argument >= own[rung]
+        inside = min(max((argument - own[k]) / (own[k + 1] - own[k]), ZERO), ONE)
+        first = f32(blocks[particle[n], 0])
+        top = f32(blocks[particle[n], 1]) - first
+        rank = (f32(k) + inside) * (top / f32(rungs - 1))
+        spread = max(top * NEAR, LEAST)
+        for donor in range(rows.shape[1]):
+            # mirrored at both ends
+            place = abs(rank + spread * noise[n, donor])
+            rows[n, donor] = np.uint32(np.rint(max(top - abs(top - place), ZERO)) + first)
 
 
 @compiled(fastmath=True)
-def summaries(rows, lower, share, mean, spread, donors, quantiles, tails, out):
+def summaries(columns, rows, lower, share, mean, spread, donors, quantiles, tails, out):
     """Summaries of showers.
 
     Args:
-        rows: (N, 3) whose scores a shower has, and of which others the difference.
-        lower: (N,) lower bin of the energy.
-        share: (N,) of the upper one.
-        mean: (N, size).
-        spread: (N, size).
+        columns: (N, at least 1), see `LayerStage.columns`.
+        rows: (N, DONORS), from `places`.
+        lower: (N,), likewise.
+        share: (N,), likewise.
+        mean: (terms, size).
+        spread: (terms, size).
         donors: (donors, size).
         quantiles: (bins, KNOTS, size).
         tails: (2, bins, size) slopes before the first and after the last knot.
-        out: (N, size).
+        out: (N, size), filled.
     """
+    size = out.shape[1]
+    means, spreads = np.empty(size, f32), np.empty(size, f32)
     for n in range(len(out)):
-        one, two, three, b = rows[n, 0], rows[n, 1], rows[n, 2], lower[n]
-        for k in range(out.shape[1]):
+        _moments(columns, n, mean, spread, means, spreads)
+        one, two, three = rows[n, 0], rows[n, 1], rows[n, 2]
+        low, high = lower[n], lower[n] + np.uint32(1)
+        for k in range(size):
             score = OWN * donors[one, k] + OTHERS * (donors[two, k] - donors[three, k])
             score = min(max(score, -LIMIT), LIMIT)
             place = (score + LAST) / STEP
             knot = np.uint32(min(max(place, ZERO), f32(KNOTS - 2)))
+            after = knot + np.uint32(1)
             inside = min(max(place - f32(knot), ZERO), ONE)
             above, below = max(score - LAST, ZERO), min(score + LAST, ZERO)
-            low = quantiles[b, knot, k]
-            low += inside * (quantiles[b, knot + np.uint32(1), k] - low)
-            low += above * tails[1, b, k] + below * tails[0, b, k]
-            high = quantiles[b + np.uint32(1), knot, k]
-            high += inside * (quantiles[b + np.uint32(1), knot + np.uint32(1), k] - high)
-            high += above * tails[1, b + np.uint32(1), k] + below * tails[0, b + np.uint32(1), k]
-            out[n, k] = mean[n, k] + spread[n, k] * (low + share[n] * (high - low))
+            first = quantiles[low, knot, k] + inside * (quantiles[low, after, k] - quantiles[low, knot, k])
+            first += above * tails[1, low, k] + below * tails[0, low, k]
+            last = quantiles[high, knot, k] + inside * (quantiles[high, after, k] - quantiles[high, knot, k])
+            last += above * tails[1, high, k] + below * tails[0, high, k]
+            out[n, k] = means[k] + spreads[k] * (first + share[n] * (last - first))
+
+
+@inner
+def _moments(columns, n, mean, spread, means, spreads):
+    """Mean and spread of every number of a shower: the terms of `LayerStage` times their coefficients."""
+    means[:] = ZERO
+    spreads[:] = ZERO
+    argument, power = columns[n, 0], ONE
+    for term in range(MEAN_DEGREE + 1):
+        _add_term(power, term, mean, spread, means, spreads)
+        power *= argument
+    term = MEAN_DEGREE + 1
+    for column in range(1, columns.shape[1]):
+        other = columns[n, column]
+        _add_term(other, term, mean, spread, means, spreads)
+        _add_term(other * other, term + 1, mean, spread, means, spreads)
+        _add_term(other * argument, term + 2, mean, spread, means, spreads)
+        term += 3
+    for k in range(len(spreads)):
+        spreads[k] = exp(min(max(spreads[k], f32(-20)), f32(20)))
+
+
+@inner
+def _add_term(value, term, mean, spread, means, spreads):
+    for k in range(len(means)):
+        means[k] += value * mean[term, k]
+        spreads[k] += value * spread[term, k]
 
 
 @compiled(fastmath=True)
