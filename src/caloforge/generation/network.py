@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from caloforge.generation.runtimes import (
     Runtime,
     open_runtime,
 )
-from caloforge.models.base import ShowerModel
+from caloforge.models.base import Condition, ShowerModel
 from caloforge.provenance import digest_json, package_version
 
 # showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
@@ -102,10 +103,14 @@ class Network:
         self.plan = plan
         self._runtime = runtime
 
+    @cached_property
+    def _compiled(self) -> Callable[[Condition, NDArray[np.float32]], NDArray[np.float32]]:
+        return self.model.compiled()
+
     def worker(self) -> Generate:
         """A function that makes showers (N, *shower_shape), MeV, of conditions and noise, for one thread."""
         if self.plan.backend == "numba":
-            generate = self.model.compiled()
+            generate = self._compiled
             return lambda columns, noise: generate(columns.tensors(), noise)
         if self._runtime is None:
             return self._torch
