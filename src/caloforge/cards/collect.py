@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def collect_card(
     training += [record for path in data if (record := _whole(path))["sha256"] not in _digests(training)]
     validations = [_validation(path, digest, training) for path in reports]
     checked = _precisions(validations)
-    return {
+    document: Json = {
         **card,
         "facts": {**card["facts"], "precisions": checked},
         "data": training,
@@ -47,6 +48,20 @@ def collect_card(
             "timing": None if benchmark is None else _timing(benchmark, digest),
         },
     }
+    shared: Json = _shareable(document)
+    return shared
+
+
+def _shareable(value: Any, key: str = "") -> Any:
+    """A document whose commands name files without the folders of one machine."""
+    if isinstance(value, dict):
+        return {name: _shareable(entry, name) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_shareable(entry) for entry in value]
+    if key == "command" and isinstance(value, str):
+        words = shlex.split(value)
+        return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words)
+    return value
 
 
 def _whole(path: Path) -> Json:

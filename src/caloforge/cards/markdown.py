@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from caloforge.cards.figures import write_floor, write_number, write_time
@@ -234,14 +232,8 @@ def _again(card: Json) -> str:
             report["command"],
         ]
     commands += [timing["command"] if timing else "", card["card"]["command"]]
-    lines = "\n".join(dict.fromkeys(_shareable(command) for command in commands if command))
+    lines = "\n".join(dict.fromkeys(command for command in commands if command))
     return f"## Make it again\n\n```sh\n{lines}\n```"
-
-
-def _shareable(command: str) -> str:
-    """A command without the folders of the machine it ran on, which say nothing elsewhere."""
-    words = shlex.split(command)
-    return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words)
 
 
 def _cite() -> str:
