@@ -134,6 +134,7 @@ def test_processes_of_one_mpirun_have_a_name_in_common_behind_any_wrapper():
     mpirun = Path(sys.executable).with_name("mpirun")
     if not mpirun.exists():
         pytest.skip("no mpirun here (it comes with the package mpich)")
+    # the ends of two lines may come together
     ask = "from caloforge.training.environment import job_of_this_machine as job; print(job() + chr(32))"
     python = f'{sys.executable} -c "{ask}"'
     # two jobs, each with one process behind a shell that stays its parent

@@ -20,7 +20,6 @@ from caloforge.generation.conditions import Columns
 from caloforge.generation.network import (
     BATCH,
     CUDA_BATCH,
-    Network,
     Plan,
     graph_of,
     open_network,
@@ -36,6 +35,8 @@ BackendWish = Literal["auto", "torch", "numba", "onnx", "openvino"]
 PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
 # seconds of work with torch from which the measurement, about ten seconds, is worth it
 WORTH = 10.0
+# backends that neither hang nor crash, and are measured in this process
+HERE = ("torch", "numba")
 # batch sizes that are tried
 BATCHES = (1, 8, 32)
 # a larger gain than the noise of a measurement, or the exact arithmetic is kept
@@ -156,28 +157,10 @@ def measure_plans(model: ShowerModel, plans: list[Plan], inputs: Arrays) -> dict
     """CPU seconds for a shower of every plan that works, at each batch size."""
     seconds: dict[Plan, float] = {}
     for plan in plans:
-        if plan.backend == "torch":
-            found = _seconds_here(model, plan, inputs, BATCHES)
-        elif plan.backend == "numba":
-            try:
-                open_network(model, plan)
-            except CaloforgeError:
-                continue
-            found = _seconds_here(model, plan, inputs, BATCHES)
-        else:
-            try:
-                graph = graph_of(model, plan.precision)
-            except CaloforgeError:
-                continue
-            job = {
-                "backend": plan.backend,
-                "graph": str(graph),
-                "precision": plan.precision,
-                "threads": plan.threads,
-                "cache": str(cache_folder() / "openvino"),
-                "batches": BATCHES,
-            }
-            found = try_runtime(job, inputs)
+        try:
+            found = _seconds_of(model, plan, inputs)
+        except CaloforgeError:
+            continue
         seconds |= {replace(plan, batch_size=batch): value for batch, value in found.items()}
     # what makes other showers is no choice, however fast
     ranked = sorted(seconds, key=seconds.__getitem__)
@@ -185,12 +168,27 @@ def measure_plans(model: ShowerModel, plans: list[Plan], inputs: Arrays) -> dict
     return {plan: value for plan, value in seconds.items() if plan.backend + plan.precision not in broken}
 
 
+def _seconds_of(model: ShowerModel, plan: Plan, inputs: Arrays) -> dict[int, float]:
+    if plan.backend in HERE:
+        return _seconds_here(model, plan, inputs, BATCHES)
+    job = {
+        "backend": plan.backend,
+        "graph": str(graph_of(model, plan.precision)),
+        "precision": plan.precision,
+        "threads": plan.threads,
+        "cache": str(cache_folder() / "openvino"),
+        "batches": BATCHES,
+    }
+    return try_runtime(job, inputs)
+
+
 def _best_of_each(ranked: list[Plan]) -> list[Plan]:
     return list({plan.backend + plan.precision: plan for plan in reversed(ranked)}.values())
 
 
 def _right(model: ShowerModel, plan: Plan) -> bool:
-    if plan.backend in ("torch", "numba"):
+    if plan.backend in HERE:
+        # compared with torch before it was measured
         return True
     try:
         open_network(model, plan)
@@ -212,7 +210,7 @@ def _seconds_here(
     model: ShowerModel, plan: Plan, inputs: Arrays, batches: tuple[int, ...]
 ) -> dict[int, float]:
     """Of what runs in this process."""
-    generate = Network(model.to("cpu").eval(), plan, None).worker()
+    generate = open_network(model, plan).worker()
 
     def run(arrays: Arrays) -> Any:
         given = condition_of(model, arrays)

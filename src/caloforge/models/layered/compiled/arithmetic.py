@@ -41,6 +41,13 @@ def _float_of_bits(_context: Any, _bits: Any) -> Any:
     return types.float32(types.int32), generate
 
 
+def _lanes_at(context: Any, builder: Any, signature: Any, arguments: Any, array: int, lanes: Any) -> Any:
+    """Pointer to some lanes of the argument `array`, from the index that is the next argument on."""
+    data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+    index = context.cast(builder, arguments[array + 1], signature.args[array + 1], types.uint64)
+    return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
+
+
 @intrinsic  # type: ignore[untyped-decorator]
 def add(_context: Any, target: Any, at: Any, source: Any, start: Any, first: Any, second: Any) -> Any:
     """Add WIDE float32 numbers to others: those at even places times one weight, at odd ones another.
@@ -50,20 +57,14 @@ def add(_context: Any, target: Any, at: Any, source: Any, start: Any, first: Any
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lanes = ir.VectorType(ir.FloatType(), WIDE)
-
-        def pointer(array: int) -> Any:
-            data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
-            index = context.cast(builder, arguments[array + 1], signature.args[array + 1], types.uint64)
-            return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
-
+        into, out_of = (_lanes_at(context, builder, signature, arguments, place, lanes) for place in (0, 2))
         weights = ir.Constant(lanes, ir.Undefined)
         for number in (0, 1):
             place = ir.Constant(ir.IntType(32), number)
             weights = builder.insert_element(weights, arguments[4 + number], place)
         pattern = ir.Constant(ir.VectorType(ir.IntType(32), WIDE), [0, 1] * (WIDE // 2))
         weights = builder.shuffle_vector(weights, weights, pattern)
-        into = pointer(0)
-        share = builder.fmul(builder.load(pointer(2), align=4), weights, flags=("fast",))
+        share = builder.fmul(builder.load(out_of, align=4), weights, flags=("fast",))
         builder.store(builder.fadd(builder.load(into, align=4), share, flags=("fast",)), into, align=4)
         return context.get_dummy_value()
 
@@ -86,28 +87,22 @@ def pack(
         def integer(number: int, type_: Any) -> Any:
             return context.cast(builder, arguments[number], signature.args[number], type_)
 
-        def pointer(array: int, index: int, lanes: Any) -> Any:
-            data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
-            return builder.bitcast(builder.gep(data, [integer(index, types.uint64)]), lanes.as_pointer())
-
         def everywhere(value: Any, lanes: Any) -> Any:
             one = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.Constant(word, 0))
             return builder.shuffle_vector(one, one, ir.Constant(words, [0] * LANES))
 
         lane = ir.Constant(words, list(range(LANES)))
-        value = builder.load(pointer(0, 1, floats), align=4)
+        value = builder.load(_lanes_at(context, builder, signature, arguments, 0, floats), align=4)
         mask = builder.fcmp_ordered(">", value, everywhere(arguments[2], floats))
         low, high = (everywhere(integer(number, types.uint32), words) for number in (3, 4))
         mask = builder.and_(mask, builder.icmp_unsigned(">=", lane, low))
         mask = builder.and_(mask, builder.icmp_unsigned("<", lane, high))
         places = builder.add(lane, everywhere(integer(1, types.uint32), words))
-        kind, name = (
-            ir.FunctionType(words, [words, flags, words]),
-            f"llvm.experimental.vector.compress.v{LANES}i32",
-        )
+        kind = ir.FunctionType(words, [words, flags, words])
+        name = f"llvm.experimental.vector.compress.v{LANES}i32"
         compress = cgutils.get_or_insert_function(builder.module, kind, name)
         packed = builder.call(compress, [places, mask, ir.Constant(words, ir.Undefined)])
-        builder.store(packed, pointer(5, 6, words), align=4)
+        builder.store(packed, _lanes_at(context, builder, signature, arguments, 5, words), align=4)
         bits = builder.bitcast(mask, ir.IntType(LANES))
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
