@@ -23,7 +23,7 @@ FloatArray = NDArray[np.float32]
 class CompiledGenerator:
     """What `Layered.generate` does, up to float rounding.
 
-    The first call in a process loads the code; the first on a machine compiles it, about 20 s.
+    The first call in a process loads the code; the first on a machine compiles it, about 10 s.
     """
 
     def __init__(self, model: Layered) -> None:
