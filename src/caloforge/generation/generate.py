@@ -105,9 +105,7 @@ class _Makers:
         try:
             generate, noise, memory = self._free.pop()
         except IndexError:
-            noise = NoiseStream(
-                self.seed, self.network.model.noise_shape, compiled=self.network.plan.backend == "numba"
-            )
+            noise = NoiseStream(self.seed, self.network.model.noise_shape)
             memory = np.empty((len(columns), *noise.shape), np.float32)
             generate = self.network.worker()
         if len(memory) < len(columns):

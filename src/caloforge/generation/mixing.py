@@ -1,44 +1,59 @@
-"""The last steps of `noise.py` as one loop that stays in the nearest cache: the same bits."""
+"""The numbers of `noise.py`, in loops that stay in the nearest cache. Importing this compiles nothing."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.generation import noise
 from caloforge.machine_code import compiled
 
-# points of a part that are taken at once
+# words that are made at once
 BLOCK = 256
+# whole numbers of 64 bits, which begin again at 2^64
+FIRST, SECOND, THIRD = (np.uint64(part * noise.SHIFT) for part in (1, 2, 3))
+MASK, ONE, GAMMA = np.uint64(noise.POINTS - 1), np.uint64(1), np.uint64(noise.GAMMA)
+SHIFTS, MIX = tuple(map(np.uint64, noise.SHIFTS)), tuple(map(np.uint64, noise.MIX))
 
 
 class Mixer:
-    """Memory of the loop, for one thread."""
+    """Memory of the loops, for one thread."""
 
     def __init__(self, table: NDArray[np.complex64]) -> None:
         """Keep the table of points."""
         self._table = table.view(np.uint64)
+        self._words = np.empty(BLOCK, np.uint64)
         self._points = np.empty((4, BLOCK), np.uint64)
 
-    def mix(self, index: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
-        """Fill `out` (rows, size) from the words (rows, 4, m), at least size / 8."""
-        _mix(index, self._table, self._points, self._points.view(np.float32), out)
+    def mix(self, state: np.uint64, out: NDArray[np.float32]) -> None:
+        """Fill `out` (rows, size) from the words behind a state."""
+        _mix(state, self._table, self._words, self._points, self._points.view(np.float32), out)
 
 
 @compiled(fastmath=False)
-def _mix(index, table, points, floats, out):
-    rows, _, words = index.shape
+def _mix(state, table, words, points, floats, out):
     size = out.shape[1]
-    for n in range(rows):
-        for start in range(0, words, BLOCK):
-            count = min(BLOCK, words - start)
-            for part in range(4):
-                for i in range(count):
-                    points[part, i] = table[index[n, part, np.uint64(start + i)]]
+    # words, and pairs of numbers in a quarter, of a row
+    pairs = -(-size // 8)
+    for n in range(len(out)):
+        for start in range(0, pairs, BLOCK):
+            count = min(BLOCK, pairs - start)
+            before = state + GAMMA * np.uint64(n * pairs + start)
+            for i in range(count):
+                word = before + GAMMA * (np.uint64(i) + ONE)
+                word = (word ^ (word >> SHIFTS[0])) * MIX[0]
+                word = (word ^ (word >> SHIFTS[1])) * MIX[1]
+                words[i] = word ^ (word >> SHIFTS[2])
+            for i in range(count):
+                word = words[i]
+                points[0, i] = table[word & MASK]
+                points[1, i] = table[(word >> FIRST) & MASK]
+                points[2, i] = table[(word >> SECOND) & MASK]
+                points[3, i] = table[(word >> THIRD) & MASK]
             for part in range(4):
                 # what is beyond the size is left out
-                first = min(2 * (start + part * words), size)
-                ours = out[n, first : min(first + 2 * count, size)]
-                _signed(floats, part, ours)
+                first = min(2 * (start + part * pairs), size)
+                _signed(floats, part, out[n, first : min(first + 2 * count, size)])
 
 
 @compiled(fastmath=False)
