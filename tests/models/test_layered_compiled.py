@@ -16,9 +16,21 @@ from caloforge.generation.network import Plan, open_network
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
-from caloforge.models.layered.compiled.arithmetic import exp, gumbel, pack
-from caloforge.models.layered.compiled.tables import tables_of
+from caloforge.models.layered.compiled.arithmetic import exp, gumbel
+from caloforge.models.layered.compiled.lanes import (
+    above,
+    count,
+    first_of,
+    gather,
+    larger,
+    load,
+    pack,
+    smaller,
+    store,
+    sum_of,
+)
 from caloforge.models.layered.density import gumbel_of_normal
+from caloforge.models.layered.order import LANES, order_of
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.testing.model_contract import fit_to_made_up
 
@@ -47,6 +59,10 @@ def asked(model, count=40):
     return condition, rng.standard_normal((count, *model.noise_shape), np.float32)
 
 
+def compiled(model, condition, noise):
+    return model.compiled()(condition, lambda start, stop: noise[start:stop])
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -63,7 +79,7 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     condition, noise = asked(model)
     with torch.inference_mode():
         want = model.generate(condition, torch.from_numpy(noise)).numpy()
-    got = model.compiled()(condition, noise)
+    got = compiled(model, condition, noise)
     assert got.shape == want.shape
     assert got.dtype == np.float32
     assert np.abs(got - want).sum() < 1e-4 * want.sum()
@@ -71,17 +87,27 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     assert ((got > 0) == (want > 0)).mean() > 0.9999
 
 
-def test_places_hold_every_cell_once_and_orbits_of_a_zone_together():
-    model = model_of(("mesh.nx=13", "mesh.ny=13"))
-    plane, tables = model.plane, tables_of(model.cell_stage)
-    real = (tables.nowhere == 0).reshape(-1)
-    assert sorted(tables.cell[real]) == list(range(plane.cells))
-    for zone, (begin, end) in enumerate(tables.zones):
-        inside = real & (tables.column >= begin) & (tables.column < end)
-        assert set(tables.cell[inside]) == set(np.flatnonzero(plane.zone == zone))
+@pytest.mark.parametrize("shape", [(13, 13), (10, 8), (1, 1)])
+def test_places_hold_every_cell_once_and_orbits_of_a_zone_together(shape):
+    model = model_of((f"mesh.nx={shape[0]}", f"mesh.ny={shape[1]}"))
+    plane, order = model.plane, order_of(model.plane)
+    real = order.cell >= 0
+    assert sorted(order.cell[real]) == list(range(plane.cells))
+    column = np.broadcast_to(np.arange(real.shape[1]), real.shape)
+    for zone, (begin, end) in enumerate(order.zones):
+        inside = real & (column >= begin) & (column < end)
+        assert set(order.cell[inside]) == set(np.flatnonzero(plane.zone == zone))
     # images stand below each other
-    for column in np.unique(tables.column[real]):
-        assert len(set(plane.orbit[tables.cell[real & (tables.column == column)]])) == 1
+    for place in np.unique(column[real]):
+        assert len(set(plane.orbit[order.cell[real & (column == place)]])) == 1
+    # each cell has a number of the noise of its own, in the order of the places
+    numbers = order.of_cells
+    assert len(np.unique(numbers)) == plane.cells
+    assert numbers.min() == 0
+    assert numbers.max() == order.size - 1
+    np.testing.assert_array_equal(numbers[order.cell[real]], order.numbers[real])
+    assert (np.diff(order.numbers[real]) > 0).all()
+    assert order.size < 1.3 * plane.cells + 16
 
 
 def test_a_shower_without_energy_stays_empty():
@@ -91,33 +117,66 @@ def test_a_shower_without_energy_stays_empty():
         model.layer_stage.mean[:, model.layout.hits] = -100
         model.layer_stage.quantiles[..., model.layout.hits] = 0
     condition, noise = asked(model, 3)
-    assert model.compiled()(condition, noise).sum() == 0
+    assert compiled(model, condition, noise).sum() == 0
 
 
 def test_numbers_within_loops_are_those_of_the_libraries():
+    @njit(fastmath=True)
+    def over(values, exponentials, gumbels):
+        for k in range(0, len(values), LANES):
+            store(exp(load(values, k)), exponentials, k)
+            store(gumbel(load(values, k)), gumbels, k)
+        return np.array([exp(x) for x in values])
+
+    x = np.linspace(-87, 87, 300 * LANES, dtype=np.float32)
+    exponentials, gumbels = np.empty((2, len(x)), np.float32)
+    np.testing.assert_allclose(over(x, exponentials, gumbels), np.exp(x.astype(np.float64)), rtol=1e-5)
+    np.testing.assert_allclose(exponentials, np.exp(x.astype(np.float64)), rtol=1e-5)
+    np.testing.assert_allclose(gumbels, gumbel_of_normal(torch.from_numpy(x)).numpy(), atol=1e-5)
+
+
+def test_operations_on_lanes_are_those_on_arrays():
+    @njit(fastmath=True)
+    def over(x, y, indices, results):
+        a, b = load(x, 3), load(y, 0)
+        store((a + b) * a - np.float32(2) / b, results, 0)
+        store(smaller(a, b), results, 1 * LANES)
+        store(larger(a, np.float32(0.5)), results, 2 * LANES)
+        store(first_of(a, 5), results, 3 * LANES)
+        store(gather(x, 2, indices, 1), results, 4 * LANES)
+        return sum_of(a), above(a, np.float32(0.5)), count(above(a, np.float32(0.5)))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.random((2, 3 * LANES), dtype=np.float32) + np.float32(0.1)
+    indices = rng.integers(0, 2 * LANES, 2 * LANES).astype(np.uint32)
+    results = np.empty((5, LANES), np.float32)
+    total, bits, number = over(x, y, indices, results.reshape(-1))
+    a, b = x[3 : 3 + LANES], y[:LANES]
+    np.testing.assert_allclose(results[0], (a + b) * a - 2 / b, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(results[1], np.minimum(a, b))
+    np.testing.assert_array_equal(results[2], np.maximum(a, np.float32(0.5)))
+    np.testing.assert_array_equal(results[3], np.where(np.arange(LANES) < 5, a, 0))
+    np.testing.assert_array_equal(results[4], x[indices[1 : 1 + LANES] + 2])
+    assert total == pytest.approx(a.sum(), rel=1e-5)
+    assert [bool(bits >> lane & 1) for lane in range(LANES)] == list(a > 0.5)
+    assert number == np.count_nonzero(a > 0.5)
+
+
+def test_packing_lists_the_lanes_that_are_set():
     @njit
-    def over(values):
-        return np.array([exp(x) for x in values]), np.array([gumbel(x) for x in values])
-
-    x = np.linspace(-70, 70, 5001, dtype=np.float32)
-    np.testing.assert_allclose(over(x)[0], np.exp(x.astype(np.float64)), rtol=5e-6)
-    near = np.linspace(-6, 6, 999, dtype=np.float32)
-    np.testing.assert_allclose(over(near)[1], gumbel_of_normal(torch.from_numpy(near)).numpy(), atol=1e-5)
-
-
-def test_packing_finds_the_lanes_between_two_that_are_above():
-    @njit
-    def packed(values, first, stop):
-        listed = np.zeros(40, np.uint32)
-        found = pack(values, 3, np.float32(0.5), first, stop, listed, 2)
-        return found, listed
+    def packed(values):
+        listed = np.full(40, 99, np.uint32)
+        bits = above(load(values, 3), np.float32(0.5))
+        pack(bits, 3, listed, 2)
+        return count(bits), listed
 
     values = np.random.default_rng(0).random(30).astype(np.float32)
-    for first, stop in ((0, 16), (4, 9), (7, 7)):
-        found, listed = packed(values, first, stop)
-        want = [3 + lane for lane in range(first, stop) if values[3 + lane] > 0.5]
-        assert found == len(want)
-        assert list(listed[2 : 2 + found]) == want
+    found, listed = packed(values)
+    want = [3 + lane for lane in range(LANES) if values[3 + lane] > 0.5]
+    assert found == len(want)
+    assert list(listed[: 2 + found]) == [99, 99, *want]
+    # what lies behind is a place too
+    assert (listed[2 + found : 2 + LANES] == 0).all()
 
 
 def test_the_command_and_several_threads_run_it(tmp_path):

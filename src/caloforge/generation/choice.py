@@ -216,7 +216,7 @@ def _seconds_here(
         given = condition_of(model, arrays)
         columns = Columns(*(getattr(given, name).numpy() for name in ("energy", "theta", "phi", "pdg_id")))
         noise: Any = arrays["noise"]
-        return generate(columns, noise)
+        return generate(columns, lambda start, stop: noise[start:stop])
 
     # the first pass prepares memory and kernels
     run({name: value[:1] for name, value in inputs.items()})

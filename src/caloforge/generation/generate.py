@@ -14,7 +14,7 @@ import numpy as np
 
 from caloforge.files import check_new, check_space
 from caloforge.generation.conditions import Columns, columns_like, columns_sampled
-from caloforge.generation.network import LARGEST_PASS, Network, Plan, open_network
+from caloforge.generation.network import Network, Plan, open_network
 from caloforge.generation.noise import NoiseStream
 from caloforge.generation.runtimes import Backend, Precision
 from caloforge.models.base import ShowerModel
@@ -70,7 +70,6 @@ def run(
     plan = network.plan
     makers = _Makers(network, seed)
     size = min(plan.batch_size, max(1, -(-len(columns) // plan.threads)))
-    size = min(size, LARGEST_PASS.get(plan.backend, size))
     starts = range(0, len(columns), size)
     if plan.threads == 1:
         for start in starts:
@@ -97,21 +96,18 @@ class _Makers:
     def __init__(self, network: Network, seed: int) -> None:
         self.network = network
         self.seed = seed
-        self._free: list[tuple[Callable[..., Any], NoiseStream, Any]] = []
+        self._free: list[tuple[Callable[..., Any], NoiseStream]] = []
 
     def make(self, columns: Columns, start: int) -> ShowerBatch:
         """The showers from number `start` on."""
         begin = time.perf_counter()
         try:
-            generate, noise, memory = self._free.pop()
+            generate, noise = self._free.pop()
         except IndexError:
             noise = NoiseStream(self.seed, self.network.model.noise_shape)
-            memory = np.empty((len(columns), *noise.shape), np.float32)
             generate = self.network.worker()
-        if len(memory) < len(columns):
-            memory = np.empty((len(columns), *noise.shape), np.float32)
-        showers = generate(columns, noise.take(start, start + len(columns), memory[: len(columns)]))
-        self._free.append((generate, noise, memory))
+        showers = generate(columns, lambda first, last: noise.lend(start + first, start + last))
+        self._free.append((generate, noise))
         seconds = (time.perf_counter() - begin) / len(columns)
         return ShowerBatch(
             showers=showers,

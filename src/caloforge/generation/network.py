@@ -28,16 +28,14 @@ from caloforge.generation.runtimes import (
     Runtime,
     open_runtime,
 )
-from caloforge.models.base import Condition, ShowerModel
+from caloforge.models.base import Condition, NoiseOf, ShowerModel
 from caloforge.provenance import digest_json, package_version
 
 # showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
-BATCH = {"torch": 64, "numba": 8, "onnx": 16, "openvino": 16}
+BATCH = {"torch": 64, "numba": 64, "onnx": 16, "openvino": 16}
 CUDA_BATCH = 2048
-# a larger batch is made in several passes: nothing is gained by noise that has left the cache again
-LARGEST_PASS = {"numba": 8}
 
-Generate = Callable[[Columns, NDArray[np.float32]], NDArray[np.float32]]
+Generate = Callable[[Columns, NoiseOf], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -104,27 +102,27 @@ class Network:
         self._runtime = runtime
 
     @cached_property
-    def _compiled(self) -> Callable[[Condition, NDArray[np.float32]], NDArray[np.float32]]:
+    def _compiled(self) -> Callable[[Condition, NoiseOf], NDArray[np.float32]]:
         return self.model.compiled()
 
     def worker(self) -> Generate:
-        """A function that makes showers (N, *shower_shape), MeV, of conditions and noise, for one thread."""
+        """A function that makes showers (N, *shower_shape), MeV, of conditions and noise; for one thread."""
         if self.plan.backend == "numba":
             generate = self._compiled
             return lambda columns, noise: generate(columns.tensors(), noise)
         if self._runtime is None:
             return self._torch
         run, model = self._runtime.worker(), self.model
-        return lambda columns, noise: run(graph_inputs(model, columns.tensors(), noise))
+        return lambda columns, noise: run(graph_inputs(model, columns.tensors(), noise(0, len(columns))))
 
-    def _torch(self, columns: Columns, noise: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _torch(self, columns: Columns, noise: NoiseOf) -> NDArray[np.float32]:
         device = torch.device(self.plan.device)
         with (
             _one_thread(device),
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"),
         ):
-            latent = torch.from_numpy(noise).to(device)
+            latent = torch.from_numpy(noise(0, len(columns))).to(device)
             showers: NDArray[np.float32] = (
                 self.model.generate(columns.tensors().to(device), latent).float().cpu().numpy()
             )
@@ -179,7 +177,8 @@ def _check_compiled(model: ShowerModel) -> None:
     generate = model.compiled()
 
     def run(given: Arrays) -> NDArray[np.float32]:
-        return generate(condition_of(model, given), np.asarray(given["noise"], np.float32))
+        noise = np.asarray(given["noise"], np.float32)
+        return generate(condition_of(model, given), lambda start, stop: noise[start:stop])
 
     try:
         check_parity(model, run, "numba")

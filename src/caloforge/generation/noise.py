@@ -50,6 +50,7 @@ class NoiseStream:
         # eight numbers need one word
         self._words = -(-self._size // 8)
         self._mixer = Mixer(points_of_the_plane())
+        self._memory = np.empty((0, *shape), np.float32)
 
     def take(self, start: int, stop: int, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Noise of the showers [start, stop), shape (stop - start, *shape), float32.
@@ -64,6 +65,12 @@ class NoiseStream:
         state = (self._key + GAMMA * start * self._words) % 2**64
         self._mixer.mix(np.uint64(state), out.reshape(stop - start, self._size))
         return out
+
+    def lend(self, start: int, stop: int) -> NDArray[np.float32]:
+        """The same in memory that the next call uses again."""
+        if len(self._memory) < stop - start:
+            self._memory = np.empty((stop - start, *self.shape), np.float32)
+        return self.take(start, stop, self._memory[: stop - start])
 
 
 @cache

@@ -29,6 +29,9 @@ from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch
 from caloforge.showers.file import EnergyMeaning
 
+# the noise of the showers [start, stop) of a pass, (stop - start, *noise_shape); good until the next call
+NoiseOf = Callable[[int, int], NDArray[np.float32]]
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -153,10 +156,11 @@ class ShowerModel(nn.Module, ABC):
             noise: (N, *noise_shape) standard normal.
         """
 
-    def compiled(self) -> Callable[[Condition, NDArray[np.float32]], NDArray[np.float32]]:
+    def compiled(self) -> Callable[[Condition, NoiseOf], NDArray[np.float32]]:
         """`generate` as machine code for one thread of a CPU; the weights must not change afterwards.
 
-        The same showers up to float rounding, over arrays. May be called by several threads at once.
+        The same showers up to float rounding, over arrays. It asks for the noise of a few showers at a time,
+        so that it is used while it is in the cache. May be called by several threads at once.
         """
         raise NotImplementedError(f"the family {self.family} has no compiled form")
 

@@ -13,13 +13,21 @@ from torch import Tensor, nn
 
 from caloforge.errors import TrainingError
 from caloforge.geometry import Detector
-from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
+from caloforge.models.base import (
+    Condition,
+    NoiseOf,
+    Phase,
+    ShowerModel,
+    TrainingBatch,
+    require_regular_mesh,
+)
 from caloforge.models.facts import DataFacts
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.comparison import moments
 from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.layered.density import Cells, Given, step
 from caloforge.models.layered.layers import DONORS, LayerStage
+from caloforge.models.layered.order import order_of
 from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.summary import Layout, summarise, summary_images
 from caloforge.models.symmetries import symmetries
@@ -47,6 +55,7 @@ class Layered(ShowerModel):
     family = "layered"
     compilable = True
     config: LayeredConfig
+    numbers: Tensor
     steps: Tensor
 
     def __init__(self, config: LayeredConfig, detector: Detector, facts: DataFacts) -> None:
@@ -59,15 +68,20 @@ class Layered(ShowerModel):
         layers, _, _ = require_regular_mesh(detector, self.family)
         self.group = symmetries(detector, facts.ranges)
         self.plane = plane_of(detector, facts.ranges, config.zones)
+        self.order = order_of(self.plane)
         self.layout = Layout(layers, len(self.plane.zone_sizes))
         self.layer_stage = LayerStage(self.layout.size, facts.ranges, donors=config.donors)
         self.cell_stage = CellStage(layers, self.plane, threshold=config.cell_threshold)
+        self.register_buffer("numbers", torch.from_numpy(self.order.of_cells), persistent=False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """What the summary is drawn from, then a number for the hit of each cell, then one for its energy."""
-        return (DONORS + 2 * self._cells,)
+        """What the summary is drawn from, then numbers for the hits of the cells, then for their energies.
+
+        Those of a layer are in the order of `order.py`.
+        """
+        return (DONORS + 2 * self.layout.layers * self.order.size,)
 
     def optimized(self) -> dict[str, nn.Module]:
         """Teacher; of the student what the comparison tells."""
@@ -219,12 +233,12 @@ class Layered(ShowerModel):
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Showers in MeV."""
         given = self.draw_layers(condition, noise[:, :DONORS])
-        shape, end = (-1, self.layout.layers, self.plane.cells), DONORS + self._cells
-        numbers = (noise[:, DONORS:end].reshape(shape), noise[:, end:].reshape(shape))
-        cells = self.cell_stage.draw(given, numbers)
+        places = noise[:, DONORS:].reshape(-1, 2, self.layout.layers, self.order.size)
+        hits, energies = places.index_select(3, self.numbers).unbind(1)
+        cells = self.cell_stage.draw(given, (hits, energies))
         return self.cell_stage.showers(cells, given).view(-1, *self.detector.shower_shape)
 
-    def compiled(self) -> Callable[[Condition, NDArray[np.float32]], NDArray[np.float32]]:
+    def compiled(self) -> Callable[[Condition, NoiseOf], NDArray[np.float32]]:
         """See the base class."""
         # loading the compiler takes half a second
         from caloforge.models.layered.compiled.generator import CompiledGenerator

@@ -9,14 +9,14 @@ numbers are loaded, not looked up; those of a zone are neighbours.
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from caloforge.machine_code import compiled
 from caloforge.models.layered.cells import COUNTING_RANGE, LARGEST_SHIFT
 from caloforge.models.layered.compiled.arithmetic import (
     HALF,
-    LANES,
     ONE,
     WIDE,
     ZERO,
@@ -25,130 +25,199 @@ from caloforge.models.layered.compiled.arithmetic import (
     f32,
     gumbel,
     inner,
+)
+from caloforge.models.layered.compiled.lanes import (
+    above,
+    count,
+    first_of,
+    gather,
+    larger,
+    load,
     pack,
+    smaller,
+    store,
+    sum_of,
 )
 from caloforge.models.layered.context import KERNEL
 from caloforge.models.layered.density import LOG_NUMBER_RANGE, WIDTH_RANGE
+from caloforge.models.layered.order import LANES
 from caloforge.models.layered.shape import LARGEST_NUMBER
 from caloforge.models.layered.spectrum import LARGEST, STRONG_DEGREE, WEAK_DEGREE
 
+Array = NDArray[Any]
 SCORE_LIMIT = f32(LARGEST_NUMBER)
 LEAST_RATE, LARGEST_RATE = (f32(end) for end in LOG_NUMBER_RANGE)
 LEAST_WIDTH, LARGEST_WIDTH = (f32(end) for end in WIDTH_RANGE)
-UPPER, LOWER, RANGE = f32(math.exp(COUNTING_RANGE)), f32(math.exp(-COUNTING_RANGE)), f32(COUNTING_RANGE)
+BOUNDS, RANGE = (f32(math.exp(COUNTING_RANGE)), ONE, f32(math.exp(-COUNTING_RANGE))), f32(COUNTING_RANGE)
 SHIFT, KNOT = f32(LARGEST_SHIFT), f32(LARGEST)
 
 
-@compiled(fastmath=True)
-def fill(tables, zone_energy, hits, transverse, argument, noise, start, out):
-    """Showers of a batch.
+class Memory(NamedTuple):
+    """What a shower is made in.
+
+    Attributes:
+        scale: (2, w) of the zone of each column: logarithms of the energy of a hit, and of lambda if all
+            cells had the same.
+        orbit: (5, w) log lambda without neighbours, what is added to it with neighbours, mean, deviation, the
+            same times the gain of moved means.
+        centre: (m * w,) of the shower along the direction of each place.
+        slope: (m * w,) likewise.
+        inverse: (m * w,) logarithms of one over exponential numbers.
+        chance: (m * w,) lambda times these, first in the logarithm.
+        bits: (3, m, w / LANES) lanes that are above the bounds.
+        largest: (w,) largest chance of each column.
+        around: What is around cells, in a layer of pairs with margins.
+        listed: Places of hits.
+        energy: Their coordinates, then energies.
+    """
+
+    scale: Array
+    orbit: Array
+    centre: Array
+    slope: Array
+    inverse: Array
+    chance: Array
+    bits: Array
+    largest: Array
+    around: Array
+    listed: Array
+    energy: Array
+
+
+@inner
+def memory(tables):
+    """What `fill` works in, for any number of showers."""
+    rows, width = tables.nowhere.shape
+    places = rows * width
+    return Memory(
+        scale=np.zeros((2, width), f32),
+        orbit=np.zeros((5, width), f32),
+        centre=np.empty(places, f32),
+        slope=np.empty(places, f32),
+        inverse=np.empty(places, f32),
+        chance=np.empty(places, f32),
+        bits=np.zeros((3, rows, width // LANES), np.uint32),
+        largest=np.empty(width, f32),
+        around=np.empty(tables.grid[0], f32),
+        listed=np.empty(places + LANES, np.uint32),
+        energy=np.zeros(places + LANES, f32),
+    )
+
+
+@inner
+def fill(tables, memory, zone_energy, hits, transverse, argument, noise, start, out):
+    """One shower.
 
     Args:
         tables: `Tables`.
-        zone_energy: (N, layers, zones) MeV.
-        hits: (N, layers, zones).
-        transverse: (N, 4).
-        argument: (N,).
-        noise: (N, start + 2 * layers * cells), in the end of hits and then of energies.
-        start: Numbers before them.
-        out: (N, layers, cells) MeV, zeros.
+        memory: From `memory`.
+        zone_energy: (layers, zones) MeV.
+        hits: (layers, zones).
+        transverse: (4,).
+        argument: Of the energy, see `LayerStage`.
+        noise: Of some showers, flat; of each the numbers of hits, then those of energies, see `Order`.
+        start: First of these numbers.
+        out: (layers, cells) MeV, filled.
     """
-    layers, cells = out.shape[1], out.shape[2]
-    rows, width = tables.nowhere.shape
-    # columns without an orbit stay zero
-    orbit, tally, row = np.zeros((4, width), f32), np.empty((4, width), f32), np.empty(width, f32)
-    # centre and slope along each place, inverse exponential numbers, chances
-    centre, slope = np.empty((rows, width), f32), np.empty((rows, width), f32)
-    inverse, chance = np.empty((rows, width), f32), np.empty((rows, width), f32)
-    along, steep, flat = centre.reshape(-1), slope.reshape(-1), chance.reshape(-1)
-    around = np.empty(tables.grid[0], f32)
-    listed, energy = np.empty(rows * width + LANES, np.uint32), np.empty(rows * width, f32)
-    for n in range(len(out)):
-        _axis(tables, transverse, n, along, steep)
-        for layer in range(layers):
-            first, second = start + layer * cells, start + (layers + layer) * cells
-            _orbits(tables, layer, zone_energy, hits, n, argument[n], orbit)
-            _rates(tables, layer, noise, n, first, orbit, centre, slope, inverse, chance)
-            found = _above(flat, width, 0, width, ZERO, listed)
-            _spread(tables, layer, noise, n, second, listed, found, around)
-            _chances(tables, layer, orbit, around, row, inverse, chance, tally)
-            for zone in range(len(tables.sizes)):
-                wanted = hits[n, layer, zone]
-                if wanted > ZERO:
-                    least = _least(tables, zone, wanted, tally)
-                    found = _above(flat, width, tables.zones[zone, 0], tables.zones[zone, 1], least, listed)
-                    _coordinates(
-                        tables, layer, noise, n, second, orbit, along, steep, around, listed, found, energy
-                    )
-                    _way_back(tables, zone, found, energy)
-                    _sum_to(zone_energy[n, layer, zone], found, energy)
-                    for k in range(found):
-                        out[n, layer, tables.cell[listed[k]]] = energy[k]
+    layers, size = len(out), tables.size
+    _axis(tables, transverse, memory)
+    for layer in range(layers):
+        out[layer] = ZERO
+        first, second = start + layer * size, start + (layers + layer) * size
+        _orbits(tables, layer, zone_energy, hits, argument, memory)
+        found = _rates(tables, layer, noise, first, memory)
+        _spread(tables, layer, noise, second, found, memory)
+        _chances(tables, layer, memory)
+        for zone in range(len(tables.sizes)):
+            wanted = hits[layer, zone]
+            if wanted > ZERO:
+                found = _hit(tables, zone, _least(tables, zone, wanted, memory), memory)
+                _coordinates(tables, layer, noise, second, found, memory)
+                factor = _settle(tables, zone, zone_energy[layer, zone], found, memory.energy)
+                for k in range(found):
+                    out[layer, tables.cell[memory.listed[k]]] = factor * memory.energy[k]
 
 
 @inner
-def _axis(tables, transverse, n, centre, slope):
+def _axis(tables, transverse, memory):
     """Centre and slope of a shower along the direction of each place."""
-    for i in range(len(centre)):
+    for i in range(len(memory.centre)):
         x, y = tables.direction[0, i], tables.direction[1, i]
-        centre[i] = transverse[n, 0] * x + transverse[n, 1] * y
-        slope[i] = transverse[n, 2] * x + transverse[n, 3] * y
+        memory.centre[i] = transverse[0] * x + transverse[1] * y
+        memory.slope[i] = transverse[2] * x + transverse[3] * y
 
 
 @inner
-def _orbits(tables, layer, zone_energy, hits, n, argument, orbit):
-    """Log lambda without neighbours, mean, deviation, and what is added to log lambda with neighbours."""
-    base = tables.base
+def _orbits(tables, layer, zone_energy, hits, argument, memory):
+    """What the cells of an orbit have in common; see `Memory`."""
+    scale, orbit, width = memory.scale, memory.orbit, tables.nowhere.shape[1]
     for zone in range(len(tables.sizes)):
-        count = hits[n, layer, zone]
-        energy = max(zone_energy[n, layer, zone], tables.scalars[3]) / max(count, ONE)
+        wanted = hits[layer, zone]
+        energy = max(zone_energy[layer, zone], tables.scalars[3]) / max(wanted, ONE)
         energy = f32(math.log(energy)) - tables.scalars[0]
-        share = (count + HALF) / (tables.sizes[zone] + ONE)
-        number = f32(math.log(-math.log1p(-share)))
-        for k in range(3):
-            for o in range(tables.zones[zone, 0], tables.zones[zone, 1]):
-                value = energy * (energy * base[layer, k, 2, o] + base[layer, k, 1, o])
-                orbit[k, o] = value + base[layer, k, 0, o] + number * base[layer, k, 3, o]
-    for o in range(orbit.shape[1]):
-        orbit[2, o] = exp(min(max(orbit[2, o], LEAST_WIDTH), LARGEST_WIDTH))
-        orbit[3, o] = tables.level[layer, 0, o] + argument * tables.level[layer, 1, o]
+        number = tables.numbers[zone, np.uint64(wanted)]
+        for o in range(tables.zones[zone, 0], tables.zones[zone, 1]):
+            scale[0, o], scale[1, o] = energy, number
+    for block in range(0, width, LANES):
+        energy, number = load(scale, block), load(scale, width + block)
+        rate = _base(tables, layer, 0, block, energy, number)
+        mean = _base(tables, layer, 1, block, energy, number)
+        deviation = _base(tables, layer, 2, block, energy, number)
+        deviation = exp(larger(smaller(deviation, LARGEST_WIDTH), LEAST_WIDTH))
+        level = 3 * layer * width + block
+        raised = load(tables.level, level) + load(tables.level, level + width) * argument
+        store(rate, orbit, block)
+        store(raised, orbit, width + block)
+        store(mean + deviation * load(tables.level, level + 2 * width), orbit, 2 * width + block)
+        store(deviation, orbit, 3 * width + block)
+        store(deviation * load(tables.gain, (2 * layer + 1) * width + block), orbit, 4 * width + block)
 
 
 @inner
-def _rates(tables, layer, noise, n, first, orbit, centre, slope, inverse, rate):
-    """Logarithms of one over exponential numbers, and of lambda without neighbours times these."""
+def _base(tables, layer, k, block, energy, number):
+    """Of log lambda, mean or log width what energy and hits of the zone say."""
+    width = tables.nowhere.shape[1]
+    base = (3 * layer + k) * 4 * width + block
+    value = energy * load(tables.base, base + 2 * width) + load(tables.base, base + width)
+    return energy * value + load(tables.base, base) + number * load(tables.base, base + 3 * width)
+
+
+@inner
+def _rates(tables, layer, noise, first, memory):
+    """Logarithms of one over exponential numbers, and of lambda without neighbours times these.
+
+    Returns the number of places where these are above 0; they are listed.
+    """
     rows, width = tables.nowhere.shape
-    for m in range(rows):
-        for o in range(width):
-            inverse[m, o] = noise[n, first + tables.cell[np.uint64(m * width + o)]]
-        for o in range(width):
-            number = gumbel(inverse[m, o]) + tables.nowhere[m, o]
-            alone = orbit[0, o] + centre[m, o] * tables.tilt[layer, 0, o]
-            alone = min(max(alone + slope[m, o] * tables.tilt[layer, 1, o], LEAST_RATE), LARGEST_RATE)
-            inverse[m, o] = number
-            rate[m, o] = alone + number
-
-
-@inner
-def _above(values, width, begin, end, least, listed):
-    """Number of places between two columns whose value is above the least; they go into `listed`."""
     found = np.uint64(0)
-    for row in range(0, len(values), width):
-        for start in range(begin // LANES * LANES, end, LANES):
-            first, stop = max(begin - start, 0), min(end - start, LANES)
-            found += pack(values, row + start, least, first, stop, listed, found)
+    for block in range(0, width, LANES):
+        tilt = layer * 4 * width + block
+        level, by_centre = load(memory.orbit, block), load(tables.tilt, tilt)
+        by_slope = load(tables.tilt, tilt + width)
+        for m in range(rows):
+            if tables.lanes[m, 0] <= block < tables.lanes[m, 1]:
+                place = m * width + block
+                number = gumbel(load(noise, first + tables.first[m] + block))
+                number = number + load(tables.nowhere, place)
+                rate = level + load(memory.centre, place) * by_centre + load(memory.slope, place) * by_slope
+                rate = larger(smaller(rate, LARGEST_RATE), LEAST_RATE) + number
+                store(number, memory.inverse, place)
+                store(rate, memory.chance, place)
+                hit = above(rate, ZERO)
+                pack(hit, place, memory.listed, found)
+                found += count(hit)
     return found
 
 
 @inner
-def _spread(tables, layer, noise, n, second, listed, found, around):
+def _spread(tables, layer, noise, second, found, memory):
     """What the hits of a first draw say of the cells around them: of their lambda, of their energies."""
-    stride = tables.grid[1]
+    around, stride = memory.around, tables.grid[1]
     around[:] = ZERO
     strength, presence = tables.strength[layer, 0], tables.strength[layer, 1]
     for k in range(found):
-        i = listed[k]
-        score = _score(tables, layer, noise, n, second, i)
+        i = memory.listed[k]
+        score = _score(tables, layer, noise, second, i)
         for row in range(KERNEL):
             spot = tables.spot[i] + row * stride
             add(around, spot, tables.kernels, row * WIDE, ONE + strength * score, score + presence)
@@ -161,32 +230,34 @@ def _spread(tables, layer, noise, n, second, listed, found, around):
 
 
 @inner
-def _score(tables, layer, noise, n, second, place):
+def _score(tables, layer, noise, second, place):
     """Energy of a hit in standard deviations."""
-    number = min(max(noise[n, second + tables.cell[place]], -SCORE_LIMIT), SCORE_LIMIT)
+    number = noise[np.uint64(second) + tables.number[place]]
+    number = min(max(number, -SCORE_LIMIT), SCORE_LIMIT)
     return number + tables.skewness[layer, tables.column[place]] * (number * number - ONE)
 
 
 @inner
-def _chances(tables, layer, orbit, around, row, inverse, chance, tally):
+def _chances(tables, layer, memory):
     """From logarithms to lambda with neighbours over an exponential number: above 1 where a cell is hit.
 
-    And of each column how many are above three bounds, and the largest.
+    And which are above three bounds, and the largest of each column.
     """
     rows, width = tables.nowhere.shape
-    middle = _middle(tables)
-    tally[:] = ZERO
-    for m in range(rows):
-        for o in range(width):
-            row[o] = around[tables.spot[np.uint64(m * width + o)] + middle]
-        for o in range(width):
-            added = max(row[o] * tables.gain[layer, 0, o], ZERO)
-            chance[m, o] = exp(chance[m, o] + orbit[3, o]) + added * exp(inverse[m, o])
-        for o in range(width):
-            tally[0, o] += ONE if chance[m, o] > UPPER else ZERO
-            tally[1, o] += ONE if chance[m, o] > ONE else ZERO
-            tally[2, o] += ONE if chance[m, o] > LOWER else ZERO
-            tally[3, o] = max(tally[3, o], chance[m, o])
+    chance, middle = memory.chance, _middle(tables)
+    for block in range(0, width, LANES):
+        gain, raised = load(tables.gain, 2 * layer * width + block), load(memory.orbit, width + block)
+        top = gain * ZERO
+        for m in range(rows):
+            if tables.lanes[m, 0] <= block < tables.lanes[m, 1]:
+                place = m * width + block
+                added = larger(gather(memory.around, middle, tables.spot, place) * gain, ZERO)
+                value = exp(load(chance, place) + raised) + added * exp(load(memory.inverse, place))
+                store(value, chance, place)
+                top = larger(top, value)
+                for bound in range(3):
+                    memory.bits[bound, m, block // LANES] = above(value, BOUNDS[bound])
+        store(top, memory.largest, block)
 
 
 @inner
@@ -196,64 +267,84 @@ def _middle(tables):
 
 
 @inner
-def _least(tables, zone, wanted, tally):
+def _least(tables, zone, wanted, memory):
     """Chance above which the cells of a zone are hit, so that it has its hits; see `CellStage._factor`."""
-    less, counts, more, largest = ZERO, ZERO, ZERO, ZERO
+    less, counts, more, top = 0, 0, 0, ZERO
+    for number in range(tables.blocks[zone, 0], tables.blocks[zone, 1]):
+        for m in range(len(tables.lanes)):
+            member = tables.member[zone, m, number]
+            less += count(memory.bits[0, m, number] & member)
+            counts += count(memory.bits[1, m, number] & member)
+            more += count(memory.bits[2, m, number] & member)
     for o in range(tables.zones[zone, 0], tables.zones[zone, 1]):
-        less += tally[0, o]
-        counts += tally[1, o]
-        more += tally[2, o]
-        largest = max(largest, tally[3, o])
-    missing = wanted - counts
-    slope = max(more - counts if missing > ZERO else counts - less, HALF) / RANGE
-    return min(f32(math.exp(-min(max(missing / slope, -SHIFT), SHIFT))), largest / f32(1.001))
+        top = max(top, memory.largest[o])
+    missing = wanted - f32(counts)
+    slope = max(f32(more - counts if missing > ZERO else counts - less), HALF) / RANGE
+    return min(f32(math.exp(-min(max(missing / slope, -SHIFT), SHIFT))), top / f32(1.001))
 
 
 @inner
-def _coordinates(tables, layer, noise, n, second, orbit, centre, slope, around, listed, found, energy):
+def _hit(tables, zone, least, memory):
+    """Number of places of a zone whose chance is above the least; they are listed."""
+    rows, width = tables.nowhere.shape
+    found = np.uint64(0)
+    for number in range(tables.blocks[zone, 0], tables.blocks[zone, 1]):
+        for m in range(rows):
+            member = tables.member[zone, m, number]
+            if member:
+                place = m * width + number * LANES
+                hit = above(load(memory.chance, place), least) & member
+                pack(hit, place, memory.listed, found)
+                found += count(hit)
+    return found
+
+
+@inner
+def _coordinates(tables, layer, noise, second, found, memory):
     """Coordinates of the energies of hits."""
-    smallest, middle = tables.scalars[2], _middle(tables) + np.uint32(1)
+    orbit, smallest, middle = memory.orbit, tables.scalars[2], _middle(tables) + np.uint32(1)
     for k in range(found):
-        i = listed[k]
+        i = memory.listed[k]
         o = tables.column[i]
-        near = around[tables.spot[i] + middle] * tables.gain[layer, 1, o]
-        score = _score(tables, layer, noise, n, second, i) + near + tables.level[layer, 2, o]
-        mean = orbit[1, o] + centre[i] * tables.tilt[layer, 2, o]
-        mean = mean + slope[i] * tables.tilt[layer, 3, o]
+        mean = orbit[2, o] + orbit[4, o] * memory.around[tables.spot[i] + middle]
+        mean = mean + memory.centre[i] * tables.tilt[layer, 2, o] + memory.slope[i] * tables.tilt[layer, 3, o]
+        score = _score(tables, layer, noise, second, i)
         # mirrored at the weakest hit
-        energy[k] = abs(mean + orbit[2, o] * score - smallest) + smallest
+        memory.energy[k] = abs(mean + orbit[3, o] * score - smallest) + smallest
 
 
 @inner
-def _way_back(tables, zone, found, energy):
-    """From coordinates to MeV; see `HitSpectrum.energy`."""
+def _settle(tables, zone, wanted, found, energy):
+    """From coordinates to MeV, scaled to a sum but for a common factor, which is returned.
+
+    See `HitSpectrum.energy` and `CellStage.showers`.
+    """
+    total, square = load(energy, 0) * ZERO, load(energy, 0) * ZERO
+    for k in range(0, found, LANES):
+        own = first_of(_way_back(tables, zone, load(energy, k)), found - k)
+        store(own, energy, k)
+        total, square = total + own, square + own * own
+    pull = (wanted - sum_of(total)) / max(sum_of(square), f32(1e-12))
+    total = total * ZERO
+    for k in range(0, found, LANES):
+        own = load(energy, k)
+        own = own * (ONE + larger(own * pull, ZERO)) / (ONE - smaller(own * pull, ZERO))
+        store(own, energy, k)
+        total = total + own
+    return wanted / max(sum_of(total), f32(1e-9))
+
+
+@inner
+def _way_back(tables, zone, coordinate):
+    """MeV of coordinates."""
     unit, split, first, last = tables.scalars[1], tables.scalars[4], tables.scalars[5], tables.scalars[6]
-    for k in range(found):
-        place = energy[k] - split
-        weak, strong = min(max(place, first), ZERO), min(max(place, ZERO), last)
-        low = tables.weak[zone, WEAK_DEGREE]
-        for power in range(1, WEAK_DEGREE + 1):
-            low = low * weak + tables.weak[zone, WEAK_DEGREE - power]
-        high = tables.strong[zone, STRONG_DEGREE - 1]
-        for power in range(1, STRONG_DEGREE):
-            high = high * strong + tables.strong[zone, STRONG_DEGREE - 1 - power]
-        root = low + strong * high + max(energy[k] - KNOT, ZERO)
-        energy[k] = unit * root * root * root
-
-
-@inner
-def _sum_to(wanted, found, energy):
-    """Scale hits to a sum; see `CellStage.showers`."""
-    total, square = ZERO, ZERO
-    for k in range(found):
-        total += energy[k]
-        square += energy[k] * energy[k]
-    pull = (wanted - total) / max(square, f32(1e-12))
-    total = ZERO
-    for k in range(found):
-        change = energy[k] * pull
-        energy[k] *= (ONE + max(change, ZERO)) / (ONE - min(change, ZERO))
-        total += energy[k]
-    ratio = wanted / max(total, f32(1e-9))
-    for k in range(found):
-        energy[k] *= ratio
+    place = coordinate - split
+    weak, strong = larger(smaller(place, ZERO), first), smaller(larger(place, ZERO), last)
+    low = weak * tables.weak[zone, WEAK_DEGREE] + tables.weak[zone, WEAK_DEGREE - 1]
+    for power in range(2, WEAK_DEGREE + 1):
+        low = low * weak + tables.weak[zone, WEAK_DEGREE - power]
+    high = strong * tables.strong[zone, STRONG_DEGREE - 1] + tables.strong[zone, STRONG_DEGREE - 2]
+    for power in range(2, STRONG_DEGREE):
+        high = high * strong + tables.strong[zone, STRONG_DEGREE - 1 - power]
+    root = low + strong * high + larger(coordinate - KNOT, ZERO)
+    return root * root * root * unit

@@ -1,6 +1,6 @@
 """The first stage as loops over the numbers of a summary. Importing this compiles nothing.
 
-What `models/layered/layers.py` and `summary.py` say in tensors, shower by shower.
+What `models/layered/layers.py` and `summary.py` say in tensors, of one shower.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 
-from caloforge.machine_code import compiled
 from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, exp, f32, inner
 from caloforge.models.layered.layers import (
     BLUR,
@@ -26,138 +26,135 @@ LAST, STEP, LIMIT = f32(LAST_SCORE), f32(2 * LAST_SCORE / (KNOTS - 1)), f32(LARG
 NEAR, LEAST = f32(NEIGHBOURHOOD), f32(LEAST_NEIGHBOURHOOD)
 
 
-@compiled(fastmath=False)
-def places(columns, particle, noise, ladder, blocks, centres, rows, lower, share):
-    """Donors and bins of showers. Sums in the order of the tensors: a rounding may change a donor.
+# a rounding may change a donor: sums in the order of the tensors
+exact = njit(error_model="numpy")
+
+
+@exact
+def donors_of(tables, columns, particle, noise, rows):
+    """Donors of a shower: whose scores it has, and of which others the difference.
 
     Args:
-        columns: (N, at least 1), see `LayerStage.columns`.
-        particle: (N,) which of the particles.
-        noise: (N, at least DONORS).
-        ladder: (particles, rungs).
-        blocks: (particles, 2).
-        centres: (bins,).
-        rows: (N, DONORS), filled: whose scores a shower has, and of which others the difference.
-        lower: (N,), filled: lower bin of the energy.
-        share: (N,), filled: share of the upper one.
+        tables: `LayerTables`.
+        columns: (at least 1,) of the shower, see `LayerStage.columns`.
+        particle: Which of the particles.
+        noise: (at least DONORS,).
+        rows: (DONORS,), filled.
+
+    Returns:
+        Lower bin of the energy, and share of the upper one.
     """
-    rungs, bins = ladder.shape[1], len(centres)
-    for n in range(len(columns)):
-        argument, own = columns[n, 0], ladder[particle[n]]
-        k = 0
-        for other in range(1, bins - 1):
-            k += argument >= centres[other]
-        lower[n] = k
-        share[n] = min(max((argument - centres[k]) / (centres[k + 1] - centres[k]), ZERO), ONE)
-        k = 0
-        for rung in range(1, rungs - 1):
-            k += argument >= own[rung]
-        inside = min(max((argument - own[k]) / (own[k + 1] - own[k]), ZERO), ONE)
-        first = f32(blocks[particle[n], 0])
-        top = f32(blocks[particle[n], 1]) - first
-        rank = (f32(k) + inside) * (top / f32(rungs - 1))
-        spread = max(top * NEAR, LEAST)
-        for donor in range(rows.shape[1]):
-            # mirrored at both ends
-            place = abs(rank + spread * noise[n, donor])
-            rows[n, donor] = np.uint32(np.rint(max(top - abs(top - place), ZERO)) + first)
-
-
-@compiled(fastmath=True)
-def summaries(columns, rows, lower, share, mean, spread, donors, quantiles, tails, out):
-    """Summaries of showers.
-
-    Args:
-        columns: (N, at least 1), see `LayerStage.columns`.
-        rows: (N, DONORS), from `places`.
-        lower: (N,), likewise.
-        share: (N,), likewise.
-        mean: (terms, size).
-        spread: (terms, size).
-        donors: (donors, size).
-        quantiles: (bins, KNOTS, size).
-        tails: (2, bins, size) slopes before the first and after the last knot.
-        out: (N, size), filled.
-    """
-    size = out.shape[1]
-    means, spreads = np.empty(size, f32), np.empty(size, f32)
-    for n in range(len(out)):
-        _moments(columns, n, mean, spread, means, spreads)
-        one, two, three = rows[n, 0], rows[n, 1], rows[n, 2]
-        low, high = lower[n], lower[n] + np.uint32(1)
-        for k in range(size):
-            score = OWN * donors[one, k] + OTHERS * (donors[two, k] - donors[three, k])
-            score = min(max(score, -LIMIT), LIMIT)
-            place = (score + LAST) / STEP
-            knot = np.uint32(min(max(place, ZERO), f32(KNOTS - 2)))
-            after = knot + np.uint32(1)
-            inside = min(max(place - f32(knot), ZERO), ONE)
-            above, below = max(score - LAST, ZERO), min(score + LAST, ZERO)
-            first = quantiles[low, knot, k] + inside * (quantiles[low, after, k] - quantiles[low, knot, k])
-            first += above * tails[1, low, k] + below * tails[0, low, k]
-            last = quantiles[high, knot, k] + inside * (quantiles[high, after, k] - quantiles[high, knot, k])
-            last += above * tails[1, high, k] + below * tails[0, high, k]
-            out[n, k] = means[k] + spreads[k] * (first + share[n] * (last - first))
+    argument, own, centres = columns[0], tables.ladder[particle], tables.centres
+    rungs = len(own)
+    k = 0
+    for rung in range(1, rungs - 1):
+        k += argument >= own[rung]
+    inside = min(max((argument - own[k]) / (own[k + 1] - own[k]), ZERO), ONE)
+    first = f32(tables.blocks[particle, 0])
+    top = f32(tables.blocks[particle, 1]) - first
+    rank = (f32(k) + inside) * (top / f32(rungs - 1))
+    spread = max(top * NEAR, LEAST)
+    for donor in range(len(rows)):
+        # mirrored at both ends
+        place = abs(rank + spread * noise[donor])
+        rows[donor] = np.uint32(np.rint(max(top - abs(top - place), ZERO)) + first)
+    lower = 0
+    for other in range(1, len(centres) - 1):
+        lower += argument >= centres[other]
+    share = (argument - centres[lower]) / (centres[lower + 1] - centres[lower])
+    return lower, min(max(share, ZERO), ONE)
 
 
 @inner
-def _moments(columns, n, mean, spread, means, spreads):
+def summarised(tables, columns, rows, lower, share, spreads, out):
+    """Summary of a shower.
+
+    Args:
+        tables: `LayerTables`.
+        columns: (at least 1,) of the shower, see `LayerStage.columns`.
+        rows: (DONORS,), from `donors_of`.
+        lower: From `donors_of`.
+        share: Likewise.
+        spreads: (size,) memory.
+        out: (size,), filled.
+    """
+    one, two, three = tables.donors[rows[0]], tables.donors[rows[1]], tables.donors[rows[2]]
+    low, high = tables.quantiles[lower], tables.quantiles[lower + 1]
+    low_tails, high_tails = tables.tails[lower], tables.tails[lower + 1]
+    _moments(tables, columns, out, spreads)
+    for k in range(len(out)):
+        score = OWN * one[k] + OTHERS * (two[k] - three[k])
+        score = min(max(score, -LIMIT), LIMIT)
+        place = (score + LAST) / STEP
+        knot = np.uint32(min(max(place, ZERO), f32(KNOTS - 2)))
+        after = knot + np.uint32(1)
+        inside = min(max(place - f32(knot), ZERO), ONE)
+        above, below = max(score - LAST, ZERO), min(score + LAST, ZERO)
+        first = low[k, knot] + inside * (low[k, after] - low[k, knot])
+        first += above * low_tails[1, k] + below * low_tails[0, k]
+        last = high[k, knot] + inside * (high[k, after] - high[k, knot])
+        last += above * high_tails[1, k] + below * high_tails[0, k]
+        out[k] += spreads[k] * (first + share * (last - first))
+
+
+@inner
+def _moments(tables, columns, means, spreads):
     """Mean and spread of every number of a shower: the terms of `LayerStage` times their coefficients."""
     means[:] = ZERO
     spreads[:] = ZERO
-    argument, power = columns[n, 0], ONE
+    argument, power = columns[0], ONE
     for term in range(MEAN_DEGREE + 1):
-        _add_term(power, term, mean, spread, means, spreads)
+        _add_term(tables, power, term, means, spreads)
         power *= argument
     term = MEAN_DEGREE + 1
-    for column in range(1, columns.shape[1]):
-        other = columns[n, column]
-        _add_term(other, term, mean, spread, means, spreads)
-        _add_term(other * other, term + 1, mean, spread, means, spreads)
-        _add_term(other * argument, term + 2, mean, spread, means, spreads)
+    for column in range(1, len(columns)):
+        other = columns[column]
+        _add_term(tables, other, term, means, spreads)
+        _add_term(tables, other * other, term + 1, means, spreads)
+        _add_term(tables, other * argument, term + 2, means, spreads)
         term += 3
     for k in range(len(spreads)):
         spreads[k] = exp(min(max(spreads[k], f32(-20)), f32(20)))
 
 
 @inner
-def _add_term(value, term, mean, spread, means, spreads):
+def _add_term(tables, value, term, means, spreads):
     for k in range(len(means)):
-        means[k] += value * mean[term, k]
-        spreads[k] += value * spread[term, k]
+        means[k] += value * tables.mean[term, k]
+        spreads[k] += value * tables.spread[term, k]
 
 
-@compiled(fastmath=True)
+@inner
 def known(summary, energy, sizes, threshold, zone_energy, hits):
-    """Energies in MeV and hits of the zones of the layers.
+    """Energies in MeV and hits of the zones of the layers of a shower.
 
     Args:
-        summary: (N, size), see `Layout`.
-        energy: (N,) incident, MeV.
+        summary: (size,), see `Layout`.
+        energy: Incident, MeV.
         sizes: (zones,) cells.
         threshold: Smallest energy of a cell, MeV.
-        zone_energy: (N, layers, zones), filled.
+        zone_energy: (layers, zones), filled.
         hits: The same.
     """
-    layers, zones = hits.shape[1], hits.shape[2]
+    layers, zones = hits.shape
     splits, counts = 1 + layers, 1 + layers * zones
-    for n in range(len(summary)):
-        total = ZERO
-        for layer in range(layers):
-            rest = max(summary[n, 1 + layer], ZERO) ** 3
-            for zone in range(zones):
-                number = max(summary[n, counts + layer * zones + zone], ZERO)
-                count = f32(math.floor(number * number))
-                own = rest
-                if zone < zones - 1:
-                    own = rest / (ONE + exp(-summary[n, splits + layer * (zones - 1) + zone]))
-                    rest -= own
-                own = max(own, threshold) if count >= HALF else ZERO
-                hits[n, layer, zone] = min(count, sizes[zone])
-                zone_energy[n, layer, zone] = own
-                total += own
-        # exactly the visible energy
-        factor = exp(summary[n, 0]) * energy[n] / max(total, threshold)
-        for layer in range(layers):
-            for zone in range(zones):
-                zone_energy[n, layer, zone] *= factor
+    total = ZERO
+    for layer in range(layers):
+        rest = max(summary[1 + layer], ZERO) ** 3
+        for zone in range(zones):
+            number = max(summary[counts + layer * zones + zone], ZERO)
+            count = f32(math.floor(number * number))
+            own = rest
+            if zone < zones - 1:
+                split = summary[splits + layer * (zones - 1) + zone]
+                own = rest / (ONE + exp(min(max(-split, f32(-80)), f32(80))))
+                rest -= own
+            own = max(own, threshold) if count >= HALF else ZERO
+            hits[layer, zone] = min(count, sizes[zone])
+            zone_energy[layer, zone] = own
+            total += own
+    # exactly the visible energy
+    factor = exp(min(summary[0], f32(80))) * energy / max(total, threshold)
+    for layer in range(layers):
+        for zone in range(zones):
+            zone_energy[layer, zone] *= factor

@@ -1,4 +1,4 @@
-"""Weights of the second stage in the order in which `kernel.py` reads them."""
+"""Weights of the second stage in the order in which `cells.py` reads them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,43 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.models.layered.alone import MAP_GAIN
 from caloforge.models.layered.cells import CellStage
-from caloforge.models.layered.compiled.arithmetic import LANES, WIDE
+from caloforge.models.layered.compiled.arithmetic import WIDE
 from caloforge.models.layered.context import AMPLITUDE_RANGE, KERNEL
-from caloforge.models.layered.plane import Plane
+from caloforge.models.layered.layers import LayerStage, tails_of
+from caloforge.models.layered.order import LANES, Order
 from caloforge.models.layered.spectrum import SPLIT
 
 FloatArray = NDArray[np.float32]
 IndexArray = NDArray[np.uint32]
 # added to log lambda where there is no cell
-NOWHERE = -1e30
+NOWHERE = -60.0
 
 
 class Tables(NamedTuple):
     """Arrays of float32, and of uint32, which need no look at their signs; Numba compiles for it as it is.
 
-    A layer is m rows of w places; places below each other are cells that are images of each other, an orbit.
-    The orbits of a zone are neighbours, and begin at a multiple of LANES where they are many.
+    A layer is m rows of w places, see `Order`.
 
     Attributes:
         cell: (m * w,) the cell at each place, 0 where there is none.
+        number: (m * w,) its number in the noise of the layer.
+        first: (m,) what leads from a column to its number in the noise, row by row.
+        lanes: (m, 2) first column of the lanes of a row, and the one after the last.
         spot: (m * w,) where the kernels begin that are around it, in a layer of pairs with margins.
         column: (m * w,) place within a row.
         nowhere: (m, w) 0, or a large negative number where there is no cell.
         direction: (2, m * w) unit vector from the axis.
         zones: (zones, 2) first column of each zone, and the one after its last.
+        blocks: (zones, 2) first lanes of each zone, and those after its last, both over LANES.
+        member: (zones, m, w / LANES) bits of the lanes with cells of each zone.
         sizes: (zones,) cells.
+        numbers: (zones, largest size + 1) log lambda of so many hits, if all cells had the same.
     base: (layers, 3, 4, w) of log lambda, mean and log width: see `Alone`.
         tilt: (layers, 4, w) log lambda by centre and slope, mean by centre and slope.
         level: (layers, 3, w) see `Student`.
@@ -47,17 +54,24 @@ class Tables(NamedTuple):
         strong: (zones, degree) above.
         scalars: (6,) logarithm of the unit, unit, coordinate of the weakest hit, threshold, coordinate of the
             split, distances of its table's ends.
+        size: Numbers in the noise of a layer.
         grid: (4,) numbers in a layer of pairs with margins and in a row of it; rows without margins; whether
             the first follows the last.
     """
 
     cell: IndexArray
+    number: IndexArray
+    first: NDArray[np.int64]
+    lanes: IndexArray
     spot: IndexArray
     column: IndexArray
     nowhere: FloatArray
     direction: FloatArray
     zones: IndexArray
+    blocks: NDArray[np.int64]
+    member: IndexArray
     sizes: FloatArray
+    numbers: FloatArray
     base: FloatArray
     tilt: FloatArray
     level: FloatArray
@@ -68,18 +82,56 @@ class Tables(NamedTuple):
     weak: FloatArray
     strong: FloatArray
     scalars: FloatArray
+    size: int
     grid: IndexArray
 
 
-def tables_of(stage: CellStage) -> Tables:
+class LayerTables(NamedTuple):
+    """Weights of the first stage; see `LayerStage`.
+
+    Attributes:
+        mean: (terms, size).
+        spread: (terms, size).
+        donors: (donors, size).
+        quantiles: (bins, size, KNOTS).
+        tails: (bins, 2, size) slopes before the first and after the last knot.
+        ladder: (particles, rungs).
+        blocks: (particles, 2).
+        centres: (bins,).
+    """
+
+    mean: FloatArray
+    spread: FloatArray
+    donors: FloatArray
+    quantiles: FloatArray
+    tails: FloatArray
+    ladder: FloatArray
+    blocks: NDArray[np.int64]
+    centres: FloatArray
+
+
+def layer_tables_of(stage: LayerStage) -> LayerTables:
+    """Read the weights of a first stage on the CPU."""
+    return LayerTables(
+        mean=stage.mean.contiguous().numpy(),
+        spread=stage.spread.contiguous().numpy(),
+        donors=stage.donors.contiguous().numpy(),
+        quantiles=stage.quantiles.mT.contiguous().numpy(),
+        tails=torch.stack(tails_of(stage.quantiles), dim=1).numpy(),
+        ladder=stage.ladder.contiguous().numpy(),
+        blocks=stage.blocks.contiguous().numpy(),
+        centres=stage.centres.contiguous().numpy(),
+    )
+
+
+def tables_of(stage: CellStage, order: Order) -> Tables:
     """Read the weights of a second stage on the CPU."""
     plane, student, alone = stage.plane, stage.student, stage.alone
     # an orbit keeps to a ring, and so to a zone
     example = np.unique(plane.orbit, return_index=True)[1]
     ring, zone = plane.ring[example], plane.zone[example]
-    columns, zones = _columns(zone)
-    width = -(-int(columns.max() + 1) // LANES) * LANES
-    cell, real = _places(plane, columns, width)
+    real, cell, width = order.cell >= 0, np.maximum(order.cell, 0).astype(np.uint32), order.cell.shape[1]
+    lanes = np.stack([order.ends[:, 0] // LANES, -(-order.ends[:, 1] // LANES)], axis=1) * LANES
     stride = plane.columns + KERNEL
     level, amplitude = student.level[:, :, ring], student.amplitude.clamp(*AMPLITUDE_RANGE).exp()[:, zone]
 
@@ -87,7 +139,7 @@ def tables_of(stage: CellStage) -> Tables:
         """(..., layers, orbits) as (layers, ..., w)."""
         values = values.detach().movedim(-2, 0)
         result = np.zeros((*values.shape[:-1], width), np.float32)
-        result[..., columns] = values.numpy()
+        result[..., order.columns] = values.numpy()
         return result
 
     spectrum = alone.spectrum
@@ -98,12 +150,18 @@ def tables_of(stage: CellStage) -> Tables:
     pairs = student.kernel().detach().view(2, KERNEL, KERNEL).flip(1, 2).permute(1, 2, 0).reshape(KERNEL, -1)
     return Tables(
         cell=cell.reshape(-1),
+        number=order.numbers.reshape(-1).astype(np.uint32),
+        first=order.starts - order.ends[:, 0],
+        lanes=lanes.astype(np.uint32),
         spot=(2 * (cell // plane.columns * stride + cell % plane.columns)).reshape(-1),
         column=np.broadcast_to(np.arange(width, dtype=np.uint32), cell.shape).reshape(-1),
         nowhere=np.where(real, 0, NOWHERE).astype(np.float32),
         direction=np.ascontiguousarray(plane.direction[:, cell.reshape(-1)]),
-        zones=zones,
+        zones=order.zones.astype(np.uint32),
+        blocks=np.stack([order.zones[:, 0] // LANES, -(-order.zones[:, 1] // LANES)], axis=1),
+        member=_members(order),
         sizes=plane.zone_sizes.astype(np.float32),
+        numbers=_numbers(plane.zone_sizes),
         base=ordered(MAP_GAIN * alone.base),
         tilt=ordered(MAP_GAIN * alone.tilt.flatten(0, 1)),
         level=ordered(level),
@@ -114,29 +172,24 @@ def tables_of(stage: CellStage) -> Tables:
         weak=spectrum.weak.contiguous().numpy(),
         strong=spectrum.strong.contiguous().numpy(),
         scalars=np.array(scalars, np.float32),
+        size=order.size,
         grid=np.array(
             [2 * (plane.rows + KERNEL) * stride, 2 * stride, plane.rows, plane.circular], np.uint32
         ),
     )
 
 
-def _columns(zone: NDArray[np.int64]) -> tuple[NDArray[np.int64], IndexArray]:
-    """Where each orbit, of known zone, stands in a row; first column and end of each zone."""
-    columns, ranges, end = np.empty(len(zone), np.int64), [], 0
-    for number in range(int(zone.max()) + 1):
-        own = np.flatnonzero(zone == number)
-        start = -(-end // LANES) * LANES if len(own) >= LANES else end
-        end = start + len(own)
-        columns[own] = np.arange(start, end)
-        ranges.append((start, end))
-    return columns, np.array(ranges, np.uint32)
+def _members(order: Order) -> IndexArray:
+    """See `Tables.member`."""
+    column = np.arange(order.cell.shape[1])
+    inside = (column >= order.zones[:, :1]) & (column < order.zones[:, 1:])
+    real = inside[:, None] & (order.cell >= 0)
+    bits: IndexArray = (real.reshape(*real.shape[:2], -1, LANES) << np.arange(LANES)).sum(3).astype(np.uint32)
+    return bits
 
 
-def _places(plane: Plane, columns: NDArray[np.int64], width: int) -> tuple[IndexArray, NDArray[np.bool_]]:
-    """The cell at each place, (m, w), and whether there is one."""
-    images = int(np.bincount(plane.orbit).max())
-    cell, real = np.zeros((images, width), np.uint32), np.zeros((images, width), bool)
-    for orbit, column in enumerate(columns):
-        own = np.flatnonzero(plane.orbit == orbit)
-        cell[: len(own), column], real[: len(own), column] = own, True
-    return cell, real
+def _numbers(sizes: NDArray[np.int64]) -> FloatArray:
+    """See `Tables.numbers`; as in `Alone`."""
+    share = (np.arange(sizes.max() + 1) + 0.5) / (sizes[:, None] + 1)
+    # more hits than cells there are none
+    return np.log(-np.log1p(-np.minimum(share, 0.9999))).astype(np.float32)

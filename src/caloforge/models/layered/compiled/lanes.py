@@ -1,0 +1,211 @@
+"""Sixteen float32 numbers as one value of compiled code, with the operations that `cells.py` needs.
+
+A compiler that makes such operations of loops must first make sure that arrays do not overlap, again and
+again; here it is told. A processor with narrower registers takes several for one value.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, overload, register_model
+
+from caloforge.models.layered.order import LANES
+
+FLOATS = ir.VectorType(ir.FloatType(), LANES)
+WORDS = ir.VectorType(ir.IntType(32), LANES)
+FLAGS = ir.VectorType(ir.IntType(1), LANES)
+EVERYWHERE = ir.Constant(WORDS, [0] * LANES)
+# a product and a sum may be one operation; but (a + b) - b stays what it is
+LOOSE = ("contract", "nsz", "nnan", "ninf")
+
+
+class LanesType(types.Type):
+    """Numba's type of such a value."""
+
+    def __init__(self) -> None:
+        """There is one."""
+        super().__init__(name="Lanes")
+
+
+lanes_type = LanesType()
+
+
+@register_model(LanesType)
+class _Model(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, FLOATS)
+
+
+def pointer(context: Any, builder: Any, signature: Any, arguments: Any, array: int, lanes: Any) -> Any:
+    """To some lanes of the argument `array`, from a number on, the next argument, in all dimensions."""
+    data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
+    index = context.cast(builder, arguments[array + 1], signature.args[array + 1], types.uint64)
+    return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
+
+
+def everywhere(builder: Any, value: Any, lanes: Any) -> Any:
+    """One value in all lanes."""
+    one = builder.insert_element(ir.Constant(lanes, ir.Undefined), value, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, one, EVERYWHERE)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load(_context: Any, array: Any, start: Any) -> Any:
+    """Of an array, from a number on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(pointer(context, builder, signature, arguments, 0, FLOATS), align=4)
+
+    return lanes_type(array, start), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(_context: Any, value: Any, array: Any, start: Any) -> Any:
+    """Into an array, from a number on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[0], pointer(context, builder, signature, arguments, 1, FLOATS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(value, array, start), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def gather(_context: Any, array: Any, offset: Any, indices: Any, start: Any) -> Any:
+    """Of an array, at places of uint32 that another holds from a number on, all plus an offset."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(32)
+        first = pointer(context, builder, signature, arguments, 0, ir.FloatType())
+        places = pointer(context, builder, signature, arguments, 2, word)
+        value = ir.Constant(FLOATS, ir.Undefined)
+        for lane in range(LANES):
+            place = builder.zext(builder.load(builder.gep(places, [word(lane)])), ir.IntType(64))
+            value = builder.insert_element(value, builder.load(builder.gep(first, [place])), word(lane))
+        return value
+
+    return lanes_type(array, offset, indices, start), generate
+
+
+def _operation(name: str) -> Any:
+    """An intrinsic of two values, one of which may be a number."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def operation(_context: Any, left: Any, right: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            both = [
+                argument
+                if isinstance(kind, LanesType)
+                else everywhere(builder, context.cast(builder, argument, kind, types.float32), FLOATS)
+                for argument, kind in zip(arguments, signature.args, strict=True)
+            ]
+            if name in ("min", "max"):
+                smaller = builder.fcmp_ordered("<", *both, flags=LOOSE)
+                return builder.select(smaller, *(both if name == "min" else both[::-1]))
+            return getattr(builder, name)(*both, flags=LOOSE)
+
+        return lanes_type(left, right), generate
+
+    return operation
+
+
+_plus, _minus, _times, _over = (_operation(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+smaller, larger = _operation("min"), _operation("max")
+
+
+def _has_lanes(*kinds: Any) -> bool:
+    return any(isinstance(kind, LanesType) for kind in kinds)
+
+
+@overload(operator.add, strict=False)  # type: ignore[untyped-decorator]
+def _add(left: Any, right: Any) -> Any:
+    return (lambda left, right: _plus(left, right)) if _has_lanes(left, right) else None
+
+
+@overload(operator.sub, strict=False)  # type: ignore[untyped-decorator]
+def _subtract(left: Any, right: Any) -> Any:
+    return (lambda left, right: _minus(left, right)) if _has_lanes(left, right) else None
+
+
+@overload(operator.mul, strict=False)  # type: ignore[untyped-decorator]
+def _multiply(left: Any, right: Any) -> Any:
+    return (lambda left, right: _times(left, right)) if _has_lanes(left, right) else None
+
+
+@overload(operator.truediv, strict=False)  # type: ignore[untyped-decorator]
+def _divide(left: Any, right: Any) -> Any:
+    return (lambda left, right: _over(left, right)) if _has_lanes(left, right) else None
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def sum_of(_context: Any, value: Any) -> Any:
+    """Over the lanes."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        word = ir.FloatType()
+        kind = ir.FunctionType(word, [word, FLOATS])
+        name = f"llvm.vector.reduce.fadd.v{LANES}f32"
+        reduce = cgutils.get_or_insert_function(builder.module, kind, name)
+        return builder.call(reduce, [word(0.0), arguments[0]], fastmath=("reassoc",))
+
+    return types.float32(value), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def first_of(_context: Any, value: Any, number: Any) -> Any:
+    """The first lanes, a number of them or all, and 0 in the others."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.cast(builder, arguments[1], signature.args[1], types.uint32)
+        lane = ir.Constant(WORDS, list(range(LANES)))
+        inside = builder.icmp_unsigned("<", lane, everywhere(builder, number, WORDS))
+        return builder.select(inside, arguments[0], ir.Constant(FLOATS, [0.0] * LANES))
+
+    return lanes_type(value, number), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def above(_context: Any, value: Any, bound: Any) -> Any:
+    """Which lanes are above a number: bits of a uint32, the first lane the lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bound = context.cast(builder, arguments[1], signature.args[1], types.float32)
+        flags = builder.fcmp_ordered(">", arguments[0], everywhere(builder, bound, FLOATS))
+        return builder.zext(builder.bitcast(flags, ir.IntType(LANES)), ir.IntType(32))
+
+    return types.uint32(value, bound), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def count(_context: Any, _bits: Any) -> Any:
+    """Number of bits that are set."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.uint32(types.uint32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pack(_context: Any, _bits: Any, first: Any, listed: Any, found: Any) -> Any:
+    """Put the places of the lanes that are set, the first lane's being given, behind those found in a list.
+
+    What lies behind them in the list is overwritten.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        flags = builder.bitcast(builder.trunc(arguments[0], ir.IntType(LANES)), FLAGS)
+        start = context.cast(builder, arguments[1], signature.args[1], types.uint32)
+        places = builder.add(ir.Constant(WORDS, list(range(LANES))), everywhere(builder, start, WORDS))
+        kind = ir.FunctionType(WORDS, [WORDS, FLAGS, WORDS])
+        name = f"llvm.experimental.vector.compress.v{LANES}i32"
+        compress = cgutils.get_or_insert_function(builder.module, kind, name)
+        packed = builder.call(compress, [places, flags, ir.Constant(WORDS, [0] * LANES)])
+        builder.store(packed, pointer(context, builder, signature, arguments, 2, WORDS), align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.uint32, first, listed, found), generate
