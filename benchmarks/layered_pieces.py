@@ -20,7 +20,7 @@ import torch
 
 from caloforge.models.base import Condition, TrainingBatch
 from caloforge.models.layered.density import Given
-from caloforge.models.layered.layers import DONORS
+from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.model import Layered
 from caloforge.models.store import load_model
 from caloforge.showers import ShowerBatch, ShowerFile
@@ -54,7 +54,7 @@ def independent(model: Layered, batch: TrainingBatch) -> torch.Tensor:
 
 
 def drawn_summaries(model: Layered, condition: Condition) -> Given:
-    return model.draw_layers(condition, torch.randn(len(condition.energy), DONORS))
+    return model.draw_layers(condition, torch.randn(len(condition.energy), CHOICES))
 
 
 def cell_noise(model: Layered, given: Given) -> tuple[torch.Tensor, torch.Tensor]:

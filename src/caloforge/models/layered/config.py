@@ -19,7 +19,7 @@ class LayeredConfig(FamilyConfig):
     is compared with real showers; its learning rate falls over `matching_steps`.
 
     `zones` are the rings around the axis, in cells, at which zones of a layer begin; the energy and
-    the hits of each zone are part of the first stage, which keeps the summaries of `donors` showers.
+    the hits of each zone are part of the first stage, which keeps the summaries of `donors` showers at most.
     """
 
     presets = PRESETS
@@ -28,7 +28,7 @@ class LayeredConfig(FamilyConfig):
     preset: Literal["base", "debug"] = "base"
     zones: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
     cell_threshold: Energy = Field(default=1e-3, gt=0)
-    donors: int = Field(default=4096, ge=16, le=1_000_000)
+    donors: int = Field(default=8192, ge=16, le=1_000_000)
     likelihood_steps: int = Field(ge=1, le=10_000_000)
     matching_steps: int = Field(ge=1, le=10_000_000)
 

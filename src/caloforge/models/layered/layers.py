@@ -1,10 +1,9 @@
-"""First stage: summaries of showers given their conditions, a smoothed bootstrap with margins that vary.
+"""First stage: summaries of showers given their conditions.
 
 Each number is made standard normal given the conditions: polynomials in the logarithm of the energy (and the
 angles, where they vary) take its mean and its spread out, and a table of quantiles in bins of energy, linear
-between bins, whatever shape is left. How the numbers depend on each other is kept as it was found: a drawn
-shower takes the scores of one shower of about its energy, and adds a share of what two others differ by,
-which is noise with the right covariance at that energy. Everything is in closed form; nothing is trained.
+between bins, whatever shape is left. How these scores depend on each other is kept as it was found, by
+`donors.py`. Everything is in closed form; nothing is trained.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from caloforge.models.base import Condition
 from caloforge.models.facts import ANGLE_SLACK, TrainedRange
+from caloforge.models.layered.donors import Donors
 
 MEAN_DEGREE = 5
 SPREAD_DEGREE = 3
@@ -29,50 +29,36 @@ LAST_SCORE = 3.0
 TAIL = 10
 LARGEST_SCORE = 4.5
 SHOWERS_PER_BIN = 150
-# numbers of noise: which showers the scores are taken from
-DONORS = 3
-# share, in standard deviations, of the difference of two showers in the scores of a drawn one
-BLUR = 0.5
-# donors lie within this share of all, in the order of energy, one standard deviation, and at least so many
-NEIGHBOURHOOD, LEAST_NEIGHBOURHOOD = 1 / 128, 2.0
-# energies at which the order of the showers is tabulated
-RUNGS = 65
+# rows whose scores are taken at once, through a table for each number
+ROWS = 512
 
 
 class LayerStage(nn.Module):
-    """The bootstrap; `fit` fills its buffers."""
+    """Margins, and donors; `fit` fills the buffers."""
 
     mean: Tensor
     spread: Tensor
     centres: Tensor
     quantiles: Tensor
-    donors: Tensor
-    ladder: Tensor
-    blocks: Tensor
     scores: Tensor
 
-    def __init__(self, size: int, ranges: TrainedRange, *, donors: int) -> None:
+    def __init__(self, layer: Tensor, ranges: TrainedRange) -> None:
         """An empty stage.
 
         Args:
-            size: Numbers of a summary.
+            layer: (size,) layer of each number of a summary, -1 where it has none.
             ranges: Trained conditions.
-            donors: Showers whose scores are kept.
         """
         super().__init__()
-        self.ranges = ranges
+        size, self.ranges = len(layer), ranges
         terms = self._design(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1)).shape[1]
         self.register_buffer("mean", torch.zeros(terms, size))
         self.register_buffer("spread", torch.zeros(terms, size))
         self.register_buffer("centres", torch.linspace(-1, 1, BINS))
         scores = torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS)
         self.register_buffer("quantiles", scores[None, :, None].repeat(BINS, 1, size))
-        # donors of a particle are in the order of energy: arguments at the rungs, first and last row
-        particles = len(ranges.pdg_ids)
-        self.register_buffer("donors", torch.zeros(donors, size))
-        self.register_buffer("ladder", torch.linspace(-1, 1, RUNGS).repeat(particles, 1))
-        self.register_buffer("blocks", torch.tensor([[0, donors - 1]]).repeat(particles, 1))
         self.register_buffer("scores", scores, persistent=False)
+        self.donors = Donors(layer, len(ranges.pdg_ids))
 
     # ---- conditions
 
@@ -85,12 +71,23 @@ class LayerStage(nn.Module):
     def columns(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
         """What varies among the conditions, (N, at least 1); the argument first."""
         parts = [argument]
-        for (low, high), angle in ((self.ranges.theta, theta), (self.ranges.phi, phi)):
+        for (low, high), angle in zip(self._angles, (theta, phi), strict=True):
             if high - low > ANGLE_SLACK:
                 parts.append((angle - (low + high) / 2) / ((high - low) / 2))
         # the first particle is the one without a column
         parts += [(pdg_id == code).float() for code in self.ranges.pdg_ids[1:]]
         return torch.stack(parts, dim=1)
+
+    @property
+    def _angles(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        return self.ranges.theta, self.ranges.phi
+
+    def particle(self, pdg_id: Tensor) -> Tensor:
+        """Which of the trained particles, (N,); an unknown one is refused before, or taken for the first."""
+        number = torch.zeros_like(pdg_id, dtype=torch.int64)
+        for place, code in enumerate(self.ranges.pdg_ids):
+            number = number + place * (pdg_id == code).long()
+        return number
 
     def _design(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
         """Polynomial terms of the conditions, (N, terms)."""
@@ -105,12 +102,14 @@ class LayerStage(nn.Module):
 
     # ---- fit
 
-    def fit(self, summary: NDArray[np.float32], condition: Condition) -> None:
+    def fit(self, summary: NDArray[np.float32], condition: Condition, shower: Tensor, donors: int) -> None:
         """Fill the buffers.
 
         Args:
             summary: (N, size).
             condition: N conditions, those of the rows.
+            shower: (N,) which shower a row is an image of.
+            donors: Rows to keep, at most.
         """
         design = self._terms(condition).double().numpy()
         values = summary.astype(np.float64)
@@ -124,26 +123,25 @@ class LayerStage(nn.Module):
         self.mean.copy_(torch.from_numpy(mean))
         self.spread.copy_(torch.from_numpy(spread))
         self._fit_quantiles(standard, self.argument(condition.energy).double().numpy())
-        self._keep_donors(torch.from_numpy(summary), condition)
+        rows = self._rows_to_keep(condition, donors)
+        kept, asked = torch.from_numpy(summary)[rows], condition[rows]
+        parts = [slice(start, start + ROWS) for start in range(0, len(rows), ROWS)]
+        scores = torch.cat([self.normal_scores(kept[part], asked[part]) for part in parts])
+        columns = self.columns(self.argument(asked.energy), asked.theta, asked.phi, asked.pdg_id)
+        angles = sum(high - low > ANGLE_SLACK for low, high in self._angles)
+        self.donors.fit(scores, columns, angles, self.particle(asked.pdg_id), shower[rows])
 
-    def _keep_donors(self, summary: Tensor, condition: Condition) -> None:
-        """Scores of showers that cover all energies alike, particle by particle."""
+    def _rows_to_keep(self, condition: Condition, donors: int) -> Tensor:
+        """Rows that cover all energies alike, particle by particle, in the order of energy."""
         argument = self.argument(condition.energy)
-        first = 0
+        kept: list[Tensor] = []
         for number, code in enumerate(self.ranges.pdg_ids):
             own = torch.nonzero(condition.pdg_id == code)[:, 0]
             own = own[argument[own].argsort(stable=True)]
-            left = len(self.ranges.pdg_ids) - number
-            count = (len(self.donors) - first) // left
-            place = torch.linspace(0, len(own) - 1, count).round().long()
-            rows = own[place]
-            self.donors[first : first + count] = self.normal_scores(summary[rows], condition[rows])
-            rungs = torch.linspace(0, count - 1, RUNGS).round().long()
-            # rising, so that the order can be read off between rungs
-            rising = argument[rows][rungs].double() + 1e-6 * torch.arange(RUNGS)
-            self.ladder[number] = rising.float()
-            self.blocks[number] = torch.tensor([first, first + count - 1])
-            first += count
+            left = donors - sum(len(rows) for rows in kept)
+            count = min(len(own), left // (len(self.ranges.pdg_ids) - number))
+            kept.append(own[torch.linspace(0, len(own) - 1, count).round().long()])
+        return torch.cat(kept)
 
     def _fit_quantiles(self, standard: NDArray[np.float64], argument: NDArray[np.float64]) -> None:
         bins = max(1, min(BINS, len(argument) // SHOWERS_PER_BIN, len(np.unique(argument)) // 2))
@@ -196,31 +194,10 @@ class LayerStage(nn.Module):
         return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
 
     def from_noise(self, noise: Tensor, condition: Condition) -> Tensor:
-        """Normal scores with the dependences of the data, (N, size), from (N, DONORS) normal numbers."""
-        first, last, rank = self._order(condition)
-        spread = ((last - first) * NEIGHBOURHOOD).clamp_min(LEAST_NEIGHBOURHOOD)
-        top = (last - first)[:, None]
-        # mirrored at both ends
-        place = (rank[:, None] + spread[:, None] * noise).abs()
-        place = (top - (top - place).abs()).clamp_min(0).round() + first[:, None]
-        one, two, three = (self.donors[number] for number in place.long().unbind(1))
-        scores = math.sqrt(1 - BLUR**2) * one + BLUR / math.sqrt(2) * (two - three)
+        """Normal scores with the dependences of the data, (N, size), from (N, CHOICES) normal numbers."""
+        argument, particle = self.argument(condition.energy), self.particle(condition.pdg_id)
+        scores: Tensor = self.donors(noise, argument, particle)
         return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
-
-    def _order(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-        """First and last donor of each shower's particle, and its own place among them; (N,) floats."""
-        argument = self.argument(condition.energy)
-        results = [torch.zeros_like(argument)] * 3
-        for number, code in enumerate(self.ranges.pdg_ids):
-            ladder, ends = self.ladder[number], self.blocks[number].float()
-            lower = (argument[:, None] >= ladder[None, 1:-1]).sum(1)
-            start, stop = ladder[lower], ladder[lower + 1]
-            inside = ((argument - start) / (stop - start)).clamp(0, 1)
-            rank = (lower + inside) * ((ends[1] - ends[0]) / (RUNGS - 1))
-            own = (condition.pdg_id == code).float()
-            found = (ends[0].expand_as(rank), ends[1].expand_as(rank), rank)
-            results = [sum_ + own * one for sum_, one in zip(results, found, strict=True)]
-        return results[0], results[1], results[2]
 
     def summary(self, scores: Tensor, condition: Condition) -> Tensor:
         """The summaries that normal scores stand for, (N, size)."""

@@ -26,7 +26,8 @@ from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.comparison import moments
 from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.layered.density import Cells, Given, step
-from caloforge.models.layered.layers import DONORS, LayerStage
+from caloforge.models.layered.donors import CHOICES
+from caloforge.models.layered.layers import LayerStage
 from caloforge.models.layered.order import order_of
 from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.summary import Layout, summarise, summary_images
@@ -41,12 +42,14 @@ FIT_HITS = 500_000
 SINGLE = 0.2
 # the spectrum takes over this share of what a batch says of it
 BEND = 0.2
+# powers of the argument of the energy beside the shares of the layers, and strength of the regression
+BALANCE_DEGREE, BALANCE_RIDGE = 3, 1e-9
 # rates end at this share of their first value
 LAST_RATE = 0.02
 
 
 class Layered(ShowerModel):
-    """Summary of the layers from a smoothed bootstrap, cells from a network over noise.
+    """Summary of the layers joined from those of real showers, cells from a network over noise.
 
     The layers' energies, zone by zone, are exactly those of the summary, their sum exactly the visible energy
     drawn for the shower.
@@ -55,6 +58,7 @@ class Layered(ShowerModel):
     family = "layered"
     compilable = True
     config: LayeredConfig
+    balance: Tensor
     numbers: Tensor
     steps: Tensor
 
@@ -70,8 +74,9 @@ class Layered(ShowerModel):
         self.plane = plane_of(detector, facts.ranges, config.zones)
         self.order = order_of(self.plane)
         self.layout = Layout(layers, len(self.plane.zone_sizes))
-        self.layer_stage = LayerStage(self.layout.size, facts.ranges, donors=config.donors)
+        self.layer_stage = LayerStage(self.layout.layer, facts.ranges)
         self.cell_stage = CellStage(layers, self.plane, threshold=config.cell_threshold)
+        self.register_buffer("balance", torch.zeros(layers))
         self.register_buffer("numbers", torch.from_numpy(self.order.of_cells), persistent=False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
@@ -81,7 +86,7 @@ class Layered(ShowerModel):
 
         Those of a layer are in the order of `order.py`.
         """
-        return (DONORS + 2 * self.layout.layers * self.order.size,)
+        return (CHOICES + 2 * self.layout.layers * self.order.size,)
 
     def optimized(self) -> dict[str, nn.Module]:
         """Teacher; of the student what the comparison tells."""
@@ -110,13 +115,32 @@ class Layered(ShowerModel):
             raise TrainingError(f"{count} showers to fit to, expected at least 4; give more data")
         self.cell_stage.alone.spectrum.fit(self._single_hits(batches, count, rng))
         operations = max(1, min(len(self.group), FIT_ROWS // count))
-        rows, conditions = [], []
+        rows, conditions, numbers, done = [], [], [], 0
         for batch in batches:
             showers = self._thresholded(batch.showers)
             own = summarise(showers, batch.incident_energy, self.plane, self._unit, rng)
             rows.append(summary_images(own, showers, self.plane, self.group[:operations], rng))
             conditions += [Condition.of(batch)] * operations
-        self.layer_stage.fit(np.concatenate(rows), _joined(conditions))
+            numbers += [torch.arange(done, done + len(batch))] * operations
+            done += len(batch)
+        summary, condition, donors = np.concatenate(rows), _joined(conditions), min(self.config.donors, count)
+        summary[:, 0] -= self._fit_balance(torch.from_numpy(summary), condition).numpy()
+        self.layer_stage.fit(summary, condition, torch.cat(numbers), donors)
+
+    def _fit_balance(self, summary: Tensor, condition: Condition) -> Tensor:
+        """What the depth says of the visible energy: what is missing has left behind, or never came in.
+
+        The logarithm of the response is, at each energy, nearly linear in the shares of the layers.
+        """
+        energies = self.layout.zone_energy(summary, self.config.cell_threshold).sum(2).double()
+        shares = energies / energies.sum(1, keepdim=True).clamp_min(self.config.cell_threshold)
+        argument = self.layer_stage.argument(condition.energy).double()
+        powers = argument[:, None] ** torch.arange(BALANCE_DEGREE + 1)
+        design = torch.cat([shares, powers], dim=1)
+        normal = design.T @ design + BALANCE_RIDGE * len(design) * torch.eye(design.shape[1])
+        solution = torch.linalg.solve(normal, design.T @ summary[:, 0].double())
+        self.balance.copy_(solution[: len(self.balance)])
+        return shares.float() @ self.balance
 
     @property
     def _unit(self) -> float:
@@ -232,8 +256,8 @@ class Layered(ShowerModel):
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Showers in MeV."""
-        given = self.draw_layers(condition, noise[:, :DONORS])
-        places = noise[:, DONORS:].reshape(-1, 2, self.layout.layers, self.order.size)
+        given = self.draw_layers(condition, noise[:, :CHOICES])
+        places = noise[:, CHOICES:].reshape(-1, 2, self.layout.layers, self.order.size)
         hits, energies = places.index_select(3, self.numbers).unbind(1)
         cells = self.cell_stage.draw(given, (hits, energies))
         return self.cell_stage.showers(cells, given).view(-1, *self.detector.shower_shape)
@@ -246,11 +270,13 @@ class Layered(ShowerModel):
         return CompiledGenerator(self)
 
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
-        """First stage alone: N summaries from (N, DONORS) normal numbers."""
+        """First stage alone: N summaries from (N, CHOICES) normal numbers."""
         summary = self.layer_stage.summary(self.layer_stage.from_noise(noise, condition), condition)
         given = self._given(summary, condition)
-        visible = summary[:, 0].exp() * condition.energy
-        total = given.zone_energy.sum((1, 2)).clamp_min(self.config.cell_threshold)
+        layers = given.zone_energy.sum(2)
+        total = layers.sum(1).clamp_min(self.config.cell_threshold)
+        # the visible energy as the depth has it
+        visible = (summary[:, 0] + layers @ self.balance / total).exp() * condition.energy
         energy = given.zone_energy * (visible / total)[:, None, None]
         return Given(energy, given.hits, given.transverse, given.argument)
 

@@ -23,9 +23,10 @@ CENTRE_RING = 2
 class Layout:
     """Where the numbers of a summary stand.
 
-    One row: log of visible over incident energy; cube roots of the layers' energies in MeV; for each layer
-    and zone but the last the log of its energy over that of the zones outside it; square roots of the hits
-    of the zones; centre x, centre y, slope x, slope y in cells and cells a layer.
+    One row: log of visible over incident energy, less what the depth says of it (`Layered._fit_balance`);
+    cube roots of the layers' energies in MeV; for each layer and zone but the last the log of its energy over
+    that of the zones outside it; square roots of the hits of the zones; centre x, centre y, slope x, slope y
+    in cells and cells a layer.
     """
 
     layers: int
@@ -55,6 +56,13 @@ class Layout:
     def transverse(self) -> slice:
         """Centre and slope."""
         return slice(self.hits.stop, self.hits.stop + TRANSVERSE)
+
+    @property
+    def layer(self) -> Tensor:
+        """(size,) layer of each number, -1 of those that belong to the whole shower."""
+        layers = torch.arange(self.layers)
+        parts = [layers, layers.repeat_interleave(self.zones - 1), layers.repeat_interleave(self.zones)]
+        return torch.cat([torch.tensor([-1]), *parts, torch.full((TRANSVERSE,), -1)])
 
     def zone_hits(self, summary: Tensor) -> Tensor:
         """Hits of the zones, (N, layers, zones), whole numbers."""
@@ -93,7 +101,7 @@ def summarise(
         rng: Spreads.
 
     Returns:
-        (N, `Layout.size`) float32.
+        (N, `Layout.size`) float32; of the visible energy nothing is taken away.
     """
     count, layers = showers.shape[:2]
     flat = showers.reshape(count, layers, -1)

@@ -29,8 +29,10 @@ class CompiledGenerator:
         """Read the weights, which must not change afterwards."""
         self._stage = model.layer_stage
         self._shape = model.detector.shower_shape
-        self._tables = layer_tables_of(model.layer_stage), tables_of(model.cell_stage, model.order)
-        self._particles = np.array(model.ranges.pdg_ids, np.int32)
+        self._tables = (
+            layer_tables_of(model.layer_stage, model.balance),
+            tables_of(model.cell_stage, model.order),
+        )
 
     @torch.inference_mode()
     def __call__(self, condition: Condition, noise: NoiseOf) -> NDArray[np.float32]:
@@ -39,9 +41,8 @@ class CompiledGenerator:
         # logarithms by torch, whose roundings decide on donors
         argument = self._stage.argument(condition.energy)
         columns = self._stage.columns(argument, condition.theta, condition.phi, condition.pdg_id).numpy()
-        # an unknown one is refused before, or taken for the first
-        particle = (condition.pdg_id.numpy()[:, None] == self._particles).argmax(axis=1)
-        energy, showers = condition.energy.numpy(), np.empty((count, *self._shape), np.float32)
+        particle, energy = self._stage.particle(condition.pdg_id).numpy(), condition.energy.numpy()
+        showers = np.empty((count, *self._shape), np.float32)
         layers = showers.reshape(count, self._shape[0], -1)
         for start in range(0, count, AT_ONCE):
             stop = min(start + AT_ONCE, count)

@@ -6,84 +6,109 @@ What `models/layered/layers.py` and `summary.py` say in tensors, of one shower.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, exp, f32, inner
-from caloforge.models.layered.layers import (
-    BLUR,
-    KNOTS,
-    LARGEST_SCORE,
-    LAST_SCORE,
-    LEAST_NEIGHBOURHOOD,
-    MEAN_DEGREE,
-    NEIGHBOURHOOD,
-)
+from caloforge.models.layered.donors import FIRST_JOINT, FOLD, JITTER, LEADING, RELATIVES, RUNGS, SPAN
+from caloforge.models.layered.layers import KNOTS, LARGEST_SCORE, LAST_SCORE, MEAN_DEGREE
 
-OWN, OTHERS = f32(math.sqrt(1 - BLUR**2)), f32(BLUR / math.sqrt(2))
 LAST, STEP, LIMIT = f32(LAST_SCORE), f32(2 * LAST_SCORE / (KNOTS - 1)), f32(LARGEST_SCORE)
-NEAR, LEAST = f32(NEIGHBOURHOOD), f32(LEAST_NEIGHBOURHOOD)
-
-
+SHARE = f32(JITTER)
 # a rounding may change a donor: sums in the order of the tensors
 exact = njit(error_model="numpy")
 
 
+class Choice(NamedTuple):
+    """Whose scores a shower has.
+
+    Attributes:
+        own: Donor of the middle.
+        front: Donor in front.
+        back: Donor behind.
+        joint: Layer at which the middle begins.
+        lower: Lower bin of the energy.
+        share: Share of the upper one.
+    """
+
+    own: np.int64
+    front: np.int64
+    back: np.int64
+    joint: np.float32
+    lower: int
+    share: np.float32
+
+
 @exact
-def donors_of(tables, columns, particle, noise, rows):
-    """Donors of a shower: whose scores it has, and of which others the difference.
+def chosen(tables, columns, particle, noise):
+    """`Choice` for a shower.
 
     Args:
         tables: `LayerTables`.
         columns: (at least 1,) of the shower, see `LayerStage.columns`.
         particle: Which of the particles.
-        noise: (at least DONORS,).
-        rows: (DONORS,), filled.
-
-    Returns:
-        Lower bin of the energy, and share of the upper one.
+        noise: (at least CHOICES,).
     """
-    argument, own, centres = columns[0], tables.ladder[particle], tables.centres
-    rungs = len(own)
-    k = 0
-    for rung in range(1, rungs - 1):
-        k += argument >= own[rung]
-    inside = min(max((argument - own[k]) / (own[k + 1] - own[k]), ZERO), ONE)
-    first = f32(tables.blocks[particle, 0])
-    top = f32(tables.blocks[particle, 1]) - first
-    rank = (f32(k) + inside) * (top / f32(rungs - 1))
-    spread = max(top * NEAR, LEAST)
-    for donor in range(len(rows)):
-        # mirrored at both ends
-        place = abs(rank + spread * noise[donor])
-        rows[donor] = np.uint32(np.rint(max(top - abs(top - place), ZERO)) + first)
+    argument, centres, window = columns[0], tables.centres, tables.windows[particle]
+    rung = (min(max(argument, -ONE), ONE) + ONE) * f32((RUNGS - 1) / 2)
+    low = min(max(f32(math.floor(rung)), ZERO), f32(RUNGS - 2))
+    inside, k = rung - low, np.int64(low)
+    first = window[0, k] + inside * (window[0, k + 1] - window[0, k])
+    last = window[1, k] + inside * (window[1, k + 1] - window[1, k])
+    own = np.int64(np.rint(first + _uniform(noise[0]) * (last - first)))
+    front = np.int64(tables.relatives[own, _relative(noise[1])])
+    back = np.int64(tables.relatives[own, _relative(noise[2])])
+    begin, width = f32(FIRST_JOINT[0]), f32(FIRST_JOINT[1] - FIRST_JOINT[0])
+    joint = (begin + width * _uniform(noise[3])) * f32(tables.layers)
     lower = 0
     for other in range(1, len(centres) - 1):
         lower += argument >= centres[other]
     share = (argument - centres[lower]) / (centres[lower + 1] - centres[lower])
-    return lower, min(max(share, ZERO), ONE)
+    return Choice(own, front, back, joint, lower, min(max(share, ZERO), ONE))
+
+
+@exact
+def _relative(x):
+    return min(max(np.int64(_uniform(x) * f32(RELATIVES)), 0), RELATIVES - 1)
+
+
+@exact
+def _uniform(x):
+    """See `uniform_of_normal`."""
+    turned = f32(FOLD) * x + ONE
+    return abs(turned - f32(4) * f32(math.floor(turned / f32(4))) - f32(2)) / f32(2)
 
 
 @inner
-def summarised(tables, columns, rows, lower, share, spreads, out):
+def summarised(tables, columns, choice, spreads, out):
     """Summary of a shower.
 
     Args:
         tables: `LayerTables`.
         columns: (at least 1,) of the shower, see `LayerStage.columns`.
-        rows: (DONORS,), from `donors_of`.
-        lower: From `donors_of`.
-        share: Likewise.
+        choice: `Choice`.
         spreads: (size,) memory.
         out: (size,), filled.
     """
-    one, two, three = tables.donors[rows[0]], tables.donors[rows[1]], tables.donors[rows[2]]
-    low, high = tables.quantiles[lower], tables.quantiles[lower + 1]
-    low_tails, high_tails = tables.tails[lower], tables.tails[lower + 1]
+    low, high = tables.quantiles[choice.lower], tables.quantiles[choice.lower + 1]
+    low_tails, high_tails = tables.tails[choice.lower], tables.tails[choice.lower + 1]
+    shifts = np.empty((3, LEADING), f32)
+    rows = (choice.own, choice.front, choice.back)
+    for d in range(LEADING):
+        front, back = tables.coordinates[choice.front, d], tables.coordinates[choice.back, d]
+        leading = tables.coordinates[choice.own, d] + SHARE * (front - back)
+        for part in range(3):
+            shifts[part, d] = leading - tables.coordinates[rows[part], d]
+    second = choice.joint + f32(SPAN) * f32(tables.layers)
     _moments(tables, columns, out, spreads)
     for k in range(len(out)):
-        score = OWN * one[k] + OTHERS * (two[k] - three[k])
+        part = 1 if tables.front[k] <= choice.joint else (2 if tables.back[k] > second else 0)
+        row = choice.front if part == 1 else (choice.back if part == 2 else choice.own)
+        score = tables.scores[row, k]
+        for d in range(LEADING):
+            score += shifts[part, d] * tables.directions[d, k]
         score = min(max(score, -LIMIT), LIMIT)
         place = (score + LAST) / STEP
         knot = np.uint32(min(max(place, ZERO), f32(KNOTS - 2)))
@@ -94,7 +119,7 @@ def summarised(tables, columns, rows, lower, share, spreads, out):
         first += above * low_tails[1, k] + below * low_tails[0, k]
         last = high[k, knot] + inside * (high[k, after] - high[k, knot])
         last += above * high_tails[1, k] + below * high_tails[0, k]
-        out[k] += spreads[k] * (first + share * (last - first))
+        out[k] += spreads[k] * (first + choice.share * (last - first))
 
 
 @inner
@@ -125,10 +150,11 @@ def _add_term(tables, value, term, means, spreads):
 
 
 @inner
-def known(summary, energy, sizes, threshold, zone_energy, hits):
+def known(tables, summary, energy, sizes, threshold, zone_energy, hits):
     """Energies in MeV and hits of the zones of the layers of a shower.
 
     Args:
+        tables: `LayerTables`.
         summary: (size,), see `Layout`.
         energy: Incident, MeV.
         sizes: (zones,) cells.
@@ -138,9 +164,10 @@ def known(summary, energy, sizes, threshold, zone_energy, hits):
     """
     layers, zones = hits.shape
     splits, counts = 1 + layers, 1 + layers * zones
-    total = ZERO
+    total, balance = ZERO, ZERO
     for layer in range(layers):
         rest = max(summary[1 + layer], ZERO) ** 3
+        whole = ZERO
         for zone in range(zones):
             number = max(summary[counts + layer * zones + zone], ZERO)
             count = f32(math.floor(number * number))
@@ -149,12 +176,15 @@ def known(summary, energy, sizes, threshold, zone_energy, hits):
                 split = summary[splits + layer * (zones - 1) + zone]
                 own = rest / (ONE + exp(min(max(-split, f32(-80)), f32(80))))
                 rest -= own
-            own = max(own, threshold) if count >= HALF else ZERO
             hits[layer, zone] = min(count, sizes[zone])
-            zone_energy[layer, zone] = own
-            total += own
+            zone_energy[layer, zone] = max(own, threshold) if count >= HALF else ZERO
+            whole += zone_energy[layer, zone]
+        total += whole
+        balance += whole * tables.balance[layer]
+    total = max(total, threshold)
     # exactly the visible energy
-    factor = exp(min(summary[0], f32(80))) * energy / max(total, threshold)
+    response = min(max(summary[0] + balance / total, f32(-80)), f32(80))
+    factor = exp(response) * energy / total
     for layer in range(layers):
         for zone in range(zones):
             zone_energy[layer, zone] *= factor

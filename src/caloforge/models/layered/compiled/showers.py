@@ -7,8 +7,8 @@ import numpy as np
 from caloforge.machine_code import compiled
 from caloforge.models.layered.compiled.arithmetic import f32
 from caloforge.models.layered.compiled.cells import fill, memory
-from caloforge.models.layered.compiled.layers import donors_of, known, summarised
-from caloforge.models.layered.layers import DONORS
+from caloforge.models.layered.compiled.layers import chosen, known, summarised
+from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.summary import TRANSVERSE
 
 
@@ -22,17 +22,17 @@ def make(layers, cells, columns, particle, energy, noise, start, out):
         columns: (N, at least 1), see `LayerStage.columns`; the first is the argument of the energy.
         particle: (N,) which of the particles.
         energy: (N,) incident, MeV.
-        noise: (n, DONORS + ...) of the showers from the start on.
+        noise: (n, CHOICES + ...) of the showers from the start on.
         start: Number of the first of the n showers.
         out: (N, layers, cells) MeV; n of them are filled.
     """
-    rows, spreads = np.empty(DONORS, np.uint32), np.empty(layers.mean.shape[1], f32)
-    summary, shape = np.empty(layers.mean.shape[1], f32), (out.shape[1], len(cells.sizes))
+    size, shape = layers.mean.shape[1], (out.shape[1], len(cells.sizes))
+    summary, spreads = np.empty(size, f32), np.empty(size, f32)
     zone_energy, hits, own = np.empty(shape, f32), np.empty(shape, f32), memory(cells)
     for number in range(len(noise)):
         n = start + number
-        lower, share = donors_of(layers, columns[n], particle[n], noise[number], rows)
-        summarised(layers, columns[n], rows, lower, share, spreads, summary)
-        known(summary, energy[n], cells.sizes, cells.scalars[3], zone_energy, hits)
-        transverse, first = summary[len(summary) - TRANSVERSE :], number * noise.shape[1] + DONORS
+        choice = chosen(layers, columns[n], particle[n], noise[number])
+        summarised(layers, columns[n], choice, spreads, summary)
+        known(layers, summary, energy[n], cells.sizes, cells.scalars[3], zone_energy, hits)
+        transverse, first = summary[len(summary) - TRANSVERSE :], number * noise.shape[1] + CHOICES
         fill(cells, own, zone_energy, hits, transverse, columns[n, 0], noise.reshape(-1), first, out[n])

@@ -92,35 +92,54 @@ class LayerTables(NamedTuple):
     Attributes:
         mean: (terms, size).
         spread: (terms, size).
-        donors: (donors, size).
+        scores: (donors, size).
+        relatives: (donors, RELATIVES).
+        coordinates: (donors, LEADING).
+        directions: (LEADING, size).
+        windows: (particles, 2, RUNGS).
+        front: (size,) see `Donors`.
+        back: (size,) likewise.
+        layers: Number of layers.
         quantiles: (bins, size, KNOTS).
         tails: (bins, 2, size) slopes before the first and after the last knot.
-        ladder: (particles, rungs).
-        blocks: (particles, 2).
         centres: (bins,).
+        balance: (layers,) what their shares say of the visible energy.
     """
 
     mean: FloatArray
     spread: FloatArray
-    donors: FloatArray
+    scores: FloatArray
+    relatives: NDArray[np.int32]
+    coordinates: FloatArray
+    directions: FloatArray
+    windows: FloatArray
+    front: FloatArray
+    back: FloatArray
+    layers: int
     quantiles: FloatArray
     tails: FloatArray
-    ladder: FloatArray
-    blocks: NDArray[np.int64]
     centres: FloatArray
+    balance: FloatArray
 
 
-def layer_tables_of(stage: LayerStage) -> LayerTables:
+def layer_tables_of(stage: LayerStage, balance: Tensor) -> LayerTables:
     """Read the weights of a first stage on the CPU."""
+    donors = stage.donors
     return LayerTables(
         mean=stage.mean.contiguous().numpy(),
         spread=stage.spread.contiguous().numpy(),
-        donors=stage.donors.contiguous().numpy(),
+        scores=donors.scores.float().contiguous().numpy(),
+        relatives=donors.relatives.contiguous().numpy(),
+        coordinates=donors.coordinates.contiguous().numpy(),
+        directions=donors.directions.contiguous().numpy(),
+        windows=donors.windows.contiguous().numpy(),
+        front=donors.front.contiguous().numpy(),
+        back=donors.back.contiguous().numpy(),
+        layers=donors.layers,
         quantiles=stage.quantiles.mT.contiguous().numpy(),
         tails=torch.stack(tails_of(stage.quantiles), dim=1).numpy(),
-        ladder=stage.ladder.contiguous().numpy(),
-        blocks=stage.blocks.contiguous().numpy(),
         centres=stage.centres.contiguous().numpy(),
+        balance=balance.numpy(),
     )
 
 
