@@ -74,6 +74,7 @@ def unmatched(model: Layered) -> Layered:
     with torch.no_grad():
         changed.cell_stage.student.level.zero_()
         changed.cell_stage.student.amplitude.zero_()
+        changed.cell_stage.company.shares.zero_()
     return straight(changed)
 
 

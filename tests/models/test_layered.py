@@ -10,9 +10,11 @@ from scipy import stats
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
+from caloforge.models.layered.company import Company
 from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
 from caloforge.models.layered.donors import CHOICES, RELATIVES, Donors, uniform_of_normal
 from caloforge.models.layered.layers import LayerStage
+from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise
@@ -347,6 +349,40 @@ def test_student_sees_cells_on_every_side(model, changed_cell):
     cell, row = model.plane.cells // 2, model.plane.columns
     assert not moved[3, cell]
     assert all(moved[3, cell + step] for step in (-row, -1, 1, row))
+
+
+def test_company_mixes_noise_of_neighbours_in_the_core_alone():
+    plane = plane_of(load_detector("clic-ecal-25", MESH), RANGES, (0, 1, 2, 3))
+    company, core = Company(plane), (plane.ring > 0) & (plane.ring < 3)
+    noise = torch.randn((3000, 6, plane.cells), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(company(noise), noise)
+    with torch.no_grad():
+        company.shares[0], company.shares[1] = 0.15, 0.1
+        mixed = company(noise)
+    assert torch.equal(mixed[..., ~core], noise[..., ~core])
+    # standard normal still, at both ends of the depth too
+    assert (mixed.std(0) - 1).abs().max() < 5 / math.sqrt(2 * len(noise))
+    found, norm = company.moments(mixed)[:, 1:3], 1 + 2 * 0.15**2 + 2 * 0.1**2
+    assert torch.allclose(found[0], torch.full((2,), 2 * 0.15 / norm), atol=0.01)
+    assert torch.allclose(found[1], torch.full((2,), 2 * 0.1 / norm), atol=0.01)
+
+
+def test_neighbours_on_a_ring_go_once_around_it():
+    plane = plane_of(load_detector("clic-ecal-25", MESH), RANGES, (0, 2))
+    behind, before = plane.along_rings()
+    assert (before[behind] == np.arange(plane.cells)).all()
+    for ring in range(plane.ring.max() + 1):
+        start = place = np.flatnonzero(plane.ring == ring)[0]
+        seen = []
+        while place not in seen:
+            seen.append(place)
+            row, column = np.abs(
+                np.subtract(divmod(place, plane.columns), divmod(behind[place], plane.columns))
+            )
+            assert row + column <= 1
+            place = behind[place]
+        assert place == start
+        assert len(seen) == np.count_nonzero(plane.ring == ring)
 
 
 def test_images_of_cells_are_drawn_alike(model, given):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.layered.alone import Alone
+from caloforge.models.layered.company import Company
 from caloforge.models.layered.context import Context, Student
 from caloforge.models.layered.density import (
     CellDensity,
@@ -72,6 +73,7 @@ class CellStage(nn.Module):
         self.shape = HitShape(layers, plane)
         self.teacher = Context(layers, plane, ordered=True)
         self.student = Student(layers, plane)
+        self.company = Company(plane)
 
     def graduate(self) -> None:
         """Fix the shape of the hits, and let the student begin as the teacher.
@@ -102,7 +104,7 @@ class CellStage(nn.Module):
             given: What is known.
             noise: Standard normal numbers of hits and of energies, (N, layers, cells) each.
         """
-        alone, numbers = self.alone(given), self._numbers(noise)
+        alone, numbers = self.alone(given), self._numbers((noise[0], self.company(noise[1])))
         hits = step(alone.number * numbers.inverse - 1)
         density = self.student.density(alone, hits, numbers.scores * hits, given.argument)
         return self._cells(density, given, numbers)

@@ -94,7 +94,7 @@ class Layered(ShowerModel):
         return {
             "teacher": nn.ModuleList([cells.alone, cells.teacher]),
             "student": nn.ParameterList(
-                [cells.student.kernels, cells.student.level, cells.student.amplitude]
+                [cells.student.kernels, cells.student.level, cells.student.amplitude, cells.company.shares]
             ),
         }
 
@@ -203,11 +203,12 @@ class Layered(ShowerModel):
             made = Cells(drawn.hits, stage.alone.spectrum.coordinate(stage.showers(drawn, given)))
             share = BEND * self.rate("student")
             stage.alone.spectrum.bend(self._zone_hits(made), self._zone_hits(real), share)
-            sides = [moments(cells, alone, given.argument, stage.student) for cells in (made, real)]
+            told = (alone, given.argument, stage.student, stage.company)
+            sides = [moments(cells, *told) for cells in (made, real)]
         gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
         # the kernel of the energies stays, but for its amplitude
         moved = {"kernels": stage.student.kernels[0], "level": stage.student.level}
-        moved["amplitude"] = stage.student.amplitude
+        moved |= {"amplitude": stage.student.amplitude, "company": stage.company.shares}
         # each moment rises with one parameter: its gap is the way down, as in Robbins and Monro (1951)
         loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in moved.items()]).sum()
         logs = {f"gap_{name}": gap.abs().mean() for name, gap in gaps.items()}

@@ -51,6 +51,15 @@ class Plane:
         members: NDArray[np.bool_] = self.zone[:, None] == np.arange(len(self.zone_sizes))
         return members.astype(np.float32)
 
+    def along_rings(self) -> NDArray[np.int64]:
+        """(2, m) the next cell on the ring of each, and the one before; itself where it is alone."""
+        angle, near = np.arctan2(self.direction[1], self.direction[0]), np.tile(np.arange(self.cells), (2, 1))
+        for number in range(int(self.ring.max()) + 1):
+            own = np.flatnonzero(self.ring == number)
+            own = own[np.argsort(angle[own], kind="stable")]
+            near[:, own] = np.roll(own, -1), np.roll(own, 1)
+        return near
+
     def kernel_orbit(self, size: int, *, mirrored: bool) -> NDArray[np.int64]:
         """(size * size,) numbers of the cells of a kernel, those that are images of each other alike.
 

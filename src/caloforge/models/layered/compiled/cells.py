@@ -67,6 +67,7 @@ class Memory(NamedTuple):
         bits: (3, m, w / LANES) lanes that are above the bounds.
         largest: (w,) largest chance of each column.
         around: What is around cells, in a layer of pairs with margins.
+        score: (m * w,) of the energies in the core, in standard deviations.
         listed: Places of hits.
         energy: Their coordinates, then energies.
     """
@@ -80,6 +81,7 @@ class Memory(NamedTuple):
     bits: Array
     largest: Array
     around: Array
+    score: Array
     listed: Array
     energy: Array
 
@@ -99,6 +101,7 @@ def memory(tables):
         bits=np.zeros((3, rows, width // LANES), np.uint32),
         largest=np.empty(width, f32),
         around=np.empty(tables.grid[0], f32),
+        score=np.empty(places, f32),
         listed=np.empty(places + LANES, np.uint32),
         energy=np.zeros(places + LANES, f32),
     )
@@ -125,6 +128,7 @@ def fill(tables, memory, zone_energy, hits, transverse, argument, noise, start, 
         out[layer] = ZERO
         first, second = start + layer * size, start + (layers + layer) * size
         _orbits(tables, layer, zone_energy, hits, argument, memory)
+        _mix(tables, layer, layers, noise, second, memory)
         found = _rates(tables, layer, noise, first, memory)
         _spread(tables, layer, noise, second, found, memory)
         _chances(tables, layer, memory)
@@ -183,6 +187,35 @@ def _base(tables, layer, k, block, energy, number):
 
 
 @inner
+def _mix(tables, layer, layers, noise, second, memory):
+    """Scores of the core, whose noise is mixed with that of neighbours; see `Company`."""
+    rows, width = tables.nowhere.shape
+    places = rows * width
+    before = -tables.size if layer > 0 else 0
+    behind = tables.size if layer < layers - 1 else 0
+    for number in range(tables.core):
+        block = number * LANES
+        skewness = load(tables.skewness, layer * width + block)
+        for m in range(rows):
+            if tables.lanes[m, 0] <= block < tables.lanes[m, 1]:
+                place = m * width + block
+                start, weight = second + tables.first[m] + block, layer * 3 * places + place
+                own = load(noise, start)
+                beside = gather(noise, second, tables.near, place)
+                beside = beside + gather(noise, second, tables.near, places + place)
+                # at both ends of the depth there is a neighbour less
+                around = load(noise, start + before) + load(noise, start + behind)
+                around = around - own if before == 0 else around
+                around = around - own if behind == 0 else around
+                mixed = own + beside * load(tables.mixing, weight + places)
+                mixed = (mixed + around * load(tables.mixing, weight + 2 * places)) * load(
+                    tables.mixing, weight
+                )
+                mixed = larger(smaller(mixed, SCORE_LIMIT), -SCORE_LIMIT)
+                store(mixed + skewness * (mixed * mixed - ONE), memory.score, place)
+
+
+@inner
 def _rates(tables, layer, noise, first, memory):
     """Logarithms of one over exponential numbers, and of lambda without neighbours times these.
 
@@ -217,7 +250,7 @@ def _spread(tables, layer, noise, second, found, memory):
     strength, presence = tables.strength[layer, 0], tables.strength[layer, 1]
     for k in range(found):
         i = memory.listed[k]
-        score = _score(tables, layer, noise, second, i)
+        score = _score(tables, layer, noise, second, i, memory)
         for row in range(KERNEL):
             spot = tables.spot[i] + row * stride
             add(around, spot, tables.kernels, row * WIDE, ONE + strength * score, score + presence)
@@ -230,8 +263,10 @@ def _spread(tables, layer, noise, second, found, memory):
 
 
 @inner
-def _score(tables, layer, noise, second, place):
+def _score(tables, layer, noise, second, place, memory):
     """Energy of a hit in standard deviations."""
+    if tables.column[place] < tables.core * LANES:
+        return memory.score[place]
     number = noise[np.uint64(second) + tables.number[place]]
     number = min(max(number, -SCORE_LIMIT), SCORE_LIMIT)
     return number + tables.skewness[layer, tables.column[place]] * (number * number - ONE)
@@ -308,7 +343,7 @@ def _coordinates(tables, layer, noise, second, found, memory):
         o = tables.column[i]
         mean = orbit[2, o] + orbit[4, o] * memory.around[tables.spot[i] + middle]
         mean = mean + memory.centre[i] * tables.tilt[layer, 2, o] + memory.slope[i] * tables.tilt[layer, 3, o]
-        score = _score(tables, layer, noise, second, i)
+        score = _score(tables, layer, noise, second, i, memory)
         # mirrored at the weakest hit
         memory.energy[k] = abs(mean + orbit[3, o] * score - smallest) + smallest
 

@@ -50,6 +50,9 @@ class Tables(NamedTuple):
         strength: (layers, 2).
         skewness: (layers, w).
         kernels: (7 * WIDE,) what a hit does to lambda and to the mean of the cells around it, in pairs.
+        core: Lanes, over LANES, in whose places noise is mixed.
+        near: (2, m * w) numbers of the neighbours on a ring in the noise of the layer.
+        mixing: (layers, 3, m * w) see `Company.weights`; 1, 0, 0 where nothing is mixed.
         weak: (zones, degree + 1) way back from the coordinate below the split.
         strong: (zones, degree) above.
         scalars: (6,) logarithm of the unit, unit, coordinate of the weakest hit, threshold, coordinate of the
@@ -79,6 +82,9 @@ class Tables(NamedTuple):
     strength: FloatArray
     skewness: FloatArray
     kernels: FloatArray
+    core: int
+    near: IndexArray
+    mixing: FloatArray
     weak: FloatArray
     strong: FloatArray
     scalars: FloatArray
@@ -152,7 +158,7 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
     real, cell, width = order.cell >= 0, np.maximum(order.cell, 0).astype(np.uint32), order.cell.shape[1]
     lanes = np.stack([order.ends[:, 0] // LANES, -(-order.ends[:, 1] // LANES)], axis=1) * LANES
     stride = plane.columns + KERNEL
-    level, amplitude = student.level[:, :, ring], student.amplitude.clamp(*AMPLITUDE_RANGE).exp()[:, zone]
+    amplitude = student.amplitude.clamp(*AMPLITUDE_RANGE).exp()[:, zone]
 
     def ordered(values: Tensor) -> FloatArray:
         """(..., layers, orbits) as (layers, ..., w)."""
@@ -183,11 +189,14 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
         numbers=_numbers(plane.zone_sizes),
         base=ordered(MAP_GAIN * alone.base),
         tilt=ordered(MAP_GAIN * alone.tilt.flatten(0, 1)),
-        level=ordered(level),
+        level=ordered(student.level[:, :, ring]),
         gain=ordered((1 + student.gain) * amplitude[:, None]),
         strength=student.strength[:, :, 0].T.contiguous().numpy(),
         skewness=ordered(stage.shape.skewness),
         kernels=np.pad(pairs.numpy(), ((0, 0), (0, WIDE - 2 * KERNEL))).reshape(-1),
+        core=-(-int(order.zones[-1, 0]) // LANES) if len(order.zones) > 1 else 0,
+        near=order.of_cells[np.take(plane.along_rings(), cell.reshape(-1), axis=1)].astype(np.uint32),
+        mixing=np.take(_mixing(stage), cell.reshape(-1), axis=2),
         weak=spectrum.weak.contiguous().numpy(),
         strong=spectrum.strong.contiguous().numpy(),
         scalars=np.array(scalars, np.float32),
@@ -196,6 +205,16 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
             [2 * (plane.rows + KERNEL) * stride, 2 * stride, plane.rows, plane.circular], np.uint32
         ),
     )
+
+
+def _mixing(stage: CellStage) -> FloatArray:
+    """(layers, 3, cells) see `Tables.mixing`."""
+    layers, company = stage.student.layers, stage.company
+    mixing = np.zeros((layers, 3, stage.plane.cells), np.float32)
+    mixing[:, 0] = 1
+    for number, weight in enumerate(company.weights(layers)):
+        mixing[:, number, company.core.numpy()] = weight.detach().numpy()
+    return mixing
 
 
 def _members(order: Order) -> IndexArray:
