@@ -86,6 +86,14 @@ def straight(model: Layered) -> Layered:
     return changed
 
 
+def strangers(model: Layered) -> Layered:
+    """Neighbours near the axis that share no noise."""
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.cell_stage.company.shares.zero_()
+    return changed
+
+
 def variants(model: Layered) -> dict[str, tuple[Layered, Draw]]:
     return {
         "the whole model": (model, whole),
@@ -94,6 +102,7 @@ def variants(model: Layered) -> dict[str, tuple[Layered, Draw]]:
         "no neighbours at all": (straight(model), independent),
         "the student before it was matched": (unmatched(model), whole),
         "matched, but the spectrum not bent": (straight(model), whole),
+        "matched, but no shared noise near the axis": (strangers(model), whole),
     }
 
 
