@@ -22,7 +22,7 @@ AT_ONCE = 8
 class CompiledGenerator:
     """What `Layered.generate` does, up to float rounding.
 
-    The first call in a process loads the code; the first on a machine compiles it, about 10 s.
+    The first call in a process loads the code; the first on a machine compiles it, about 15 s.
     """
 
     def __init__(self, model: Layered) -> None:
