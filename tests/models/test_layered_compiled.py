@@ -106,7 +106,13 @@ def test_places_hold_every_cell_once_and_orbits_of_a_zone_together(shape):
     numbers = order.of_cells
     assert len(np.unique(numbers)) == plane.cells
     assert numbers.min() == 0
-    assert numbers.max() == order.size - 1
+    assert numbers.max() == (order.ends[:, 1] - order.ends[:, 0]).sum() - 1
+    assert numbers.max() < order.size
+    # lanes that are read of the last layer end where its noise does: of hits, and of energies in the core
+    for (begin, end), start in zip(order.ends, order.starts, strict=True):
+        stop = start - begin + -(-end // LANES) * LANES
+        assert stop <= 2 * order.size
+        assert min(stop, start - begin + -(-order.zones[-1, 0] // LANES) * LANES) <= order.size
     np.testing.assert_array_equal(numbers[order.cell[real]], order.numbers[real])
     assert (np.diff(order.numbers[real]) > 0).all()
     assert order.size < 1.3 * plane.cells + 16

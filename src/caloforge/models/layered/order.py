@@ -27,7 +27,8 @@ class Order:
         zones: (zones, 2) first column of each zone, and the one after its last.
         ends: (rows, 2) first column of each row that has a cell, and the one after its last.
         starts: (rows,) number of the noise of each row's first cell.
-        size: Numbers of noise that a layer has.
+        size: Numbers of noise that a layer has; some more than there are places where a layer is small, so
+            that whole lanes can be read everywhere.
     """
 
     cell: IndexArray
@@ -65,7 +66,13 @@ def order_of(plane: Plane) -> Order:
         cell[: len(own), column] = own
     ends = np.array([(np.flatnonzero(row >= 0)[[0, -1]] + (0, 1)) for row in cell])
     lengths = ends[:, 1] - ends[:, 0]
-    return Order(cell, columns, zones, ends, np.cumsum(lengths) - lengths, int(lengths.sum()))
+    starts = np.cumsum(lengths) - lengths
+    # behind the energies of the last layer, of which the lanes before the last zone are read, there is
+    # nothing; behind its hits there are as many energies
+    stops = starts - ends[:, 0] + -(-ends[:, 1] // LANES) * LANES
+    core = starts - ends[:, 0] + -(-zones[-1, 0] // LANES) * LANES
+    size = max(int(lengths.sum()), int(np.minimum(stops, core).max()), -(-int(stops.max()) // 2))
+    return Order(cell, columns, zones, ends, starts, size)
 
 
 def _columns(zone: IndexArray, images: IndexArray) -> tuple[IndexArray, IndexArray]:
