@@ -117,28 +117,20 @@ _plus, _minus, _times, _over = (_operation(name) for name in ("fadd", "fsub", "f
 smaller, larger = _operation("min"), _operation("max")
 
 
-def _has_lanes(*kinds: Any) -> bool:
-    return any(isinstance(kind, LanesType) for kind in kinds)
+def _overload(symbol: Any, operation: Any) -> None:
+    """Let a symbol of Python stand for an operation where one side is of lanes."""
+
+    @overload(symbol, strict=False)  # type: ignore[untyped-decorator]
+    def chosen(left: Any, right: Any) -> Any:
+        if isinstance(left, LanesType) or isinstance(right, LanesType):
+            return lambda left, right: operation(left, right)
+        return None
 
 
-@overload(operator.add, strict=False)  # type: ignore[untyped-decorator]
-def _add(left: Any, right: Any) -> Any:
-    return (lambda left, right: _plus(left, right)) if _has_lanes(left, right) else None
-
-
-@overload(operator.sub, strict=False)  # type: ignore[untyped-decorator]
-def _subtract(left: Any, right: Any) -> Any:
-    return (lambda left, right: _minus(left, right)) if _has_lanes(left, right) else None
-
-
-@overload(operator.mul, strict=False)  # type: ignore[untyped-decorator]
-def _multiply(left: Any, right: Any) -> Any:
-    return (lambda left, right: _times(left, right)) if _has_lanes(left, right) else None
-
-
-@overload(operator.truediv, strict=False)  # type: ignore[untyped-decorator]
-def _divide(left: Any, right: Any) -> Any:
-    return (lambda left, right: _over(left, right)) if _has_lanes(left, right) else None
+_overload(operator.add, _plus)
+_overload(operator.sub, _minus)
+_overload(operator.mul, _times)
+_overload(operator.truediv, _over)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
