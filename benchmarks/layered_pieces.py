@@ -75,7 +75,7 @@ def unmatched(model: Layered) -> Layered:
     with torch.no_grad():
         changed.cell_stage.student.level.zero_()
         changed.cell_stage.student.amplitude.zero_()
-        changed.cell_stage.company.shares.zero_()
+        changed.cell_stage.student.turned.zero_()
     return straight(changed)
 
 
@@ -87,11 +87,22 @@ def straight(model: Layered) -> Layered:
     return changed
 
 
-def strangers(model: Layered) -> Layered:
-    """Neighbours near the axis that share no noise."""
+def undirected(model: Layered) -> Layered:
+    """Hits that say the same along the direction from the axis and across it."""
     changed = copy.deepcopy(model)
     with torch.no_grad():
-        changed.cell_stage.company.shares.zero_()
+        changed.cell_stage.student.turned.zero_()
+    return changed
+
+
+def coarse(model: Layered) -> Layered:
+    """Factors of what neighbours say for each zone of all layers, not for each ring of each layer."""
+    changed = copy.deepcopy(model)
+    student, plane = changed.cell_stage.student, model.plane
+    with torch.no_grad():
+        for zone in range(len(plane.zone_sizes)):
+            rings = sorted(set(plane.ring[plane.zone == zone].tolist()))
+            student.amplitude[:, :, rings] = student.amplitude[:, :, rings].mean((1, 2), keepdim=True)
     return changed
 
 
@@ -111,7 +122,8 @@ def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
         "no neighbours at all": (straight(model), independent),
         "the student before it was matched": (unmatched(model), whole),
         "matched, but the spectrum not bent": (straight(model), whole),
-        "matched, but no shared noise near the axis": (strangers(model), whole),
+        "matched, but neighbours alike in all directions": (undirected(model), whole),
+        "matched, but one strength of neighbours for all layers": (coarse(model), whole),
         "the weights of the last step, not their average": (last(model, run), whole),
     }
 

@@ -10,11 +10,9 @@ from scipy import stats
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
-from caloforge.models.layered.company import Company
 from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
 from caloforge.models.layered.donors import CHOICES, RELATIVES, Donors, uniform_of_normal
 from caloforge.models.layered.layers import LayerStage
-from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise
@@ -87,16 +85,31 @@ def test_a_cell_is_hit_as_often_as_its_number_says():
         assert float(hits) == pytest.approx(want, abs=4 * math.sqrt(want * (1 - want) / len(x)))
 
 
-def test_density_integrates_to_one():
+@pytest.mark.parametrize("together", [2, 5, 1000])
+def test_density_integrates_to_one(together):
     density = density_of(0.74, 1.4, -1.1)
     grid = torch.linspace(-3, 6, 9001, dtype=torch.float64)
     step = float(grid[1] - grid[0])
+    hits = torch.full((1, 1, 1), float(together), dtype=torch.float64)
     # coordinates of hits are positive; what lies below 0 belongs to no real hit
-    values = [(x, cells_of(x.view(1, 1, 1))) for x in grid if x > 0]
-    hits = sum(math.exp(-float(density.negative_log_likelihood(cells)[0])) for _, cells in values)
+    kept = grid[grid > 0]
+    chances = torch.tensor(
+        [math.exp(-float(density.negative_log_likelihood(cells_of(x.view(1, 1, 1)), hits)[0])) for x in kept]
+    )
     empty = cells_of(torch.zeros(1, 1, 1, dtype=torch.float64))
-    none = math.exp(-float(density.negative_log_likelihood(empty)[0]))
-    assert none + hits * step == pytest.approx(1.0, abs=1e-3)
+    none = math.exp(-float(density.negative_log_likelihood(empty, hits)[0]))
+    assert none + float(chances.sum()) * step == pytest.approx(1.0, abs=1e-3)
+    # those that make a known sum vary less
+    mean = float((chances * kept).sum() / chances.sum())
+    variance = float((chances * (kept - mean) ** 2).sum() / chances.sum())
+    assert variance == pytest.approx(math.exp(-2.2) * (together - 1) / together, rel=1e-2)
+
+
+def test_the_energy_of_a_single_hit_teaches_nothing():
+    density, alone = density_of(0.74, 1.4, -1.1), torch.ones(1, 1, 1, dtype=torch.float64)
+    hits = [cells_of(torch.full((1, 1, 1), x, dtype=torch.float64)) for x in (0.7, 1.4)]
+    values = [math.exp(-float(density.negative_log_likelihood(cells, alone)[0])) for cells in hits]
+    assert values == pytest.approx([1 - math.exp(-0.74)] * 2)
 
 
 def test_shape_of_hits_takes_their_skewness_over(model):
@@ -125,26 +138,27 @@ def test_spectrum_is_invertible_and_makes_hits_normal():
     spectrum.fit(energies)
     values = torch.from_numpy(energies)
     coordinate = spectrum.coordinate(values)
-    error = (spectrum.energy(coordinate, torch.zeros(len(coordinate), dtype=torch.int64)) / values - 1).abs()
+    first = torch.zeros(len(coordinate), dtype=torch.int64)
+    error = (spectrum.energy(coordinate[None], first)[0] / values - 1).abs()
     assert error[values > 0.01].max() < 0.03
     assert error[values > 0.1].mean() < 0.01
     assert abs(float(stats.skew(coordinate.numpy()))) < 0.1
     assert abs(float(stats.kurtosis(coordinate.numpy()))) < 0.2
     assert spectrum.coordinate(torch.zeros(3)).tolist() == [0, 0, 0]
-    assert spectrum.energy(torch.zeros(3), torch.zeros(3, dtype=torch.int64)).tolist() == [0, 0, 0]
+    assert spectrum.energy(torch.zeros(1, 3), first[:3]).tolist() == [[0, 0, 0]]
 
 
 def test_spectrum_bends_until_hits_are_as_real_ones():
     rng = np.random.default_rng(1)
     real = np.concatenate([rng.exponential(0.33, 40_000), rng.normal(0.15, 0.03, 9_000)]).astype(np.float32)
     real = real[real > 1e-3]
-    spectrum, zone = HitSpectrum(2), torch.ones(len(real), dtype=torch.int64)
+    spectrum, zone = HitSpectrum(zones=2), torch.ones(len(real), dtype=torch.int64)
     spectrum.fit(real)
     normal = torch.from_numpy(rng.normal(0.15, 1.1, len(real)).astype(np.float32)) * 0.365
     coordinates = (1.56 + normal).clamp_min(spectrum.smallest)
 
     def made(index):
-        return spectrum.energy(coordinates, index * zone)
+        return spectrum.energy(coordinates[None], index * zone)[0]
 
     def distance(index):
         return stats.ks_2samp(made(index).numpy(), real).statistic
@@ -308,14 +322,10 @@ def test_zones_have_their_energy_exactly(model, given):
     assert ((energy > 0).sum(2) >= (given.zone_energy > 0).sum(2)).all()
 
 
-def test_zones_have_about_their_hits(model, given):
-    """The factor of lambda brings the counts near what was asked for; by chance they would be far."""
-    stage, noise = model.cell_stage, cell_noise(model, 6)
-    counts = stage.draw(given, noise).hits @ stage.member
-    chance = (stage.alone(given).hit_probability() > torch.rand(noise[0].shape)).float() @ stage.member
-    errors = [(x - given.hits).abs().mean().item() for x in (counts.detach(), chance.detach())]
-    assert errors[0] < 0.6 * errors[1]
-    assert ((counts > 0) >= (given.hits > 0)).all()
+def test_zones_have_their_hits_exactly(model, given):
+    cells = model.cell_stage.draw(given, cell_noise(model, 6))
+    assert torch.equal(cells.hits.detach() @ model.cell_stage.member, given.hits)
+    assert torch.equal(cells.hits, (model.cell_stage.showers(cells, given) > 0).float())
 
 
 def corrections(context, cells, changed):
@@ -351,40 +361,6 @@ def test_student_sees_cells_on_every_side(model, changed_cell):
     assert all(moved[3, cell + step] for step in (-row, -1, 1, row))
 
 
-def test_company_mixes_noise_of_neighbours_in_the_core_alone():
-    plane = plane_of(load_detector("clic-ecal-25", MESH), RANGES, (0, 1, 2, 3))
-    company, core = Company(plane), (plane.ring > 0) & (plane.ring < 3)
-    noise = torch.randn((3000, 6, plane.cells), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(company(noise), noise)
-    with torch.no_grad():
-        company.shares[0], company.shares[1] = 0.15, 0.1
-        mixed = company(noise)
-    assert torch.equal(mixed[..., ~core], noise[..., ~core])
-    # standard normal still, at both ends of the depth too
-    assert (mixed.std(0) - 1).abs().max() < 5 / math.sqrt(2 * len(noise))
-    found, norm = company.moments(mixed)[:, 1:3], 1 + 2 * 0.15**2 + 2 * 0.1**2
-    assert torch.allclose(found[0], torch.full((2,), 2 * 0.15 / norm), atol=0.01)
-    assert torch.allclose(found[1], torch.full((2,), 2 * 0.1 / norm), atol=0.01)
-
-
-def test_neighbours_on_a_ring_go_once_around_it():
-    plane = plane_of(load_detector("clic-ecal-25", MESH), RANGES, (0, 2))
-    behind, before = plane.along_rings()
-    assert (before[behind] == np.arange(plane.cells)).all()
-    for ring in range(plane.ring.max() + 1):
-        start = place = np.flatnonzero(plane.ring == ring)[0]
-        seen = []
-        while place not in seen:
-            seen.append(place)
-            row, column = np.abs(
-                np.subtract(divmod(place, plane.columns), divmod(behind[place], plane.columns))
-            )
-            assert row + column <= 1
-            place = behind[place]
-        assert place == start
-        assert len(seen) == np.count_nonzero(plane.ring == ring)
-
-
 def test_images_of_cells_are_drawn_alike(model, given):
     """Mirrored noise makes the mirrored shower: no average can tell left from right."""
     straight = Given(given.zone_energy, given.hits, torch.zeros_like(given.transverse), given.argument)
@@ -407,6 +383,25 @@ def test_a_graduate_says_of_pairs_what_its_teacher_said(model):
     assert torch.allclose(kernels[1], kernels[1].flip(0)) and torch.allclose(kernels[1], kernels[1].T)
 
 
+def test_hits_say_more_along_the_direction_from_the_axis(model):
+    student, plane = model.cell_stage.student, model.plane
+    assert plane.rows == plane.columns and plane.rows % 2
+    with torch.no_grad():
+        student.turned[0] = 0.5
+        student.turning[0] = 0.0
+        student.kernels[0] = 1.0
+    middle, size = plane.rows // 2, plane.rows
+    hits = torch.zeros(1, model.layout.layers, size, size)
+    # east of the axis, and north-east of it
+    hits[:, 0, middle, middle + 2] = hits[:, 1, middle + 2, middle + 2] = 1
+    added = student(hits.flatten(2), torch.zeros_like(hits.flatten(2)))[0].detach().view_as(hits)[0]
+    along, across = added[0, middle, middle + 1], added[0, middle + 1, middle + 2]
+    assert float(along / across) == pytest.approx(3.0, rel=1e-5)
+    along, across = added[1, middle + 1, middle + 1], added[1, middle + 1, middle + 3]
+    assert float(along / across) == pytest.approx(3.0, rel=1e-5)
+    assert float(added[1, middle + 2, middle + 1]) == pytest.approx(float(added[1, middle + 1, middle + 2]))
+
+
 def test_passes_of_the_teacher_come_to_rest(model, given):
     """But for single cells at the threshold, whose zones are counted anew in every pass."""
     noise = cell_noise(model, 6)
@@ -422,13 +417,22 @@ def test_pairs_of_hits_are_counted_by_their_displacement(model):
     student, plane = model.cell_stage.student, model.plane
     field = torch.randn(3, 2, plane.cells, generator=torch.Generator().manual_seed(0))
     grid = field.view(3, 2, plane.rows, plane.columns)
-    beside = (grid[..., :-1] * grid[..., 1:]).sum() + (grid[..., :-1, :] * grid[..., 1:, :]).sum()
-    pairs = student.pairs(field)
-    assert float(pairs[student.place[24 + 1]]) == pytest.approx(float(beside) / field.numel(), rel=1e-4)
+    sums = [(grid[..., :-1] * grid[..., 1:]).sum(), (grid[..., :-1, :] * grid[..., 1:, :]).sum()]
+    pairs, _, _ = student.pairs(field)
+    beside = student.place[24 + 1]
+    assert float(pairs[beside]) == pytest.approx(float(sum(sums)) / field.numel(), rel=1e-4)
     # every displacement of the kernel once, but for the cell itself
-    ones = student.pairs(torch.ones(1, 1, plane.cells))
+    ones = student.pairs(torch.ones(1, 1, plane.cells))[0]
     counts = sum((plane.rows - abs(y)) * (plane.columns - abs(x)) for y in range(-3, 4) for x in range(-3, 4))
     assert float(ones.sum()) * plane.cells == pytest.approx((counts - plane.cells) / 2, rel=1e-5)
+    # east of the axis pairs that lie east of each other count in full, those that lie across it are taken off
+    middle = plane.rows // 2
+    for axis, sign in ((1, 1), (0, -1)):
+        pair = torch.zeros(plane.rows, plane.columns)
+        pair[middle, middle + 1] = pair[middle + 1 - axis, middle + 1 + axis] = 1
+        _, turned, turning = student.pairs(pair.view(1, 1, -1))
+        assert float(turned[beside]) == pytest.approx(sign / plane.cells)
+        assert float(turning[1]) == pytest.approx(sign / plane.cells)
 
 
 # ---- training

@@ -39,7 +39,7 @@ class Alone(nn.Module):
         self.register_buffer("member", torch.from_numpy(plane.members), persistent=False)
         self.register_buffer("direction", torch.from_numpy(plane.direction), persistent=False)
         self.register_buffer("zone_sizes", torch.from_numpy(plane.zone_sizes).float(), persistent=False)
-        self.spectrum = HitSpectrum(len(plane.zone_sizes))
+        self.spectrum = HitSpectrum(layers, len(plane.zone_sizes))
         self.base = nn.Parameter(torch.zeros(3, FEATURES, layers, plane.orbits))
         with torch.no_grad():
             self.base[0, 3] = 1 / MAP_GAIN

@@ -12,7 +12,6 @@ the comparison of its showers with real ones.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.layered.alone import Alone
-from caloforge.models.layered.company import Company
 from caloforge.models.layered.context import Context, Student
 from caloforge.models.layered.density import (
     CellDensity,
@@ -32,12 +30,13 @@ from caloforge.models.layered.density import (
 from caloforge.models.layered.plane import Plane
 from caloforge.models.layered.shape import HitShape
 
-# hits are counted within this factor of the threshold, in the logarithm, to tell how many a shift adds
-COUNTING_RANGE = 0.4
-LARGEST_SHIFT = 1.0
 # all hits for each one that is there without neighbours, about
 FEWER = 1.3
+# of the teacher's factors of what hits say, the student takes over this much at least
+LEAST_GAIN = 0.3
 NEVER = 1e-12
+# leaves the last hit of a zone above the threshold
+ALMOST_ONE = 1.000001
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class CellStage(nn.Module):
     """Density of the cells, and draws from it."""
 
     member: Tensor
+    most_hits: Tensor
 
     def __init__(self, layers: int, plane: Plane, *, threshold: float) -> None:
         """First guesses.
@@ -69,11 +69,19 @@ class CellStage(nn.Module):
         super().__init__()
         self.plane = plane
         self.register_buffer("member", torch.from_numpy(plane.members), persistent=False)
+        self.register_buffer("most_hits", torch.from_numpy(plane.zone_sizes.copy()))
+        self._most = self.most_hits.tolist()
+        self.register_load_state_dict_post_hook(lambda stage, _: stage.limit(stage.most_hits))  # type: ignore[no-untyped-call]
         self.alone = Alone(layers, plane, threshold)
         self.shape = HitShape(layers, plane)
         self.teacher = Context(layers, plane, ordered=True)
         self.student = Student(layers, plane)
-        self.company = Company(plane)
+
+    def limit(self, most_hits: Tensor) -> None:
+        """Say how many hits a zone can have: the fewer, the faster they are found."""
+        self.most_hits.copy_(most_hits)
+        # as shapes of an exported graph, which no weight can be
+        self._most = self.most_hits.tolist()
 
     def graduate(self) -> None:
         """Fix the shape of the hits, and let the student begin as the teacher.
@@ -83,13 +91,14 @@ class CellStage(nn.Module):
         """
         self.shape.fit()
         with torch.no_grad():
-            half = FEWER * self.teacher.kernels[:, self.teacher.place] * self.teacher.seen / 2
             images = self.student.place
             count = torch.bincount(images, minlength=self.student.kernels.shape[1])
+            half = FEWER * self.teacher.kernels[:, self.teacher.place] * self.teacher.seen / 2
             sums = torch.zeros_like(self.student.kernels).index_add_(1, images, half + half.flip(1))
             self.student.kernels.copy_(sums / count)
-            self.student.strength.copy_(self.teacher.strength)
-            self.student.gain.copy_(self.teacher.gain)
+            self.student.strength.copy_(self.teacher.strength.expand_as(self.student.strength))
+            # what has no sign cannot be raised by a factor
+            self.student.gain.copy_(self.teacher.gain.clamp_min(LEAST_GAIN - 1))
 
     def taught(self, cells: Cells, alone: CellDensity) -> CellDensity:
         """The teacher's density of every cell given those before it."""
@@ -104,7 +113,7 @@ class CellStage(nn.Module):
             given: What is known.
             noise: Standard normal numbers of hits and of energies, (N, layers, cells) each.
         """
-        alone, numbers = self.alone(given), self._numbers((noise[0], self.company(noise[1])))
+        alone, numbers = self.alone(given), self._numbers(noise)
         hits = step(alone.number * numbers.inverse - 1)
         density = self.student.density(alone, hits, numbers.scores * hits, given.argument)
         return self._cells(density, given, numbers)
@@ -123,39 +132,32 @@ class CellStage(nn.Module):
     def _cells(self, density: CellDensity, given: Given, numbers: Numbers) -> Cells:
         """The cells that the noise makes: hit where lambda is above an exponential number."""
         chance = density.number * numbers.inverse
-        hits = step(chance * (self._factor(chance, given) @ self.member.T) - 1)
+        hits = step(chance * (self._factor(chance, given.hits) @ self.member.T) - 1)
         smallest = self.alone.spectrum.smallest
         # mirrored at the weakest hit
         above = (density.mean - smallest + density.deviation() * numbers.scores).abs()
         return Cells(hits, (above + smallest) * hits)
 
-    def _factor(self, chance: Tensor, given: Given) -> Tensor:
-        """What lambda needs so that a zone has its hits, and each zone with energy one at least.
+    def _factor(self, chance: Tensor, wanted: Tensor) -> Tensor:
+        """What lambda needs so that each zone has its hits, (N, layers, zones).
 
         Args:
             chance: (N, layers, cells), above 1 where a cell is hit.
-            given: What is known.
-
-        Returns:
-            (N, layers, zones).
+            wanted: (N, layers, zones) hits.
         """
-        # one step of Newton in the logarithm
-        bounds = (math.exp(COUNTING_RANGE), 1.0, math.exp(-COUNTING_RANGE))
-        less, counts, more = (step(chance - bound) @ self.member for bound in bounds)
-        wanted = given.hits - counts
-        slope = torch.where(wanted > 0, more - counts, counts - less).clamp_min(0.5) / COUNTING_RANGE
-        factor = (wanted / slope).clamp(-LARGEST_SHIFT, LARGEST_SHIFT).exp()
-        largest = torch.stack([self._largest(chance, zone) for zone in range(self.member.shape[1])], dim=2)
-        factor = torch.maximum(factor, 1.001 / largest)
-        return torch.where(given.hits > 0, factor, NEVER)
+        last = [self._last(chance, number, hits) for number, hits in enumerate(wanted.unbind(2))]
+        return torch.where(wanted > 0, ALMOST_ONE / torch.stack(last, dim=2), NEVER)
 
-    def _largest(self, chance: Tensor, zone: int) -> Tensor:
-        """Largest chance in a zone, (N, layers)."""
-        cells = np.flatnonzero(self.plane.zone == zone)
+    def _last(self, chance: Tensor, zone: int, wanted: Tensor) -> Tensor:
+        """Smallest of the wanted number of largest chances in a zone, (N, layers)."""
+        cells, most = np.flatnonzero(self.plane.zone == zone), self._most[zone]
         if 2 * len(cells) > self.plane.cells:
             # to cover what lies outside is cheaper than to collect what lies inside
-            return (chance * self.member[:, zone]).amax(2)
-        return chance.index_select(2, torch.from_numpy(cells).to(chance.device)).amax(2)
+            own = chance * self.member[:, zone]
+        else:
+            own = chance.index_select(2, torch.from_numpy(cells).to(chance.device))
+        place = (wanted.clamp(1, most) - 1).long()
+        return own.topk(most, dim=2).values.gather(2, place[..., None])[..., 0]
 
     def showers(self, cells: Cells, given: Given) -> Tensor:
         """Cell energies in MeV, (N, layers, cells), scaled so that each zone has its energy."""

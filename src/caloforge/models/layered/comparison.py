@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from caloforge.models.layered.company import Company
 from caloforge.models.layered.context import Student
 from caloforge.models.layered.density import CellDensity, Cells
 
 
 @torch.no_grad()
-def moments(
-    cells: Cells, alone: CellDensity, argument: Tensor, student: Student, company: Company
-) -> dict[str, Tensor]:
+def moments(cells: Cells, alone: CellDensity, argument: Tensor, student: Student) -> dict[str, Tensor]:
     """Means over some showers, each of the shape of the student's parameter that moves it.
 
     Args:
@@ -24,20 +22,34 @@ def moments(
         alone: Their density from the summary.
         argument: (N,) as in `Given`.
         student: Gives rings, zones and displacements.
-        company: Gives neighbours in the core.
 
     Returns:
-        "level": hits of the rings, the same weighted with the argument, scores of hits; "kernels": products
-        of the hits of two cells by their displacement; "amplitude": products of the hits, and of the scores,
-        of neighbours; "company": products of scores in the core.
+        "level": of cells that are images of each other the hits, the same weighted with the argument, the
+        scores of hits beyond those of all hits of the zone, the squares of scores; "kernels", "turned" and
+        "turning": products of the hits, and of the scores, of two cells, see `Student.pairs`; "amplitude":
+        the same of neighbours; "strength": products of scores with the hits of neighbours, and nothing.
     """
     hits, scores = cells.hits - alone.hit_probability(), alone.scores(cells)
     weighted = hits * argument[:, None, None]
-    levels = torch.stack([field.mean(0) for field in (hits, weighted, scores)]) @ student.rings()
-    neighbours = torch.stack([student.neighbours(field) for field in (hits, scores)])
+    compared = (hits, weighted, _within_zones(scores, cells.hits, student.zone), scores * scores)
+    levels = torch.stack([student.levels(field) for field in compared])
+    neighbours = torch.stack([student.neighbours(field, field) for field in (hits, scores)])
+    strength = torch.zeros_like(student.strength)
+    strength[0] = student.neighbours(scores, hits)
+    pairs = [student.pairs(field) for field in (hits, scores)]
+    kernels, turned, turning = (torch.stack(both) for both in zip(*pairs, strict=True))
     return {
         "level": levels,
-        "kernels": student.pairs(hits),
+        "kernels": kernels,
+        "turned": turned,
+        "turning": turning,
         "amplitude": neighbours,
-        "company": company.moments(scores),
+        "strength": strength,
     }
+
+
+def _within_zones(scores: Tensor, hits: Tensor, zone: Tensor) -> Tensor:
+    """Scores of hits less their mean in the zone: a zone has its energy, whatever moves all of it alike."""
+    members = F.one_hot(zone).to(scores)
+    mean = (scores.sum(0) @ members) / (hits.sum(0) @ members).clamp_min(1.0)
+    return scores - mean[:, zone] * hits

@@ -2,11 +2,13 @@
 
 The layers of a shower hardly say more of each other than their sums do. Within a layer a particle that flies
 aslant hits several cells, and a hit adds the same expected number of particles to its neighbours wherever it
-is: what a cell expects is the sum of what the shower as a whole says and of what its neighbours add.
+is: what a cell expects is the sum of what the shower as a whole says and of what its neighbours add. It flies
+away from the axis: a hit says more along that direction than across it.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,19 +16,23 @@ from torch.nn import functional as F
 from caloforge.models.layered.density import CellDensity
 from caloforge.models.layered.plane import Plane
 
-# cells a kernel is wide
-KERNEL = 7
+# cells a kernel is wide, and the part of it that knows of the direction from the axis
+KERNEL, TURNED_KERNEL = 7, 5
+# layers in a multiple of which convolutions are fast
+CHANNELS = 16
 # a hit adds a few hundredths of a particle to a neighbour, and moves its energy by a tenth of a width;
 # with parameters near one an optimiser takes steps that are small beside them
 SCALES = (0.04, 0.1)
 # where every cell is hit, pairs of hits tell nothing of the amplitude, which must not drift
-AMPLITUDE_RANGE = (-0.5, 0.5)
+AMPLITUDE_RANGE = (-2.0, 2.0)
 
 
 class Context(nn.Module):
     """Expected particles that hits add to the cells around them, and how they move the energies there.
 
     Attributes:
+        kernels: (2, n) what hits add to the cells around them, and how they move energies; cells of the
+            kernel that are images of each other share a number.
         ordered: Whether a cell sees only the cells before it in reading order. Then the corrections make a
             density of the whole layer. Otherwise it sees all, and cells that are images of each other alike.
     """
@@ -67,55 +73,95 @@ class Context(nn.Module):
             scores: (N, layers, cells) energies in standard deviations, 0 where there is no hit.
         """
         gain = 1 + self.gain[..., self.orbit]
-        kernels = self.kernel()
-        added = self._convolve(hits + self.strength[0] * scores, kernels[0])
-        moved = self._convolve(scores + self.strength[1] * hits, kernels[1])
+        strength = self.strengths()
+        added = self._said(hits + strength[0] * scores, 0)
+        moved = self._said(scores + strength[1] * hits, 1)
         return F.relu(added * gain[0]), moved * gain[1]
+
+    def strengths(self) -> Tensor:
+        """For each cell, (2, layers, cells or 1)."""
+        return self.strength
 
     def kernel(self) -> Tensor:
         """What each cell of the two kernels says, (2, cells of a kernel)."""
         scales = torch.tensor(SCALES, device=self.kernels.device)[:, None]
         return scales * self.kernels[:, self.place] * self.seen
 
-    def _padded(self, grid: Tensor) -> Tensor:
-        """Cells (N, k, rows, columns) with what the kernel sees beyond the edges."""
-        pad = KERNEL // 2
-        # an order must not run in a circle
-        if self.plane.circular and not self.ordered:
-            return F.pad(F.pad(grid, (0, 0, pad, pad), mode="circular"), (pad, pad, 0, 0))
-        return F.pad(grid, (pad, pad, pad, pad))
+    def _said(self, x: Tensor, number: int) -> Tensor:
+        """What kernel 0 or 1 makes of cells (N, layers, cells)."""
+        return self._convolve(x, self.kernel()[number].view(KERNEL, KERNEL))
 
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """The same kernel for each layer; the size stays."""
-        x = self._padded(x.view(-1, self.layers, self.plane.rows, self.plane.columns))
-        weight = kernel.view(1, 1, KERNEL, KERNEL).expand(self.layers, -1, -1, -1)
-        return F.conv2d(x, weight, groups=self.layers).flatten(2)
+        """The same square kernel for each layer of cells (N, layers, cells); the size stays."""
+        pad, count = len(kernel) // 2, -(-self.layers // CHANNELS) * CHANNELS
+        grid = x.view(-1, self.layers, self.plane.rows, self.plane.columns)
+        # empty layers, for runtimes that take so many at once or else one cell after the other
+        grid = self._wrapped(F.pad(grid, (0, 0, 0, 0, 0, count - self.layers)), pad)
+        around = (0 if self._circular else pad, pad)
+        grid = F.conv2d(grid, kernel.expand(count, 1, -1, -1), padding=around, groups=count)
+        return grid[:, : self.layers].flatten(2)
+
+    @property
+    def _circular(self) -> bool:
+        # an order must not run in a circle
+        return self.plane.circular and not self.ordered
+
+    def _wrapped(self, grid: Tensor, pad: int) -> Tensor:
+        """Cells (N, k, rows, columns) with the last rows before the first, and the first behind the last."""
+        return F.pad(grid, (0, 0, pad, pad), mode="circular") if self._circular else grid
 
 
 class Student(Context):
     """A context of all sides with some numbers of its own, which comparison with real showers sets.
 
     Attributes:
-        level: (3, layers, rings): added to log lambda, the same times the argument of the energy, added to
-            the mean in widths.
-        amplitude: (2, zones): logarithms of factors of what hits add, and of how they move energies.
+        turned: (2, n) what comes to the kernels along the direction from the axis, and goes off across it, as
+            the cosine of twice the angle; in the middle of the kernel alone.
+        turning: (2, rings) how much more of it holds for cells of a ring.
+        level: (4, layers, orbits): added to log lambda, the same times the argument of the energy, added to
+            the mean in widths, added to the log width.
+        amplitude: (2, layers, rings): logarithms of factors of what hits add, and of how they move energies.
+        strength: (2, layers, rings) see `Context`; the first is compared, the second the teacher's.
     """
 
     ring: Tensor
     zone: Tensor
+    turns: Tensor
+    kernel_turns: Tensor
+    middle: Tensor
+    pair_cells: Tensor
+    pair_places: Tensor
+    pair_next: Tensor
 
     def __init__(self, layers: int, plane: Plane) -> None:
         """First guesses; see `Context`."""
         super().__init__(layers, plane, ordered=False)
         self.register_buffer("ring", torch.from_numpy(plane.ring.copy()), persistent=False)
         self.register_buffer("zone", torch.from_numpy(plane.zone.copy()), persistent=False)
-        # these it takes over from the teacher
-        for name in ("strength", "gain"):
-            values = getattr(self, name).detach().clone()
-            delattr(self, name)
-            self.register_buffer(name, values)
-        self.level = nn.Parameter(torch.zeros(3, layers, int(plane.ring.max()) + 1))
-        self.amplitude = nn.Parameter(torch.zeros(2, len(plane.zone_sizes)))
+        self.register_buffer("turns", torch.from_numpy(plane.turns()), persistent=False)
+        self.register_buffer("kernel_turns", torch.from_numpy(plane.kernel_turns(KERNEL)), persistent=False)
+        inside = slice(KERNEL // 2 - TURNED_KERNEL // 2, KERNEL // 2 + TURNED_KERNEL // 2 + 1)
+        places = torch.arange(KERNEL * KERNEL).view(KERNEL, KERNEL)[inside, inside]
+        self.register_buffer("middle", places.flatten(), persistent=False)
+        # one of each pair of opposite displacements
+        displaced = plane.displaced(KERNEL)
+        place, first = np.nonzero(
+            (displaced >= 0) & (np.arange(len(displaced)) > len(displaced) // 2)[:, None]
+        )
+        pairs = np.stack([first, displaced[place, first]])
+        apart = np.abs(np.stack(np.divmod(place, KERNEL)) - KERNEL // 2).max(axis=0)
+        self.register_buffer("pair_cells", torch.from_numpy(pairs), persistent=False)
+        self.register_buffer("pair_places", torch.from_numpy(place), persistent=False)
+        self.register_buffer("pair_next", torch.from_numpy(apart == 1), persistent=False)
+        self.turned = nn.Parameter(torch.zeros_like(self.kernels))
+        self.turning = nn.Parameter(torch.zeros(2, int(plane.ring.max()) + 1))
+        # this it takes over from the teacher
+        gain = self.gain.detach().clone()
+        del self.gain
+        self.register_buffer("gain", gain)
+        self.strength = nn.Parameter(torch.zeros(2, layers, int(plane.ring.max()) + 1))
+        self.level = nn.Parameter(torch.zeros(4, layers, plane.orbits))
+        self.amplitude = nn.Parameter(torch.zeros(2, layers, int(plane.ring.max()) + 1))
 
     def density(self, alone: CellDensity, hits: Tensor, scores: Tensor, argument: Tensor) -> CellDensity:
         """Density of the cells of a draw.
@@ -126,48 +172,76 @@ class Student(Context):
             scores: (N, layers, cells) of its hits.
             argument: (N,) as in `Given`.
         """
-        constant, slope, mean = self.level
-        factor = (constant + slope * argument[:, None, None]).exp() @ self.rings().T
-        amplitude = self.amplitude.clamp(*AMPLITUDE_RANGE).exp()[:, self.zone]
+        constant, slope, mean, width = self.level[:, :, self.orbit]
+        factor = (constant + slope * argument[:, None, None]).exp()
+        amplitude = self.amplitude.exp()[:, :, self.ring]
         added, moved = self(hits, scores)
-        levelled = CellDensity(alone.number * factor, alone.mean, alone.width)
-        return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean[:, self.ring])
+        levelled = CellDensity(alone.number * factor, alone.mean, alone.width + width)
+        return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean)
 
-    def rings(self) -> Tensor:
-        """(cells, rings), 1 where a cell belongs to a ring."""
-        return F.one_hot(self.ring, self.level.shape[2]).to(self.level)
+    def strengths(self) -> Tensor:
+        """See the base class."""
+        return self.strength[:, :, self.ring]
 
-    def neighbours(self, field: Tensor) -> Tensor:
-        """Mean products of each cell with the cells around it, zone by zone, (zones,).
+    def turned_kernel(self) -> Tensor:
+        """What each cell in the middle of the two kernels says besides, (2, 2, cells).
+
+        For each unit of both `turns_of_cells` where it is said.
+        """
+        scales = torch.tensor(SCALES, device=self.kernels.device)[:, None, None]
+        return scales * self.turned[:, None, self.place[self.middle]] * self.kernel_turns[:, self.middle]
+
+    def turns_of_cells(self) -> Tensor:
+        """Cosine and sine of twice the angle of each cell, as both kernels weigh them, (2, 2, cells)."""
+        return self.turns * (1 + self.turning[:, None, self.ring])
+
+    def _said(self, x: Tensor, number: int) -> Tensor:
+        """See the base class."""
+        said = super()._said(x, number)
+        for turns, kernel in zip(self.turns_of_cells()[number], self.turned_kernel()[number], strict=True):
+            said = said + self._convolve(x * turns, kernel.view(TURNED_KERNEL, TURNED_KERNEL))
+        return said
+
+    @torch.no_grad()
+    def confine(self) -> None:
+        """Bring parameters that nothing holds back into their range."""
+        self.amplitude.clamp_(*AMPLITUDE_RANGE)
+
+    def levels(self, field: Tensor) -> Tensor:
+        """Sums of a field (N, layers, cells) over cells that are images of each other, (layers, orbits)."""
+        return torch.zeros_like(self.level[0]).index_add_(1, self.orbit, field.mean(0))
+
+    def neighbours(self, field: Tensor, other: Tensor) -> Tensor:
+        """Mean products of each cell with the cells around it in another field, (layers, rings).
 
         Args:
             field: (N, layers, cells).
+            other: (N, layers, cells).
         """
-        grid = field.reshape(-1, 1, self.plane.rows, self.plane.columns)
-        pad, size = KERNEL // 2, self.plane.rows
-        around = self._padded(grid)[..., pad - 1 : pad + 1 + size, pad - 1 : pad + 1 + self.plane.columns]
-        sums = F.avg_pool2d(around, 3, stride=1) * 9 - grid
-        products = (grid * sums).view(-1, self.plane.cells).mean(0)
-        return torch.zeros_like(self.amplitude[0]).index_add_(0, self.zone, products)
+        grid = other.reshape(-1, 1, self.plane.rows, self.plane.columns)
+        around = (0 if self._circular else 1, 1)
+        sums = F.avg_pool2d(self._wrapped(grid, 1), 3, stride=1, padding=around) * 9 - grid
+        products = (field * sums.view(field.shape)).mean(0)
+        return torch.zeros_like(self.amplitude[0]).index_add_(1, self.ring, products)
 
-    def pairs(self, field: Tensor) -> Tensor:
+    def pairs(self, field: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean products of a field of cells with itself, by the displacement of the cells.
 
         Args:
             field: (N, layers, cells).
 
         Returns:
-            (n,) for the n numbers of a kernel, the same displacements.
+            (n,) for the n numbers of a kernel, the same displacements; (n,) the same weighted with the cosine
+            of twice the angle from the direction from the axis; (rings,) this of cells next to each other.
         """
-        grid = field.reshape(-1, 1, self.plane.rows, self.plane.columns)
-        around, size = self._padded(grid), KERNEL * KERNEL
-        sums = torch.zeros(self.kernels.shape[1], device=field.device)
-        # one of each pair of opposite displacements
-        for index in range(size // 2 + 1, size):
-            row, column = divmod(index, KERNEL)
-            other = around[..., row : row + self.plane.rows, column : column + self.plane.columns]
-            sums[self.place[index]] += (grid * other).mean()
-        return sums
+        cells = field.flatten(0, 1)
+        products = (cells.T @ cells)[self.pair_cells[0], self.pair_cells[1]] / cells.numel()
+        along = products * (self.turns[:, self.pair_cells[0]] * self.kernel_turns[:, self.pair_places]).sum(0)
+        sums = torch.zeros_like(self.kernels).index_add_(
+            1, self.place[self.pair_places], torch.stack([products, along])
+        )
+        near = torch.where(self.pair_next, along, 0.0)
+        return *sums, torch.zeros_like(self.turning[0]).index_add_(0, self.ring[self.pair_cells[0]], near)
 
 
 def _cells_seen(ordered: bool) -> Tensor:

@@ -89,11 +89,18 @@ class CellDensity:
         """Probability of a hit."""
         return -torch.expm1(-self.number)
 
-    def negative_log_likelihood(self, cells: Cells) -> Tensor:
-        """Of showers, (N,)."""
-        width = self.width.clamp(*WIDTH_RANGE)
+    def negative_log_likelihood(self, cells: Cells, together: Tensor) -> Tensor:
+        """Of showers, (N,).
+
+        Args:
+            cells: (N, layers, cells).
+            together: (N, layers, cells) hits of the zone of each cell, whose energies add up to a known sum:
+                that of a single hit is known, those of n vary less by (n - 1) / n than they would alone.
+        """
+        width = self.width.clamp(*WIDTH_RANGE) + torch.log1p(-1 / together.clamp_min(2.0)) / 2
         score = (cells.coordinate - self.mean) * torch.exp(-width)
-        hit = torch.log(-torch.expm1(-self.number)) - score**2 / 2 - width - math.log(2 * math.pi) / 2
+        energy = torch.where(together > 1, -(score**2) / 2 - width - math.log(2 * math.pi) / 2, 0.0)
+        hit = torch.log(-torch.expm1(-self.number)) + energy
         return torch.where(cells.hits > 0, -hit, self.number).sum((1, 2))
 
 

@@ -93,9 +93,7 @@ class Layered(ShowerModel):
         cells = self.cell_stage
         return {
             "teacher": nn.ModuleList([cells.alone, cells.teacher]),
-            "student": nn.ParameterList(
-                [cells.student.kernels, cells.student.level, cells.student.amplitude, cells.company.shares]
-            ),
+            "student": cells.student,
         }
 
     def sampler(self) -> nn.Module:
@@ -123,6 +121,8 @@ class Layered(ShowerModel):
             conditions += [Condition.of(batch)] * operations
             numbers += [torch.arange(done, done + len(batch))] * operations
             done += len(batch)
+        most = [self.layout.zone_hits(torch.from_numpy(part)).amax((0, 1)) for part in rows]
+        self.cell_stage.limit(torch.stack(most).amax(0).clamp_min(1))
         summary, condition, donors = np.concatenate(rows), _joined(conditions), min(self.config.donors, count)
         summary[:, 0] -= self._fit_balance(torch.from_numpy(summary), condition).numpy()
         self.layer_stage.fit(summary, condition, torch.cat(numbers), donors)
@@ -188,35 +188,35 @@ class Layered(ShowerModel):
         alone = self.cell_stage.alone(given)
         taught = self.cell_stage.taught(cells, alone)
         self.cell_stage.shape.observe(taught.scores(cells), cells.hits)
+        together = given.hits @ self.cell_stage.member.T
         logs = {
-            "alone_nll": alone.negative_log_likelihood(cells).mean(),
-            "cells_nll": taught.negative_log_likelihood(cells).mean(),
+            "alone_nll": alone.negative_log_likelihood(cells, together).mean(),
+            "cells_nll": taught.negative_log_likelihood(cells, together).mean(),
         }
         loss = logs["cells_nll"] / self._cells
         return Phase("teacher", loss, _detached(logs))
 
     def _comparison(self, given: Given, real: Cells) -> Phase:
         stage = self.cell_stage
+        stage.student.confine()
         with torch.no_grad():
             alone, drawn = stage.alone(given), stage.draw(given, self._noise(given))
             # what is seen of a draw is the shower
             made = Cells(drawn.hits, stage.alone.spectrum.coordinate(stage.showers(drawn, given)))
             share = BEND * self.rate("student")
             stage.alone.spectrum.bend(self._zone_hits(made), self._zone_hits(real), share)
-            told = (alone, given.argument, stage.student, stage.company)
-            sides = [moments(cells, *told) for cells in (made, real)]
+            sides = [moments(cells, alone, given.argument, stage.student) for cells in (made, real)]
         gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
-        # the kernel of the energies stays, but for its amplitude
-        moved = {"kernels": stage.student.kernels[0], "level": stage.student.level}
-        moved |= {"amplitude": stage.student.amplitude, "company": stage.company.shares}
+        moved = dict(stage.student.named_parameters())
         # each moment rises with one parameter: its gap is the way down, as in Robbins and Monro (1951)
         loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in moved.items()]).sum()
         logs = {f"gap_{name}": gap.abs().mean() for name, gap in gaps.items()}
         return Phase("student", loss, _detached(logs), empty_images=(drawn.hits == 0).all())
 
     def _zone_hits(self, cells: Cells) -> list[Tensor]:
-        """Coordinates of the hits of each zone."""
-        parts = [cells.coordinate[:, :, self.cell_stage.student.zone == z] for z in range(self.layout.zones)]
+        """Coordinates of the hits of each zone of each layer."""
+        zone, layers = self.cell_stage.student.zone, cells.coordinate.unbind(1)
+        parts = [layer[:, zone == z] for layer in layers for z in range(self.layout.zones)]
         return [part[part > 0] for part in parts]
 
     @property
@@ -248,7 +248,7 @@ class Layered(ShowerModel):
     def _given(self, summary: Tensor, condition: Condition) -> Given:
         return Given(
             zone_energy=self.layout.zone_energy(summary, self.config.cell_threshold),
-            hits=torch.minimum(self.layout.zone_hits(summary), self.cell_stage.alone.zone_sizes),
+            hits=torch.minimum(self.layout.zone_hits(summary), self.cell_stage.most_hits),
             transverse=summary[:, self.layout.transverse],
             argument=self.layer_stage.argument(condition.energy),
         )

@@ -67,11 +67,9 @@ def order_of(plane: Plane) -> Order:
     ends = np.array([(np.flatnonzero(row >= 0)[[0, -1]] + (0, 1)) for row in cell])
     lengths = ends[:, 1] - ends[:, 0]
     starts = np.cumsum(lengths) - lengths
-    # behind the energies of the last layer, of which the lanes before the last zone are read, there is
-    # nothing; behind its hits there are as many energies
+    # behind the hits of the last layer, of which whole lanes are read, there are as many energies
     stops = starts - ends[:, 0] + -(-ends[:, 1] // LANES) * LANES
-    core = starts - ends[:, 0] + -(-zones[-1, 0] // LANES) * LANES
-    size = max(int(lengths.sum()), int(np.minimum(stops, core).max()), -(-int(stops.max()) // 2))
+    size = max(int(lengths.sum()), -(-int(stops.max()) // 2))
     return Order(cell, columns, zones, ends, starts, size)
 
 

@@ -51,14 +51,13 @@ class Plane:
         members: NDArray[np.bool_] = self.zone[:, None] == np.arange(len(self.zone_sizes))
         return members.astype(np.float32)
 
-    def along_rings(self) -> NDArray[np.int64]:
-        """(2, m) the next cell on the ring of each, and the one before; itself where it is alone."""
-        angle, near = np.arctan2(self.direction[1], self.direction[0]), np.tile(np.arange(self.cells), (2, 1))
-        for number in range(int(self.ring.max()) + 1):
-            own = np.flatnonzero(self.ring == number)
-            own = own[np.argsort(angle[own], kind="stable")]
-            near[:, own] = np.roll(own, -1), np.roll(own, 1)
-        return near
+    def turns(self) -> NDArray[np.float32]:
+        """(2, m) cosine and sine of twice the angle of the direction; 0 on the axis.
+
+        Rows and columns of a cylinder lie along and across the direction already: there both are 0.
+        """
+        x, y = self.direction
+        return np.stack([x * x - y * y, 2 * x * y]) * np.float32(not self.circular)
 
     def kernel_orbit(self, size: int, *, mirrored: bool) -> NDArray[np.int64]:
         """(size * size,) numbers of the cells of a kernel, those that are images of each other alike.
@@ -75,6 +74,26 @@ class Plane:
             images += [image.T for image in images if self.squares]
         orbit: NDArray[np.int64] = np.unique(np.min(images, axis=0), return_inverse=True)[1].reshape(-1)
         return orbit
+
+    def displaced(self, size: int) -> NDArray[np.int64]:
+        """(size * size, m) the cell at each place of a kernel around each cell; -1 beyond the edges."""
+        pad = size // 2
+        grid = np.arange(self.cells).reshape(self.rows, self.columns)
+        around = ((pad, pad), (0, 0))
+        if self.circular:
+            grid = np.pad(grid, around, mode="wrap")
+        else:
+            grid = np.pad(grid, around, constant_values=-1)
+        grid = np.pad(grid, around[::-1], constant_values=-1)
+        windows = np.lib.stride_tricks.sliding_window_view(grid, (self.rows, self.columns))
+        return windows.reshape(size * size, self.cells)
+
+    @staticmethod
+    def kernel_turns(size: int) -> NDArray[np.float32]:
+        """(2, size * size) cosine and sine of twice the angle of the cells of a kernel; 0 in its centre."""
+        y, x = np.indices((size, size)).reshape(2, -1) - size // 2
+        square = np.maximum(x * x + y * y, 1)
+        return np.stack([(x * x - y * y) / square, 2 * x * y / square]).astype(np.float32)
 
     @property
     def orbits(self) -> int:

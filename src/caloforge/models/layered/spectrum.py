@@ -44,11 +44,12 @@ class HitSpectrum(nn.Module):
     weak: Tensor
     strong: Tensor
 
-    def __init__(self, zones: int = 1) -> None:
+    def __init__(self, layers: int = 1, zones: int = 1) -> None:
         """A plain cube root.
 
         Args:
-            zones: Ways back from the coordinate, which `bend` makes differ.
+            layers: Ways back from the coordinate, which `bend` makes differ, are for so many layers
+            zones: and so many zones of each.
         """
         super().__init__()
         self.register_buffer("unit", torch.ones(()))
@@ -56,9 +57,9 @@ class HitSpectrum(nn.Module):
         coordinates = torch.from_numpy(CENTRE + WIDTH * scores + OFFSET).float()
         self.register_buffer("coordinates", coordinates, persistent=False)
         self.register_buffer("roots", (coordinates - OFFSET).clamp_min(0.02).cummax(0).values)
-        self.register_buffer("shift", torch.zeros(zones, KNOTS))
-        self.register_buffer("weak", torch.zeros(zones, WEAK_DEGREE + 1))
-        self.register_buffer("strong", torch.zeros(zones, STRONG_DEGREE))
+        self.register_buffer("shift", torch.zeros(layers, zones, KNOTS))
+        self.register_buffer("weak", torch.zeros(layers, zones, WEAK_DEGREE + 1))
+        self.register_buffer("strong", torch.zeros(layers, zones, STRONG_DEGREE))
         ends = coordinates[[0, -1]] - coordinates[SPLIT]
         self._ends = (float(ends[0]), float(ends[1]))
         self.fit_polynomials()
@@ -100,13 +101,13 @@ class HitSpectrum(nn.Module):
         """Cell energies in MeV: the inverse of `coordinate` within 3 % where nothing has been bent.
 
         Args:
-            coordinate: (..., n).
-            zone: (n,) which way back.
+            coordinate: (..., layers, n).
+            zone: (n,) which zone.
         """
         # a table would be slower than all the rest of a draw
         place = coordinate - self.coordinates[SPLIT]
         weak, strong = place.clamp(self._ends[0], 0.0), place.clamp(0.0, self._ends[1])
-        root = _polynomial(self.weak[zone], weak) + strong * _polynomial(self.strong[zone], strong)
+        root = _polynomial(self.weak[:, zone], weak) + strong * _polynomial(self.strong[:, zone], strong)
         root = root + (coordinate - LARGEST).clamp_min(0)
         return self.unit * root * root * root * step(coordinate)
 
@@ -114,12 +115,12 @@ class HitSpectrum(nn.Module):
         """Move the ways back so that made hits come to be distributed as real ones.
 
         Args:
-            made: For each zone the coordinates of made hits in whole showers, (n,).
-            real: For each zone those of real hits, (m,).
+            made: For each zone of each layer the coordinates of made hits in whole showers, (n,).
+            real: Those of real hits, (m,).
             share: Of the difference.
         """
         knots = self.coordinates.double().cpu().numpy()
-        for shift, ours, theirs in zip(self.shift, made, real, strict=True):
+        for shift, ours, theirs in zip(self.shift.flatten(0, 1), made, real, strict=True):
             ordered = np.sort(theirs.double().cpu().numpy())
             below = np.searchsorted(ordered, knots)
             known = (below >= FEWEST_BEYOND) & (len(ordered) - below >= FEWEST_BEYOND)
@@ -139,7 +140,8 @@ class HitSpectrum(nn.Module):
         coordinates, roots = self.coordinates.double().cpu().numpy(), self.roots.double().cpu().numpy()
         place = coordinates - coordinates[SPLIT]
         below, above = slice(0, SPLIT + 1), slice(SPLIT, None)
-        for shift, weak, strong in zip(self.shift, self.weak, self.strong, strict=True):
+        tables = (self.shift, self.weak, self.strong)
+        for shift, weak, strong in zip(*(table.flatten(0, 1) for table in tables), strict=True):
             moved = coordinates + shift.double().cpu().numpy()
             back = np.interp(moved, coordinates, roots) + np.maximum(moved - coordinates[-1], 0)
             weak.copy_(torch.from_numpy(_through(place[below], back[below], WEAK_DEGREE, fixed=SPLIT)))
@@ -163,8 +165,8 @@ def _through(place: FloatArray, values: FloatArray, degree: int, *, fixed: int) 
 
 
 def _polynomial(coefficients: Tensor, x: Tensor) -> Tensor:
-    """Of x (..., n), with coefficients (n, degree + 1)."""
-    first, *others = coefficients.flip(1).unbind(1)
+    """Of x (..., layers, n), with coefficients (layers, n, degree + 1)."""
+    first, *others = coefficients.flip(2).unbind(2)
     value = first.expand_as(x)
     for coefficient in others:
         value = value * x + coefficient

@@ -20,8 +20,8 @@ from caloforge.models.layered.compiled.lanes import (
     pointer,
     smaller,
 )
-from caloforge.models.layered.context import KERNEL
 from caloforge.models.layered.density import GUMBEL_OF_NORMAL, LARGEST_NUMBER
+from caloforge.models.layered.order import LANES
 
 # parts of what is compiled; what is copied into loops
 inner = njit(fastmath=True, error_model="numpy", forceinline=True)
@@ -29,8 +29,6 @@ inline = njit(inline="always", fastmath=True)
 
 f32 = np.float32
 ZERO, HALF, ONE = f32(0), f32(0.5), f32(1)
-# numbers in a row of the kernels: a pair for each cell, one cell more than there are
-WIDE = 2 * (KERNEL + 1)
 LOG2_E = f32(math.log2(math.e))
 # 2^x on [-0.5, 0.5] in powers of x: least largest relative error, 7.5e-8
 TWO_TO = tuple(
@@ -72,23 +70,22 @@ def _times_two_to(_context: Any, value: Any, place: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def add(_context: Any, target: Any, at: Any, source: Any, start: Any, first: Any, second: Any) -> Any:
-    """Add WIDE float32 numbers to others: those at even places times one weight, at odd ones another."""
+def add(_context: Any, target: Any, at: Any, value: Any, first: Any, second: Any) -> Any:
+    """Add lanes to numbers of an array: those at even places times one weight, at odd ones another."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lanes = ir.VectorType(ir.FloatType(), WIDE)
-        into, out_of = (pointer(context, builder, signature, arguments, place, lanes) for place in (0, 2))
-        weights = ir.Constant(lanes, ir.Undefined)
+        into = pointer(context, builder, signature, arguments, 0, FLOATS)
+        weights = ir.Constant(FLOATS, ir.Undefined)
         for number in (0, 1):
             place = ir.Constant(ir.IntType(32), number)
-            weights = builder.insert_element(weights, arguments[4 + number], place)
-        pattern = ir.Constant(ir.VectorType(ir.IntType(32), WIDE), [0, 1] * (WIDE // 2))
+            weights = builder.insert_element(weights, arguments[3 + number], place)
+        pattern = ir.Constant(WORDS, [0, 1] * (LANES // 2))
         weights = builder.shuffle_vector(weights, weights, pattern)
-        share = builder.fmul(builder.load(out_of, align=4), weights, flags=LOOSE)
+        share = builder.fmul(arguments[2], weights, flags=LOOSE)
         builder.store(builder.fadd(builder.load(into, align=4), share, flags=LOOSE), into, align=4)
         return context.get_dummy_value()
 
-    return types.void(target, at, source, start, first, second), generate
+    return types.void(target, at, value, first, second), generate
 
 
 @inline

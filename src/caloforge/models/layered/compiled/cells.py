@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.models.layered.cells import COUNTING_RANGE, LARGEST_SHIFT
+from caloforge.models.layered.cells import ALMOST_ONE
 from caloforge.models.layered.compiled.arithmetic import (
     HALF,
     ONE,
-    WIDE,
     ZERO,
     add,
     exp,
@@ -33,12 +32,13 @@ from caloforge.models.layered.compiled.lanes import (
     gather,
     larger,
     load,
+    load_pair,
     pack,
     smaller,
     store,
     sum_of,
 )
-from caloforge.models.layered.context import KERNEL
+from caloforge.models.layered.context import KERNEL, TURNED_KERNEL
 from caloforge.models.layered.density import LOG_NUMBER_RANGE, WIDTH_RANGE
 from caloforge.models.layered.order import LANES
 from caloforge.models.layered.shape import LARGEST_NUMBER
@@ -48,8 +48,9 @@ Array = NDArray[Any]
 SCORE_LIMIT = f32(LARGEST_NUMBER)
 LEAST_RATE, LARGEST_RATE = (f32(end) for end in LOG_NUMBER_RANGE)
 LEAST_WIDTH, LARGEST_WIDTH = (f32(end) for end in WIDTH_RANGE)
-BOUNDS, RANGE = (f32(math.exp(COUNTING_RANGE)), ONE, f32(math.exp(-COUNTING_RANGE))), f32(COUNTING_RANGE)
-SHIFT, KNOT = f32(LARGEST_SHIFT), f32(LARGEST)
+KNOT, MARGIN = f32(LARGEST), (KERNEL - TURNED_KERNEL) // 2
+# thresholds are sought in steps, the first of this factor, until two enclose the wanted one
+STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(1 / ALMOST_ONE)
 
 
 class Memory(NamedTuple):
@@ -64,10 +65,7 @@ class Memory(NamedTuple):
         slope: (m * w,) likewise.
         inverse: (m * w,) logarithms of one over exponential numbers.
         chance: (m * w,) lambda times these, first in the logarithm.
-        bits: (3, m, w / LANES) lanes that are above the bounds.
-        largest: (w,) largest chance of each column.
         around: What is around cells, in a layer of pairs with margins.
-        score: (m * w,) of the energies in the core, in standard deviations.
         listed: Places of hits.
         energy: Their coordinates, then energies.
     """
@@ -78,10 +76,7 @@ class Memory(NamedTuple):
     slope: Array
     inverse: Array
     chance: Array
-    bits: Array
-    largest: Array
     around: Array
-    score: Array
     listed: Array
     energy: Array
 
@@ -98,11 +93,8 @@ def memory(tables):
         slope=np.empty(places, f32),
         inverse=np.empty(places, f32),
         chance=np.empty(places, f32),
-        bits=np.zeros((3, rows, width // LANES), np.uint32),
-        largest=np.empty(width, f32),
         around=np.empty(tables.grid[0], f32),
-        score=np.empty(places, f32),
-        listed=np.empty(places + LANES, np.uint32),
+        listed=np.zeros(places + LANES, np.uint32),
         energy=np.zeros(places + LANES, f32),
     )
 
@@ -128,16 +120,15 @@ def fill(tables, memory, zone_energy, hits, transverse, argument, noise, start, 
         out[layer] = ZERO
         first, second = start + layer * size, start + (layers + layer) * size
         _orbits(tables, layer, zone_energy, hits, argument, memory)
-        _mix(tables, layer, layers, noise, second, memory)
         found = _rates(tables, layer, noise, first, memory)
         _spread(tables, layer, noise, second, found, memory)
         _chances(tables, layer, memory)
-        for zone in range(len(tables.sizes)):
+        for zone in range(len(tables.zones)):
             wanted = hits[layer, zone]
             if wanted > ZERO:
                 found = _hit(tables, zone, _least(tables, zone, wanted, memory), memory)
                 _coordinates(tables, layer, noise, second, found, memory)
-                factor = _settle(tables, zone, zone_energy[layer, zone], found, memory.energy)
+                factor = _settle(tables, layer, zone, zone_energy[layer, zone], found, memory.energy)
                 for k in range(found):
                     out[layer, tables.cell[memory.listed[k]]] = factor * memory.energy[k]
 
@@ -155,7 +146,7 @@ def _axis(tables, transverse, memory):
 def _orbits(tables, layer, zone_energy, hits, argument, memory):
     """What the cells of an orbit have in common; see `Memory`."""
     scale, orbit, width = memory.scale, memory.orbit, tables.nowhere.shape[1]
-    for zone in range(len(tables.sizes)):
+    for zone in range(len(tables.zones)):
         wanted = hits[layer, zone]
         energy = max(zone_energy[layer, zone], tables.scalars[3]) / max(wanted, ONE)
         energy = f32(math.log(energy)) - tables.scalars[0]
@@ -184,35 +175,6 @@ def _base(tables, layer, k, block, energy, number):
     base = (3 * layer + k) * 4 * width + block
     value = energy * load(tables.base, base + 2 * width) + load(tables.base, base + width)
     return energy * value + load(tables.base, base) + number * load(tables.base, base + 3 * width)
-
-
-@inner
-def _mix(tables, layer, layers, noise, second, memory):
-    """Scores of the core, whose noise is mixed with that of neighbours; see `Company`."""
-    rows, width = tables.nowhere.shape
-    places = rows * width
-    before = -tables.size if layer > 0 else 0
-    behind = tables.size if layer < layers - 1 else 0
-    for number in range(tables.core):
-        block = number * LANES
-        skewness = load(tables.skewness, layer * width + block)
-        for m in range(rows):
-            if tables.lanes[m, 0] <= block < tables.lanes[m, 1]:
-                place = m * width + block
-                start, weight = second + tables.first[m] + block, layer * 3 * places + place
-                own = load(noise, start)
-                beside = gather(noise, second, tables.near, place)
-                beside = beside + gather(noise, second, tables.near, places + place)
-                # at both ends of the depth there is a neighbour less
-                around = load(noise, start + before) + load(noise, start + behind)
-                around = around - own if before == 0 else around
-                around = around - own if behind == 0 else around
-                mixed = own + beside * load(tables.mixing, weight + places)
-                mixed = (mixed + around * load(tables.mixing, weight + 2 * places)) * load(
-                    tables.mixing, weight
-                )
-                mixed = larger(smaller(mixed, SCORE_LIMIT), -SCORE_LIMIT)
-                store(mixed + skewness * (mixed * mixed - ONE), memory.score, place)
 
 
 @inner
@@ -247,13 +209,20 @@ def _spread(tables, layer, noise, second, found, memory):
     """What the hits of a first draw say of the cells around them: of their lambda, of their energies."""
     around, stride = memory.around, tables.grid[1]
     around[:] = ZERO
-    strength, presence = tables.strength[layer, 0], tables.strength[layer, 1]
+    kernels, turns, size = tables.kernels, tables.turns, KERNEL * LANES
     for k in range(found):
         i = memory.listed[k]
-        score = _score(tables, layer, noise, second, i, memory)
+        o = tables.column[i]
+        score = _score(tables, layer, noise, second, i)
+        added = ONE + tables.strength[layer, 0, o] * score
+        moved = score + tables.strength[layer, 1, o]
+        cosine, sine = load_pair(turns, 4 * i), load_pair(turns, 4 * i + np.uint32(2))
         for row in range(KERNEL):
-            spot = tables.spot[i] + row * stride
-            add(around, spot, tables.kernels, row * WIDE, ONE + strength * score, score + presence)
+            place = row * LANES
+            own = load(kernels, place)
+            if MARGIN <= row < KERNEL - MARGIN:
+                own = own + load(kernels, place + size) * cosine + load(kernels, place + 2 * size) * sine
+            add(around, tables.spot[i] + row * stride, own, added, moved)
     if tables.grid[3]:
         # what lies beyond the first row belongs to the last
         margin, rows = KERNEL // 2 * stride, tables.grid[2] * stride
@@ -263,10 +232,8 @@ def _spread(tables, layer, noise, second, found, memory):
 
 
 @inner
-def _score(tables, layer, noise, second, place, memory):
+def _score(tables, layer, noise, second, place):
     """Energy of a hit in standard deviations."""
-    if tables.column[place] < tables.core * LANES:
-        return memory.score[place]
     number = noise[np.uint64(second) + tables.number[place]]
     number = min(max(number, -SCORE_LIMIT), SCORE_LIMIT)
     return number + tables.skewness[layer, tables.column[place]] * (number * number - ONE)
@@ -274,25 +241,17 @@ def _score(tables, layer, noise, second, place, memory):
 
 @inner
 def _chances(tables, layer, memory):
-    """From logarithms to lambda with neighbours over an exponential number: above 1 where a cell is hit.
-
-    And which are above three bounds, and the largest of each column.
-    """
+    """From logarithms to lambda with neighbours over an exponential number: above 1 where a cell is hit."""
     rows, width = tables.nowhere.shape
     chance, middle = memory.chance, _middle(tables)
     for block in range(0, width, LANES):
         gain, raised = load(tables.gain, 2 * layer * width + block), load(memory.orbit, width + block)
-        top = gain * ZERO
         for m in range(rows):
             if tables.lanes[m, 0] <= block < tables.lanes[m, 1]:
                 place = m * width + block
                 added = larger(gather(memory.around, middle, tables.spot, place) * gain, ZERO)
                 value = exp(load(chance, place) + raised) + added * exp(load(memory.inverse, place))
                 store(value, chance, place)
-                top = larger(top, value)
-                for bound in range(3):
-                    memory.bits[bound, m, block // LANES] = above(value, BOUNDS[bound])
-        store(top, memory.largest, block)
 
 
 @inner
@@ -303,19 +262,69 @@ def _middle(tables):
 
 @inner
 def _least(tables, zone, wanted, memory):
-    """Chance above which the cells of a zone are hit, so that it has its hits; see `CellStage._factor`."""
-    less, counts, more, top = 0, 0, 0, ZERO
+    """Chance above which the wanted number of cells of a zone are; see `CellStage._last`."""
+    if wanted >= tables.sizes[0, zone]:
+        return ZERO
+    found = _count(tables, zone, ONE, memory)
+    # numbers of cells above two thresholds, the first too low or right, the other too high or right
+    low, many, high, few, factor = ONE, found, ONE, found, STRIDE
+    while many < wanted and low > SMALL:
+        high, few = low, many
+        low, factor = low / factor, factor * factor
+        many = _count(tables, zone, low, memory)
+    while few > wanted and high < ONE / SMALL:
+        low, many = high, few
+        high, factor = high * factor, factor * factor
+        few = _count(tables, zone, high, memory)
+    for number in range(TRIES):
+        if many - few <= LANES:
+            break
+        # chances are inverse to even numbers; now and then by halves, should they not be even at all
+        share = HALF if number % 2 else (wanted - few + HALF) / (many - few + ONE)
+        least = low * high / (low + share * (high - low))
+        found = _count(tables, zone, least, memory)
+        if found > wanted:
+            low, many = least, found
+        else:
+            high, few = least, found
+    if many == wanted:
+        return low
+    if few == wanted:
+        return high
+    return _between(tables, zone, low, high, wanted - few, memory)
+
+
+@inner
+def _count(tables, zone, least, memory):
+    """Cells of a zone whose chance is above the least."""
+    width, found = tables.nowhere.shape[1], np.uint32(0)
     for number in range(tables.blocks[zone, 0], tables.blocks[zone, 1]):
         for m in range(len(tables.lanes)):
             member = tables.member[zone, m, number]
-            less += count(memory.bits[0, m, number] & member)
-            counts += count(memory.bits[1, m, number] & member)
-            more += count(memory.bits[2, m, number] & member)
-    for o in range(tables.zones[zone, 0], tables.zones[zone, 1]):
-        top = max(top, memory.largest[o])
-    missing = wanted - f32(counts)
-    slope = max(f32(more - counts if missing > ZERO else counts - less), HALF) / RANGE
-    return min(f32(math.exp(-min(max(missing / slope, -SHIFT), SHIFT))), top / f32(1.001))
+            if member:
+                found += count(above(load(memory.chance, m * width + number * LANES), least) & member)
+    return f32(found)
+
+
+@inner
+def _between(tables, zone, low, high, wanted, memory):
+    """Chance above which the wanted number of the few cells are whose chance is above low, not above high."""
+    width, found = tables.nowhere.shape[1], np.uint64(0)
+    for number in range(tables.blocks[zone, 0], tables.blocks[zone, 1]):
+        for m in range(len(tables.lanes)):
+            member = tables.member[zone, m, number]
+            if member:
+                place = m * width + number * LANES
+                value = load(memory.chance, place)
+                between = above(value, low) & ~above(value, high) & member
+                pack(between, place, memory.listed, found)
+                found += count(between)
+    values = first_of(gather(memory.chance, 0, memory.listed, 0), found)
+    for k in range(min(found, np.uint64(LANES))):
+        value = memory.chance[memory.listed[k]]
+        if f32(count(above(values, value))) == wanted - ONE:
+            return value * ALMOST
+    return low
 
 
 @inner
@@ -343,20 +352,20 @@ def _coordinates(tables, layer, noise, second, found, memory):
         o = tables.column[i]
         mean = orbit[2, o] + orbit[4, o] * memory.around[tables.spot[i] + middle]
         mean = mean + memory.centre[i] * tables.tilt[layer, 2, o] + memory.slope[i] * tables.tilt[layer, 3, o]
-        score = _score(tables, layer, noise, second, i, memory)
+        score = _score(tables, layer, noise, second, i)
         # mirrored at the weakest hit
         memory.energy[k] = abs(mean + orbit[3, o] * score - smallest) + smallest
 
 
 @inner
-def _settle(tables, zone, wanted, found, energy):
+def _settle(tables, layer, zone, wanted, found, energy):
     """From coordinates to MeV, scaled to a sum but for a common factor, which is returned.
 
     See `HitSpectrum.energy` and `CellStage.showers`.
     """
     total, square = load(energy, 0) * ZERO, load(energy, 0) * ZERO
     for k in range(0, found, LANES):
-        own = first_of(_way_back(tables, zone, load(energy, k)), found - k)
+        own = first_of(_way_back(tables, layer, zone, load(energy, k)), found - k)
         store(own, energy, k)
         total, square = total + own, square + own * own
     pull = (wanted - sum_of(total)) / max(sum_of(square), f32(1e-12))
@@ -370,16 +379,17 @@ def _settle(tables, zone, wanted, found, energy):
 
 
 @inner
-def _way_back(tables, zone, coordinate):
+def _way_back(tables, layer, zone, coordinate):
     """MeV of coordinates."""
     unit, split, first, last = tables.scalars[1], tables.scalars[4], tables.scalars[5], tables.scalars[6]
     place = coordinate - split
     weak, strong = larger(smaller(place, ZERO), first), smaller(larger(place, ZERO), last)
-    low = weak * tables.weak[zone, WEAK_DEGREE] + tables.weak[zone, WEAK_DEGREE - 1]
+    below, beyond = tables.weak[layer, zone], tables.strong[layer, zone]
+    low = weak * below[WEAK_DEGREE] + below[WEAK_DEGREE - 1]
     for power in range(2, WEAK_DEGREE + 1):
-        low = low * weak + tables.weak[zone, WEAK_DEGREE - power]
-    high = strong * tables.strong[zone, STRONG_DEGREE - 1] + tables.strong[zone, STRONG_DEGREE - 2]
+        low = low * weak + below[WEAK_DEGREE - power]
+    high = strong * beyond[STRONG_DEGREE - 1] + beyond[STRONG_DEGREE - 2]
     for power in range(2, STRONG_DEGREE):
-        high = high * strong + tables.strong[zone, STRONG_DEGREE - 1 - power]
+        high = high * strong + beyond[STRONG_DEGREE - 1 - power]
     root = low + strong * high + larger(coordinate - KNOT, ZERO)
     return root * root * root * unit

@@ -64,6 +64,18 @@ def load(_context: Any, array: Any, start: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def load_pair(_context: Any, array: Any, start: Any) -> Any:
+    """Two numbers of an array, from a number on, one after the other in all lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pair = ir.VectorType(ir.FloatType(), 2)
+        value = builder.load(pointer(context, builder, signature, arguments, 0, pair), align=4)
+        return builder.shuffle_vector(value, value, ir.Constant(WORDS, [0, 1] * (LANES // 2)))
+
+    return lanes_type(array, start), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def store(_context: Any, value: Any, array: Any, start: Any) -> Any:
     """Into an array, from a number on."""
 

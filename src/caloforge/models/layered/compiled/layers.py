@@ -157,7 +157,7 @@ def known(tables, summary, energy, sizes, threshold, zone_energy, hits):
         tables: `LayerTables`.
         summary: (size,), see `Layout`.
         energy: Incident, MeV.
-        sizes: (zones,) cells.
+        sizes: (zones,) most hits.
         threshold: Smallest energy of a cell, MeV.
         zone_energy: (layers, zones), filled.
         hits: The same.

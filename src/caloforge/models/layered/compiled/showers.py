@@ -26,13 +26,13 @@ def make(layers, cells, columns, particle, energy, noise, start, out):
         start: Number of the first of the n showers.
         out: (N, layers, cells) MeV; n of them are filled.
     """
-    size, shape = layers.mean.shape[1], (out.shape[1], len(cells.sizes))
+    size, shape = layers.mean.shape[1], (out.shape[1], len(cells.zones))
     summary, spreads = np.empty(size, f32), np.empty(size, f32)
     zone_energy, hits, own = np.empty(shape, f32), np.empty(shape, f32), memory(cells)
     for number in range(len(noise)):
         n = start + number
         choice = chosen(layers, columns[n], particle[n], noise[number])
         summarised(layers, columns[n], choice, spreads, summary)
-        known(layers, summary, energy[n], cells.sizes, cells.scalars[3], zone_energy, hits)
+        known(layers, summary, energy[n], cells.sizes[1], cells.scalars[3], zone_energy, hits)
         transverse, first = summary[len(summary) - TRANSVERSE :], number * noise.shape[1] + CHOICES
         fill(cells, own, zone_energy, hits, transverse, columns[n, 0], noise.reshape(-1), first, out[n])

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from caloforge.models.layered.alone import MAP_GAIN
 from caloforge.models.layered.cells import CellStage
-from caloforge.models.layered.compiled.arithmetic import WIDE
-from caloforge.models.layered.context import AMPLITUDE_RANGE, KERNEL
+from caloforge.models.layered.context import KERNEL, TURNED_KERNEL
 from caloforge.models.layered.layers import LayerStage, tails_of
 from caloforge.models.layered.order import LANES, Order
 from caloforge.models.layered.spectrum import SPLIT
@@ -41,20 +40,19 @@ class Tables(NamedTuple):
         zones: (zones, 2) first column of each zone, and the one after its last.
         blocks: (zones, 2) first lanes of each zone, and those after its last, both over LANES.
         member: (zones, m, w / LANES) bits of the lanes with cells of each zone.
-        sizes: (zones,) cells.
+        sizes: (2, zones) cells, most hits.
         numbers: (zones, largest size + 1) log lambda of so many hits, if all cells had the same.
     base: (layers, 3, 4, w) of log lambda, mean and log width: see `Alone`.
         tilt: (layers, 4, w) log lambda by centre and slope, mean by centre and slope.
-        level: (layers, 3, w) see `Student`.
+        level: (layers, 3, w) see `Student`; that of the width is part of the base.
         gain: (layers, 2, w) of added particles and of moved means, amplitudes included.
-        strength: (layers, 2).
+        strength: (layers, 2, w).
         skewness: (layers, w).
-        kernels: (7 * WIDE,) what a hit does to lambda and to the mean of the cells around it, in pairs.
-        core: Lanes, over LANES, in whose places noise is mixed.
-        near: (2, m * w) numbers of the neighbours on a ring in the noise of the layer.
-        mixing: (layers, 3, m * w) see `Company.weights`; 1, 0, 0 where nothing is mixed.
-        weak: (zones, degree + 1) way back from the coordinate below the split.
-        strong: (zones, degree) above.
+        kernels: (3 * 7 * LANES,) what a hit does to lambda and to the mean of the cells around it, in pairs;
+            see `Student`.
+        turns: (m * w * 4,) see `Student.turns_of_cells`: cosine for both kernels, sine for both.
+        weak: (layers, zones, degree + 1) way back from the coordinate below the split.
+        strong: (layers, zones, degree) above.
         scalars: (6,) logarithm of the unit, unit, coordinate of the weakest hit, threshold, coordinate of the
             split, distances of its table's ends.
         size: Numbers in the noise of a layer.
@@ -82,9 +80,7 @@ class Tables(NamedTuple):
     strength: FloatArray
     skewness: FloatArray
     kernels: FloatArray
-    core: int
-    near: IndexArray
-    mixing: FloatArray
+    turns: FloatArray
     weak: FloatArray
     strong: FloatArray
     scalars: FloatArray
@@ -154,11 +150,11 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
     plane, student, alone = stage.plane, stage.student, stage.alone
     # an orbit keeps to a ring, and so to a zone
     example = np.unique(plane.orbit, return_index=True)[1]
-    ring, zone = plane.ring[example], plane.zone[example]
+    ring = plane.ring[example]
     real, cell, width = order.cell >= 0, np.maximum(order.cell, 0).astype(np.uint32), order.cell.shape[1]
     lanes = np.stack([order.ends[:, 0] // LANES, -(-order.ends[:, 1] // LANES)], axis=1) * LANES
     stride = plane.columns + KERNEL
-    amplitude = student.amplitude.clamp(*AMPLITUDE_RANGE).exp()[:, zone]
+    amplitude = student.amplitude.detach().exp()[:, :, ring]
 
     def ordered(values: Tensor) -> FloatArray:
         """(..., layers, orbits) as (layers, ..., w)."""
@@ -167,12 +163,18 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
         result[..., order.columns] = values.numpy()
         return result
 
+    base = MAP_GAIN * alone.base.detach()
+    base[2, 0] += student.level[3].detach()
     spectrum = alone.spectrum
     ends = (spectrum.coordinates[[0, -1]] - spectrum.coordinates[SPLIT]).tolist()
     unit, split = float(spectrum.unit), float(spectrum.coordinates[SPLIT])
     scalars = [math.log(unit), unit, spectrum.smallest, alone.threshold, split, *ends]
     # from a hit to the cells around it; convolutions go the other way
-    pairs = student.kernel().detach().view(2, KERNEL, KERNEL).flip(1, 2).permute(1, 2, 0).reshape(KERNEL, -1)
+    margin = (KERNEL - TURNED_KERNEL) // 2
+    turned = student.turned_kernel().view(2, 2, TURNED_KERNEL, TURNED_KERNEL)
+    kernels = [student.kernel().view(2, 1, KERNEL, KERNEL), torch.nn.functional.pad(turned, [margin] * 4)]
+    kernel = torch.cat(kernels, dim=1).detach().flip(2, 3)
+    pairs = kernel.permute(1, 2, 3, 0).reshape(3 * KERNEL, -1).numpy()
     return Tables(
         cell=cell.reshape(-1),
         number=order.numbers.reshape(-1).astype(np.uint32),
@@ -185,18 +187,16 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
         zones=order.zones.astype(np.uint32),
         blocks=np.stack([order.zones[:, 0] // LANES, -(-order.zones[:, 1] // LANES)], axis=1),
         member=_members(order),
-        sizes=plane.zone_sizes.astype(np.float32),
+        sizes=np.stack([plane.zone_sizes, stage.most_hits.numpy()]).astype(np.float32),
         numbers=_numbers(plane.zone_sizes),
-        base=ordered(MAP_GAIN * alone.base),
+        base=ordered(base),
         tilt=ordered(MAP_GAIN * alone.tilt.flatten(0, 1)),
-        level=ordered(student.level[:, :, ring]),
-        gain=ordered((1 + student.gain) * amplitude[:, None]),
-        strength=student.strength[:, :, 0].T.contiguous().numpy(),
+        level=ordered(student.level[:3]),
+        gain=ordered((1 + student.gain) * amplitude),
+        strength=ordered(student.strength[:, :, ring]),
         skewness=ordered(stage.shape.skewness),
-        kernels=np.pad(pairs.numpy(), ((0, 0), (0, WIDE - 2 * KERNEL))).reshape(-1),
-        core=-(-int(order.zones[-1, 0]) // LANES) if len(order.zones) > 1 else 0,
-        near=order.of_cells[np.take(plane.along_rings(), cell.reshape(-1), axis=1)].astype(np.uint32),
-        mixing=np.take(_mixing(stage), cell.reshape(-1), axis=2),
+        kernels=np.pad(pairs, ((0, 0), (0, LANES - 2 * KERNEL))).reshape(-1),
+        turns=student.turns_of_cells().detach().permute(2, 1, 0).numpy()[cell.reshape(-1)].reshape(-1),
         weak=spectrum.weak.contiguous().numpy(),
         strong=spectrum.strong.contiguous().numpy(),
         scalars=np.array(scalars, np.float32),
@@ -205,16 +205,6 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
             [2 * (plane.rows + KERNEL) * stride, 2 * stride, plane.rows, plane.circular], np.uint32
         ),
     )
-
-
-def _mixing(stage: CellStage) -> FloatArray:
-    """(layers, 3, cells) see `Tables.mixing`."""
-    layers, company = stage.student.layers, stage.company
-    mixing = np.zeros((layers, 3, stage.plane.cells), np.float32)
-    mixing[:, 0] = 1
-    for number, weight in enumerate(company.weights(layers)):
-        mixing[:, number, company.core.numpy()] = weight.detach().numpy()
-    return mixing
 
 
 def _members(order: Order) -> IndexArray:
