@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from caloforge.geometry import Detector
+from caloforge.metrics.resampling import Metric
 from caloforge.models.base import Condition, TrainingBatch
 from caloforge.models.layered.density import Given
 from caloforge.models.layered.donors import CHOICES
@@ -140,6 +142,13 @@ def draw(model: Layered, how: Draw, real: ShowerBatch, seed: int) -> ShowerBatch
     )
 
 
+def figures(real: ShowerBatch, made: ShowerBatch, detector: Detector) -> dict[str, Metric]:
+    """The figures of whole showers that the table has."""
+    verdict = judge_batches(real, made, detector, thresholds="strict", classifier=True)
+    differences = [judgement.difference for judgement in verdict.judgements]
+    return {d.metric: d.result for d in differences if d.metric in METRICS and d.observable == "shower"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("test", type=Path)
@@ -155,12 +164,9 @@ def main() -> None:
         for name, (changed, how) in variants(model.eval(), path).items():
             found = table.setdefault(name, {metric: [] for metric in METRICS})
             made = draw(changed.eval(), how, real, seed)
-            verdict = judge_batches(real, made, detector, thresholds="strict", classifier=True)
-            for judgement in verdict.judgements:
-                metric, result = judgement.difference.metric, judgement.difference.result
-                if metric in METRICS and judgement.difference.observable == "shower":
-                    found[metric].append(result.value)
-                    floors[metric] = result.floor
+            for metric, result in figures(real, made, detector).items():
+                found[metric].append(result.value)
+                floors[metric] = result.floor
             print(path, name, {metric: values[-1] for metric, values in found.items()}, flush=True)
     lines = ["| | area of boosted trees | Fréchet physics distance |", "|---|---|---|"]
     for name, found in table.items():

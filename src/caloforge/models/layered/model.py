@@ -40,8 +40,8 @@ FIT_ROWS = 200_000
 FIT_HITS = 500_000
 # cells hit less often than this are hit by single particles
 SINGLE = 0.2
-# the spectrum takes over this share of what a batch says of it
-BEND = 0.2
+# the spectrum of a layer takes over this share of what a batch says of it and so many layers on either side
+BEND, BEND_REACH = 0.03, 1
 # powers of the argument of the energy beside the shares of the layers, and strength of the regression
 BALANCE_DEGREE, BALANCE_RIDGE = 3, 1e-9
 # rates end at this share of their first value
@@ -214,9 +214,10 @@ class Layered(ShowerModel):
         return Phase("student", loss, _detached(logs), empty_images=(drawn.hits == 0).all())
 
     def _zone_hits(self, cells: Cells) -> list[Tensor]:
-        """Coordinates of the hits of each zone of each layer."""
-        zone, layers = self.cell_stage.student.zone, cells.coordinate.unbind(1)
-        parts = [layer[:, zone == z] for layer in layers for z in range(self.layout.zones)]
+        """Coordinates of the hits of each zone of each layer, and of the layers before and behind."""
+        zone, layers = self.cell_stage.student.zone, range(self.layout.layers)
+        near = [cells.coordinate[:, max(layer - BEND_REACH, 0) : layer + BEND_REACH + 1] for layer in layers]
+        parts = [part[:, :, zone == z] for part in near for z in range(self.layout.zones)]
         return [part[part > 0] for part in parts]
 
     @property

@@ -27,6 +27,9 @@ FEWEST_HITS = 2000
 # a knot is moved where so many hits of a batch lie on either side, a table where that holds for as many knots
 FEWEST_BEYOND, FEWEST_KNOTS = 20, 4
 LARGEST_SHIFT = 0.15
+# knots that a shift is smoothed over
+SMOOTH = 7
+SMOOTHING = np.full(SMOOTH, 1 / SMOOTH)
 # coordinate of the last knot; the cube root goes on from there
 LARGEST = CENTRE + WIDTH * LAST_SCORE + OFFSET
 # back from the coordinate: one polynomial below the MIP peak, where the table bends, and one above
@@ -130,7 +133,10 @@ class HitSpectrum(nn.Module):
             found = np.quantile(ours.double().cpu().numpy(), below[known] / len(ordered))
             found = np.maximum.accumulate(found + 1e-9 * np.arange(len(found)))
             change = np.interp(knots, found, knots[known] - found)
-            shift += share * torch.from_numpy(change).to(shift)
+            # polynomials cannot follow what is rough, which would grow and grow
+            rough = shift.double().cpu().numpy()
+            rough = rough - np.convolve(np.pad(rough, SMOOTH // 2, mode="edge"), SMOOTHING, mode="valid")
+            shift += share * torch.from_numpy(change - rough).to(shift)
         # a zone has its energy whatever its table: what moves all of it alike would go on for ever
         self.shift.clamp_(-LARGEST_SHIFT, LARGEST_SHIFT)
         self.fit_polynomials()
