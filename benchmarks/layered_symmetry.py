@@ -3,7 +3,8 @@
     python benchmarks/layered_symmetry.py train.h5 test.h5 -o runs --seed 1 2 3
 
 No cell shares a number with its images, no displacement with its opposite, and no image of a shower is
-trained on. Prints a row for the table; about ten minutes on one core for each seed.
+trained on. Further options are those of `caloforge train`. Prints a row for the table; about ten minutes on
+one core for each seed.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("test", type=Path)
     parser.add_argument("--out", "-o", type=Path, required=True)
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
-    arguments = parser.parse_args()
+    arguments, settings = parser.parse_known_args()
     with ShowerFile(arguments.test) as file:
         real, detector = file.read(), file.detector
     found: dict[str, list[float]] = {metric: [] for metric in METRICS}
@@ -47,7 +48,8 @@ def main() -> None:
         for seed in arguments.seed:
             run = arguments.out / f"seed{seed}"
             training = ["train", "clic-electron-layered", "--data", str(arguments.train), "-o", str(run)]
-            code = caloforge([*training, "--seed", str(seed), "--set", "training.augment=false", "--force"])
+            training += ["--seed", str(seed), "--set", "training.augment=false", "--force", *settings]
+            code = caloforge(training)
             if code:
                 raise SystemExit(code)
             model = load_model(run)

@@ -135,7 +135,8 @@ class HitSpectrum(nn.Module):
             change = np.interp(knots, found, knots[known] - found)
             # polynomials cannot follow what is rough, which would grow and grow
             rough = shift.double().cpu().numpy()
-            rough = rough - np.convolve(np.pad(rough, SMOOTH // 2, mode="edge"), SMOOTHING, mode="valid")
+            beyond = np.pad(rough, SMOOTH // 2, mode="reflect", reflect_type="odd")
+            rough = rough - np.convolve(beyond, SMOOTHING, mode="valid")
             shift += share * torch.from_numpy(change - rough).to(shift)
         # a zone has its energy whatever its table: what moves all of it alike would go on for ever
         self.shift.clamp_(-LARGEST_SHIFT, LARGEST_SHIFT)
