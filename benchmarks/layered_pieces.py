@@ -4,7 +4,7 @@
     python benchmarks/layered_pieces.py test.h5 run1 run2 run3
 
 Prints a table. Every variant is drawn once from each model, with noise of its own; the spread is that of the
-trainings and draws, the floor that of two halves of the test showers. About ten minutes on one core for
+trainings and draws (of draws alone, where one model is named several times), the floor that of two halves of the test showers. About ten minutes on one core for
 three trainings and 3000 showers.
 """
 
@@ -117,7 +117,7 @@ def last(model: Layered, run: Path) -> Layered:
 
 
 def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
-    return {
+    found = {
         "the whole model": (model, whole),
         "real summaries in place of drawn ones": (model, true_summaries),
         "the teacher, 6 passes, in place of the student": (straight(model), teacher),
@@ -126,8 +126,10 @@ def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
         "matched, but the spectrum not bent": (straight(model), whole),
         "matched, but neighbours alike in all directions": (undirected(model), whole),
         "matched, but one strength of neighbours for all layers": (coarse(model), whole),
-        "the weights of the last step, not their average": (last(model, run), whole),
     }
+    if (run / "checkpoints").exists():
+        found["the weights of the last step, not their average"] = (last(model, run), whole)
+    return found
 
 
 def draw(model: Layered, how: Draw, real: ShowerBatch, seed: int) -> ShowerBatch:

@@ -40,8 +40,9 @@ FIT_ROWS = 200_000
 FIT_HITS = 500_000
 # cells hit less often than this are hit by single particles
 SINGLE = 0.2
-# the spectrum of a layer takes over this share of what a batch says of it and so many layers on either side
-BEND, BEND_REACH = 0.1, 1
+# the spectrum of a layer takes over this share of what a batch says of it and so many layers on either side;
+# with more its waves grow
+BEND, BEND_REACH = 0.03, 1
 # powers of the argument of the energy beside the shares of the layers, and strength of the regression
 BALANCE_DEGREE, BALANCE_RIDGE = 3, 1e-9
 # rates end at this share of their first value

@@ -135,7 +135,7 @@ class HitSpectrum(nn.Module):
             change = np.interp(knots, found, knots[known] - found)
             # polynomials cannot follow what is rough, which would grow and grow
             rough = shift.double().cpu().numpy()
-            beyond = np.pad(rough, SMOOTH // 2, mode="reflect", reflect_type="odd")
+            beyond = np.pad(rough, SMOOTH // 2, mode="edge")
             rough = rough - np.convolve(beyond, SMOOTHING, mode="valid")
             shift += share * torch.from_numpy(change - rough).to(shift)
         # a zone has its energy whatever its table: what moves all of it alike would go on for ever
