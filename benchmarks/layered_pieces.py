@@ -4,8 +4,8 @@
     python benchmarks/layered_pieces.py test.h5 run1 run2 run3
 
 Prints a table. Every variant is drawn once from each model, with noise of its own; the spread is that of the
-trainings and draws (of draws alone, where one model is named several times), the floor that of two halves of the test showers. About ten minutes on one core for
-three trainings and 3000 showers.
+trainings and draws (of draws alone, where one model is named several times), the floor that of two halves of
+the test showers. About ten minutes on one core for three trainings and 3000 showers.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def last(model: Layered, run: Path) -> Layered:
 
 
 def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
-    found = {
+    found: dict[str, tuple[Layered, Draw]] = {
         "the whole model": (model, whole),
         "real summaries in place of drawn ones": (model, true_summaries),
         "the teacher, 6 passes, in place of the student": (straight(model), teacher),
