@@ -10,6 +10,7 @@ import torch
 from numba import njit
 
 from caloforge.errors import ModelError
+from caloforge.export.graph import condition_of, export_graph, sample_inputs
 from caloforge.generation.conditions import Columns
 from caloforge.generation.generate import stream
 from caloforge.generation.network import Plan, open_network
@@ -87,6 +88,21 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     assert np.median(moved) < 1e-5
     assert np.sort(moved)[-2] < 1e-4
     assert ((got > 0) == (want > 0)).mean() > 0.9999
+
+
+def test_a_graph_makes_the_showers_of_the_tensors(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = model_of(("mesh.nx=9", "mesh.ny=9"))
+    inputs = sample_inputs(model, 20)
+    session = runtime.InferenceSession(export_graph(model, tmp_path / "graph.onnx"))
+    got = session.run(None, {one.name: inputs[one.name] for one in session.get_inputs()})[0]
+    with torch.inference_mode():
+        want = model.generate(condition_of(model, inputs), torch.from_numpy(inputs["noise"])).numpy()
+    moved = np.abs(got - want).sum((1, 2, 3)) / want.sum((1, 2, 3))
+    # a hit less in each zone must not pass
+    assert np.median(moved) < 1e-5
+    assert np.sort(moved)[-2] < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(13, 13), (10, 8), (1, 1)])

@@ -35,8 +35,8 @@ FEWER = 1.3
 # of the teacher's factors of what hits say, the student takes over this much at least
 LEAST_GAIN = 0.3
 NEVER = 1e-12
-# leaves the last hit of a zone above the threshold
-ALMOST_ONE = 1.000001
+# leaves the last hit of a zone above it; as a factor it would be taken for one by what simplifies graphs
+ALMOST_ONE = 0.999999
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class CellStage(nn.Module):
     def _cells(self, density: CellDensity, given: Given, numbers: Numbers) -> Cells:
         """The cells that the noise makes: hit where lambda is above an exponential number."""
         chance = density.number * numbers.inverse
-        hits = step(chance * (self._factor(chance, given.hits) @ self.member.T) - 1)
+        hits = step(chance * (self._factor(chance, given.hits) @ self.member.T) - ALMOST_ONE)
         smallest = self.alone.spectrum.smallest
         # mirrored at the weakest hit
         above = (density.mean - smallest + density.deviation() * numbers.scores).abs()
@@ -146,7 +146,7 @@ class CellStage(nn.Module):
             wanted: (N, layers, zones) hits.
         """
         last = [self._last(chance, number, hits) for number, hits in enumerate(wanted.unbind(2))]
-        return torch.where(wanted > 0, ALMOST_ONE / torch.stack(last, dim=2), NEVER)
+        return torch.where(wanted > 0, 1 / torch.stack(last, dim=2), NEVER)
 
     def _last(self, chance: Tensor, zone: int, wanted: Tensor) -> Tensor:
         """Smallest of the wanted number of largest chances in a zone, (N, layers)."""

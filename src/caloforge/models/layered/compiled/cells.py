@@ -50,7 +50,7 @@ LEAST_RATE, LARGEST_RATE = (f32(end) for end in LOG_NUMBER_RANGE)
 LEAST_WIDTH, LARGEST_WIDTH = (f32(end) for end in WIDTH_RANGE)
 KNOT, MARGIN = f32(LARGEST), (KERNEL - TURNED_KERNEL) // 2
 # thresholds are sought in steps, the first of this factor, until two enclose the wanted one
-STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(1 / ALMOST_ONE)
+STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(ALMOST_ONE)
 
 
 class Memory(NamedTuple):
