@@ -1,4 +1,4 @@
-"""What the student's showers are compared in: hits and energies of rings, and pairs of hits.
+"""What the student's showers are compared in: hits and energies of cells that are alike, and pairs of cells.
 
 Cells are seen as what they have beyond the density that the summary alone gives them.
 """
