@@ -1,11 +1,13 @@
 """What each piece of the layered model buys: one piece taken away, judged on the same showers.
 
     for seed in 1 2 3; do caloforge train clic-electron-layered --data train.h5 --seed $seed -o run$seed; done
-    python benchmarks/layered_pieces.py test.h5 run1 run2 run3
+    python benchmarks/layered_pieces.py test.h5 others.h5 run1 run2 run3
 
-Prints a table. Every variant is drawn once from each model, with noise of its own; the spread is that of the
+Prints a table. Real summaries are those of the other showers, as many of the same conditions (those of the
+training will do): were they the test showers' own, what they have by chance would be the same on both sides.
+Every variant is drawn once from each model, with noise of its own; the spread is that of the
 trainings and draws (of draws alone, where one model is named several times), the floor that of two halves of
-the test showers. About ten minutes on one core for three trainings and 3000 showers.
+the test showers. About twenty minutes on one core for three trainings and 3000 showers.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from safetensors.torch import load_file
 from caloforge.geometry import Detector
 from caloforge.metrics.resampling import Metric
 from caloforge.models.base import Condition, TrainingBatch
+from caloforge.models.layered.context import terms
 from caloforge.models.layered.density import Given
 from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.model import Layered
@@ -78,6 +81,7 @@ def unmatched(model: Layered) -> Layered:
         changed.cell_stage.student.level.zero_()
         changed.cell_stage.student.amplitude.zero_()
         changed.cell_stage.student.turned.zero_()
+        changed.cell_stage.student.depth.share.zero_()
     return straight(changed)
 
 
@@ -94,6 +98,25 @@ def undirected(model: Layered) -> Layered:
     changed = copy.deepcopy(model)
     with torch.no_grad():
         changed.cell_stage.student.turned.zero_()
+    return changed
+
+
+def steady(model: Layered) -> Layered:
+    """Levels that do not go with the energy: their means over energies that are all as frequent."""
+    changed = copy.deepcopy(model)
+    means = terms(model.layer_stage.argument(torch.linspace(*model.ranges.energy, 1000))).mean(0)
+    level = changed.cell_stage.student.level
+    with torch.no_grad():
+        level[:, 0] = (means[:, None, None] * level).sum(1)
+        level[:, 1:].zero_()
+    return changed
+
+
+def apart(model: Layered) -> Layered:
+    """Zones that take nothing over from each other."""
+    changed = copy.deepcopy(model)
+    with torch.no_grad():
+        changed.cell_stage.student.depth.share.zero_()
     return changed
 
 
@@ -125,6 +148,8 @@ def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
         "the student before it was matched": (unmatched(model), whole),
         "matched, but the spectrum not bent": (straight(model), whole),
         "matched, but neighbours alike in all directions": (undirected(model), whole),
+        "matched, but levels alike at all energies": (steady(model), whole),
+        "matched, but zones do not hear of each other": (apart(model), whole),
         "matched, but one strength of neighbours for all layers": (coarse(model), whole),
     }
     if (run / "checkpoints").exists():
@@ -154,10 +179,13 @@ def figures(real: ShowerBatch, made: ShowerBatch, detector: Detector) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("test", type=Path)
+    parser.add_argument("others", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
     arguments = parser.parse_args()
     with ShowerFile(arguments.test) as file:
         real, detector = file.read(), file.detector
+    with ShowerFile(arguments.others) as file:
+        others = file.read()
     table: dict[str, dict[str, list[float]]] = {}
     floors = {}
     for seed, path in enumerate(arguments.models):
@@ -165,7 +193,7 @@ def main() -> None:
         assert isinstance(model, Layered)
         for name, (changed, how) in variants(model.eval(), path).items():
             found = table.setdefault(name, {metric: [] for metric in METRICS})
-            made = draw(changed.eval(), how, real, seed)
+            made = draw(changed.eval(), how, others if how is true_summaries else real, seed)
             for metric, result in figures(real, made, detector).items():
                 found[metric].append(result.value)
                 floors[metric] = result.floor

@@ -34,24 +34,30 @@ ORDERS = range(5)
 LAST_RING = 8
 
 
-def residuals(model: Layered, showers: ShowerBatch) -> tuple[Array, Array]:
-    """Hits and energies beyond the density that the summary gives, (N, layers, cells) each."""
-    hits, scores = [], []
+def residuals(model: Layered, showers: ShowerBatch) -> tuple[Array, Array, Array]:
+    """Hits and energies beyond the density that the summary gives, (N, layers, cells) each.
+
+    And the argument of the incident energy, (N, 1, 1), less its mean.
+    """
+    hits, scores, arguments = [], [], []
     with torch.inference_mode():
         for start in range(0, len(showers), BATCH):
             given, cells = model.known(TrainingBatch.of(showers[start : start + BATCH]))
             alone = model.cell_stage.alone(given)
             hits.append((cells.hits - alone.hit_probability()).numpy())
             scores.append(alone.scores(cells).numpy())
-    return np.concatenate(hits), np.concatenate(scores)
+            arguments.append(given.argument.numpy())
+    argument = np.concatenate(arguments)[:, None, None]
+    return np.concatenate(hits), np.concatenate(scores), argument - argument.mean()
 
 
-def statistics(plane: Plane, hits: Array, scores: Array) -> Iterator[tuple[str, Array]]:
+def statistics(plane: Plane, hits: Array, scores: Array, argument: Array) -> Iterator[tuple[str, Array]]:
     """Name and values, (N, statistics), of each group."""
     rings = (np.minimum(plane.ring, LAST_RING)[:, None] == np.arange(LAST_RING + 1)).astype(np.float32)
     orbits = (plane.orbit[:, None] == np.arange(plane.orbits)).astype(np.float32)
     for name, field in (("hits", hits), ("energies", scores)):
         yield f"{name} of each set of images", field @ orbits
+        yield f"{name} of each set of images, by the incident energy", field * argument @ orbits
         yield f"{name} of rings", field @ rings
     for power in (2, 3, 4):
         yield f"energies of rings, power {power}", scores**power @ rings
@@ -68,6 +74,7 @@ def statistics(plane: Plane, hits: Array, scores: Array) -> Iterator[tuple[str, 
             ]
             yield f"{name}, order {order} around the axis", sum(part**2 for part in wave)
             yield f"{name}, order {order}, next ring", sum(part[..., 1:] * part[..., :-1] for part in wave)
+            yield f"{name}, order {order}, next layer", sum(part[:, 1:] * part[:, :-1] for part in wave)
 
 
 def products(plane: Plane, one: Array, other: Array, displacement: tuple[int, int]) -> Array:

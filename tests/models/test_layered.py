@@ -1,4 +1,4 @@
-"""The layered family: each stage keeps its promises, checked against numbers that are not its own."""
+"""The layered family: its density, its second stage and its training keep their promises."""
 
 import math
 
@@ -8,11 +8,9 @@ import torch
 from scipy import stats
 
 from caloforge.geometry import load_detector
-from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
-from caloforge.models.layered.donors import CHOICES, RELATIVES, Donors, uniform_of_normal
-from caloforge.models.layered.layers import LayerStage
+from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise
@@ -21,16 +19,6 @@ from caloforge.testing.model_contract import fit_to_made_up, made_up_batch
 
 MESH = ("mesh.nx=9", "mesh.ny=9")
 RANGES = TrainedRange(energy=(1e4, 5e5), theta=(math.pi / 2,) * 2, phi=(0.0, 0.0), pdg_ids=(11,))
-
-
-def electrons(energy):
-    energy = torch.as_tensor(energy, dtype=torch.float32)
-    return Condition(
-        energy,
-        torch.full_like(energy, math.pi / 2),
-        torch.zeros_like(energy),
-        torch.full(energy.shape, 11, dtype=torch.int32),
-    )
 
 
 @pytest.fixture
@@ -48,7 +36,7 @@ def model():
 
 @pytest.fixture
 def given(model):
-    condition = electrons(torch.linspace(2e4, 4e5, 6))
+    condition = made_up_batch(model, 6).condition
     noise = torch.randn((6, CHOICES), generator=torch.Generator().manual_seed(0))
     return model.draw_layers(condition, noise)
 
@@ -172,132 +160,7 @@ def test_spectrum_bends_until_hits_are_as_real_ones():
     assert distance(0) == before
 
 
-# ---- first stage
-
-
-def test_first_stage_keeps_means_widths_and_correlations():
-    rng = np.random.default_rng(1)
-    n = 6000
-    energy = rng.uniform(1e4, 5e5, n)
-    log = np.log(energy / 7e4)
-    shared = rng.standard_normal(n)
-    truth = np.stack(
-        [
-            0.02 * log + (0.02 + 0.01 / (1 + log**2)) * shared,
-            np.exp(0.5 * log) * np.cbrt(rng.gamma(4 + shared.clip(-2, 2), size=n)),
-            rng.exponential(size=n) + 0.3 * shared,
-        ],
-        axis=1,
-    ).astype(np.float32)
-    stage = LayerStage(torch.tensor([0, 0, -1]), RANGES)
-    stage.fit(truth, electrons(energy), torch.arange(n), 4096)
-    condition = electrons(energy)
-    scores = stage.normal_scores(torch.from_numpy(truth), condition)
-    assert torch.allclose(stage.summary(scores, condition), torch.from_numpy(truth), rtol=1e-3, atol=0.02)
-    noise = torch.randn((n, CHOICES), generator=torch.Generator().manual_seed(2))
-    drawn = stage.summary(stage.from_noise(noise, condition), condition).numpy()
-    for low, high in ((1e4, 1.5e5), (1.5e5, 3e5), (3e5, 5e5)):
-        rows = (energy > low) & (energy < high)
-        error = truth[rows].std(0) * math.sqrt(2 / rows.sum())
-        assert (np.abs(drawn[rows].mean(0) - truth[rows].mean(0)) < 4 * error).all()
-        ratio = drawn[rows].std(0) / truth[rows].std(0)
-        # of the widths of two samples, by the kurtosis
-        error = np.sqrt((stats.kurtosis(truth[rows], fisher=False) - 1) / (2 * rows.sum()))
-        assert (np.abs(ratio - 1) < 3 * error).all()
-        assert np.abs(ratio - 1).mean() < 0.05
-    want, got = (np.corrcoef(stats.rankdata(x, axis=0).T) for x in (truth, drawn))
-    assert np.abs(want - got).max() < 0.05
-
-
-def test_first_stage_keeps_what_no_covariance_tells():
-    """A ring: neither number says anything of the other on average, and together they lie on a circle."""
-    rng = np.random.default_rng(5)
-    energy, angle = rng.uniform(1e4, 5e5, 4000), rng.uniform(0, 2 * np.pi, 4000)
-    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.05 * rng.standard_normal((4000, 2))
-    stage = LayerStage(torch.tensor([0, 0]), RANGES)
-    stage.fit(ring.astype(np.float32), electrons(energy), torch.arange(4000), 4096)
-    noise = torch.randn((4000, CHOICES), generator=torch.Generator().manual_seed(0))
-    drawn = stage.summary(stage.from_noise(noise, electrons(energy)), electrons(energy)).numpy()
-    inside = np.mean(np.hypot(*drawn.T) < 0.4)
-    apart = np.mean(np.hypot(drawn[:, 0], rng.permutation(drawn[:, 1])) < 0.4)
-    assert inside < 0.8 * apart
-
-
-def test_donors_are_of_the_same_particle_and_energy():
-    ranges = RANGES.model_copy(update={"pdg_ids": (11, 22)})
-    rng = np.random.default_rng(6)
-    energy = torch.from_numpy(rng.uniform(1e4, 5e5, 3000).astype(np.float32))
-    pdg_id = torch.where(torch.arange(3000) % 3 == 0, 22, 11).int()
-    condition = Condition(energy, torch.full_like(energy, math.pi / 2), torch.zeros_like(energy), pdg_id)
-    stage = LayerStage(torch.tensor([0, -1]), ranges)
-    stage.fit(rng.standard_normal((3000, 2)).astype(np.float32), condition, torch.arange(3000), 600)
-    donors = stage.donors
-    assert len(donors.scores) == 600
-    # mark the donors with what they are, and let them agree
-    half = len(donors.scores) // 2
-    donors.scores[:half, 0], donors.scores[half:, 0] = 0, 1
-    donors.scores[:, 1] = torch.linspace(-1, 1, half).repeat(2)
-    donors.coordinates.zero_()
-    asked = condition[:400]
-    noise = torch.randn((400, CHOICES), generator=torch.Generator().manual_seed(1))
-    for drawn in (stage.from_noise(noise, asked), stage.from_noise(6 * torch.ones(400, CHOICES), asked)):
-        assert torch.equal(drawn[:, 0], (asked.pdg_id == 22).float())
-        # energies are uniform: so are the places in their order
-        place = 2 * (asked.energy - 1e4) / 4.9e5 - 1
-        assert (drawn[:, 1] - place).abs().max() < 0.15
-
-
-def test_every_shower_of_a_single_energy_is_a_donor():
-    donors, argument = Donors(torch.tensor([-1]), particles=1), torch.zeros(64)
-    scores = torch.linspace(-2, 2, 64)[:, None]
-    donors.fit(scores, argument[:, None], 0, torch.zeros(64, dtype=torch.int64), torch.arange(64))
-    noise = torch.randn((4000, CHOICES), generator=torch.Generator().manual_seed(0))
-    # nothing but the middle
-    donors.coordinates.zero_()
-    drawn = donors(noise, torch.zeros(4000), torch.zeros(4000, dtype=torch.int64))
-    counts = torch.bincount(((drawn[:, 0] + 2) * 63 / 4).round().long(), minlength=64)
-    assert counts.min() > 10
-    # other energies than that one have no showers nearer
-    far = donors(noise, torch.full((4000,), 0.8), torch.zeros(4000, dtype=torch.int64))
-    assert torch.equal(far, drawn)
-
-
-def test_parts_agree_where_they_are_joined_and_are_of_other_showers():
-    """Numbers that differ by layer, but for one direction that all share: how deep a shower is."""
-    rng = torch.Generator().manual_seed(0)
-    layer = torch.arange(20).repeat_interleave(5)
-    depth, noise = torch.randn((1500, 1), generator=rng), torch.randn((1500, 100), generator=rng)
-    donors, argument = Donors(layer, particles=1), torch.linspace(-1, 1, 1500)
-    scores = depth + 0.2 * noise
-    shower = torch.arange(1500)
-    donors.fit(scores, argument[:, None], 0, torch.zeros(1500, dtype=torch.int64), shower)
-    assert donors.relatives.shape == (1500, RELATIVES)
-    assert (donors.relatives != shower[:, None]).all()
-    numbers = torch.randn((3000, CHOICES), generator=rng)
-    asked = torch.rand(3000, generator=rng) * 2 - 1
-    drawn = donors(numbers, asked, torch.zeros(3000, dtype=torch.int64))
-    layers = drawn.view(-1, 20, 5).mean(2)
-    assert (layers[:, 1:] - layers[:, :-1]).std() == pytest.approx(0.2 * math.sqrt(2 / 5), rel=0.05)
-    assert drawn.std() == pytest.approx(float(scores.std()), rel=0.05)
-    # no shower is that of a donor, as far as a real one is from the others
-    new = torch.cdist(drawn, donors.scores.float()).min(1).values
-    real = torch.cdist(scores[:500], scores[500:]).min(1).values
-    assert new.median() > 0.7 * real.median()
-
-
-def test_uniform_numbers_of_normal_ones():
-    x = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
-    assert stats.kstest(uniform_of_normal(x).numpy(), "uniform").pvalue > 1e-3
-
-
-def test_first_stage_goes_beyond_the_trained_range_without_surprise():
-    rng = np.random.default_rng(4)
-    energy = rng.uniform(1e4, 5e5, 2000)
-    truth = (np.log(energy)[:, None] + 0.1 * rng.standard_normal((2000, 2))).astype(np.float32)
-    stage = LayerStage(torch.tensor([0, 0]), RANGES)
-    stage.fit(truth, electrons(energy), torch.arange(2000), 64)
-    drawn = stage.summary(torch.zeros(2, 2), electrons([8e3, 6e5]))
-    assert torch.allclose(drawn[:, 0], torch.log(torch.tensor([8e3, 6e5])), atol=0.2)
+# ---- summary
 
 
 def test_summary_counts_and_sums(model):
@@ -309,6 +172,33 @@ def test_summary_counts_and_sums(model):
     hits = model.layout.zone_hits(rows)
     assert (hits.sum(2).numpy() == (showers > 0).sum((2, 3))).all()
     assert np.allclose(np.exp(row[:, 0]) * 1e5, showers.sum((1, 2, 3)), rtol=1e-4)
+
+
+class AtTheEdge:
+    """Random numbers that are as large, or as small, as they can be."""
+
+    def __init__(self, largest):
+        self.largest = largest
+
+    def normal(self, centre, _width, shape):
+        return np.full(shape, centre)
+
+    def uniform(self, low, high, shape):
+        return np.full(shape, np.nextafter(high, low) if self.largest else low)
+
+    def random(self, shape):
+        return self.uniform(0.0, 1.0, shape)
+
+
+@pytest.mark.parametrize("largest", [False, True])
+def test_whole_numbers_of_a_summary_survive_rounding(model, largest):
+    """One hit more than a zone has cells would be a probability above one."""
+    showers = np.ones((len(model.plane.ring) + 1, *model.detector.shower_shape), np.float32)
+    for number, shower in enumerate(showers):
+        shower.reshape(len(shower), -1)[:, number:] = 0
+    row = summarise(showers, np.full(len(showers), 1e5, np.float32), model.plane, 0.2, AtTheEdge(largest))
+    found = model.layout.zone_hits(torch.from_numpy(row)).numpy()
+    assert (found == (showers.reshape(*showers.shape[:2], -1) > 0) @ model.plane.members).all()
 
 
 # ---- second stage
@@ -400,6 +290,28 @@ def test_hits_say_more_along_the_direction_from_the_axis(model):
     along, across = added[1, middle + 1, middle + 1], added[1, middle + 1, middle + 3]
     assert float(along / across) == pytest.approx(3.0, rel=1e-5)
     assert float(added[1, middle + 2, middle + 1]) == pytest.approx(float(added[1, middle + 1, middle + 2]))
+
+
+def test_levels_go_with_the_energy(model):
+    student, shape = model.cell_stage.student, (3, model.layout.layers, model.plane.cells)
+    nothing = torch.zeros(shape)
+    flat = CellDensity(torch.full(shape, 0.5), nothing, nothing)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+        student.level[:, :, 4, 2] = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.0, 0.4], [0.0, 0.0, 0.2]])
+        found = student.density(flat, nothing, nothing, torch.tensor([-1.0, 0.0, 1.0]))
+    cell = np.flatnonzero(model.plane.orbit == 2)
+    # 1, x and (3 x^2 - 1) / 2
+    for values, want in (
+        (torch.log(found.number / 0.5), [-0.1, 0.1, 0.3]),
+        (found.width, [0.2, -0.1, 0.2]),
+        (found.mean / found.deviation(), [0.7, 0.1, 0.7]),
+    ):
+        for shower in range(3):
+            assert values[shower, 4, cell].numpy() == pytest.approx(want[shower], abs=1e-6)
+    others = np.flatnonzero(model.plane.orbit != 2)
+    assert (found.mean[:, 4, others] == 0).all() and (found.mean[:, 3] == 0).all()
 
 
 def test_passes_of_the_teacher_come_to_rest(model, given):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caloforge.models.layered.context import Student
+from caloforge.models.layered.context import Student, terms
 from caloforge.models.layered.density import CellDensity, Cells
 
 
@@ -24,15 +24,16 @@ def moments(cells: Cells, alone: CellDensity, argument: Tensor, student: Student
         student: Gives rings, zones and displacements.
 
     Returns:
-        "level": of cells that are images of each other the hits, the same weighted with the argument, the
-        scores of hits beyond those of all hits of the zone, the squares of scores; "kernels", "turned" and
+        "level": of cells that are images of each other the hits, the scores of hits beyond those of all hits
+        of the zone, the squares of scores, each by the terms of the energy; "kernels", "turned" and
         "turning": products of the hits, and of the scores, of two cells, see `Student.pairs`; "amplitude":
-        the same of neighbours; "strength": products of scores with the hits of neighbours, and nothing.
+        the same of neighbours; "strength": products of scores with the hits of neighbours, and nothing;
+        "depth.share": see `Depth.products`.
     """
     hits, scores = cells.hits - alone.hit_probability(), alone.scores(cells)
-    weighted = hits * argument[:, None, None]
-    compared = (hits, weighted, _within_zones(scores, cells.hits, student.zone), scores * scores)
-    levels = torch.stack([student.levels(field) for field in compared])
+    compared = (hits, _within_zones(scores, cells.hits, student.zone), scores * scores)
+    weights = terms(argument).T[..., None, None]
+    levels = torch.stack([torch.stack([student.levels(f * w) for w in weights]) for f in compared])
     neighbours = torch.stack([student.neighbours(field, field) for field in (hits, scores)])
     strength = torch.zeros_like(student.strength)
     strength[0] = student.neighbours(scores, hits)
@@ -45,6 +46,7 @@ def moments(cells: Cells, alone: CellDensity, argument: Tensor, student: Student
         "turning": turning,
         "amplitude": neighbours,
         "strength": strength,
+        "depth.share": student.depth.products(scores),
     }
 
 

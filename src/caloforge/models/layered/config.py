@@ -28,7 +28,8 @@ class LayeredConfig(FamilyConfig):
     preset: Literal["base", "debug"] = "base"
     zones: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
     cell_threshold: Energy = Field(default=1e-3, gt=0)
-    donors: int = Field(default=12288, ge=16, le=1_000_000)
+    # their numbers are kept as int16
+    donors: int = Field(default=16384, ge=16, le=32767)
     likelihood_steps: int = Field(ge=1, le=10_000_000)
     matching_steps: int = Field(ge=1, le=10_000_000)
 

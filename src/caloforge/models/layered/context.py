@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.layered.density import CellDensity
+from caloforge.models.layered.depth import SHARE_RANGE, Depth
 from caloforge.models.layered.plane import Plane
 
 # cells a kernel is wide, and the part of it that knows of the direction from the axis
@@ -25,6 +26,8 @@ CHANNELS = 16
 SCALES = (0.04, 0.1)
 # where every cell is hit, pairs of hits tell nothing of the amplitude, which must not drift
 AMPLITUDE_RANGE = (-2.0, 2.0)
+# polynomials of the energy that levels are made of
+TERMS = 3
 
 
 class Context(nn.Module):
@@ -118,8 +121,8 @@ class Student(Context):
         turned: (2, n) what comes to the kernels along the direction from the axis, and goes off across it, as
             the cosine of twice the angle; in the middle of the kernel alone.
         turning: (2, rings) how much more of it holds for cells of a ring.
-        level: (4, layers, orbits): added to log lambda, the same times the argument of the energy, added to
-            the mean in widths, added to the log width.
+        level: (3, TERMS, layers, orbits): added to log lambda, to the mean in widths, to the log width, for
+            each of `terms`.
         amplitude: (2, layers, rings): logarithms of factors of what hits add, and of how they move energies.
         strength: (2, layers, rings) see `Context`; the first is compared, the second the teacher's.
     """
@@ -160,8 +163,9 @@ class Student(Context):
         del self.gain
         self.register_buffer("gain", gain)
         self.strength = nn.Parameter(torch.zeros(2, layers, int(plane.ring.max()) + 1))
-        self.level = nn.Parameter(torch.zeros(4, layers, plane.orbits))
+        self.level = nn.Parameter(torch.zeros(3, TERMS, layers, plane.orbits))
         self.amplitude = nn.Parameter(torch.zeros(2, layers, int(plane.ring.max()) + 1))
+        self.depth = Depth(layers, plane)
 
     def density(self, alone: CellDensity, hits: Tensor, scores: Tensor, argument: Tensor) -> CellDensity:
         """Density of the cells of a draw.
@@ -172,12 +176,12 @@ class Student(Context):
             scores: (N, layers, cells) of its hits.
             argument: (N,) as in `Given`.
         """
-        constant, slope, mean, width = self.level[:, :, self.orbit]
-        factor = (constant + slope * argument[:, None, None]).exp()
+        level = self.level[..., self.orbit]
+        raised, mean, width = (terms(argument) @ level.flatten(2)).view(3, -1, *level.shape[2:]).unbind(0)
         amplitude = self.amplitude.exp()[:, :, self.ring]
         added, moved = self(hits, scores)
-        levelled = CellDensity(alone.number * factor, alone.mean, alone.width + width)
-        return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean)
+        levelled = CellDensity(alone.number * raised.exp(), alone.mean, alone.width + width)
+        return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean + self.depth(scores))
 
     def strengths(self) -> Tensor:
         """See the base class."""
@@ -206,10 +210,11 @@ class Student(Context):
     def confine(self) -> None:
         """Bring parameters that nothing holds back into their range."""
         self.amplitude.clamp_(*AMPLITUDE_RANGE)
+        self.depth.share.clamp_(*SHARE_RANGE)
 
     def levels(self, field: Tensor) -> Tensor:
         """Sums of a field (N, layers, cells) over cells that are images of each other, (layers, orbits)."""
-        return torch.zeros_like(self.level[0]).index_add_(1, self.orbit, field.mean(0))
+        return torch.zeros_like(self.level[0, 0]).index_add_(1, self.orbit, field.mean(0))
 
     def neighbours(self, field: Tensor, other: Tensor) -> Tensor:
         """Mean products of each cell with the cells around it in another field, (layers, rings).
@@ -242,6 +247,11 @@ class Student(Context):
         )
         near = torch.where(self.pair_next, along, 0.0)
         return *sums, torch.zeros_like(self.turning[0]).index_add_(0, self.ring[self.pair_cells[0]], near)
+
+
+def terms(argument: Tensor) -> Tensor:
+    """Legendre polynomials of the argument of the energy, (N, TERMS) from (N,)."""
+    return torch.stack([torch.ones_like(argument), argument, 1.5 * argument**2 - 0.5], dim=1)
 
 
 def _cells_seen(ordered: bool) -> Tensor:

@@ -212,14 +212,13 @@ class LayerStage(nn.Module):
         flat, column = self.quantiles.reshape(-1), torch.arange(size, device=scores.device)
         tails = tails_of(self.quantiles)
         above, below = (scores - LAST_SCORE).clamp_min(0), (scores + LAST_SCORE).clamp_max(0)
-        standard = torch.zeros_like(scores)
-        for number, weight in ((lower, 1 - share), (lower + 1, share)):
-            place = (number[:, None] * KNOTS + knot) * size + column
-            start, stop = flat[place], flat[place + size]
-            value = start + inside * (stop - start) + above * tails[1][number] + below * tails[0][number]
-            standard = standard + weight[:, None] * value
+        number, weight = torch.stack([lower, lower + 1]), torch.stack([1 - share, share])
+        place = (number[..., None] * KNOTS + knot) * size + column
+        start, stop = (flat.index_select(0, at.view(-1)).view_as(at) for at in (place, place + size))
+        first, last = (slopes.index_select(0, number.view(-1)).view_as(place) for slopes in tails)
+        value = start + inside * (stop - start) + above * last + below * first
         mean, spread = self._moments(condition)
-        return mean + spread * standard
+        return mean + spread * (weight[..., None] * value).sum(0)
 
 
 def tails_of(table: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,8 +56,13 @@ class Plane:
 
         Rows and columns of a cylinder lie along and across the direction already: there both are 0.
         """
-        x, y = self.direction
-        return np.stack([x * x - y * y, 2 * x * y]) * np.float32(not self.circular)
+        return self.waves((2,)) * np.float32(not self.circular)
+
+    def waves(self, periods: tuple[int, ...]) -> NDArray[np.float32]:
+        """(2 * periods, m) cosine and sine of multiples of the angle of the direction; 0 on the axis."""
+        turned = self.direction[0] + 1j * self.direction[1]
+        parts = [part for k in periods for part in ((turned**k).real, (turned**k).imag)]
+        return np.stack(parts).astype(np.float32)
 
     def kernel_orbit(self, size: int, *, mirrored: bool) -> NDArray[np.int64]:
         """(size * size,) numbers of the cells of a kernel, those that are images of each other alike.

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from caloforge.models.layered.density import step
 
 FloatArray = NDArray[np.float64]
-# the spectrum is tabulated at these normal scores
-FIRST_SCORE, LAST_SCORE, KNOTS = -4.0, 2.2, 63
+# the spectrum is tabulated at these normal scores, that of single particles up to the knot SINGLE
+FIRST_SCORE, LAST_SCORE, KNOTS, SINGLE = -4.0, 3.2, 73, 62
 # mean and width of the cube root of a single-particle energy in units of its median
 CENTRE, WIDTH = 1.0, 0.365
 # keeps the coordinate of the weakest hit above that of no hit
@@ -34,7 +34,7 @@ SMOOTHING = np.full(SMOOTH, 1 / SMOOTH)
 LARGEST = CENTRE + WIDTH * LAST_SCORE + OFFSET
 # back from the coordinate: one polynomial below the MIP peak, where the table bends, and one above
 SPLIT = 35
-WEAK_DEGREE, STRONG_DEGREE = 10, 6
+WEAK_DEGREE, STRONG_DEGREE = 10, 8
 
 
 class HitSpectrum(nn.Module):
@@ -84,8 +84,11 @@ class HitSpectrum(nn.Module):
         self.unit.fill_(unit)
         if len(energies) < FEWEST_HITS:
             return
-        probability = norm.cdf(np.linspace(FIRST_SCORE, LAST_SCORE, KNOTS))
-        roots = np.cbrt(np.quantile(energies / unit, probability))
+        scores = np.linspace(FIRST_SCORE, LAST_SCORE, KNOTS)
+        single, strong = np.split(scores, [SINGLE + 1])
+        roots = np.cbrt(np.quantile(energies / unit, norm.cdf(single)))
+        # what is stronger is the energy of many particles in most cells
+        roots = np.append(roots, roots[-1] + WIDTH * (strong - single[-1]))
         roots = np.maximum.accumulate(roots + 1e-6 * np.arange(KNOTS))
         self.roots.copy_(torch.from_numpy(roots))
         self.fit_polynomials()

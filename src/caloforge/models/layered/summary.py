@@ -17,6 +17,8 @@ from caloforge.models.symmetries import Symmetry, moved
 TRANSVERSE = 4
 # the centre is that of the cells up to this ring, where the energy is
 CENTRE_RING = 2
+# whole numbers are spread over this much less than one on either side, which float32 would round to the next
+EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def summarise(
     single = unit * rng.normal(CENTRE, WIDTH, energies.shape).clip(0.1) ** 3
     filled = np.where(hits > 0, energies, single)
     outward = filled[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
-    counts = np.sqrt(hits + rng.random(hits.shape))
+    counts = np.sqrt(hits + rng.uniform(EDGE, 1 - EDGE, hits.shape))
     total = np.maximum(flat.sum((1, 2)), 1e-6 * unit)
     parts = [
         np.log(total / energy)[:, None],

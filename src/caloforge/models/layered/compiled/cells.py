@@ -38,8 +38,9 @@ from caloforge.models.layered.compiled.lanes import (
     store,
     sum_of,
 )
-from caloforge.models.layered.context import KERNEL, TURNED_KERNEL
+from caloforge.models.layered.context import KERNEL, TERMS, TURNED_KERNEL
 from caloforge.models.layered.density import LOG_NUMBER_RANGE, WIDTH_RANGE
+from caloforge.models.layered.depth import FADES, SOURCES, WAVES
 from caloforge.models.layered.order import LANES
 from caloforge.models.layered.shape import LARGEST_NUMBER
 from caloforge.models.layered.spectrum import LARGEST, STRONG_DEGREE, WEAK_DEGREE
@@ -48,6 +49,7 @@ Array = NDArray[Any]
 SCORE_LIMIT = f32(LARGEST_NUMBER)
 LEAST_RATE, LARGEST_RATE = (f32(end) for end in LOG_NUMBER_RANGE)
 LEAST_WIDTH, LARGEST_WIDTH = (f32(end) for end in WIDTH_RANGE)
+FADE = np.array(FADES, f32)
 KNOT, MARGIN = f32(LARGEST), (KERNEL - TURNED_KERNEL) // 2
 # thresholds are sought in steps, the first of this factor, until two enclose the wanted one
 STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(ALMOST_ONE)
@@ -65,6 +67,8 @@ class Memory(NamedTuple):
         slope: (m * w,) likewise.
         inverse: (m * w,) logarithms of one over exponential numbers.
         chance: (m * w,) lambda times these, first in the logarithm.
+        heard: (SOURCES, zones, WAVES) heights of the waves of a layer, and of the layers in front.
+        said: (WAVES,) what all of them say to a zone.
         around: What is around cells, in a layer of pairs with margins.
         listed: Places of hits.
         energy: Their coordinates, then energies.
@@ -76,6 +80,8 @@ class Memory(NamedTuple):
     slope: Array
     inverse: Array
     chance: Array
+    heard: Array
+    said: Array
     around: Array
     listed: Array
     energy: Array
@@ -93,6 +99,8 @@ def memory(tables):
         slope=np.empty(places, f32),
         inverse=np.empty(places, f32),
         chance=np.empty(places, f32),
+        heard=np.empty(tables.shares.shape[1:], f32),
+        said=np.empty(WAVES, f32),
         around=np.empty(tables.grid[0], f32),
         listed=np.zeros(places + LANES, np.uint32),
         energy=np.zeros(places + LANES, f32),
@@ -116,6 +124,7 @@ def fill(tables, memory, zone_energy, hits, transverse, argument, noise, start, 
     """
     layers, size = len(out), tables.size
     _axis(tables, transverse, memory)
+    memory.heard[:] = ZERO
     for layer in range(layers):
         out[layer] = ZERO
         first, second = start + layer * size, start + (layers + layer) * size
@@ -126,11 +135,13 @@ def fill(tables, memory, zone_energy, hits, transverse, argument, noise, start, 
         for zone in range(len(tables.zones)):
             wanted = hits[layer, zone]
             if wanted > ZERO:
+                _listen(tables, zone, memory)
                 found = _hit(tables, zone, _least(tables, zone, wanted, memory), memory)
                 _coordinates(tables, layer, noise, second, found, memory)
                 factor = _settle(tables, layer, zone, zone_energy[layer, zone], found, memory.energy)
                 for k in range(found):
                     out[layer, tables.cell[memory.listed[k]]] = factor * memory.energy[k]
+        _leave(memory)
 
 
 @inner
@@ -158,12 +169,11 @@ def _orbits(tables, layer, zone_energy, hits, argument, memory):
         rate = _base(tables, layer, 0, block, energy, number)
         mean = _base(tables, layer, 1, block, energy, number)
         deviation = _base(tables, layer, 2, block, energy, number)
+        deviation = deviation + _level(tables, layer, 2, block, argument)
         deviation = exp(larger(smaller(deviation, LARGEST_WIDTH), LEAST_WIDTH))
-        level = 3 * layer * width + block
-        raised = load(tables.level, level) + load(tables.level, level + width) * argument
         store(rate, orbit, block)
-        store(raised, orbit, width + block)
-        store(mean + deviation * load(tables.level, level + 2 * width), orbit, 2 * width + block)
+        store(_level(tables, layer, 0, block, argument), orbit, width + block)
+        store(mean + deviation * _level(tables, layer, 1, block, argument), orbit, 2 * width + block)
         store(deviation, orbit, 3 * width + block)
         store(deviation * load(tables.gain, (2 * layer + 1) * width + block), orbit, 4 * width + block)
 
@@ -175,6 +185,15 @@ def _base(tables, layer, k, block, energy, number):
     base = (3 * layer + k) * 4 * width + block
     value = energy * load(tables.base, base + 2 * width) + load(tables.base, base + width)
     return energy * value + load(tables.base, base) + number * load(tables.base, base + 3 * width)
+
+
+@inner
+def _level(tables, layer, k, block, argument):
+    """Added to log lambda, to the mean in widths, or to the log width."""
+    width = tables.nowhere.shape[1]
+    level, square = TERMS * (3 * layer + k) * width + block, argument * argument
+    value = load(tables.level, level) + load(tables.level, level + width) * argument
+    return value + load(tables.level, level + 2 * width) * (f32(1.5) * square - HALF)
 
 
 @inner
@@ -216,6 +235,9 @@ def _spread(tables, layer, noise, second, found, memory):
         score = _score(tables, layer, noise, second, i)
         added = ONE + tables.strength[layer, 0, o] * score
         moved = score + tables.strength[layer, 1, o]
+        zone = tables.zone[o]
+        for wave in range(WAVES):
+            memory.heard[0, zone, wave] += tables.waves[WAVES * i + wave] * score
         cosine, sine = load_pair(turns, 4 * i), load_pair(turns, 4 * i + np.uint32(2))
         for row in range(KERNEL):
             place = row * LANES
@@ -229,6 +251,29 @@ def _spread(tables, layer, noise, second, found, memory):
         for k in range(margin):
             around[rows + k] += around[k]
             around[margin + k] += around[rows + margin + k]
+
+
+@inner
+def _listen(tables, zone, memory):
+    """What the waves of this layer and of those in front say to a zone."""
+    shares, heard, said = tables.shares, memory.heard, memory.said
+    said[:] = ZERO
+    for source in range(SOURCES):
+        for other in range(heard.shape[1]):
+            for wave in range(WAVES):
+                said[wave] += shares[zone, source, other, wave] * heard[source, other, wave]
+
+
+@inner
+def _leave(memory):
+    """The next layer is one further behind."""
+    own = memory.heard[0]
+    for source in range(1, SOURCES):
+        others, fade = memory.heard[source], FADE[source - 1]
+        for zone in range(len(own)):
+            for wave in range(WAVES):
+                others[zone, wave] = fade * others[zone, wave] + own[zone, wave]
+    own[:] = ZERO
 
 
 @inner
@@ -350,7 +395,10 @@ def _coordinates(tables, layer, noise, second, found, memory):
     for k in range(found):
         i = memory.listed[k]
         o = tables.column[i]
-        mean = orbit[2, o] + orbit[4, o] * memory.around[tables.spot[i] + middle]
+        said = ZERO
+        for wave in range(WAVES):
+            said += tables.waves[WAVES * i + wave] * memory.said[wave]
+        mean = orbit[2, o] + orbit[4, o] * memory.around[tables.spot[i] + middle] + orbit[3, o] * said
         mean = mean + memory.centre[i] * tables.tilt[layer, 2, o] + memory.slope[i] * tables.tilt[layer, 3, o]
         score = _score(tables, layer, noise, second, i)
         # mirrored at the weakest hit

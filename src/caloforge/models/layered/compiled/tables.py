@@ -13,6 +13,7 @@ from torch import Tensor
 from caloforge.models.layered.alone import MAP_GAIN
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.context import KERNEL, TURNED_KERNEL
+from caloforge.models.layered.depth import WAVES
 from caloforge.models.layered.layers import LayerStage, tails_of
 from caloforge.models.layered.order import LANES, Order
 from caloforge.models.layered.spectrum import SPLIT
@@ -44,13 +45,16 @@ class Tables(NamedTuple):
         numbers: (zones, largest size + 1) log lambda of so many hits, if all cells had the same.
     base: (layers, 3, 4, w) of log lambda, mean and log width: see `Alone`.
         tilt: (layers, 4, w) log lambda by centre and slope, mean by centre and slope.
-        level: (layers, 3, w) see `Student`; that of the width is part of the base.
+        level: (layers, 3 * TERMS, w) see `Student`.
         gain: (layers, 2, w) of added particles and of moved means, amplitudes included.
         strength: (layers, 2, w).
         skewness: (layers, w).
         kernels: (3 * 7 * LANES,) what a hit does to lambda and to the mean of the cells around it, in pairs;
             see `Student`.
         turns: (m * w * 4,) see `Student.turns_of_cells`: cosine for both kernels, sine for both.
+        zone: (w,) zone of each column.
+        waves: (m * w * WAVES,) of the zone, see `Depth`.
+        shares: (zones, SOURCES, zones, WAVES) see `Depth`.
         weak: (layers, zones, degree + 1) way back from the coordinate below the split.
         strong: (layers, zones, degree) above.
         scalars: (6,) logarithm of the unit, unit, coordinate of the weakest hit, threshold, coordinate of the
@@ -81,6 +85,9 @@ class Tables(NamedTuple):
     skewness: FloatArray
     kernels: FloatArray
     turns: FloatArray
+    zone: IndexArray
+    waves: FloatArray
+    shares: FloatArray
     weak: FloatArray
     strong: FloatArray
     scalars: FloatArray
@@ -111,7 +118,7 @@ class LayerTables(NamedTuple):
     mean: FloatArray
     spread: FloatArray
     scores: FloatArray
-    relatives: NDArray[np.int32]
+    relatives: NDArray[np.int16]
     coordinates: FloatArray
     directions: FloatArray
     windows: FloatArray
@@ -163,8 +170,6 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
         result[..., order.columns] = values.numpy()
         return result
 
-    base = MAP_GAIN * alone.base.detach()
-    base[2, 0] += student.level[3].detach()
     spectrum = alone.spectrum
     ends = (spectrum.coordinates[[0, -1]] - spectrum.coordinates[SPLIT]).tolist()
     unit, split = float(spectrum.unit), float(spectrum.coordinates[SPLIT])
@@ -172,6 +177,7 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
     # from a hit to the cells around it; convolutions go the other way
     margin = (KERNEL - TURNED_KERNEL) // 2
     turned = student.turned_kernel().view(2, 2, TURNED_KERNEL, TURNED_KERNEL)
+    waves = student.depth.waves.view(plane.cells, WAVES, -1).sum(2).numpy()
     kernels = [student.kernel().view(2, 1, KERNEL, KERNEL), torch.nn.functional.pad(turned, [margin] * 4)]
     kernel = torch.cat(kernels, dim=1).detach().flip(2, 3)
     pairs = kernel.permute(1, 2, 3, 0).reshape(3 * KERNEL, -1).numpy()
@@ -189,14 +195,17 @@ def tables_of(stage: CellStage, order: Order) -> Tables:
         member=_members(order),
         sizes=np.stack([plane.zone_sizes, stage.most_hits.numpy()]).astype(np.float32),
         numbers=_numbers(plane.zone_sizes),
-        base=ordered(base),
+        base=ordered(MAP_GAIN * alone.base),
         tilt=ordered(MAP_GAIN * alone.tilt.flatten(0, 1)),
-        level=ordered(student.level[:3]),
+        level=ordered(student.level.flatten(0, 1)),
         gain=ordered((1 + student.gain) * amplitude),
         strength=ordered(student.strength[:, :, ring]),
         skewness=ordered(stage.shape.skewness),
         kernels=np.pad(pairs, ((0, 0), (0, LANES - 2 * KERNEL))).reshape(-1),
         turns=student.turns_of_cells().detach().permute(2, 1, 0).numpy()[cell.reshape(-1)].reshape(-1),
+        zone=np.searchsorted(order.zones[:, 1], np.arange(width), side="right").astype(np.uint32),
+        waves=waves[cell.reshape(-1)].reshape(-1),
+        shares=student.depth.shares().detach().permute(2, 0, 3, 1).contiguous().numpy(),
         weak=spectrum.weak.contiguous().numpy(),
         strong=spectrum.strong.contiguous().numpy(),
         scalars=np.array(scalars, np.float32),
