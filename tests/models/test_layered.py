@@ -279,6 +279,7 @@ def test_hits_say_more_along_the_direction_from_the_axis(model):
     with torch.no_grad():
         student.turned[0] = 0.5
         student.turning[0] = 0.0
+        student.amplitude[0] = 0.0
         student.kernels[0] = 1.0
     middle, size = plane.rows // 2, plane.rows
     hits = torch.zeros(1, model.layout.layers, size, size)

@@ -145,19 +145,19 @@ class CellStage(nn.Module):
             chance: (N, layers, cells), above 1 where a cell is hit.
             wanted: (N, layers, zones) hits.
         """
-        last = [self._last(chance, number, hits) for number, hits in enumerate(wanted.unbind(2))]
-        return torch.where(wanted > 0, 1 / torch.stack(last, dim=2), NEVER)
+        places = (torch.minimum(wanted.clamp_min(1), self.most_hits) - 1).long()
+        last = [self._last(chance, zone, places[..., zone : zone + 1]) for zone in range(wanted.shape[2])]
+        return torch.where(wanted > 0, 1 / torch.cat(last, dim=2), NEVER)
 
-    def _last(self, chance: Tensor, zone: int, wanted: Tensor) -> Tensor:
-        """Smallest of the wanted number of largest chances in a zone, (N, layers)."""
+    def _last(self, chance: Tensor, zone: int, place: Tensor) -> Tensor:
+        """What is at a place of the chances in a zone, the largest first, (N, layers, 1)."""
         cells, most = np.flatnonzero(self.plane.zone == zone), self._most[zone]
         if 2 * len(cells) > self.plane.cells:
             # to cover what lies outside is cheaper than to collect what lies inside
             own = chance * self.member[:, zone]
         else:
             own = chance.index_select(2, torch.from_numpy(cells).to(chance.device))
-        place = (wanted.clamp(1, most) - 1).long()
-        return own.topk(most, dim=2).values.gather(2, place[..., None])[..., 0]
+        return own.topk(most, dim=2).values.gather(2, place)
 
     def showers(self, cells: Cells, given: Given) -> Tensor:
         """Cell energies in MeV, (N, layers, cells), scaled so that each zone has its energy."""

@@ -75,11 +75,14 @@ class Context(nn.Module):
             hits: (N, layers, cells), 1 or 0.
             scores: (N, layers, cells) energies in standard deviations, 0 where there is no hit.
         """
-        gain = 1 + self.gain[..., self.orbit]
-        strength = self.strengths()
+        gain, strength = self.gains(), self.strengths()
         added = self._said(hits + strength[0] * scores, 0)
         moved = self._said(scores + strength[1] * hits, 1)
         return F.relu(added * gain[0]), moved * gain[1]
+
+    def gains(self) -> Tensor:
+        """Factors of both that are said, for each cell, (2, layers, cells)."""
+        return 1 + self.gain[..., self.orbit]
 
     def strengths(self) -> Tensor:
         """For each cell, (2, layers, cells or 1)."""
@@ -92,17 +95,21 @@ class Context(nn.Module):
 
     def _said(self, x: Tensor, number: int) -> Tensor:
         """What kernel 0 or 1 makes of cells (N, layers, cells)."""
-        return self._convolve(x, self.kernel()[number].view(KERNEL, KERNEL))
-
-    def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """The same square kernel for each layer of cells (N, layers, cells); the size stays."""
-        pad, count = len(kernel) // 2, -(-self.layers // CHANNELS) * CHANNELS
         grid = x.view(-1, self.layers, self.plane.rows, self.plane.columns)
         # empty layers, for runtimes that take so many at once or else one cell after the other
-        grid = self._wrapped(F.pad(grid, (0, 0, 0, 0, 0, count - self.layers)), pad)
+        grid = F.pad(grid, (0, 0, 0, 0, 0, -self.layers % CHANNELS))
+        return self._around(grid, number)[:, : self.layers].flatten(2)
+
+    def _around(self, grid: Tensor, number: int) -> Tensor:
+        """The same of (N, k, rows, columns)."""
+        return self._convolve(grid, self.kernel()[number].view(KERNEL, KERNEL))
+
+    def _convolve(self, grid: Tensor, kernel: Tensor) -> Tensor:
+        """The same square kernel for each layer of (N, k, rows, columns); the size stays."""
+        pad, count = len(kernel) // 2, grid.shape[1]
         around = (0 if self._circular else pad, pad)
-        grid = F.conv2d(grid, kernel.expand(count, 1, -1, -1), padding=around, groups=count)
-        return grid[:, : self.layers].flatten(2)
+        kernels = kernel.expand(count, 1, -1, -1)
+        return F.conv2d(self._wrapped(grid, pad), kernels, padding=around, groups=count)
 
     @property
     def _circular(self) -> bool:
@@ -178,10 +185,13 @@ class Student(Context):
         """
         level = self.level[..., self.orbit]
         raised, mean, width = (terms(argument) @ level.flatten(2)).view(3, -1, *level.shape[2:]).unbind(0)
-        amplitude = self.amplitude.exp()[:, :, self.ring]
         added, moved = self(hits, scores)
         levelled = CellDensity(alone.number * raised.exp(), alone.mean, alone.width + width)
-        return levelled.corrected(added * amplitude[0], moved * amplitude[1] + mean + self.depth(scores))
+        return levelled.corrected(added, moved + mean + self.depth(scores))
+
+    def gains(self) -> Tensor:
+        """See the base class."""
+        return super().gains() * self.amplitude.exp()[:, :, self.ring]
 
     def strengths(self) -> Tensor:
         """See the base class."""
@@ -199,11 +209,12 @@ class Student(Context):
         """Cosine and sine of twice the angle of each cell, as both kernels weigh them, (2, 2, cells)."""
         return self.turns * (1 + self.turning[:, None, self.ring])
 
-    def _said(self, x: Tensor, number: int) -> Tensor:
+    def _around(self, grid: Tensor, number: int) -> Tensor:
         """See the base class."""
-        said = super()._said(x, number)
+        said = super()._around(grid, number)
         for turns, kernel in zip(self.turns_of_cells()[number], self.turned_kernel()[number], strict=True):
-            said = said + self._convolve(x * turns, kernel.view(TURNED_KERNEL, TURNED_KERNEL))
+            turned = grid * turns.view(grid.shape[2:])
+            said = said + self._convolve(turned, kernel.view(TURNED_KERNEL, TURNED_KERNEL))
         return said
 
     @torch.no_grad()

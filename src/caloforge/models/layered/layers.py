@@ -92,10 +92,10 @@ class LayerStage(nn.Module):
     def _design(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
         """Polynomial terms of the conditions, (N, terms)."""
         columns = self.columns(argument, theta, phi, pdg_id)
-        powers = [argument**k for k in range(MEAN_DEGREE + 1)]
+        powers = argument[:, None] ** torch.arange(MEAN_DEGREE + 1, device=argument.device)
         others = columns[:, 1:].unbind(1)
-        powers += [term for other in others for term in (other, other**2, other * argument)]
-        return torch.stack(powers, dim=1)
+        terms = [term for other in others for term in (other, other**2, other * argument)]
+        return torch.cat([powers, *(term[:, None] for term in terms)], dim=1)
 
     def _terms(self, condition: Condition) -> Tensor:
         return self._design(self.argument(condition.energy), condition.theta, condition.phi, condition.pdg_id)
