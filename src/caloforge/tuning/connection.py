@@ -122,12 +122,13 @@ def _explained(what: str) -> Iterator[None]:
             hint = "the shared memory of this machine (/dev/shm) is too small; in a container: --shm-size=1g"
         elif "port" in text or "address already in use" in text or isinstance(error, OSError):
             hint = (
-                "a port or the number of open files may be at its limit (ulimit -n), or /tmp/ray not writable"
+                "a port or the number of open files may be at its limit (ulimit -n), or Ray's folder of "
+                "temporary files (RAY_TMPDIR) not writable"
             )
         elif TOO_BUSY in text:
             hint = "this machine may be too busy; try again when it has less to do"
         else:
-            hint = "look into /tmp/ray/session_latest/logs"
+            hint = "look into session_latest/logs in Ray's folder of temporary files (RAY_TMPDIR)"
         raise TuningError(f"{what}: {reason}; {hint}") from error
 
 
