@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from caloforge.geometry import Detector
 from caloforge.metrics.resampling import Metric
 from caloforge.models.base import Condition, TrainingBatch
-from caloforge.models.layered.context import terms
+from caloforge.models.layered.context import legendre
 from caloforge.models.layered.density import Given
 from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.model import Layered
@@ -104,7 +104,7 @@ def undirected(model: Layered) -> Layered:
 def steady(model: Layered) -> Layered:
     """Levels that do not go with the energy: their means over energies that are all as frequent."""
     changed = copy.deepcopy(model)
-    means = terms(model.layer_stage.argument(torch.linspace(*model.ranges.energy, 1000))).mean(0)
+    means = legendre(model.layer_stage.argument(torch.linspace(*model.ranges.energy, 1000))).mean(0)
     level = changed.cell_stage.student.level
     with torch.no_grad():
         level[:, 0] = (means[:, None, None] * level).sum(1)

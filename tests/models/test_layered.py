@@ -186,9 +186,6 @@ class AtTheEdge:
     def uniform(self, low, high, shape):
         return np.full(shape, np.nextafter(high, low) if self.largest else low)
 
-    def random(self, shape):
-        return self.uniform(0.0, 1.0, shape)
-
 
 @pytest.mark.parametrize("largest", [False, True])
 def test_whole_numbers_of_a_summary_survive_rounding(model, largest):

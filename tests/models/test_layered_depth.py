@@ -8,7 +8,7 @@ import torch
 
 from caloforge.geometry import load_detector
 from caloforge.models.facts import TrainedRange
-from caloforge.models.layered.depth import FADES, SCALE, Depth
+from caloforge.models.layered.depth import FADE, SCALE, Depth
 from caloforge.models.layered.plane import plane_of
 
 LAYERS, ZONES = 5, (0, 1, 2, 3)
@@ -39,7 +39,7 @@ def test_a_layer_hears_of_those_in_front_and_less_of_far_ones(plane, depth):
     moved = depth(scores_of(plane, 1, [(1, 0), (-1, 0)]))[0]
     assert (moved[:2] == 0).all()
     assert (moved[2].abs() > 0).any()
-    assert moved[3] == pytest.approx(FADES[0] * moved[2])
+    assert moved[3] == pytest.approx(FADE * moved[2])
     # nothing but the zone that hears
     assert (moved[:, plane.zone != 2] == 0).all()
 
@@ -76,11 +76,10 @@ def test_products_are_those_of_what_is_heard(plane, depth):
         height = [scores.numpy() @ (part / max(np.linalg.norm(part), 1e-6)) for part in zones]
         for i, j in np.ndindex(len(ZONES), len(ZONES)):
             want[0, wave // 2, i, j] += (height[i] * height[j]).sum() / 3
-            for source, fade in enumerate(FADES, start=1):
-                for layer in range(LAYERS):
-                    for front in range(layer):
-                        product = (height[i][:, layer] * height[j][:, front]).sum() / 3
-                        want[source, wave // 2, i, j] += fade ** (layer - front - 1) * product
+            for layer in range(LAYERS):
+                for front in range(layer):
+                    product = (height[i][:, layer] * height[j][:, front]).sum() / 3
+                    want[1, wave // 2, i, j] += FADE ** (layer - front - 1) * product
     assert found == pytest.approx(want, abs=1e-4)
     assert want[1].std() > 0.1
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from caloforge.models.layered.context import Student, terms
+from caloforge.models.layered.context import Student, legendre
 from caloforge.models.layered.density import CellDensity, Cells
 
 
@@ -25,14 +25,14 @@ def moments(cells: Cells, alone: CellDensity, argument: Tensor, student: Student
 
     Returns:
         "level": of cells that are images of each other the hits, the scores of hits beyond those of all hits
-        of the zone, the squares of scores, each by the terms of the energy; "kernels", "turned" and
+        of the zone, the squares of scores, each by polynomials of the energy; "kernels", "turned" and
         "turning": products of the hits, and of the scores, of two cells, see `Student.pairs`; "amplitude":
         the same of neighbours; "strength": products of scores with the hits of neighbours, and nothing;
         "depth.share": see `Depth.products`.
     """
     hits, scores = cells.hits - alone.hit_probability(), alone.scores(cells)
     compared = (hits, _within_zones(scores, cells.hits, student.zone), scores * scores)
-    weights = terms(argument).T[..., None, None]
+    weights = legendre(argument).T[..., None, None]
     levels = torch.stack([torch.stack([student.levels(f * w) for w in weights]) for f in compared])
     neighbours = torch.stack([student.neighbours(field, field) for field in (hits, scores)])
     strength = torch.zeros_like(student.strength)

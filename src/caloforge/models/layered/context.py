@@ -129,7 +129,7 @@ class Student(Context):
             the cosine of twice the angle; in the middle of the kernel alone.
         turning: (2, rings) how much more of it holds for cells of a ring.
         level: (3, TERMS, layers, orbits): added to log lambda, to the mean in widths, to the log width, for
-            each of `terms`.
+            each of `legendre`.
         amplitude: (2, layers, rings): logarithms of factors of what hits add, and of how they move energies.
         strength: (2, layers, rings) see `Context`; the first is compared, the second the teacher's.
     """
@@ -184,7 +184,7 @@ class Student(Context):
             argument: (N,) as in `Given`.
         """
         level = self.level[..., self.orbit]
-        raised, mean, width = (terms(argument) @ level.flatten(2)).view(3, -1, *level.shape[2:]).unbind(0)
+        raised, mean, width = (legendre(argument) @ level.flatten(2)).view(3, -1, *level.shape[2:]).unbind(0)
         added, moved = self(hits, scores)
         levelled = CellDensity(alone.number * raised.exp(), alone.mean, alone.width + width)
         return levelled.corrected(added, moved + mean + self.depth(scores))
@@ -260,7 +260,7 @@ class Student(Context):
         return *sums, torch.zeros_like(self.turning[0]).index_add_(0, self.ring[self.pair_cells[0]], near)
 
 
-def terms(argument: Tensor) -> Tensor:
+def legendre(argument: Tensor) -> Tensor:
     """Legendre polynomials of the argument of the energy, (N, TERMS) from (N,)."""
     return torch.stack([torch.ones_like(argument), argument, 1.5 * argument**2 - 0.5], dim=1)
 

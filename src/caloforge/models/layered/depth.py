@@ -19,8 +19,8 @@ PERIODS = (1, 2)
 # cosine and sine of each
 WAVES = 2 * len(PERIODS)
 # a layer hears of itself, and of those in front of it: by such a factor less with each layer
-FADES = (0.3,)
-SOURCES = 1 + len(FADES)
+FADE = 0.3
+SOURCES = 2
 # what is said is a few hundredths of what is heard; see SCALES in context.py
 SCALE = 0.1
 # beyond, what is said changes what is heard
@@ -82,5 +82,5 @@ def _of_zones(plane: Plane) -> NDArray[np.float32]:
 
 def _memory(apart: NDArray[np.int64]) -> NDArray[np.float32]:
     """(SOURCES, layers, layers) what a layer hears of others that are so far in front of it."""
-    heard = [np.where(apart > 0, np.power(fade, np.maximum(apart - 1.0, 0)), 0.0) for fade in FADES]
-    return np.stack([apart == 0, *heard]).astype(np.float32)
+    in_front = np.where(apart > 0, np.power(FADE, np.maximum(apart - 1.0, 0)), 0.0)
+    return np.stack([apart == 0, in_front]).astype(np.float32)

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from caloforge.models.layered.density import step
 
 FloatArray = NDArray[np.float64]
-# the spectrum is tabulated at these normal scores, that of single particles up to the knot SINGLE
-FIRST_SCORE, LAST_SCORE, KNOTS, SINGLE = -4.0, 3.2, 73, 62
+# the spectrum is tabulated at these normal scores, that of single particles up to the knot LAST_SINGLE
+FIRST_SCORE, LAST_SCORE, KNOTS, LAST_SINGLE = -4.0, 3.2, 73, 62
 # mean and width of the cube root of a single-particle energy in units of its median
 CENTRE, WIDTH = 1.0, 0.365
 # keeps the coordinate of the weakest hit above that of no hit
@@ -85,7 +85,7 @@ class HitSpectrum(nn.Module):
         if len(energies) < FEWEST_HITS:
             return
         scores = np.linspace(FIRST_SCORE, LAST_SCORE, KNOTS)
-        single, strong = np.split(scores, [SINGLE + 1])
+        single, strong = np.split(scores, [LAST_SINGLE + 1])
         roots = np.cbrt(np.quantile(energies / unit, norm.cdf(single)))
         # what is stronger is the energy of many particles in most cells
         roots = np.append(roots, roots[-1] + WIDTH * (strong - single[-1]))

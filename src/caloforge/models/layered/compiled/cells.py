@@ -40,7 +40,7 @@ from caloforge.models.layered.compiled.lanes import (
 )
 from caloforge.models.layered.context import KERNEL, TERMS, TURNED_KERNEL
 from caloforge.models.layered.density import LOG_NUMBER_RANGE, WIDTH_RANGE
-from caloforge.models.layered.depth import FADES, SOURCES, WAVES
+from caloforge.models.layered.depth import FADE, SOURCES, WAVES
 from caloforge.models.layered.order import LANES
 from caloforge.models.layered.shape import LARGEST_NUMBER
 from caloforge.models.layered.spectrum import LARGEST, STRONG_DEGREE, WEAK_DEGREE
@@ -49,8 +49,7 @@ Array = NDArray[Any]
 SCORE_LIMIT = f32(LARGEST_NUMBER)
 LEAST_RATE, LARGEST_RATE = (f32(end) for end in LOG_NUMBER_RANGE)
 LEAST_WIDTH, LARGEST_WIDTH = (f32(end) for end in WIDTH_RANGE)
-FADE = np.array(FADES, f32)
-KNOT, MARGIN = f32(LARGEST), (KERNEL - TURNED_KERNEL) // 2
+KNOT, FADING, MARGIN = f32(LARGEST), f32(FADE), (KERNEL - TURNED_KERNEL) // 2
 # thresholds are sought in steps, the first of this factor, until two enclose the wanted one
 STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(ALMOST_ONE)
 
@@ -267,12 +266,10 @@ def _listen(tables, zone, memory):
 @inner
 def _leave(memory):
     """The next layer is one further behind."""
-    own = memory.heard[0]
-    for source in range(1, SOURCES):
-        others, fade = memory.heard[source], FADE[source - 1]
-        for zone in range(len(own)):
-            for wave in range(WAVES):
-                others[zone, wave] = fade * others[zone, wave] + own[zone, wave]
+    own, others = memory.heard[0], memory.heard[1]
+    for zone in range(len(own)):
+        for wave in range(WAVES):
+            others[zone, wave] = FADING * others[zone, wave] + own[zone, wave]
     own[:] = ZERO
 
 

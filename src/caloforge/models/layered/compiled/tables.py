@@ -43,7 +43,7 @@ class Tables(NamedTuple):
         member: (zones, m, w / LANES) bits of the lanes with cells of each zone.
         sizes: (2, zones) cells, most hits.
         numbers: (zones, largest size + 1) log lambda of so many hits, if all cells had the same.
-    base: (layers, 3, 4, w) of log lambda, mean and log width: see `Alone`.
+        base: (layers, 3, 4, w) of log lambda, mean and log width: see `Alone`.
         tilt: (layers, 4, w) log lambda by centre and slope, mean by centre and slope.
         level: (layers, 3 * TERMS, w) see `Student`.
         gain: (layers, 2, w) of added particles and of moved means, amplitudes included.
