@@ -262,6 +262,7 @@ def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_pa
         (OSError(24, "Too many open files"), "ulimit -n"),
         (RuntimeError("Failed to bind to port 6379"), "a port or the number of open files"),
         (Exception("The current node timed out during startup."), "too busy"),
+        (RuntimeError("InvalidAuthToken: the token is wrong"), "RAY_AUTH_TOKEN"),
         (RuntimeError("something new"), "session_latest/logs"),
     ],
 )
@@ -273,8 +274,8 @@ def test_ray_that_does_not_start_is_explained(error, hint, monkeypatch):
 
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"):
-        connection.connect(None)
+    with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"), connection.connected(None):
+        pass
 
 
 def test_without_ray_the_extra_is_named(monkeypatch, folder, study, tmp_path):
