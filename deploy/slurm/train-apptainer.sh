@@ -14,7 +14,7 @@ export OMP_NUM_THREADS=4
 launcher=(apptainer exec --bind=/scratch/showers:/data caloforge.sif)
 command=(caloforge train run.yaml --data /data/train.h5 -o /data/runs/first --resume)
 set -euo pipefail
-export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK SLURM_EXPORT_ENV=ALL
 
 # where the processes meet: the first node, at a port that differs from job to job
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

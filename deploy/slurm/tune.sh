@@ -13,7 +13,11 @@
 launcher=()
 command=(caloforge tune study.yaml -o studies/first --address auto)
 set -euo pipefail
-export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK SLURM_EXPORT_ENV=ALL
+
+# whoever talks to Ray must know this token, which is made for this job and written to no file
+RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
 # Ray on every node; the first one runs the driver
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

@@ -30,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared/k8s-crds"
 TOOLS = Path(sysconfig.get_path("scripts"))
 TRAIN = ("train", "clic-electron", "--data", "train.h5", "-o", "runs/first")
+STUDY = ("tune", "study.yaml", "-o", "studies/first")
+POLICY = "deploy/kubernetes/network-policy.yaml"
 ON_K8S = {"image": "registry.example.org/caloforge:cuda", "volume": ["showers:/data"]}
 EXAMPLES = {
     line.rpartition(" > ")[2]: shlex.split(line.rpartition(" > ")[0])[1:]
@@ -53,7 +55,23 @@ def test_the_examples_are_what_the_command_writes(path, capsys):
 
 def test_every_example_is_tested():
     found = {str(p.relative_to(ROOT)) for p in (ROOT / "deploy").rglob("*") if p.suffix in (".sh", ".yaml")}
-    assert found == set(EXAMPLES)
+    assert found - {POLICY} == set(EXAMPLES)
+
+
+def test_the_network_policy_is_about_the_pods_that_are_rendered():
+    policy = yaml.safe_load((ROOT / POLICY).read_text())
+    assert (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy")
+    wanted = policy["spec"]["podSelector"]["matchLabels"].items()
+    among, others = policy["spec"]["ingress"]
+    # every port for themselves, one for anybody else
+    assert among == {"from": [{"podSelector": {"matchLabels": dict(wanted)}}]}
+    assert others["ports"] == [{"protocol": "TCP", "port": 8265}]
+    runtime, _ = yaml.safe_load_all(shown("k8s", *TRAIN, **ON_K8S))
+    cluster = yaml.safe_load(shown("ray", *STUDY, **ON_K8S))["spec"]["rayClusterSpec"]
+    [job] = runtime["spec"]["template"]["spec"]["replicatedJobs"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for template in (job["template"]["spec"]["template"], *(group["template"] for group in groups)):
+        assert template["metadata"]["labels"].items() >= wanted
 
 
 def lint(tool, *arguments):
@@ -164,9 +182,6 @@ def test_the_schemas_notice_a_wrong_manifest():
         check_schema(runtime)
 
 
-STUDY = ("tune", "study.yaml", "-o", "studies/first")
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"nodes": 8, "gpus": 2, "namespace": "physics", "secret": "tracker"}]
 )
@@ -181,6 +196,8 @@ def test_studies_are_valid_on_kubernetes(options):
     assert group["replicas"] == group["minReplicas"] == group["maxReplicas"] == options.get("nodes", 1)
     [head], [worker] = (part["template"]["spec"]["containers"] for part in (cluster["headGroupSpec"], group))
     assert worker["resources"]["limits"].get("nvidia.com/gpu") == ("2" if "gpus" in options else None)
+    # who has not the token of the cluster cannot talk to it
+    assert cluster["authOptions"] == {"mode": "token"}
     # the head works for no trial
     assert "nvidia.com/gpu" not in head["resources"]["limits"]
     assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
@@ -348,6 +365,31 @@ def test_a_study_runs_on_ray_over_all_nodes(cluster, run_script):
     assert "#SBATCH --ntasks-per-node=1\n#SBATCH --cpus-per-task=12\n" in script
 
 
+def test_ray_on_slurm_asks_for_a_token_of_the_job(cluster, run_script):
+    cluster("srun", 'echo "$RAY_AUTH_MODE $RAY_AUTH_TOKEN $SLURM_EXPORT_ENV"')
+    words = [run_script(*STUDY).communicate(timeout=20)[0].split() for _ in range(2)]
+    assert [(mode, export) for mode, _, export in words] == [("token", "ALL")] * 2
+    (_, first, _), (_, second, _) = words
+    assert first != second and len(bytes.fromhex(first)) == len(bytes.fromhex(second)) == 32
+
+
+@pytest.mark.parametrize("command", [TRAIN, STUDY])
+def test_the_environment_is_set_up_before_the_command(cluster, run_script, command, tmp_path):
+    (tmp_path / "activate").write_text('export PATH="$UNSET/venv/bin:$PATH" VENV="a b"\n')
+    cluster("srun", 'echo "${PATH%%:*} $VENV"')
+    process = run_script(*command, setup="module() { echo load $2; }; module load gcc\nsource ./activate")
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, "load gcc\n/venv/bin a b\n")
+
+
+def test_nothing_runs_where_the_environment_cannot_be_set_up(cluster, run_script):
+    cluster("srun", "exit 0")
+    process = run_script(*TRAIN, setup="source venv/bin/activate; module load gcc")
+    process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert not cluster.calls()
+
+
 # ---- submitting
 
 
@@ -407,6 +449,8 @@ def test_programs_that_are_not_here(monkeypatch, where, program, options):
         (TRAIN, {"namespace": "physics"}, ["--namespace", "k8s"]),
         (TRAIN, {"dashboard": "http://head:8265"}, ["--dashboard", "ray"]),
         (TRAIN, {"secret": "tracker"}, ["--secret", "k8s"]),
+        (TRAIN, {"setup": "module load 'gcc"}, ["setup", "module load 'gcc", "bash cannot read"]),
+        (TRAIN, {"setup": "export API_KEY=x"}, ["setup", "API_KEY looks like a secret"]),
         (("tune", "study.yaml"), {}, ["caloforge tune: ", "-o"]),
     ],
 )
@@ -425,6 +469,7 @@ def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
         (TRAIN, {"volume": ["/scratch/me:/data"]}, ["'/scratch/me'", "claim"]),
         (TRAIN, {"namespace": "Physics"}, ["--namespace Physics"]),
         (TRAIN, {"sbatch": ["qos=x"]}, ["--sbatch", "slurm"]),
+        (TRAIN, {"setup": "module load gcc"}, ["--setup", "slurm"]),
         (("train", "clic-electron", "--data", "/eos/t.h5", "-o", "r"), {}, ["--data /eos/t.h5", "/data"]),
         (("train", "clic-electron", "--data", "t.h5", "-o", "../r"), {}, ["-o ../r", "/data"]),
     ],

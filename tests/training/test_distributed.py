@@ -146,6 +146,12 @@ def test_the_shared_evaluation_is_that_of_one_process(outcome, data):
     assert first["evaluation"] == second["evaluation"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_processes_of_one_machine_listen_on_loopback_alone(outcome):
+    _, found = outcome
+    # the store of the first one, and those of gloo
+    assert [process["beyond"] for process in found] == [[], []] and found[0]["listening"] >= 2
+
+
 def test_elastic_averaging_learns_the_toy(outcome):
     _, (first, second) = outcome
     assert first["learnt"] == second["learnt"]

@@ -1,15 +1,18 @@
 """How processes find each other: also the second time, in a store that remembers the first."""
 
+import os
 import socket
 import threading
 import time
+from datetime import timedelta
 
 import pytest
 from torch.distributed import HashStore
 
 from caloforge.errors import TrainingError
 from caloforge.training.environment import Layout
-from caloforge.training.meeting import _gather, meet
+from caloforge.training.meeting import _gather, _store, meet
+from listening import beyond_loopback, listening
 
 
 class Comer(threading.Thread):
@@ -70,3 +73,23 @@ def test_a_port_that_is_taken_is_named():
         layout = Layout("test", 0, 2, 0, 2, "127.0.0.1", port)
         with pytest.raises(TrainingError, match=f"127.0.0.1:{port}.*is the port free"):
             meet(layout, 1.0)
+
+
+def test_a_meeting_point_on_loopback_is_closed_to_other_machines():
+    pids = [os.getpid()]
+    before, beyond = listening(pids), beyond_loopback(pids)
+    wait = timedelta(seconds=5)
+    for host in ("127.0.0.1", "localhost", "::1"):
+        kept = _store(host, 0, True, wait)
+        assert {port for _, port in listening(pids) - before} == {kept.port}
+        assert beyond_loopback(pids) == beyond
+        reader = _store(host, kept.port, False, wait)
+        kept.set("key", host)
+        assert reader.get("key") == host.encode()
+        del reader, kept
+    # a host that others know is for others to come to
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        own = probe.getsockname()[0]
+    kept = _store(own, 0, True, wait)
+    assert any(name.endswith(f":{kept.port}") for name in beyond_loopback(pids))

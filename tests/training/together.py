@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from toy import MODEL
 
 from caloforge.config import build
@@ -22,6 +24,7 @@ from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
 from caloforge.training.optimizers import build_optimizers
 from caloforge.training.processes import Processes
+from listening import beyond_loopback, listening
 
 # of the 240 showers of the tests; odd, so that two processes cannot share them equally
 SPLIT = 203
@@ -103,6 +106,8 @@ def forces(data, processes):
 
 
 def strategies(data, out):
+    # mpirun leaves its own to the processes that it starts
+    inherited = beyond_loopback([os.getpid()])
     with Processes(60) as processes:
         config = plain_settings()
         trainer = Trainer(plain_model(data), data, config, out / "plain", processes, seed=1, resume=False)
@@ -114,6 +119,8 @@ def strategies(data, out):
             "evaluation": start,
             "learnt": learnt(data, out / "elastic", processes, 10, kind="elastic", every=2),
             "weights": [table[0].tolist() for table in processes.gather(weights[None].astype(np.float32))],
+            "listening": len(listening([os.getpid()])),
+            "beyond": sorted(beyond_loopback([os.getpid()]) - inherited),
         }
     (out / f"strategies-{processes.rank}.json").write_text(json.dumps(found))
 

@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -110,49 +108,6 @@ def test_a_finished_study_runs_nothing_more_and_a_longer_one_goes_on(troubled, f
     with pytest.raises(ConfigError, match=r"space ~ .*decay › high: 0.99 -> 0.9"):
         space = synthetic.SPACE | {synthetic.DECAY: {"kind": "float", "low": 0.01, "high": 0.9}}
         run_study(study(**settings, space=space), out, folder=folder, work=never)
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import synthetic
-from caloforge.tuning.config import load_study
-from caloforge.tuning.study import run_study
-run_study(load_study(Path({study!r})), Path({out!r}), folder=Path({folder!r}), work=synthetic.work)
-"""
-
-
-def test_a_killed_search_goes_on_where_it_was(folder, study, tmp_path):
-    from caloforge.config import to_yaml
-
-    config, out = study(layout=FOUR, max_trials=11), tmp_path / "out"
-    (tmp_path / "study.yaml").write_text(to_yaml(config))
-    names = {"tests": str(Path(__file__).parent), "study": str(tmp_path / "study.yaml"), "out": str(out)}
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM.format(**names, folder=str(folder))])
-    wait_for(lambda: len(list(out.glob("trials/*/fold-0/result.json"))) >= 4, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    begun = {path.parent.name for path in out.glob("trials/*/calls")}
-    done = {path.parent.parent.name for path in out.glob("trials/*/fold-0/result.json")}
-    assert len(done) >= 4 and len(begun) < 11
-    result = run_study(config, out, folder=folder, work=synthetic.work)
-    # killed in the middle of a suggestion, it leaves one more that never ran
-    found = {n: t for n, t in trials(result).items() if "while it was suggested" not in t["reason"]}
-    assert {t["state"] for t in found.values()} == {"complete"} and len(found) == 11
-    calls = {n: len((out / f"trials/{n:05d}/calls").read_text().splitlines()) for n in found}
-    for number, trial in found.items():
-        assert trial["figures"]["merit"] == pytest.approx(merit(trial["parameters"]))
-        # what was done is not done again, what was running is
-        assert calls[number] == 1 if f"{number:05d}" in done else calls[number] <= 2
-    assert sum(calls.values()) <= 11 + FOUR["groups"]
-
-
-def wait_for(condition, process):
-    end = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < end and process.poll() is None
-        time.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -262,6 +217,7 @@ def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_pa
         (OSError(24, "Too many open files"), "ulimit -n"),
         (RuntimeError("Failed to bind to port 6379"), "a port or the number of open files"),
         (Exception("The current node timed out during startup."), "too busy"),
+        (RuntimeError("InvalidAuthToken: the token is wrong"), "RAY_AUTH_TOKEN"),
         (RuntimeError("something new"), "session_latest/logs"),
     ],
 )
@@ -273,8 +229,8 @@ def test_ray_that_does_not_start_is_explained(error, hint, monkeypatch):
 
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"):
-        connection.connect(None)
+    with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"), connection.connected(None):
+        pass
 
 
 def test_without_ray_the_extra_is_named(monkeypatch, folder, study, tmp_path):

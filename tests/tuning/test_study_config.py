@@ -126,6 +126,10 @@ def test_one_valid_corner_of_a_space_is_enough(folder, study):
         ({"space": {RATE: {"kind": "float", "low": "1 parsec", "high": "2 parsec"}}}, "with a unit such as"),
         ({"space": {RATE: {**LATENT, "when": {DECAY: 1}}}}, "is no parameter of the space"),
         ({"space": {RATE: LATENT, DECAY: {**LATENT, "when": {RATE: 99}}}}, f"{RATE} never is 99"),
+        ({"changes": {"model.power": 1, "model": {"power": 1}}}, "model.power is changed twice"),
+        ({"changes": {"detector": {"width": "1 m"}}}, "'detector' is no key below model or training"),
+        ({"changes": {"model": "debug"}}, "'model' is no key below model or training"),
+        ({"changes": {"model": {"": 1}}}, "'model.' is no key below model or training"),
         ({"objectives": [{"figure": "merit_smu"}]}, "Did you mean 'merit_sum'"),
         ({"objectives": [MERIT, MERIT]}, "each figure once"),
         ({"objectives": [MERIT, FPD], "pruner": {"kind": "asha"}}, "with 2 objectives"),
@@ -135,6 +139,26 @@ def test_one_valid_corner_of_a_space_is_enough(folder, study):
 def test_a_study_that_makes_no_sense_is_refused(changes, message, study):
     with pytest.raises(ConfigError, match=message):
         study(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.generator.latent": 8, "training.optimizer.kind": "adam", "model.power": 0.5},
+        {"model": {"generator": {"latent": 8}, "power": 0.5}, "training": {"optimizer": {"kind": "adam"}}},
+        {"model": {"generator.latent": 8}, "training.optimizer.kind": "adam", "model.power": 0.5},
+    ],
+)
+def test_changes_may_be_nested_or_keys_with_dots(changes, folder, study):
+    config = study(changes=changes)
+    run, before = Space(config, folder).base(), Space(study(), folder).base()
+    assert (run.model.generator.latent, run.model.power) == (8, 0.5)
+    assert run.training.optimizer.kind == "adam"
+    # what stands beside them is that of the run
+    assert run.model.generator.blocks == before.model.generator.blocks
+    assert run.training.batch_size == before.training.batch_size == 12
+    # study.yaml of the output is read again in the same way
+    assert study(changes=config.changes) == config
 
 
 def test_conditions_in_a_circle_are_refused(folder, study):

@@ -34,6 +34,7 @@ def submit(
     volume: Annotated[list[str] | None, Parameter(negative=())] = None,
     env: Annotated[list[str] | None, Parameter(negative=())] = None,
     secret: str | None = None,
+    setup: str | None = None,
     name: str | None = None,
     sbatch: Annotated[list[str] | None, Parameter(negative=())] = None,
     namespace: str | None = None,
@@ -55,6 +56,7 @@ def submit(
         volume: SOURCE:/path, a claim (Kubernetes) or a folder (SLURM) and where the job sees it; repeatable.
         env: NAME=VALUE, an environment variable; repeatable.
         secret: A Kubernetes secret whose entries become environment variables.
+        setup: Commands of bash that come first (SLURM), such as "module load gcc; source venv/bin/activate".
         name: What the job is called; the default comes from the output of the command.
         sbatch: NAME=VALUE, a further option of sbatch such as partition=gpu; repeatable.
         namespace: Kubernetes namespace; the default is that of kubectl.
@@ -65,7 +67,9 @@ def submit(
     from caloforge.deploy import Job, Volume, slug
 
     verb, bound = _parse(command)
-    _check_place(where, verb, sbatch=sbatch, namespace=namespace, dashboard=dashboard, secret=secret)
+    _check_place(
+        where, verb, sbatch=sbatch, namespace=namespace, dashboard=dashboard, secret=secret, setup=setup
+    )
     _check_locally(verb, bound, must_exist=where == "slurm" and not print_)
     paths = _paths(bound)
     document: dict[str, Any] = {
@@ -83,6 +87,7 @@ def submit(
         "volumes": tuple(Volume.parse(text) for text in volume or ()),
         "env": _pairs("--env", env),
         "secret": secret,
+        "setup": setup,
     }
     job = build(Job, document, "caloforge submit")
     text, sender = _render(where, job, _pairs("--sbatch", sbatch), namespace, dashboard)
@@ -151,6 +156,8 @@ def _check_place(where: Where, verb: str, **given: Any) -> None:
         "namespace": ("k8s", "ray"),
         "dashboard": ("ray",),
         "secret": ("k8s", "ray"),
+        # what a pod needs is in its image
+        "setup": ("slurm",),
     }
     for option, value in given.items():
         if value is not None and where not in meant[option]:

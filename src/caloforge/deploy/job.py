@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -22,6 +24,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SECRET_WORDS = re.compile(
     r"(^|_)(TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)S?(_|$)", re.I
 )
+ELSEWHERE = "on Kubernetes name a secret that holds it: --secret NAME, on SLURM export it before submitting"
 MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
 
 
@@ -53,7 +56,8 @@ class Job(StrictModel):
 
     Numbers and amounts are per node, `cpus` per process. `time` bounds the whole job. `paths` are the files
     and folders that the command names, by the option that does; the first volume is where relative ones
-    start. `secret` is a Kubernetes secret whose entries become environment variables.
+    start. `secret` is a Kubernetes secret whose entries become environment variables. `setup` are commands of
+    bash that run before the command, on the first node.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Job(StrictModel):
     volumes: tuple[Volume, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     secret: str | None = None
+    setup: str | None = None
 
     @field_validator("name", "secret")
     @classmethod
@@ -119,10 +124,24 @@ class Job(StrictModel):
                 raise ValueError(f"{name}: the value has more than one line")
             if SECRET_WORDS.search(name):
                 raise ValueError(
-                    f"{name} looks like a secret, and manifests are no place for one; on Kubernetes name a "
-                    "secret that holds it: --secret NAME, on SLURM export it before submitting"
+                    f"{name} looks like a secret, and manifests are no place for one; {ELSEWHERE}"
                 )
         return env
+
+    @field_validator("setup")
+    @classmethod
+    def _commands(cls, setup: str | None) -> str | None:
+        if setup is None:
+            return None
+        for name in VARIABLE.findall(setup):
+            if SECRET_WORDS.search(name) and re.search(rf"\b{name}=", setup):
+                raise ValueError(f"{name} looks like a secret, and scripts are no place for one; {ELSEWHERE}")
+        done = subprocess.run(  # noqa: S603 - reads, and runs nothing
+            [shutil.which("bash") or "bash", "-n"], input=setup, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ValueError(f"got {setup!r}, which bash cannot read: {done.stderr.strip()}")
+        return setup
 
     @model_validator(mode="after")
     def _devices(self) -> Job:

@@ -52,7 +52,13 @@ def _runtime(job: Job, image: str) -> dict[str, Any]:
         "template": {
             "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
             # a process that dies ends its pod, a pod that fails its job, and then all start again
-            "spec": {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", **pod}}},
+            "spec": {
+                "backoffLimit": 0,
+                "template": {
+                    "metadata": pods.labels(),
+                    "spec": {"restartPolicy": "Never", **pod},
+                },
+            },
         },
     }
     jobs = {"failurePolicy": {"maxRestarts": RESTARTS}, "replicatedJobs": [replicated]}

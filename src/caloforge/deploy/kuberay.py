@@ -46,9 +46,11 @@ def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
                 "ttlSecondsAfterFinished": KEEP,
                 "rayClusterSpec": {
                     "rayVersion": RAY_VERSION,
+                    # the operator makes a token, and every pod of the cluster asks for it
+                    "authOptions": {"mode": "token"},
                     "headGroupSpec": {
                         "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - of the pod
-                        "template": {"spec": pods.pod(job, [head])},
+                        "template": {"metadata": pods.labels(), "spec": pods.pod(job, [head])},
                     },
                     "workerGroupSpecs": [
                         {
@@ -57,7 +59,10 @@ def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
                             "minReplicas": job.nodes,
                             "maxReplicas": job.nodes,
                             "rayStartParams": {},
-                            "template": {"spec": pods.pod(job, [workers])},
+                            "template": {
+                                "metadata": pods.labels(),
+                                "spec": pods.pod(job, [workers]),
+                            },
                         }
                     ],
                 },

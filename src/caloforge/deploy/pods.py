@@ -66,6 +66,11 @@ def metadata(job: Job, namespace: str | None, name: str | None = None) -> dict[s
     return {"name": name or job.name, **place, "labels": labels}
 
 
+def labels() -> dict[str, Any]:
+    """What the network policy of `deploy/` knows the pods by."""
+    return {"labels": {"app.kubernetes.io/part-of": "caloforge"}}
+
+
 def resources(job: Job) -> dict[str, Any]:
     """What the pod of a node asks for and is held to; the cores are not held."""
     amounts: dict[str, str] = {"memory": job.memory}

@@ -37,8 +37,15 @@ def batch_script(job: Job, options: Mapping[str, str] | None = None) -> str:
     for name, value in (options or {}).items():
         _check_option(name, value)
         header[name] = value
-    lines = ["#!/bin/bash", *(f"#SBATCH --{name}{_value(value)}" for name, value in header.items())]
+    lines = ["#!/bin/bash"]
+    if job.setup is not None:
+        # files of the cluster, which a linter elsewhere does not find
+        lines.append("# shellcheck disable=SC1090,SC1091")
+    lines += [*(f"#SBATCH --{name}{_value(value)}" for name, value in header.items())]
     lines += [job.origin, *(f"export {name}={shlex.quote(value)}" for name, value in job.variables.items())]
+    if job.setup is not None:
+        # modules and virtual environments use variables that are not set
+        lines += ["set -eo pipefail", job.setup.rstrip()]
     lines += [f"launcher=({shlex.join(_container(job))})", f"command=({shlex.join(job.command)})"]
     body = (SCRIPTS / f"{job.verb}.sh").read_text(encoding="utf-8")
     return "\n".join(lines) + "\n" + body

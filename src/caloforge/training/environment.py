@@ -11,6 +11,7 @@ torchrun, Ray Train and Kubernetes set the variables of torch.distributed. The o
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -61,6 +62,19 @@ class Layout:
                 f"{self.ranks}, on this machine {self.local_rank} of {self.local_ranks}; expected numbers "
                 "below the number of processes. Unset variables that another launcher has left"
             )
+
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether all processes are known to be on this machine."""
+        return self.local_ranks == self.ranks or (self.address is not None and is_loopback(self.address))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine under a name that no other machine can reach."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def read_layout(environ: Mapping[str, str]) -> Layout:

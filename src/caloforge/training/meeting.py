@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 import time
 import uuid
@@ -16,7 +17,7 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from caloforge.errors import ConfigError, TrainingError
 from caloforge.files import write_text
-from caloforge.training.environment import Layout, job_of_this_machine
+from caloforge.training.environment import Layout, is_loopback, job_of_this_machine
 
 HOST = "127.0.0.1"
 # seconds between two looks for others
@@ -55,14 +56,27 @@ def meet(layout: Layout, timeout: float) -> Meeting:
             # the agent of torchrun keeps the store itself
             keeper = layout.rank == 0 and not layout.agent_store
             assert layout.port is not None
-            store = TCPStore(layout.address, layout.port, None, keeper, wait, wait_for_workers=False)
+            store = _store(layout.address, layout.port, keeper, wait)
         return _gather(store, layout, timeout)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise TrainingError(
             f"process {layout.rank} of {layout.ranks} ({layout.launcher}): cannot meet the others at {place} "
             f"({str(error).splitlines()[0]}). Can this host and port (MASTER_ADDR, MASTER_PORT) be reached, "
             "and is the port free?"
         ) from error
+
+
+def _store(host: str, port: int, keeper: bool, wait: timedelta) -> TCPStore:
+    """The store at a host and port, 0 for a free one, kept by this process or by another.
+
+    Torch listens on all interfaces; where all processes are on this machine, on the loopback one is enough.
+    """
+    if not (keeper and is_loopback(host)):
+        return TCPStore(host, port, None, keeper, wait, wait_for_workers=False)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    port = listener.getsockname()[1]
+    return TCPStore(host, port, None, True, wait, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
 def _gather(store: Store, layout: Layout, timeout: float) -> Meeting:
@@ -143,10 +157,10 @@ def _store_of_this_machine(layout: Layout, timeout: float) -> Store:
     wait = timedelta(seconds=timeout)
     path = _folder() / f"{job_of_this_machine()}.json"
     if layout.rank == 0:
-        store = TCPStore(HOST, 0, None, True, wait, wait_for_workers=False)
+        store = _store(HOST, 0, True, wait)
         write_text(path, json.dumps({"port": store.port, "process": os.getpid()}))
     else:
-        store = TCPStore(HOST, _port(path, layout, timeout), None, False, wait, wait_for_workers=False)
+        store = _store(HOST, _port(path, layout, timeout), False, wait)
     if store.add("readers", 1) == layout.ranks:
         path.unlink(missing_ok=True)
     return store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from caloforge.training.watch import Watch
 T = TypeVar("T")
 # bytes of one message where many tensors are averaged
 MESSAGE = 2**25
+# the interface of a machine to itself
+LOOPBACK = "lo"
 # seconds that the threads of the exchanges get to put away what they hold before the process ends
 LEAVE = 0.2
 
@@ -224,6 +227,10 @@ def _connect(layout: Layout, timeout: float) -> bool:
         backend = "cpu:gloo,cuda:nccl"
     else:
         _share_cores(layout)
+    if layout.on_one_machine and sys.platform == "linux":
+        # they need no address that other machines can reach
+        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            os.environ.setdefault(name, LOOPBACK)
     # what Accelerate reads
     local_ranks = layout.local_ranks or 1
     for name, value in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -72,10 +73,11 @@ class LayoutConfig(StrictModel):
 class StudyConfig(StrictModel):
     """The root of every study.yaml.
 
-    `run` is a run.yaml beside the study, or the name of a recipe, and `changes` are made to it first. `data`
-    is the shower file to train on, and `test` one that the search never sees: at its end the best trial and
-    the run it started from are compared on it. Both may be given on the command line instead. `retries` is
-    how often a failed trial is tried again. The search ends after `max_trials` or `max_minutes`.
+    `run` is a run.yaml beside the study, or the name of a recipe, and `changes` are made to it first: by keys
+    with dots, as `--set` does, or nested as in a run.yaml, in which case what is not named stays as it is.
+    `data` is the shower file to train on, and `test` one that the search never sees: at its end the best
+    trial and the run it started from are compared on it. Both may be given on the command line instead.
+    `retries` is how often a failed trial is tried again. The search ends after `max_trials` or `max_minutes`.
     """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -95,6 +97,20 @@ class StudyConfig(StrictModel):
     retries: int = Field(default=1, ge=0, le=100)
     max_trials: int = Field(default=50, ge=1, le=1_000_000)
     max_minutes: float | None = Field(default=None, gt=0)
+
+    @field_validator("changes", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        flat: dict[str, Any] = {}
+        for key, change in value.items():
+            nested = key in SECTIONS and isinstance(change, dict)
+            for path, leaf in _leaves(key, change) if nested else [(key, change)]:
+                if path in flat:
+                    raise ValueError(f"{path} is changed twice")
+                flat[path] = leaf
+        return flat
 
     @field_validator("space", "changes")
     @classmethod
@@ -136,6 +152,15 @@ class StudyConfig(StrictModel):
         for value in values:
             if not self.space[parent].holds(value):
                 raise ValueError(f"space.{key}.when: {parent} never is {value!r}")
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The settings of nested mappings, each by its key with dots."""
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(f"{path}.{key}", inner)
 
 
 def load_study(path: Path) -> StudyConfig:

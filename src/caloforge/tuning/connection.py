@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from caloforge.errors import ConfigError, MissingDependencyError, TuningError
+from caloforge.tuning.watchdog import watchdog
 
 # Ray refuses less than 75 MiB; nothing large goes through it
 OBJECT_STORE = 80 * 2**20
 # seconds until an address, and Ray itself, must answer
 ANSWER, START = 10.0, 90.0
 CLIENT_PORT = 10001
+# variables of Ray: without clusters, as on a Mac, it takes the loopback interface
+LOOPBACK, TOKEN = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_TOKEN"
 # what Ray says where a machine is too busy to start it in time; it may succeed later
 TOO_BUSY = "timed out"
 
@@ -37,8 +42,12 @@ def require_ray() -> None:
         )
 
 
-def connect(address: str | None) -> None:
-    """Start Ray here, or join it at an address.
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Start Ray here, or join it at an address; on leaving, end it or part from it.
+
+    A Ray that is started here listens on the loopback interface alone, to those who know a token that is made
+    for it and never written to a disk.
 
     Raises:
         TuningError: It does not start or answer within a bounded time.
@@ -51,21 +60,65 @@ def connect(address: str | None) -> None:
     # its warnings about itself, before it has set up its own logging
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
-    if address is None:
-        cores = len(os.sched_getaffinity(0))
-        here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-        with _explained("Ray does not start here"):
-            try:
-                ray.init(**here, **quiet)
-            except Exception as error:
-                if TOO_BUSY not in str(error):
-                    raise
-                ray.shutdown()
-                ray.init(**here, **quiet)
-        return
-    _probe(address)
-    with _explained(f"{address}: Ray cannot be joined there"):
-        _within(START, address, lambda: ray.init(address=address, **quiet))
+    with contextlib.ExitStack() as stack:
+        if address is None:
+            stack.enter_context(_private())
+            # after Ray has had its chance to end well
+            last = stack.enter_context(contextlib.ExitStack())
+            stack.callback(ray.shutdown)
+            _start(quiet)
+            last.enter_context(watchdog())
+        else:
+            _probe(address)
+            stack.callback(ray.shutdown)
+            with _explained(f"{address}: Ray cannot be joined there"):
+                _within(START, address, lambda: ray.init(address=address, **quiet))
+        yield
+
+
+def _start(quiet: Mapping[str, Any]) -> None:
+    """Start Ray on this machine, a second time where the machine was too busy."""
+    import ray
+
+    cores = len(os.sched_getaffinity(0))
+    here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    with _explained("Ray does not start here"):
+        try:
+            ray.init(**here, **quiet)
+        except Exception as error:
+            if TOO_BUSY not in str(error):
+                raise
+            ray.shutdown()
+            ray.init(**here, **quiet)
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """Settings of a Ray that no other machine and no other user can reach.
+
+    Ray asks for tokens by itself, unless RAY_AUTH_MODE says otherwise.
+    """
+    from ray._private import ray_constants
+    from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
+
+    own = {LOOPBACK: "0"}
+    if not any(name in os.environ for name in (TOKEN, f"{TOKEN}_PATH")):
+        own[TOKEN] = secrets.token_hex(32)
+    before = {name: os.environ.get(name) for name in (*own, "RAY_AUTH_MODE")}
+    clusters = ray_constants.ENABLE_RAY_CLUSTER
+    try:
+        os.environ.update(own)
+        # this process may have imported Ray, and used another token, before
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        AuthenticationTokenLoader.instance().reset_cache()
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _probe(address: str) -> None:
@@ -124,6 +177,11 @@ def _explained(what: str) -> Iterator[None]:
             hint = (
                 "a port or the number of open files may be at its limit (ulimit -n), or Ray's folder of "
                 "temporary files (RAY_TMPDIR) not writable"
+            )
+        elif "token" in text or "authenti" in text:
+            hint = (
+                "the cluster asks for a token: export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=..., or keep "
+                "the token in ~/.ray/auth_token"
             )
         elif TOO_BUSY in text:
             hint = "this machine may be too busy; try again when it has less to do"

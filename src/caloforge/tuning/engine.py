@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from caloforge.errors import ConfigError, TuningError
 from caloforge.tuning.config import LayoutConfig
-from caloforge.tuning.connection import START, connect, first_line
+from caloforge.tuning.connection import START, connected, first_line
 from caloforge.tuning.trial import Job, Result, Seat, Work
 
 # seconds until a group of workers must be placed
@@ -34,7 +34,7 @@ class Worker:
 
         host = ray.util.get_node_ip_address()
         with socket.socket() as probe:
-            probe.bind(("", 0))
+            probe.bind((host, 0))
             return host, int(probe.getsockname()[1])
 
     def sees(self, mark: Path) -> bool:
@@ -221,6 +221,7 @@ class Cluster:
         self.cores = 0.0
         self.folds_at_once = 1
         self._placements: list[Any] = []
+        self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         """Start or join Ray, and place the groups.
@@ -233,17 +234,20 @@ class Cluster:
             # before seconds are spent on starting Ray, which counts the GPUs
             there = {"CPU": float(len(os.sched_getaffinity(0))), "GPU": math.inf}
             check_layout(self.layout, there, "this machine")
-        connect(self.address)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connected(self.address))
+            stack.callback(self._release)
             self._place()
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+            self._exits = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._exits.close()
+
+    def _release(self) -> None:
+        """Give the groups' resources back."""
         import ray
 
         with contextlib.suppress(Exception):
@@ -251,7 +255,6 @@ class Cluster:
                 group.dismiss()
             for placement in self._placements:
                 ray.util.remove_placement_group(placement)
-        ray.shutdown()
 
     def _place(self) -> None:
         import ray

@@ -20,7 +20,7 @@ from caloforge.tuning.samplers.embedding import make_axis
 
 @dataclass(frozen=True)
 class History:
-    """What is known when a trial is asked for.
+    """What is known when a trial is asked for, from the trials whose values lie in the space.
 
     Attributes:
         finished: Trials with finite values, in the order in which they ended.
@@ -40,16 +40,23 @@ class History:
         return self.losses[:, 0]
 
 
-def read_history(study: Study, trial: FrozenTrial, *, pruned: bool = False) -> History:
-    """The trials of a study but the one asked for.
+def read_history(
+    study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution], *, pruned: bool = False
+) -> History:
+    """The trials of a study but the one asked for, and those with values outside the space.
 
     Args:
         study: The study.
         trial: The trial asked for.
+        space: The space, which may have had other ranges when earlier trials were asked for.
         pruned: Whether trials stopped early count as finished, with the last value they had.
     """
     ended = {TrialState.COMPLETE} | ({TrialState.PRUNED} if pruned else set())
-    trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+    trials = [
+        other
+        for other in study.get_trials(deepcopy=False)
+        if other.number != trial.number and _lies_in(space, other)
+    ]
     finished = [other for other in trials if other.state in ended and _is_finite(other)]
     # storages hold the time when a trial ended, so that the order outlives the process
     finished.sort(key=lambda other: (other.datetime_complete, other.number))
@@ -64,6 +71,16 @@ def read_history(study: Study, trial: FrozenTrial, *, pruned: bool = False) -> H
             if other.state == TrialState.FAIL or (other.state in ended and not _is_finite(other))
         ],
         losses=np.array(values, dtype=float).reshape(len(values), len(signs)) * signs,
+    )
+
+
+def _lies_in(space: Mapping[str, BaseDistribution], trial: FrozenTrial) -> bool:
+    """Whether the space has each value of a trial, as far as it has the parameter."""
+    return all(
+        # the usual case, without a look at the value
+        trial.distributions[name] == space[name] or space[name]._contains(space[name].to_internal_repr(value))
+        for name, value in trial.params.items()
+        if name in space
     )
 
 
@@ -85,7 +102,12 @@ class ReplaySampler(BaseSampler):
 
     The parameters known to a sampler are all that any trial had so far. Those a trial meets for the first
     time, all of them in the first trial, are drawn uniformly.
+
+    Attributes:
+        several_objectives: Whether it chooses by more than one objective; others refuse such a study.
     """
+
+    several_objectives = False
 
     def __init__(self, seed: int) -> None:
         """A sampler.
@@ -101,6 +123,7 @@ class ReplaySampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Every parameter with more than one value that a trial ever had, sorted by name."""
+        self._check_objectives(study)
         space: dict[str, BaseDistribution] = {}
         for other in study.get_trials(deepcopy=False):
             if other.number != trial.number:
@@ -112,7 +135,18 @@ class ReplaySampler(BaseSampler):
     ) -> dict[str, Any]:
         """Values for the known parameters; none for a trial that was enqueued with its values."""
         known = search_space and not is_enqueued(trial)
-        return self.suggest(study, trial, search_space) if known else {}
+        return self.suggest_all(study, trial, search_space) if known else {}
+
+    def suggest_all(
+        self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """What is suggested, and a uniform value for each parameter that is left out."""
+        params = self.suggest(study, trial, space)
+        return params | {
+            name: self.sample_independent(study, trial, name, distribution)
+            for name, distribution in space.items()
+            if name not in params
+        }
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
@@ -124,9 +158,13 @@ class ReplaySampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """A uniform value, in the logarithm where the parameter is marked so."""
-        del study
+        self._check_objectives(study)
         axis = make_axis(param_distribution)
         return axis.decode(self.rng(trial, param_name).uniform(size=axis.width))
+
+    def _check_objectives(self, study: Study) -> None:
+        if not self.several_objectives:
+            self._raise_error_if_multi_objective(study)
 
     def note(self, study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
         """Store how a suggestion came about, for the suggestions after it."""

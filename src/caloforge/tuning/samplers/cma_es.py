@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 GENERATION = "cma-es"
 # of the first generation, of the width of the space
 SPREAD = 0.3
+# relative distance of equal losses
+TIE = 1e-9
 
 
 @dataclass
@@ -59,7 +61,7 @@ class CmaEsSampler(ReplaySampler):
     ) -> dict[str, Any]:
         """A member of the present generation."""
         axes = {name: make_axis(distribution) for name, distribution in space.items()}
-        generations = self._replay(read_history(study, trial), axes, _signature(space))
+        generations = self._replay(read_history(study, trial, space), axes, _signature(space))
         self.note(study, trial, GENERATION, [generations.signature, len(generations.told)])
         solution, params = self._draw(generations.optimiser, trial, axes)
         generations.solutions[trial.number] = solution
@@ -91,7 +93,8 @@ class CmaEsSampler(ReplaySampler):
             if len(ready) < size:
                 self._kept = kept
                 return kept
-            kept.optimiser.tell([(kept.solutions[number], losses[number]) for number in ready])
+            values = _apart([losses[number] for number in ready])
+            kept.optimiser.tell([(kept.solutions[n], value) for n, value in zip(ready, values, strict=True)])
             kept.told.append(ready)
             waiting = [number for number in waiting if number not in ready]
 
@@ -112,6 +115,20 @@ class CmaEsSampler(ReplaySampler):
                 place = np.full(1, float(next(numbers[axis.levels > 0])))
             params[name] = axis.decode(place)
         return solution, params
+
+
+def _apart(losses: list[float]) -> list[float]:
+    """Losses of a generation, a little apart where its quartiles are equal.
+
+    The distance of the quartiles is the scale of the penalty at the edge of the space; without one the
+    penalty is no number.
+    """
+    ordered = sorted(losses)
+    low, high = ordered[len(losses) // 4], ordered[3 * len(losses) // 4]
+    if low < high:
+        return losses
+    step = TIE * max(1.0, abs(low))
+    return [loss + place * step for place, loss in enumerate(losses)]
 
 
 def _values(part: Any) -> Any:

@@ -43,7 +43,7 @@ class RegularisedEvolutionSampler(ReplaySampler):
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A child; nothing, so that all parameters are drawn, while the population grows."""
-        history = read_history(study, trial)
+        history = read_history(study, trial, space)
         if len(history.finished) + len(history.pending) < self.population or not history.finished:
             return {}
         rng = self.rng(trial)

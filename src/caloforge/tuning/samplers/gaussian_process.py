@@ -44,6 +44,8 @@ class GaussianProcessSampler(ReplaySampler):
     points are quasi-random.
     """
 
+    several_objectives = True
+
     def __init__(self, seed: int, startup: int) -> None:
         """A sampler.
 
@@ -58,7 +60,7 @@ class GaussianProcessSampler(ReplaySampler):
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The most promising point."""
-        history = read_history(study, trial, pruned=True)
+        history = read_history(study, trial, space, pruned=True)
         embedding = Embedding(space)
         known = len(history.finished)
         if known < 2 or known + len(history.pending) < self.startup:

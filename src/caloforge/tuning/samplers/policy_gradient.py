@@ -95,7 +95,7 @@ class PolicyGradientSampler(ReplaySampler):
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The architecture at the end of an episode; nothing, so that all is drawn, in the first trials."""
-        history = read_history(study, trial)
+        history = read_history(study, trial, space)
         if len(history.finished) + len(history.pending) < self.startup or not history.finished:
             return {}
         edits = _Edits({name: make_axis(distribution) for name, distribution in space.items()})

@@ -52,14 +52,14 @@ class PopulationBasedSampler(ReplaySampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As `suggest`; the first trial of all, and one that was enqueued, are members too."""
-        return self.suggest(study, trial, search_space)
+        """As `suggest_all`; the first trial of all, and one that was enqueued, are members too."""
+        return self.suggest_all(study, trial, search_space)
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The next turn of the member that waits longest; nothing, so that all is drawn, for a new one."""
-        history = read_history(study, trial)
+        history = read_history(study, trial, space)
         rng = self.rng(trial)
         busy = {other.system_attrs.get(MEMBER) for other in history.pending}
         # the last turn of each member, and its place in the order

@@ -30,6 +30,8 @@ def sobol(embedding: Embedding, number: int, seed: int) -> Points:
 class QuasiRandomSampler(ReplaySampler):
     """A scrambled Sobol sequence: the number of a trial is its place in the sequence."""
 
+    several_objectives = True
+
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
