@@ -25,8 +25,8 @@ from caloforge.signals import StopRequest
 
 Progress = Callable[[int, int], object]
 
-# raise it whenever the same seed would give other showers
-ALGORITHM = 1
+# raise it, by the mesh, whenever the same seed would give other showers
+ALGORITHM = {"cartesian": 1, "cylindrical": 2}
 # finished blocks and the compressed file together, rounded up
 BYTES_PER_VOXEL = 2
 MERGE_BYTES = 2**24
@@ -141,7 +141,7 @@ def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed
         "beam": beam.model_dump(mode="json"),
         "fullsim": fullsim.model_dump(mode="json"),
         "seed": seed,
-        "algorithm": ALGORITHM,
+        "algorithm": ALGORITHM[detector.mesh.kind],
         "geant4_pybind": provenance.package_version("geant4-pybind"),
         "tables": TABLES_VERSION if uses_own_tables() else "G4LEDATA of the user",
     }
