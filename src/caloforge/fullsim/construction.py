@@ -15,7 +15,7 @@ from typing import Any
 
 from caloforge.fullsim.environment import load_geant4
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, Slab
-from caloforge.geometry.materials import Material, elements
+from caloforge.geometry.materials import Material
 from caloforge.units import DENSITY_UNITS
 
 load_geant4()
@@ -148,8 +148,3 @@ def _material(material: Material) -> Any:
     for symbol, fraction in material.fractions.items():
         mixture.AddElementByMassFraction(manager.FindOrBuildElement(symbol), fraction)
     return mixture
-
-
-def atomic_numbers(detector: Detector) -> set[int]:
-    """Z of every element in a detector."""
-    return {elements()[symbol][0] for m in detector.material_map().values() for symbol in m.fractions}
