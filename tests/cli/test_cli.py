@@ -219,6 +219,18 @@ def test_doctor(capsys):
     assert facts["geant4"]["starts"]
 
 
+def test_data_sets_that_are_not_there_are_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("G4LEDATA", str(tmp_path / "nowhere"))
+    words = f"G4LEDATA is set to {tmp_path / 'nowhere'}, which is no directory"
+    _, facts = run_json(capsys, "doctor")
+    assert f"simulate cannot run: Geant4 does not start: {words}" in "\n".join(facts["missing"])
+    code, _, err = run(capsys, "simulate", "demo", "-n", 1, "-o", tmp_path / "t.h5")
+    assert code == 1
+    assert err.startswith(f"error: {words}")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_doctor_says_what_a_missing_package_is_for(capsys, monkeypatch):
     from caloforge.commands import doctor
 

@@ -36,10 +36,12 @@ class Steps(g.G4UserSteppingAction):
         self.showers = np.zeros(detector.shower_shape)
         self.all = self.escaped = 0.0
         self.entry = None
+        self.steps = 0
 
     def UserSteppingAction(self, step):
         before, after = step.GetPreStepPoint(), step.GetPostStepPoint()
         track = step.GetTrack()
+        self.steps += 1
         if self.entry is None and track.GetTrackID() == 1:
             p, d = track.GetVertexPosition(), track.GetVertexMomentumDirection()
             self.entry = [p.x, p.y, p.z], [d.x, d.y, d.z]
@@ -82,6 +84,7 @@ document = {
     "scored": scored.ravel().tolist(),
     "stepped": steps.showers.ravel().tolist(),
     "all": steps.all,
+    "steps": steps.steps,
     "escaped": steps.escaped,
     "position": position,
     "direction": direction,

@@ -1,7 +1,9 @@
 """Campaigns: the same file whatever the workers, kills and interruptions; nothing lost, nothing twice."""
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from caloforge.errors import (
     SimulationError,
 )
 from caloforge.fullsim import campaign, pool
+from caloforge.fullsim.blocks import Block, DamagedBlockError, Parts
 from caloforge.fullsim.campaign import preflight, run_campaign
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import load_detector
@@ -214,6 +217,120 @@ def test_disk_full_at_the_end(reference, tmp_path, monkeypatch):
     batch, provenance = read(out)
     assert_same(batch, reference[0][:5])
     assert provenance["engine"].startswith("Geant4 11.")
+
+
+def save_block(folder):
+    Block(0, *(np.ones(1, t) for t in (np.uint32, np.uint32, np.float32, np.float32))).save(folder)
+    return folder / "0000000000-0000000001.npz"
+
+
+def flip_method(path):
+    data = bytearray(path.read_bytes())
+    # the compression method of the first member, in the directory at the end
+    data[data.rindex(b"PK\1\2", 0, data.rindex(b"PK\1\2")) + 10] ^= 0x0F
+    path.write_bytes(data)
+
+
+def flip_flag(path):
+    data = bytearray(path.read_bytes())
+    # "encrypted", in the directory and at the member
+    for mark, place in ((b"PK\1\2", 8), (b"PK\3\4", 6)):
+        data[data.index(mark) + place] ^= 1
+    path.write_bytes(data)
+
+
+def flip_value(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"PK\3\4" + bytes(200)),
+        lambda path: path.write_bytes(path.read_bytes()[:-30]),
+        lambda path: np.savez(path, counts=np.ones(3)),
+        flip_method,
+        flip_flag,
+        flip_value,
+    ],
+    ids=["empty", "bad header", "cut", "other arrays", "method", "encrypted", "value"],
+)
+def test_a_damaged_block_is_known_and_removed(tmp_path, damage):
+    path = save_block(tmp_path)
+    damage(path)
+    with pytest.raises(DamagedBlockError, match="was damaged and has been removed"):
+        Block.load(path)
+    assert not path.exists()
+
+
+def test_damaged_blocks_are_simulated_again(reference, tmp_path, monkeypatch):
+    out = tmp_path / "t.h5"
+
+    def append(*_):
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(campaign.ShowerWriter, "append", append)
+        with pytest.raises(OutputError):
+            simulate(out, n=4)
+    first, last = sorted(parts_of(out).glob("*.npz"))[:2]
+    flip_method(first)
+    last.write_bytes(b"")
+    said = []
+    simulate(out, n=4, resume=True, say=said.append)
+    assert_same(read(out)[0], reference[0][:4])
+    assert len(said) == 1
+    assert re.fullmatch(rf"{first.name} was damaged: \d showers were simulated again", said[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
+
+
+def test_a_block_that_cannot_be_read_now_is_not_removed(tmp_path, monkeypatch):
+    path = save_block(tmp_path)
+
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(SimulationError, match=r"cannot be read .Input/output error"):
+            Block.load(path)
+    assert len(Block.load(path)) == 1
+
+
+def test_a_disk_that_damages_every_block(tmp_path, monkeypatch):
+    out = tmp_path / "t.h5"
+
+    def save(self, folder):
+        (folder / f"{self.start:010d}-{self.start + len(self):010d}.npz").write_bytes(b"")
+
+    def make(parts, *_):
+        for start, stop in parts.missing():
+            block = Block(start, np.zeros(stop - start), np.zeros(0), np.zeros(0), np.zeros(stop - start))
+            save(block, parts.folder)
+
+    monkeypatch.setattr(campaign, "_simulate", make)
+    with pytest.raises(SimulationError, match="damaged 3 times; look at the disk"):
+        simulate(out, n=4)
+
+
+def test_a_clearing_that_is_killed_leaves_the_manifest(tmp_path, monkeypatch):
+    """Blocks without it would be taken for those of the next campaign."""
+    folder = tmp_path / "t.h5.parts"
+    with Parts(folder, {"seed": 1}, 3, fresh=False):
+        save_block(folder)
+    order, unlink = [], Path.unlink
+
+    def note(path, **options):
+        order.append(path.name)
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", note)
+    with Parts(folder, {"seed": 2}, 3, fresh=True):
+        pass
+    assert order.index("campaign.json") > order.index("0000000000-0000000001.npz")
 
 
 def test_resume_of_other_settings_is_refused(tmp_path):

@@ -184,22 +184,51 @@ def test_environment_is_filled(cache, no_import):
     assert (table_directory() / "brem_SB/br1").exists()
 
 
+def data_sets(root, elements=(1, 74)):
+    """The files of Geant4's data sets that every physics reads; empty, as nothing is read here."""
+    emlow = root / "G4EMLOW8.8"
+    for path in [*(emlow / f"brem_SB/br{z}" for z in elements), root / "G4ENSDFSTATE3.0/ENSDFSTATE.dat"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return emlow
+
+
 def test_data_of_the_user_are_kept(cache, no_import, monkeypatch):
-    monkeypatch.setenv("G4LEDATA", "/opt/G4EMLOW8.8")
+    emlow = data_sets(cache / "geant4")
+    monkeypatch.setenv("G4LEDATA", str(emlow))
     environment.load_geant4([74])
-    assert os.environ["G4LEDATA"] == "/opt/G4EMLOW8.8"
+    assert os.environ["G4LEDATA"] == str(emlow)
     assert os.environ["G4PIIDATA"] == str(table_directory())
     assert not (table_directory() / "brem_SB/br74").exists()
 
 
 def test_data_root_of_the_user_is_kept(cache, no_import, monkeypatch):
-    monkeypatch.setenv("GEANT4_DATA_DIR", str(cache))
+    monkeypatch.setenv("GEANT4_DATA_DIR", str(cache / "geant4"))
+    data_sets(cache / "geant4")
     environment.load_geant4([74], hadronic=True, full_em=True)
     assert not [v for v in environment.DATA_VARIABLES if v in os.environ]
-    assert list(cache.iterdir()) == []
+    assert [path.name for path in cache.iterdir()] == ["geant4"]
     monkeypatch.setenv("GEANT4_DATA_DIR", str(cache / "nowhere"))
     with pytest.raises(MissingDependencyError, match="no directory"):
         environment.load_geant4([74])
+
+
+@pytest.mark.parametrize(
+    ("variable", "place", "words"),
+    [
+        ("G4LEDATA", "nowhere", "nowhere, which is no directory; correct it, or unset G4LEDATA"),
+        ("G4LEDATA", "geant4", "which lacks brem_SB/br1: not the data set G4EMLOW"),
+        ("G4LEDATA", "geant4/G4EMLOW8.8", "which lacks brem_SB/br82"),
+        ("G4ENSDFSTATEDATA", "geant4", "which lacks ENSDFSTATE.dat"),
+        ("GEANT4_DATA_DIR", "geant4/G4EMLOW8.8", "where no folder G4EMLOW. is; .* unset GEANT4_DATA_DIR"),
+        ("GEANT4_DATA_DIR", "geant4", "which lacks brem_SB/br82"),
+    ],
+)
+def test_wrong_data_are_named_before_geant4_reads_them(cache, no_import, monkeypatch, variable, place, words):
+    data_sets(cache / "geant4")
+    monkeypatch.setenv(variable, str(cache / place))
+    with pytest.raises(MissingDependencyError, match=words):
+        environment.load_geant4([74, 82])
 
 
 def test_hadronic_needs_data(cache, no_import, monkeypatch):
@@ -208,7 +237,7 @@ def test_hadronic_needs_data(cache, no_import, monkeypatch):
         environment.load_geant4([74], hadronic=True)
     for variable in ("G4LEDATA", "G4PARTICLEXSDATA", "G4LEVELGAMMADATA", "G4SAIDXSDATA", "GEANT4_DATA_DIR"):
         assert variable in str(caught.value)
-    monkeypatch.setenv("G4LEDATA", str(cache))
+    monkeypatch.setenv("G4LEDATA", str(data_sets(cache / "geant4")))
     environment.load_geant4([74], full_em=True)
     with pytest.raises(MissingDependencyError) as caught:
         environment.load_geant4([74], hadronic=True)

@@ -72,6 +72,7 @@ def _detector(config: RunConfig) -> dict[str, Any]:
 
 def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:
     from caloforge.fullsim.campaign import preflight
+    from caloforge.validation.conditions import MIN_SHOWERS
 
     per_shower = preflight(config.detector, config.beam, config.fullsim)
     size = n * 4 * int(np.prod(config.detector.shower_shape)) * FILE_COMPRESSION
@@ -80,6 +81,8 @@ def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:
         f"Geant4 starts; about {per_shower:.2f} s a shower, so {n} showers take about "
         f"{_duration(n * per_shower / cores)} on {cores} cores and {size / 1e6:.0f} MB"
     )
+    if n < MIN_SHOWERS:
+        text += f"; note: {n} showers cannot be validated, which takes {MIN_SHOWERS} or more"
     return {"text": text, "seconds_per_shower": per_shower, "file_bytes": int(size)}
 
 

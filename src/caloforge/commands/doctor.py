@@ -97,10 +97,15 @@ def _torch() -> tuple[int | None, list[str]]:
 
 def _geant4() -> dict[str, Any]:
     """Start Geant4 in a process of its own: a broken installation must not end this one."""
-    code = (
-        "from caloforge.fullsim.environment import load_geant4; "
-        "print('version', load_geant4().G4RunManager.__module__)"
-    )
+    code = """
+import sys
+from caloforge.errors import CaloforgeError
+from caloforge.fullsim.environment import load_geant4
+try:
+    load_geant4()
+except CaloforgeError as error:
+    sys.exit(str(error))
+"""
     try:
         done = subprocess.run(  # noqa: S603 - this interpreter, fixed arguments
             [sys.executable, "-c", code],

@@ -30,16 +30,19 @@ def simulate(
         out: The shower file to write.
         workers: Processes; one per core is best. The showers do not depend on it.
         seed: Seed; the default is the one of the run.
-        resume: Continue an interrupted simulation of the same run, seed and number.
+        resume: Continue an interrupted simulation of the same run, seed and number; one that is finished is
+            left as it is, so that a job may always give it.
         force: Replace an existing output.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
     """
     from caloforge.fullsim.campaign import run_campaign
+    from caloforge.validation.conditions import MIN_SHOWERS
 
     config = load_run(run, set_ or [])
     out = Path(out)
     seed = config.seed if seed is None else seed
+    notes: list[str] = []
     with Meter("simulate", n, enabled=progress) as meter:
         path = run_campaign(
             config.detector,
@@ -52,5 +55,9 @@ def simulate(
             resume=resume,
             force=force,
             progress=lambda done, total, *_: meter.update(done, total),
+            say=notes.append,
         )
-    return Outcome(f"{n} showers of {config.detector.name} in {path}", path=path, n=n, seed=seed)
+    if n < MIN_SHOWERS:
+        notes.append(f"{n} showers cannot be validated, which takes {MIN_SHOWERS} or more")
+    lines = [f"{n} showers of {config.detector.name} in {path}", *(f"note: {note}" for note in notes)]
+    return Outcome("\n".join(lines), path=path, n=n, seed=seed, notes=notes)

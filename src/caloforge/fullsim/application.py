@@ -15,8 +15,8 @@ from caloforge.beam import PARTICLES, BeamConfig, sample_conditions
 from caloforge.errors import SimulationError
 from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.config import FullSimConfig
-from caloforge.fullsim.construction import SCORER, SENSITIVE_DETECTOR, Construction, atomic_numbers
-from caloforge.fullsim.environment import load_geant4, silenced
+from caloforge.fullsim.construction import SCORER, SENSITIVE_DETECTOR, Construction
+from caloforge.fullsim.environment import atomic_numbers, load_geant4, silenced
 from caloforge.fullsim.track import check_beam, tracks
 from caloforge.geometry import Detector
 

@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,14 @@ from numpy.typing import NDArray
 from caloforge.errors import ConfigError, OutputError, SimulationError
 from caloforge.files import partial_path, write_text, writing
 
+
+class DamagedBlockError(SimulationError):
+    """A block of finished showers that cannot be read; it has been removed."""
+
+
 _NAME = re.compile(r"(\d{10,})-(\d{10,})\.npz")
 _FIELDS = ("counts", "voxels", "energies", "seconds")
+_DTYPES = (np.uint32, np.uint32, np.float32, np.float32)
 MANIFEST = "campaign.json"
 _OWN = re.compile(rf"{_NAME.pattern}|{re.escape(MANIFEST)}|worker-\d+\.log|\..*\.partial")
 _LOCK = "lock"
@@ -82,22 +87,32 @@ class Block:
 
     @classmethod
     def load(cls, path: Path) -> Block:
-        """Read a block; a damaged one is removed, so that resuming makes it again.
+        """Read a block; a damaged one is removed, so that it is made again.
 
         Raises:
-            SimulationError: The block is damaged.
+            DamagedBlockError: The block is damaged.
+            SimulationError: The system does not let it be read; nothing is removed.
         """
         start, stop = _limits(path)
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 block = cls(start, *(arrays[name] for name in _FIELDS))
-            whole = len(block.counts) == len(block.seconds) == stop - start
-            whole &= int(block.counts.sum()) == len(block.voxels) == len(block.energies)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            whole = all(
+                getattr(block, name).dtype == dtype and getattr(block, name).ndim == 1
+                for name, dtype in zip(_FIELDS, _DTYPES, strict=True)
+            )
+            whole = whole and len(block.counts) == len(block.seconds) == stop - start
+            whole = whole and int(block.counts.sum()) == len(block.voxels) == len(block.energies)
+        except Exception as error:
+            # of damage zipfile, zlib and numpy raise a dozen classes; an error with a number is the system's
+            if isinstance(error, OSError) and error.errno is not None:
+                raise SimulationError(
+                    f"{path}: cannot be read ({error.strerror}); mend that, then simulate again with --resume"
+                ) from error
             whole = False
         if not whole:
             path.unlink(missing_ok=True)
-            raise SimulationError(
+            raise DamagedBlockError(
                 f"{path.name}: this block of finished showers was damaged and has been removed; run the same "
                 "simulation with --resume to make it again"
             )
@@ -183,6 +198,13 @@ class Parts:
         """Finished showers [start, stop), sorted."""
         return sorted(_limits(path) for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name))
 
+    def remove_damaged(self) -> None:
+        """Read every block and remove those that are damaged."""
+        for path in self.folder.glob("*.npz"):
+            if _NAME.fullmatch(path.name):
+                with contextlib.suppress(DamagedBlockError):
+                    Block.load(path)
+
     def missing(self) -> list[tuple[int, int]]:
         """Showers [start, stop) still to be made, sorted."""
         gaps, position = [], 0
@@ -220,8 +242,10 @@ class Parts:
     def _clear(self) -> None:
         """Remove what a campaign left, and nothing that somebody else put here."""
         for path in self.folder.iterdir():
-            if _OWN.fullmatch(path.name):
+            if _OWN.fullmatch(path.name) and path.name != MANIFEST:
                 path.unlink()
+        # last: without it a kill in between would leave blocks that nobody knows the settings of
+        (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the folder."""

@@ -13,10 +13,10 @@ from caloforge import provenance
 from caloforge.beam import BeamConfig, Conditions, sample_conditions
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_new, check_space
-from caloforge.fullsim.blocks import Parts, differences
+from caloforge.fullsim.blocks import DamagedBlockError, Parts, differences
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
-from caloforge.fullsim.environment import uses_own_tables
+from caloforge.fullsim.environment import atomic_numbers, check_data, uses_own_tables
 from caloforge.fullsim.pool import Pool
 from caloforge.fullsim.track import check_beam
 from caloforge.geometry import Detector
@@ -25,14 +25,16 @@ from caloforge.signals import StopRequest
 
 Progress = Callable[[int, int], object]
 
-# raise it whenever the same seed would give other showers
-ALGORITHM = 1
+# raise it, by the mesh, whenever the same seed would give other showers
+ALGORITHM = {"cartesian": 1, "cylindrical": 2}
 # finished blocks and the compressed file together, rounded up
 BYTES_PER_VOXEL = 2
 MERGE_BYTES = 2**24
 # more would repeat random numbers
 MAX_SHOWERS = 2**32 - 2
 MAX_WORKERS = 1024
+# how often damaged blocks are made again before the disk is blamed
+MAX_MERGES = 3
 PREFLIGHT_SHOWERS = 3
 # showers whose energies are averaged to estimate the cost of one
 PREFLIGHT_SAMPLE = 10_000
@@ -50,6 +52,7 @@ def run_campaign(
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> Path:
     """Simulate showers with Geant4.
 
@@ -64,9 +67,11 @@ def run_campaign(
         out: The shower file.
         workers: Processes.
         seed: 0 to 2^64 - 1.
-        resume: Continue an interrupted campaign; it may be given more showers than before.
+        resume: Continue an interrupted campaign; it may be given more showers than before. One that is
+            finished is left as it is.
         force: Replace an existing output, and an interrupted campaign that is not resumed.
         progress: Called with (showers done, n).
+        say: Called with what the user should know of a campaign that succeeds.
 
     Returns:
         The path of the finished file.
@@ -80,18 +85,35 @@ def run_campaign(
         Interrupted: Ctrl-C or SIGTERM; finished blocks are kept.
     """
     out = Path(out)
-    _check(detector, beam, n, workers, seed)
+    _check(detector, beam, fullsim, n, workers, seed)
     settings = _settings(detector, beam, fullsim, seed)
     folder = out.absolute().with_name(f"{out.name}.parts")
-    if resume and not folder.exists() and _is_finished(out, settings, n, force=force):
+    if resume and _is_finished(out, settings, n, force=force):
+        say("it was finished already, nothing is left to simulate")
+        # a kill after the file got its name leaves the blocks
+        if folder.exists():
+            with Parts(folder, settings, n, fresh=True) as parts:
+                parts.remove()
         return out
     _check_output(out, folder, resume=resume, force=force)
     check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
     with Parts(folder, settings, n, fresh=not resume) as parts, StopRequest() as stop:
-        _simulate(parts, workers, stop, progress or (lambda *_: None))
-        if stop.requested:
-            raise Interrupted(_resume_hint(parts, out))
-        _merge(parts, detector, beam, out, stop)
+        for _ in range(MAX_MERGES):
+            _simulate(parts, workers, stop, progress or (lambda *_: None))
+            if stop.requested:
+                raise Interrupted(_resume_hint(parts, out))
+            try:
+                _merge(parts, detector, beam, out, stop)
+                break
+            except DamagedBlockError as error:
+                parts.remove_damaged()
+                lost = sum(b - a for a, b in parts.missing())
+                say(f"{str(error).partition(':')[0]} was damaged: {lost} showers were simulated again")
+        else:
+            raise SimulationError(
+                f"{folder}: blocks of finished showers were damaged {MAX_MERGES} times; look at the disk, or "
+                "choose an output on another one"
+            )
         parts.remove()
     return out
 
@@ -105,7 +127,7 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
     Raises:
         CaloforgeError: Whatever would stop a campaign with these settings.
     """
-    _check(detector, beam, PREFLIGHT_SHOWERS, 1, 0)
+    _check(detector, beam, fullsim, PREFLIGHT_SHOWERS, 1, 0)
     seconds, showers = 0.0, 0
     with tempfile.TemporaryDirectory(prefix="caloforge-") as name:
         folder = Path(name)
@@ -125,13 +147,17 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
     return per_shower * many / few
 
 
-def _check(detector: Detector, beam: BeamConfig, n: int, workers: int, seed: int) -> None:
+def _check(
+    detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, n: int, workers: int, seed: int
+) -> None:
     if not 1 <= n <= MAX_SHOWERS:
         raise ConfigError(f"n: got {n} showers, expected 1 to {MAX_SHOWERS}")
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
     sample_conditions(beam, seed, 0, 1)
     check_beam(detector, beam)
+    # Geant4 ends its process where data are missing, and a worker cannot say why
+    check_data(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
 
 
 def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed: int) -> dict[str, Any]:
@@ -141,7 +167,7 @@ def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed
         "beam": beam.model_dump(mode="json"),
         "fullsim": fullsim.model_dump(mode="json"),
         "seed": seed,
-        "algorithm": ALGORITHM,
+        "algorithm": ALGORITHM[detector.mesh.kind],
         "geant4_pybind": provenance.package_version("geant4-pybind"),
         "tables": TABLES_VERSION if uses_own_tables() else "G4LEDATA of the user",
     }
@@ -183,7 +209,7 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
     """Refuse to lose anything that nobody wants to lose."""
     if out.is_dir():
         raise OutputError(f"{out}: this is a directory, expected the name of a shower file (.h5)")
-    check_new(out, force=force)
+    check_new(out, force=force, hint="--force to replace it, --resume to keep it where it is this simulation")
     if not resume and not force and any(folder.glob("*.npz")):
         raise OutputError(
             f"{folder}: an interrupted simulation is there; give --resume to continue it, or --force to "

@@ -169,6 +169,11 @@ def table_texts(z: int) -> dict[str, str]:
     return texts
 
 
+def element_files(elements: Iterable[int]) -> list[str]:
+    """Files of G4LEDATA that Geant4 reads for every element, whatever the electromagnetic physics."""
+    return [f"brem_SB/br{z}" for z in sorted(set(elements))]
+
+
 def _bremsstrahlung_text(z: int) -> str:
     """Photon over electron energy k, ln(E/MeV), then beta^2/Z^2 k dsigma/dk in millibarn."""
     table = _source("seltzer_berger.npz")

@@ -12,7 +12,9 @@ from pathlib import Path
 from types import ModuleType
 
 from caloforge.errors import MissingDependencyError
-from caloforge.fullsim.em_tables import table_directory, write_tables
+from caloforge.fullsim.em_tables import NUCLEAR_STATES, element_files, table_directory, write_tables
+from caloforge.geometry import Detector
+from caloforge.geometry.materials import elements as all_elements
 
 # data sets of Geant4 11.4. All must be set before the import, or geant4-pybind asks on standard input for
 # leave to download them. Electromagnetic physics reads G4LEDATA and G4ENSDFSTATEDATA only.
@@ -54,19 +56,41 @@ def load_geant4(elements: Iterable[int] = (), hadronic: bool = False, full_em: b
     """
     if importlib.util.find_spec("geant4_pybind") is None:
         raise MissingDependencyError("Geant4 is not installed; run: pip install geant4-pybind")
-    if hadronic:
-        _check_data("hadronic physics lists", HADRONIC_VARIABLES)
-    if full_em:
-        _check_data("this electromagnetic physics", ("G4LEDATA",))
+    check_data(elements, hadronic, full_em)
     if DATA_ROOT not in os.environ:
         _fill(elements)
-    elif not Path(os.environ[DATA_ROOT]).is_dir():
-        raise MissingDependencyError(
-            f"{DATA_ROOT} is set to {os.environ[DATA_ROOT]}, which is no directory; correct it, or unset it "
-            "to use the electromagnetic tables of caloforge"
-        )
     with _ci_hidden():
         return importlib.import_module("geant4_pybind")
+
+
+def check_data(elements: Iterable[int] = (), hadronic: bool = False, full_em: bool = False) -> None:
+    """Make sure that the data sets which the user names are those that will be read; Geant4 aborts otherwise.
+
+    Args:
+        elements: Atomic numbers in the geometry; hydrogen is added.
+        hadronic: Whether a hadronic physics list is wanted.
+        full_em: Whether an electromagnetic constructor is wanted that needs the user's G4LEDATA.
+
+    Raises:
+        MissingDependencyError: A variable that names no directory, or one without the files that are read.
+    """
+    if hadronic:
+        _check_named("hadronic physics lists", HADRONIC_VARIABLES)
+    if full_em:
+        _check_named("this electromagnetic physics", ("G4LEDATA",))
+    root = os.environ.get(DATA_ROOT)
+    if root is not None and not Path(root).is_dir():
+        raise MissingDependencyError(
+            f"{DATA_ROOT} is set to {root}, which is no directory; correct it, or unset it to use the "
+            "electromagnetic tables of caloforge"
+        )
+    _check_files("G4LEDATA", "G4EMLOW", element_files({1, *elements}))
+    _check_files("G4ENSDFSTATEDATA", "G4ENSDFSTATE", [NUCLEAR_STATES])
+
+
+def atomic_numbers(detector: Detector) -> set[int]:
+    """Z of every element in a detector."""
+    return {all_elements()[symbol][0] for m in detector.material_map().values() for symbol in m.fractions}
 
 
 @contextlib.contextmanager
@@ -120,7 +144,7 @@ def _given(variable: str) -> bool:
     return os.environ.get(variable) not in (None, str(table_directory()))
 
 
-def _check_data(what: str, variables: tuple[str, ...]) -> None:
+def _check_named(what: str, variables: tuple[str, ...]) -> None:
     if DATA_ROOT in os.environ:
         return
     missing = [v for v in variables if not _given(v) or not Path(os.environ[v]).is_dir()]
@@ -130,3 +154,27 @@ def _check_data(what: str, variables: tuple[str, ...]) -> None:
             f"directory. Download them (geant4.org, about 2 GB) and set {DATA_ROOT} to the directory with "
             "them, or set fullsim.physics to G4EmStandardPhysics"
         )
+
+
+def _check_files(variable: str, name: str, files: list[str]) -> None:
+    """Refuse a data set of the user that lacks what every physics reads."""
+    if _given(variable):
+        place, folders = f"{variable} is set to {os.environ[variable]}", [Path(os.environ[variable])]
+    elif DATA_ROOT in os.environ:
+        root = Path(os.environ[DATA_ROOT])
+        place, folders = f"{DATA_ROOT} is set to {root}", sorted(root.glob(f"{name}[0-9]*"))
+    else:
+        return
+    variable = place.partition(" ")[0]
+    missing = [next((file for file in files if not (folder / file).is_file()), None) for folder in folders]
+    if folders and None in missing:
+        return
+    if not folders:
+        what = f"where no folder {name}* is"
+    elif not folders[0].is_dir():
+        what = "which is no directory"
+    else:
+        what = f"which lacks {missing[0]}: not the data set {name} of this version of Geant4, or a part of it"
+    raise MissingDependencyError(
+        f"{place}, {what}; correct it, or unset {variable} to use the electromagnetic tables of caloforge"
+    )
