@@ -4,8 +4,8 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 validation below thres
 """
 
 import json
-import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from caloforge._version import __version__
-from caloforge.errors import CaloforgeError, ConfigError
+from caloforge.errors import CaloforgeError, ConfigError, OutputError
+from caloforge.output import discard, open_streams, shorten, write_out
 
 VERBS = {
     "demo": ("demo:demo", "The whole way on a small scale in minutes."),
@@ -49,6 +50,13 @@ CONFIG_PLACE = 3
 EPILOGUE = "Every verb also takes --json (result as JSON on stdout) and --traceback (full error trace)."
 
 
+class _Console(Console):
+    """Where the help goes; a reader that has seen enough is no error."""
+
+    def on_broken_pipe(self) -> None:
+        discard(sys.stdout)
+
+
 def build_app() -> cyclopts.App:
     """The application; verbs are imported only when they run."""
     app = cyclopts.App(
@@ -56,6 +64,7 @@ def build_app() -> cyclopts.App:
         help="From a calorimeter description to a fast, validated, deployable shower generator.",
         help_epilogue=EPILOGUE,
         version=__version__,
+        console=_Console(),
         exit_on_error=False,
         print_error=False,
         result_action="return_value",
@@ -77,26 +86,33 @@ def build_app() -> cyclopts.App:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
+    open_streams()
+    if arguments is None and not sys.warnoptions:
+        # numbers that overflow end in an error or a note of ours; -W or PYTHONWARNINGS shows them
+        warnings.simplefilter("ignore", RuntimeWarning)
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     as_json, trace = _take(tokens, "--json"), _take(tokens, "--traceback")
-    errors = Console(stderr=True, soft_wrap=True)
     try:
         return _show(build_app()(tokens), as_json)
     except CaloforgeError as error:
         if trace and error.exit_code:
             raise
-        return _fail(error, errors, as_json)
+        return _fail(error, as_json)
     except cyclopts.CycloptsError as error:
         if trace:
             raise
         verb = " ".join(("caloforge", *(error.command_chain or ())))
-        return _fail(ConfigError(f"{error}\nSee: {verb} --help"), errors, as_json)
+        return _fail(ConfigError(f"{error}\nSee: {verb} --help"), as_json)
+    except OSError as error:
+        # what no verb has a better word for: a name too long, a folder without permission, a full disk
+        if trace:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(OutputError(f"{where}{error.strerror or error}"), as_json)
     except KeyboardInterrupt:
-        errors.print("stopped; nothing half-written is left behind", style="yellow")
-        return 1
+        return _say("stopped; nothing half-written is left behind", "yellow", 1)
     except MemoryError:
-        errors.print("error: out of memory; take a smaller batch size", style="bold red")
-        return 1
+        return _say("error: out of memory; take a smaller batch size", "bold red", 1)
 
 
 def _take(tokens: list[str], flag: str) -> bool:
@@ -106,28 +122,36 @@ def _take(tokens: list[str], flag: str) -> bool:
     return found
 
 
-def _fail(error: CaloforgeError, console: Console, as_json: bool) -> int:
+def _fail(error: CaloforgeError, as_json: bool) -> int:
+    message = shorten(str(error))
     if as_json:
-        report = {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-        sys.stdout.write(json.dumps(report) + "\n")
-    elif error.exit_code == 0:
-        console.print(Text(str(error), style="yellow"))
-    else:
-        console.print(Text.assemble(("error: ", "bold red"), str(error)))
-    return error.exit_code
+        report = {"error": type(error).__name__, "message": message, "exit_code": error.exit_code}
+        try:
+            write_out(json.dumps(report) + "\n")
+        except OutputError as full:
+            return _say(f"error: {full}", "bold red", error.exit_code or full.exit_code)
+        return error.exit_code
+    if error.exit_code == 0:
+        return _say(message, "yellow", 0)
+    return _say(Text.assemble(("error: ", "bold red"), message), "", error.exit_code)
+
+
+def _say(message: str | Text, style: str, code: int) -> int:
+    """A line on standard error, if there is anybody to read it; returns the exit code."""
+    try:
+        text = message if isinstance(message, Text) else Text(message, style)
+        Console(stderr=True, soft_wrap=True).print(text)
+    except (OSError, SystemExit):
+        discard(sys.stderr)
+    return code
 
 
 def _show(outcome: Any, as_json: bool) -> int:
     # help, version and completion return nothing to show
     if outcome is None or not hasattr(outcome, "text"):
         return 0
-    try:
-        text = json.dumps(outcome, default=str) if as_json else outcome.text
-        sys.stdout.write(f"{text}\n" if text else "")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # the reader of a pipe (head, less) has seen enough; Python would complain again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    text = json.dumps(outcome, default=str) if as_json else outcome.text
+    write_out(f"{text}\n" if text else "")
     return int(outcome.exit_code)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from caloforge.errors import ConfigError, nearest
+from caloforge.yaml_loader import MAX_BYTES, StrictLoader
 
 T = TypeVar("T", bound="StrictModel")
 
@@ -34,11 +35,22 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read_bounded(path)
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigError(f"{path}: cannot read this configuration ({reason})") from error
     return parse_yaml(text, str(path))
+
+
+def _read_bounded(path: Path) -> str:
+    # a pipe of the shell, <(...), is read; a named one without a writer would never answer
+    if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
+        raise ConfigError(f"{path}: cannot read this configuration (a pipe, expected a file)")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {MAX_BYTES // 1000} kB, which no configuration is")
+    return content.decode("utf-8")
 
 
 def parse_yaml(text: str, name: str) -> dict[str, Any]:
@@ -53,7 +65,7 @@ def parse_yaml(text: str, name: str) -> dict[str, Any]:
 def _load_yaml(text: str, name: str) -> Any:
     """Any YAML value; raises a ConfigError that begins with `name`."""
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return yaml.load(text, Loader=StrictLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -64,27 +76,6 @@ def _load_yaml(text: str, name: str) -> Any:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{name}: nested too deeply to be a configuration") from error
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key written twice, and an alias of what it stands in."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            # a list or mapping as key is refused below
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} stands here twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ARG002
-        # PyYAML sees that a node holds itself only while it builds it with all it holds
-        return super().construct_object(node, deep=True)
 
 
 def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -111,7 +102,7 @@ def _assign(target: Any, keys: list[str], value: Any, setting: str) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(target, list):
-            if not key.isdecimal() or int(key) >= len(target):
+            if not is_index(key, target):
                 raise ConfigError(f"--set {setting}: {key!r} is no index of a list of {len(target)} entries")
             index = int(key)
             if last:
@@ -126,6 +117,11 @@ def _assign(target: Any, keys: list[str], value: Any, setting: str) -> None:
         else:
             path = ".".join(keys[:depth])
             raise ConfigError(f"--set {setting}: {path} is a plain value and has no {key!r}")
+
+
+def is_index(key: str, target: list[Any]) -> bool:
+    """Whether a part of a dotted key is the number of an entry of a list."""
+    return key.isascii() and key.isdecimal() and len(key) < 10 and int(key) < len(target)
 
 
 def _copy(value: Any) -> Any:

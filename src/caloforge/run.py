@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from caloforge.errors import ConfigError, nearest
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import Detector, detector_document, preset_names
 from caloforge.models.registry import ModelConfig
+from caloforge.names import is_path, shipped_name
 from caloforge.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -62,25 +64,30 @@ def recipe_text(name: str) -> str:
     raise ConfigError(f"no recipe or detector preset is called {name!r}. {hint}")
 
 
+def run_file(source: str | Path) -> Path | None:
+    """The file of a run, or None where the source is the name of a recipe."""
+    return None if shipped_name(source, recipe_names(), "recipe") else Path(source)
+
+
 def load_run(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
     """Read a run.yaml, or a recipe by name, with `--set` overrides.
 
     Args:
-        source: Path of a YAML file, or the name of a recipe.
+        source: The name of a recipe, or the path of a YAML file.
         overrides: Settings such as "training.batch_size=64".
 
     Raises:
         ConfigError: Unreadable, or with settings that are unknown, missing or out of range; all at once.
     """
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        document, origin = read_yaml(path), str(path)
-    elif str(source) in recipe_names():
-        document, origin = parse_yaml(recipe_text(str(source)), str(source)), str(source)
+    path = run_file(source)
+    if path is None:
+        document = parse_yaml(recipe_text(str(source)), str(source))
+    elif is_path(source) or os.path.lexists(path):
+        document = read_yaml(path)
     else:
         hint = nearest(str(source), recipe_names())
         raise ConfigError(f"{source}: no such file, and no recipe has this name. {hint}")
-    return build(RunConfig, _expand(document, overrides, path.parent), origin)
+    return build(RunConfig, _expand(document, overrides, Path(source).parent), str(source))
 
 
 def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], folder: Path) -> dict[str, Any]:
@@ -91,7 +98,7 @@ def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], fo
     detector = document.get("detector")
     if isinstance(detector, dict):
         preset = str(detector.get("preset", ""))
-        if preset.endswith((".yaml", ".yml")):
+        if preset not in preset_names() and is_path(preset):
             target = (folder / preset).resolve()
             if not target.is_relative_to(folder.resolve()):
                 raise ConfigError(

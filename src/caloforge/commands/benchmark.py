@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import Seed, Showers, Whole
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.files import check_new, write_text, writing
@@ -18,11 +19,11 @@ QUICK = {"showers": 4, "seconds": 0.2, "batches": (1, 8)}
 def benchmark(
     *models: str,
     run: str = "clic-electron",
-    n: Annotated[int, Parameter(name=["-n", "--n"])] = 40,
+    n: Annotated[Showers, Parameter(name=["-n", "--n"])] = 40,
     all_cores: Annotated[bool, Parameter(negative=())] = False,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
     quick: Annotated[bool, Parameter(negative=())] = False,
-    seed: int = 1,
+    seed: Seed = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:
@@ -71,13 +72,13 @@ def benchmark_scaling(
     run: str = "demo",
     *,
     data: Path | None = None,
-    processes: int | None = None,
-    steps: int = 30,
-    nodes: int = 128,
+    processes: Whole | None = None,
+    steps: Whole = 30,
+    nodes: Whole = 128,
     network: str = "omni-path",
-    per_node: int = 1,
+    per_node: Whole = 1,
     out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
-    seed: int = 1,
+    seed: Seed = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:

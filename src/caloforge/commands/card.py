@@ -11,7 +11,7 @@ from caloforge.files import write_text
 
 
 def card(
-    model: Path,
+    model: str | Path,
     *reports: Path,
     benchmark: Path | None = None,
     data: Annotated[list[Path] | None, Parameter(negative=())] = None,
@@ -32,7 +32,7 @@ def card(
     from caloforge.cards import card_markdown, collect_card, describe_model
     from caloforge.models.released import CARD, model_folder, read_card
 
-    folder = model_folder(Path(model))
+    folder = model_folder(model)
     document = collect_card(
         read_card(folder), [Path(report) for report in reports], benchmark=benchmark, data=data or ()
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from caloforge.commands.options import Showers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import CaloforgeError, DataError
 from caloforge.run import RunConfig, load_run
@@ -21,7 +22,7 @@ def check(
     run: str,
     *,
     data: Path | None = None,
-    n: Annotated[int, Parameter(name=["-n", "--n"])] = 10_000,
+    n: Annotated[Showers, Parameter(name=["-n", "--n"])] = 10_000,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> Outcome:
     """Check a run before spending time on it.

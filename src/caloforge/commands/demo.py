@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import Seed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import OutputError
 from caloforge.files import check_new, write_text
@@ -26,10 +27,10 @@ MARKER = ".caloforge-demo"
 def demo(
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
-    train_showers: int = 1500,
-    test_showers: int = 500,
-    workers: int | None = None,
-    seed: int = 1,
+    train_showers: Showers = 1500,
+    test_showers: Showers = 500,
+    workers: Workers | None = None,
+    seed: Seed = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:

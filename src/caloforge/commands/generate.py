@@ -6,27 +6,28 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import ConfigError
 
 
 def generate(
-    model: Path,
+    model: str | Path,
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     like: Path | None = None,
-    n: Annotated[int | None, Parameter(name=["-n", "--n"])] = None,
+    n: Annotated[Showers | None, Parameter(name=["-n", "--n"])] = None,
     energy: str | None = None,
     theta: str = "90 deg",
     phi: str = "0 deg",
     particle: str | None = None,
-    seed: int = 0,
-    batch_size: int | None = None,
+    seed: Seed = 0,
+    batch_size: Whole | None = None,
     backend: Literal["auto", "torch", "numba", "onnx", "openvino"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
     device: str = "cpu",
-    threads: int | None = None,
+    threads: Workers | None = None,
     extrapolate: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
@@ -54,7 +55,7 @@ def generate(
         force: Replace an existing output.
         progress: Show progress.
     """
-    if (like is None) == (n is None and energy is None):
+    if like is None and n is None and energy is None:
         raise ConfigError("give either --like FILE, or -n N with an optional --energy range")
     if like is not None and energy is not None:
         raise ConfigError("--energy has no meaning with --like, whose energies are used; drop one of them")
@@ -71,11 +72,11 @@ def generate(
     from caloforge.models.store import load_model, model_digest
     from caloforge.provenance import collect, digest_file
 
-    network = load_model(Path(model))
+    network = load_model(model)
     facts: dict[str, Any] = {
         "engine": "caloforge generate",
         "family": network.family,
-        "model_digest": model_digest(Path(model)),
+        "model_digest": model_digest(model),
     }
     if like is not None:
         columns = columns_like(Path(like), network, n)

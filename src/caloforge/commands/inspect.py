@@ -10,6 +10,7 @@ from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError, nearest
 from caloforge.files import check_writable, writing
 from caloforge.geometry import load_detector, preset_names
+from caloforge.names import shipped_name
 from caloforge.run import load_run, recipe_names
 
 
@@ -29,14 +30,18 @@ def inspect(
     """
     from caloforge.models.released import released_models
 
-    path = Path(what)
+    path, draw = Path(what), out is not None
     shown = None
-    if path.is_dir() or what in released_models():
-        facts, shown, figures = _model(path, draw=out is not None)
+    if shipped_name(what, released_models(), "released model"):
+        facts, shown, figures = _model(what, draw)
+    elif shipped_name(what, preset_names(), "detector") or shipped_name(what, recipe_names(), "recipe"):
+        facts, figures = _detector(what, set_ or [], draw)
+    elif path.is_dir():
+        facts, shown, figures = _model(what, draw)
     elif path.suffix in (".h5", ".hdf5") or (path.is_file() and path.suffix not in (".yaml", ".yml")):
-        facts, figures = _showers(path, draw=out is not None)
+        facts, figures = _showers(path, draw)
     else:
-        facts, figures = _detector(what, set_ or [], draw=out is not None)
+        facts, figures = _detector(what, set_ or [], draw)
     text = _lines(shown or facts)
     if out is not None:
         facts["pictures"] = [_save(figure, Path(out) / f"{name}.png") for name, figure in figures.items()]
@@ -88,20 +93,20 @@ def _showers(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     return facts, figures
 
 
-def _model(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _model(what: str, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The whole card, what is shown of it, and the figures."""
     from caloforge.cards import describe_model
     from caloforge.geometry import Detector
     from caloforge.models.released import read_card
 
-    card = read_card(path)
+    card = read_card(what)
     if not draw:
         return card, describe_model(card), {}
     from caloforge.geometry.pictures import cross_section
     from caloforge.training.pictures import training_curves
 
-    figures = {"detector": cross_section(Detector.from_json(json.dumps(card["detector"]), str(path)))}
-    if (history := path / "metrics.jsonl").is_file():
+    figures = {"detector": cross_section(Detector.from_json(json.dumps(card["detector"]), what))}
+    if (history := Path(what) / "metrics.jsonl").is_file():
         figures["training"] = training_curves(history)
     return card, describe_model(card), figures
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import Seed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.run import load_run
@@ -13,10 +14,10 @@ from caloforge.run import load_run
 def simulate(
     run: str,
     *,
-    n: Annotated[int, Parameter(name=["-n", "--n"])],
+    n: Annotated[Showers, Parameter(name=["-n", "--n"])],
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
-    workers: Annotated[int, Parameter(name=["--workers", "-w"])] = 1,
-    seed: int | None = None,
+    workers: Annotated[Workers, Parameter(name=["--workers", "-w"])] = 1,
+    seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,

@@ -10,6 +10,7 @@ import cyclopts
 import yaml
 from cyclopts import Parameter
 
+from caloforge.commands.options import Count, Whole
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError, nearest
 
@@ -24,10 +25,10 @@ VERBS = {
 def submit(
     where: Where,
     *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    nodes: int = 1,
-    processes: int | None = None,
-    gpus: int = 0,
-    cpus: int = 4,
+    nodes: Whole = 1,
+    processes: Whole | None = None,
+    gpus: Count = 0,
+    cpus: Whole = 4,
     memory: str = "16Gi",
     time: str = "04:00:00",
     image: str | None = None,
@@ -169,30 +170,44 @@ def _check_place(where: Where, verb: str, **given: Any) -> None:
 def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> None:
     """Read the run or study, if it is here: a mistake is better found now than in the queue."""
     source = bound.args[0]
-    here = must_exist or Path(source).is_file()
-    if verb == "tune" and here:
+    if not (
+        must_exist or Path(source).is_file() or source in _shipped("run" if verb == "train" else "study")
+    ):
+        return
+    if verb == "tune":
         from caloforge.tuning.config import load_study
 
         load_study(source)
     elif verb == "train":
-        from caloforge.run import load_run, recipe_names
+        from caloforge.run import load_run
 
-        if here or source in recipe_names():
-            load_run(source, bound.arguments.get("set_") or [])
+        load_run(source, bound.arguments.get("set_") or [])
+
+
+def _shipped(argument: str) -> list[str]:
+    """Names that an argument of a verb can have instead of a path."""
+    if argument == "run":
+        from caloforge.run import recipe_names
+
+        return recipe_names()
+    if argument == "study":
+        from caloforge.tuning.config import study_names
+
+        return study_names()
+    from caloforge.models.released import released_models
+
+    return released_models() if argument == "start" else []
 
 
 def _paths(bound: BoundArguments) -> dict[str, str]:
     """Files and folders that the command names, by the option that does."""
-    first = str(bound.args[0])
-    what = "the study" if "study" in bound.arguments else "the run"
-    # a recipe has no suffix and is no file
-    named = {what: first} if Path(first).suffix else {}
-    options = {
-        "-o" if name == "out" else f"--{name}": str(value)
+    titles = {"run": "the run", "study": "the study", "out": "-o"}
+    return {
+        titles.get(name, f"--{name}"): str(value)
         for name, value in bound.arguments.items()
-        if isinstance(value, Path) and name != "study"
+        if isinstance(value, Path)
+        or (name in ("run", "study", "start") and value is not None and str(value) not in _shipped(name))
     }
-    return {**named, **options}
 
 
 def _continuing(verb: str, tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:

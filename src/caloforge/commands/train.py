@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
 from caloforge.errors import DataError, ModelError
 from caloforge.files import check_new, write_text
-from caloforge.run import RunConfig, load_run
+from caloforge.run import RunConfig, load_run, run_file
 
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
@@ -26,10 +27,10 @@ def train(
     *,
     data: Path,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
-    seed: int | None = None,
+    seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
-    start: Path | None = None,
+    start: str | Path | None = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     progress: bool = True,
 ) -> Outcome:
@@ -121,7 +122,7 @@ def _begin(run: str, config: RunConfig, out: Path) -> None:
     _record(run, config, out)
 
 
-def _take_weights(model: "ShowerModel", start: Path) -> None:
+def _take_weights(model: "ShowerModel", start: str | Path) -> None:
     """Give a model the weights of a trained one.
 
     Raises:
@@ -144,8 +145,8 @@ def _has_checkpoint(out: Path) -> bool:
 def _record(run: str, config: RunConfig, out: Path) -> None:
     """Keep the run as it was given and as it was understood."""
     write_text(check_new(out / RESOLVED, force=True), to_yaml(config))
-    if Path(run).is_file():
-        write_text(out / "run.yaml", Path(run).read_text(encoding="utf-8"))
+    if file := run_file(run):
+        write_text(out / "run.yaml", file.read_text(encoding="utf-8"))
 
 
 def _forget(out: Path) -> None:

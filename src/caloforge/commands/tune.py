@@ -9,7 +9,7 @@ from caloforge.commands.outcome import Outcome
 
 
 def tune(
-    study: Path,
+    study: str | Path,
     *,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     data: Path | None = None,
@@ -20,7 +20,7 @@ def tune(
     """Search for the best settings of a run; the same command goes on with an interrupted search.
 
     Args:
-        study: A study.yaml.
+        study: A study.yaml, or the name of a study that comes with caloforge.
         out: The folder of the study: study.html, study.json, best.yaml, trials.
         data: The shower file to train on, instead of the one that the study names.
         test: Showers for the last comparison, which the search never sees; likewise.
@@ -28,10 +28,9 @@ def tune(
         progress: Show progress.
     """
     from caloforge.commands.study_table import StudyTable
-    from caloforge.tuning.config import load_study
+    from caloforge.tuning.config import load_study, study_file
     from caloforge.tuning.study import run_study
 
-    study = Path(study)
     config = load_study(study)
     # those of the study are relative to its folder
     given = {
@@ -39,7 +38,9 @@ def tune(
     }
     config = config.model_copy(update=given)
     with StudyTable([o.figure for o in config.objectives], enabled=progress) as table:
-        result = run_study(config, Path(out), folder=study.parent, address=address, tell=table.update)
+        result = run_study(
+            config, Path(out), folder=study_file(study).parent, address=address, tell=table.update
+        )
     document = result.document
     return Outcome(
         _text(document, result.report, result.best),

@@ -5,15 +5,17 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import Seed, Whole, Workers
 from caloforge.commands.outcome import Outcome
+from caloforge.names import shipped_name
 
 Network = Literal["low", "low-normed", "high", "cnn", "strong"]
 
 
 def validate(
     truth: Path,
-    generated: Path,
-    *more: Path,
+    generated: str | Path,
+    *more: str | Path,
     out: Annotated[Path, Parameter(name=["-o", "--out"])],
     thresholds: str = "3dgan",
     classifier: bool = True,
@@ -21,12 +23,12 @@ def validate(
     reweight: Annotated[bool, Parameter(negative=())] = False,
     threshold: str | None = None,
     neural: Annotated[list[Network] | None, Parameter(negative=())] = None,
-    repeats: int = 1,
+    repeats: Whole = 1,
     triforce: Annotated[list[Path] | None, Parameter(negative=())] = None,
     protocol: Literal["calochallenge"] | None = None,
     pdf: bool = True,
-    seed: int = 0,
-    workers: int | None = None,
+    seed: Seed = 0,
+    workers: Workers | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:
@@ -76,19 +78,19 @@ def validate(
             meters[what].__exit__(None, None, None)
 
     out = Path(out)
-    samples = [Path(path) for path in (generated, *more)]
-    models = [path for path in samples if _is_model(path)]
+    samples = [generated, *more]
+    models = [sample for sample in samples if _is_model(sample)]
     if models:
         # before minutes are spent on showers
         check_new(out, force=force)
         check_writable(out)
     folder = tempfile.TemporaryDirectory(prefix=".caloforge-", dir=out.absolute().parent) if models else None
     with folder or contextlib.nullcontext("") as made:
-        for path in models:
-            samples[samples.index(path)] = _generate(path, Path(truth), Path(made), seed, progress)
+        for model in models:
+            samples[samples.index(model)] = _generate(model, Path(truth), Path(made), seed, progress)
         result = validate_files(
             Path(truth),
-            samples,
+            [Path(sample) for sample in samples],
             out,
             thresholds=thresholds,
             classifier=classifier,
@@ -116,12 +118,17 @@ def validate(
     return Outcome(text, code, passed=result.passed, report=result.report, generators=facts)
 
 
-def _is_model(path: Path) -> bool:
-    """Whether a sample is given by the model that makes it: no file, and no name of one."""
+def _is_model(sample: str | Path) -> bool:
+    """Whether a sample is given by the model that makes it: a released one, or no file and no name of one."""
+    from caloforge.models.released import released_models
+
+    if shipped_name(sample, released_models(), "released model"):
+        return True
+    path = Path(sample)
     return path.is_dir() or not (path.exists() or path.suffix)
 
 
-def _generate(model: Path, truth: Path, folder: Path, seed: int, progress: bool) -> Path:
+def _generate(model: str | Path, truth: Path, folder: Path, seed: int, progress: bool) -> Path:
     """Showers of a model at the conditions of the truth.
 
     Raises:
@@ -131,7 +138,7 @@ def _generate(model: Path, truth: Path, folder: Path, seed: int, progress: bool)
     from caloforge.models.released import model_folder
 
     model_folder(model)
-    out = folder / f"{model.absolute().name}.h5"
+    out = folder / f"{Path(model).absolute().name}.h5"
     generate(model, out=out, like=truth, seed=seed, progress=progress)
     return out
 

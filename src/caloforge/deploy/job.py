@@ -15,8 +15,8 @@ from caloforge.config import StrictModel
 
 # RFC 1123 label; Kubernetes adds the numbers of replicas and pods to it, within its 63 characters
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
-MEMORY = re.compile(r"(\d+)(Mi|Gi|Ti)")
-TIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)")
+MEMORY = re.compile(r"([0-9]{1,9})(Mi|Gi|Ti)")
+TIME = re.compile(r"(?:([0-9]{1,4})-)?([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])")
 # registry/folder/name:tag, or @sha256:digest
 IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._/:-]*(@sha256:[0-9a-f]{64})?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -22,6 +22,7 @@ from caloforge.errors import CaloforgeError, ConfigError, DataError, GeometryErr
 from caloforge.geometry import materials
 from caloforge.geometry.materials import ComposedMaterial, Material
 from caloforge.geometry.mesh import MAX_VOXELS, Mesh, RaggedMesh
+from caloforge.names import is_path, shipped_name
 from caloforge.provenance import digest_json
 from caloforge.units import Length
 
@@ -294,9 +295,10 @@ def detector_document(source: str | Path | dict[str, Any]) -> tuple[dict[str, An
             return document, "detector"
         preset = str(document.pop("preset"))
         return merge(parse_yaml(preset_text(preset), preset), document), "detector"
-    if str(source).endswith((".yaml", ".yml")):
-        return read_yaml(Path(source)), str(source)
-    return parse_yaml(preset_text(str(source)), str(source)), str(source)
+    text = str(source)
+    if not shipped_name(source, preset_names(), "detector") and is_path(source):
+        return read_yaml(text), text
+    return parse_yaml(preset_text(text), text), text
 
 
 def load_detector(source: str | Path | dict[str, Any], overrides: tuple[str, ...] = ()) -> Detector:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from caloforge.errors import ModelError, nearest
+from caloforge.names import is_path, shipped_name
 
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
@@ -22,7 +23,7 @@ def released_models() -> list[str]:
 def model_folder(path: Path | str) -> Path:
     """The model directory of a run directory, the path itself, or the directory of a released model.
 
-    A path at which a model lies wins over a released model of the same name.
+    The name of a released model wins over a directory of that name, which `./NAME` is.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.
@@ -30,15 +31,15 @@ def model_folder(path: Path | str) -> Path:
     Raises:
         ModelError: None of them; with what is there, or the nearest name.
     """
+    names = released_models()
+    if name := shipped_name(path, names, "released model"):
+        return RELEASED / name
+    hint = "" if is_path(path) else nearest(str(path), names)
     path = Path(path)
     for folder in (path, path / "model"):
         if (folder / CARD).is_file():
             return folder
-    names = released_models()
-    if str(path) in names:
-        return RELEASED / path
     if not path.exists():
-        hint = nearest(str(path), names) if len(path.parts) == 1 else ""
         raise ModelError(
             f"{path}: no such directory, and no released model of this name; give a run directory, a model "
             f"directory, or a name from caloforge list. {hint}".rstrip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,13 +10,16 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from caloforge.config import StrictModel, build, read_yaml
-from caloforge.errors import nearest
+from caloforge.errors import ConfigError, nearest
+from caloforge.names import is_path, shipped_name
+from caloforge.run import RECIPES
 from caloforge.tuning.objective import check_figure
 from caloforge.tuning.parameters import Parameter
 from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
 
 # what a study may search or change: the showers were made with the rest
 SECTIONS = ("model", "training")
+STUDIES = RECIPES / "studies"
 
 
 class ObjectiveConfig(StrictModel):
@@ -163,10 +167,29 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield from _leaves(f"{path}.{key}", inner)
 
 
-def load_study(path: Path) -> StudyConfig:
+def study_names() -> list[str]:
+    """The studies that come with caloforge."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def study_file(source: Path | str) -> Path:
+    """The file of a study, given by its name or its path."""
+    name = shipped_name(source, study_names(), "study")
+    return Path(source) if name is None else STUDIES / f"{name}.yaml"
+
+
+def load_study(source: Path | str) -> StudyConfig:
     """Read a study.yaml.
+
+    Args:
+        source: The name of a study that comes with caloforge, or the path of a YAML file.
 
     Raises:
         ConfigError: Unreadable, or with settings that are unknown, missing or out of range; all at once.
     """
-    return build(StudyConfig, read_yaml(path), str(path))
+    path = study_file(source)
+    if not is_path(source) and not os.path.lexists(path):
+        raise ConfigError(
+            f"{source}: no such file, and no study has this name. {nearest(str(source), study_names())}"
+        )
+    return build(StudyConfig, read_yaml(path), str(source))

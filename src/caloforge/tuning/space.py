@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from caloforge.config import build
+from caloforge.config import build, is_index
 from caloforge.errors import ConfigError
-from caloforge.run import RunConfig, load_run
+from caloforge.names import shipped_name
+from caloforge.run import RunConfig, load_run, recipe_names
 from caloforge.tuning.config import StudyConfig
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Space:
         """
         self.origin = origin
         self.parameters = {key: study.space[key] for key in _ordered(study, origin)}
-        self._run = study.run if not (folder / study.run).is_file() else str(folder / study.run)
+        named = shipped_name(study.run, recipe_names(), "recipe", folder)
+        self._run = study.run if named or not (folder / study.run).is_file() else str(folder / study.run)
         self._changes = dict(study.changes)
         self._bases: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._seed = study.seed
@@ -188,7 +190,7 @@ def _assign(document: Any, path: str, value: Any) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(document, list):
-            if not key.isdecimal() or int(key) >= len(document):
+            if not is_index(key, document):
                 raise ConfigError(
                     f"space › {path}: {key!r} is no entry of a list of {len(document)}, counted from 0"
                 )

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from caloforge.config import StrictModel, build, parse_yaml, read_yaml
 from caloforge.errors import ConfigError, nearest
+from caloforge.names import is_path, shipped_name
 
 MetricName = Literal[
     "mean_shift",
@@ -87,12 +88,12 @@ def load_thresholds(source: str | Path, observables: list[str]) -> ThresholdSet:
         ConfigError: No such set, or a file with unknown metrics or observables, or bad thresholds.
     """
     text = str(source)
-    if text in threshold_sets():
+    if shipped_name(source, threshold_sets(), "threshold set"):
         folder = resources.files("caloforge.validation") / "data"
         document = parse_yaml((folder / f"{text}.yaml").read_text(encoding="utf-8"), text)
         # our sets may name observables that only some meshes have
         return build(ThresholdSet, document, text)
-    if not text.endswith((".yaml", ".yml")):
+    if not is_path(source):
         raise ConfigError(f"no threshold set is called {text!r}. {nearest(text, threshold_sets())}")
     thresholds = build(ThresholdSet, read_yaml(text), text)
     for name in thresholds.observables:
