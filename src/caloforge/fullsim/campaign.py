@@ -18,7 +18,7 @@ from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.environment import uses_own_tables
 from caloforge.fullsim.pool import Pool
-from caloforge.fullsim.track import check_beam
+from caloforge.fullsim.track import check_beam, check_physics
 from caloforge.geometry import Detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.signals import StopRequest
@@ -80,7 +80,7 @@ def run_campaign(
         Interrupted: Ctrl-C or SIGTERM; finished blocks are kept.
     """
     out = Path(out)
-    _check(detector, beam, n, workers, seed)
+    _check(detector, beam, fullsim, n, workers, seed)
     settings = _settings(detector, beam, fullsim, seed)
     folder = out.absolute().with_name(f"{out.name}.parts")
     if resume and not folder.exists() and _is_finished(out, settings, n, force=force):
@@ -105,7 +105,7 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
     Raises:
         CaloforgeError: Whatever would stop a campaign with these settings.
     """
-    _check(detector, beam, PREFLIGHT_SHOWERS, 1, 0)
+    _check(detector, beam, fullsim, PREFLIGHT_SHOWERS, 1, 0)
     seconds, showers = 0.0, 0
     with tempfile.TemporaryDirectory(prefix="caloforge-") as name:
         folder = Path(name)
@@ -125,13 +125,16 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
     return per_shower * many / few
 
 
-def _check(detector: Detector, beam: BeamConfig, n: int, workers: int, seed: int) -> None:
+def _check(
+    detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, n: int, workers: int, seed: int
+) -> None:
     if not 1 <= n <= MAX_SHOWERS:
         raise ConfigError(f"n: got {n} showers, expected 1 to {MAX_SHOWERS}")
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
     sample_conditions(beam, seed, 0, 1)
     check_beam(detector, beam)
+    check_physics(beam, fullsim)
 
 
 def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed: int) -> dict[str, Any]:
