@@ -192,7 +192,9 @@ def _fill(
     nz, ny, nx = shower.shape
     good = (layer >= 0) & (layer < nz) & (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
     index = tuple(values[good].astype(np.intp) for values in (layer, rows, columns))
-    np.add.at(shower, index, energy[good] * MEV_PER_GEV)
+    # what float32 cannot hold becomes infinite and is refused
+    with np.errstate(over="ignore"):
+        np.add.at(shower, index, energy[good] * MEV_PER_GEV)
     return float(energy[~good].sum()) * MEV_PER_GEV
 
 
