@@ -24,7 +24,7 @@ SIGNATURES = {
     "force=False, progress=True",
     "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
     "visible=False, force=False, progress=True",
-    "init": "preset, *, out=run.yaml, force=False",
+    "init": "preset=None, *, from_=None, out=run.yaml, force=False",
     "inspect": "what, *, out=None, set_=None",
     "list_": "",
     "load_detector": "source, overrides=()",

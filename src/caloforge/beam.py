@@ -16,7 +16,9 @@ from caloforge.errors import ConfigError, nearest
 from caloforge.units import Angle, Energy, format_angle, format_energy, parse_angle, parse_energy
 
 # Monte Carlo numbers of the Particle Data Group (Phys. Rev. D 110, 030001, section 45)
-PARTICLES = {"e-": 11, "e+": -11, "gamma": 22, "pi0": 111, "mu-": 13}
+PARTICLES = {"e-": 11, "e+": -11, "gamma": 22, "pi0": 111, "mu-": 13, "pi+": 211, "pi-": -211}
+# those whose showers need the strong interaction; a neutral pion decays before
+HADRONS = ("pi+", "pi-")
 
 # second half of the Philox key: keeps the conditions apart from any other use of the same seed
 STREAM = 0xBEA4

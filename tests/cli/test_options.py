@@ -8,7 +8,7 @@ from caloforge.cli import SUBVERBS, VERBS, build_app
 
 OPTIONS = {
     "demo": "-o/--out --train-showers --test-showers --workers --seed --force --progress/--no-progress",
-    "init": "PRESET -o/--out --force",
+    "init": "PRESET --from -o/--out --force",
     "list": "",
     "check": "RUN --data -n/--n --set",
     "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --set --progress/--no-progress",

@@ -27,9 +27,12 @@ LAYERS = {
 
 
 def write(path: Path, voxels: int, n: int = 4, **changes: Any) -> Path:
-    """A file as the challenge writes them (float64, gzip); voxel v of shower i holds i + v / voxels MeV."""
+    """A file as the challenge writes them (float64, gzip); voxel v of shower i holds i + v / voxels MeV.
+
+    The incident energy is what they hold on the mean.
+    """
     showers = np.arange(n)[:, None] + np.arange(voxels) / voxels
-    datasets = {"incident_energies": np.full((n, 1), 1e6), "showers": showers} | changes
+    datasets = {"incident_energies": np.full((n, 1), voxels * n / 2), "showers": showers} | changes
     with h5py.File(path, "w") as file:
         for name, values in datasets.items():
             file.create_dataset(name, data=values, compression="gzip" if np.ndim(values) else None)
@@ -43,10 +46,11 @@ def imported(paths: Path | list[Path], out: Path, **options: Any) -> tuple[Showe
 
 
 def stored(path: Path, detector: Detector, n: int = 3, meaning: Any = CORRECTED, **changes: Any) -> Path:
-    rng = np.random.default_rng(3)
+    rng, voxels = np.random.default_rng(3), math.prod(detector.shower_shape)
     columns = {
+        # a mean of 1 MeV a voxel, of particles that leave 90 % or, seen by the material alone, 4 %
         "showers": rng.exponential(1, (n, *detector.shower_shape)),
-        "incident_energy": rng.uniform(1e5, 1e6, n),
+        "incident_energy": rng.uniform(0.8, 1.2, n) * voxels / (0.04 if meaning == "visible" else 0.9),
         "incident_theta": np.full(n, RIGHT),
         "incident_phi": np.zeros(n),
         "pdg_id": np.full(n, 22),
@@ -108,7 +112,7 @@ def test_set_2_in(tmp_path: Path) -> None:
     assert file.energy_meaning == CORRECTED
     # the flat index of layer 7, sector 5, ring 3, with r fastest and the layer slowest
     assert batch.showers[2, 7, 5, 3] == pytest.approx(2 + (7 * 144 + 5 * 9 + 3) / 6480)
-    assert np.array_equal(batch.incident_energy, [1e6] * 4)
+    assert np.array_equal(batch.incident_energy, [2 * 6480] * 4)
     assert np.array_equal(batch.incident_theta, [RIGHT] * 4)
     assert np.array_equal(batch.incident_phi, [0] * 4)
     assert np.array_equal(batch.pdg_id, [11] * 4)
@@ -185,8 +189,8 @@ def test_own_detector(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"showers": np.full((4, 368), np.nan)}, "4 of 4 showers hold NaN"),
-        ({"showers": np.eye(4, 368) * -1}, "4 of 4 showers hold NaN, infinite or negative"),
-        ({"showers": np.full((4, 368), 1e4)}, "3.68 times the incident energy"),
+        ({"showers": np.full((4, 368), 1e4)}, r"5e\+03 times the incident energy .* expected 0.25 to 2"),
+        ({"showers": np.full((4, 368), -1)}, "-0.5 times the incident energy"),
         ({"showers": np.ones((3, 368))}, "not a CaloChallenge file"),
         ({"showers": np.ones((4, 8, 46))}, "not a CaloChallenge file"),
         ({"showers": np.ones((4, 369))}, "369 voxels"),
@@ -200,6 +204,27 @@ def test_wrong_values_are_refused(tmp_path: Path, changes: dict, words: str) -> 
     with pytest.raises(DataError, match=words):
         imported(write(tmp_path / "data.hdf5", 368, **changes), tmp_path / "out.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["data.hdf5"]
+
+
+def test_voxels_below_zero_are_kept(tmp_path: Path) -> None:
+    showers = np.full((4, 368), 2.0) - 2.5 * np.eye(4, 368)
+    batch, file = imported(write(tmp_path / "data.hdf5", 368, showers=showers), tmp_path / "out.h5")
+    assert np.array_equal(batch.showers, showers)
+    assert file.provenance["negative_cells"] == 4
+
+
+def test_the_response_tells_visible_from_corrected(tmp_path: Path) -> None:
+    path = write(tmp_path / "data.hdf5", 6480, showers=np.full((4, 6480), 2 * 0.033))
+    # nothing to undo: these are what the silicon saw already
+    for visible in (False, True):
+        batch, file = imported(path, tmp_path / f"{visible}.h5", visible=visible)
+        assert file.energy_meaning == "visible"
+        assert np.allclose(batch.showers, 0.066)
+    path = write(tmp_path / "large.hdf5", 6480, showers=np.full((4, 6480), 2 * 30))
+    with pytest.raises(DataError, match=r"30 times the incident energy .* expected 0.25 to 2"):
+        imported(path, tmp_path / "large.h5")
+    with pytest.raises(DataError, match=r"0.99 times the .* 0.0089 to 0.064 .*minimum-ionising.*label them"):
+        imported(path, tmp_path / "large.h5", visible=True)
 
 
 def test_wrong_combinations_are_refused(tmp_path: Path) -> None:

@@ -37,8 +37,10 @@ def check(
     steps: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         ("configuration", lambda: {"text": f"run '{config.name}', every setting is known"}),
         ("detector", lambda: _detector(config)),
-        ("full simulation", lambda: _fullsim(config, n)),
     ]
+    # what was imported without its material can be trained on, and that is all
+    if config.detector.layers or data is None:
+        steps.append(("full simulation", lambda: _fullsim(config, n)))
     if data is not None:
         steps.append(("data", lambda: _data(config, Path(data))))
     steps.append(("training step", lambda: _training(config, data)))
@@ -59,6 +61,9 @@ def check(
 
 def _detector(config: RunConfig) -> dict[str, Any]:
     detector = config.detector
+    if not detector.layers:
+        text = f"{detector.name}: showers {detector.shower_shape}, a mesh without material (not simulated)"
+        return {"text": text, "shape": list(detector.shower_shape)}
     facts = {
         "shape": list(detector.shower_shape),
         "radiation_lengths": round(detector.radiation_lengths, 2),
@@ -89,6 +94,7 @@ def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:
 
 def _data(config: RunConfig, data: Path) -> dict[str, Any]:
     from caloforge.showers import ShowerFile
+    from caloforge.showers.response import ResponseCheck
 
     with ShowerFile(data) as file:
         if file.detector.geometry_digest != config.detector.geometry_digest:
@@ -96,19 +102,15 @@ def _data(config: RunConfig, data: Path) -> dict[str, Any]:
                 f"{data}: made in {file.detector.name} {file.detector.shower_shape}, the run describes "
                 f"{config.detector.name} {config.detector.shower_shape}"
             )
-        energy = file.column("incident_energy")
+        energy, meaning = file.column("incident_energy"), file.energy_meaning
         particles = sorted({int(code) for code in file.column("pdg_id")})
-        first = file.read(0, 200)
-        response = float(np.mean(first.visible_energy() / first.incident_energy))
-    if response > 1.5:
-        raise DataError(
-            f"{data}: the showers hold {response:.3g} times their incident energy; the unit of one is wrong"
-        )
+        first = ResponseCheck(data, file.detector, file.energy_meaning)
+        first.add(file.read(0, 200))
     text = (
         f"{len(energy)} showers, {energy.min() / 1e3:.4g} to {energy.max() / 1e3:.4g} GeV, "
-        f"particles {particles}, visible share {response:.2%}"
+        f"particles {particles}, share of the energy {first.response:.2%} ({meaning})"
     )
-    return {"text": text, "n": len(energy), "response": response, "particles": particles}
+    return {"text": text, "n": len(energy), "response": first.response, "particles": particles}
 
 
 def _training(config: RunConfig, data: Path | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.geometry import load_detector
 
-Format = Literal["3dgan", "calochallenge"]
+Format = Literal["3dgan", "calochallenge", "par04", "showerdata"]
 
 
 def import_(
@@ -36,7 +36,7 @@ def import_(
         particle: Incident particle, where the format does not say.
         dataset: Which CaloChallenge data set.
         binning: A CaloChallenge binning XML, for data of your own.
-        visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3.
+        visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3 and of LEMURS.
         force: Replace an existing output.
         progress: Show progress.
     """
@@ -55,7 +55,35 @@ def import_(
             force=force,
             progress=meter.update,
         )
-    return Outcome(f"imported into {path}", path=path)
+    return _imported(path)
+
+
+def _imported(path: Path) -> Outcome:
+    """What came in, and what can be done with it."""
+    from caloforge.models.registry import families_for
+    from caloforge.showers import ShowerFile
+
+    with ShowerFile(path) as file:
+        detector, meaning, count = file.detector, file.energy_meaning, len(file)
+        negative = int(file.provenance["negative_cells"])
+    families = families_for(detector)
+    lines = [
+        f"imported into {path}: {count} showers in {detector.name} {detector.shower_shape}, {meaning} energy"
+    ]
+    if negative:
+        lines.append(f"{negative} cells are below zero; they are kept as they are")
+    if detector.mesh.kind == "ragged":
+        lines.append(f"the mesh is ragged; model families that take one: {', '.join(families)}")
+    lines.append(f"next: caloforge init --from {path}")
+    return Outcome(
+        "\n".join(lines),
+        path=path,
+        showers=count,
+        detector=detector.name,
+        energy_meaning=meaning,
+        negative_cells=negative,
+        families=families,
+    )
 
 
 def convert(

@@ -2,19 +2,21 @@
 
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
 
 from caloforge.commands.outcome import Outcome
+from caloforge.errors import ConfigError
 from caloforge.files import check_new, write_text
 from caloforge.geometry import load_detector, preset_names
 from caloforge.run import recipe_names, recipe_text
 
 
 def init(
-    preset: str,
+    preset: str | None = None,
     *,
+    from_: Annotated[Path | None, Parameter(name="--from")] = None,
     out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("run.yaml"),
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> Outcome:
@@ -22,13 +24,24 @@ def init(
 
     Args:
         preset: A recipe or a detector preset; see `caloforge list`.
+        from_: A shower file instead: its detector, and a beam like that of its showers.
         out: The file to write.
         force: Replace an existing file.
     """
-    text = recipe_text(preset)
+    if (preset is None) == (from_ is None):
+        raise ConfigError(
+            "give a recipe or a detector preset (see caloforge list), or --from FILE for a shower file"
+        )
+    if from_ is not None:
+        from caloforge.commands.run_of_showers import run_of_showers
+
+        text = run_of_showers(Path(from_))
+    else:
+        text = recipe_text(str(preset))
     out = check_new(Path(out), force=force)
     write_text(out, text)
-    return Outcome(f"{out} written; next: caloforge check {out}", path=out)
+    data = f" --data {from_}" if from_ is not None else ""
+    return Outcome(f"{out} written; next: caloforge check {out}{data}", path=out)
 
 
 def list_() -> Outcome:
@@ -36,6 +49,7 @@ def list_() -> Outcome:
     from caloforge.beam import PARTICLES
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
+    from caloforge.showers.converters import Format
 
     facts: dict[str, Any] = {
         "recipes": recipe_names(),
@@ -44,7 +58,7 @@ def list_() -> Outcome:
         "released": _released(),
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
-        "formats": ["3dgan", "calochallenge"],
+        "formats": list(get_args(Format)),
     }
     lines = ["recipes", *(f"  {name}" for name in facts["recipes"])]
     lines += ["detectors", *(f"  {name:<14} {text}" for name, text in facts["detectors"].items())]

@@ -17,7 +17,7 @@ from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.construction import SCORER, SENSITIVE_DETECTOR, Construction
 from caloforge.fullsim.environment import atomic_numbers, load_geant4, silenced
-from caloforge.fullsim.track import check_beam, tracks
+from caloforge.fullsim.track import check_beam, check_physics, tracks
 from caloforge.geometry import Detector
 
 load_geant4()
@@ -127,6 +127,7 @@ class Application:
             SimulationError: Geant4 runs in this process already.
         """
         check_beam(detector, beam)
+        check_physics(beam, fullsim)
         load_geant4(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
         if g.G4RunManager.GetRunManager() is not None:
             raise SimulationError("Geant4 runs in this process already; start another process")

@@ -18,7 +18,7 @@ from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.environment import atomic_numbers, check_data, uses_own_tables
 from caloforge.fullsim.pool import Pool
-from caloforge.fullsim.track import check_beam
+from caloforge.fullsim.track import check_beam, check_physics
 from caloforge.geometry import Detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.signals import StopRequest
@@ -158,6 +158,7 @@ def _check(
     check_beam(detector, beam)
     # Geant4 ends its process where data are missing, and a worker cannot say why
     check_data(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
+    check_physics(beam, fullsim)
 
 
 def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed: int) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.beam import BeamConfig, Conditions
+from caloforge.beam import HADRONS, BeamConfig, Conditions
 from caloforge.errors import ConfigError, GeometryError
+from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.units import format_angle, format_length
 
@@ -56,6 +57,20 @@ def check_beam(detector: Detector, beam: BeamConfig) -> None:
     if isinstance(detector.mesh, CylindricalMesh):
         _check_cylindrical(beam)
     _check_entry(detector, beam)
+
+
+def check_physics(beam: BeamConfig, fullsim: FullSimConfig) -> None:
+    """Refuse a hadron where only the electromagnetic interaction is simulated.
+
+    Raises:
+        ConfigError: With a physics list that knows the strong interaction.
+    """
+    if beam.particle in HADRONS and not fullsim.is_hadronic:
+        raise ConfigError(
+            f"fullsim.physics: {fullsim.physics} leaves the strong interaction out, which a beam of "
+            f"{beam.particle} "
+            "needs; take FTFP_BERT"
+        )
 
 
 def _check_cylindrical(beam: BeamConfig) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ class Detector(StrictModel):
             self._check_layers()
         elif not isinstance(self.mesh, RaggedMesh):
             raise ValueError("layers: got none, expected at least one layer for this mesh")
+        if (voxels := math.prod(self.shower_shape)) > MAX_VOXELS:
+            raise ValueError(f"mesh: got {voxels} voxels, expected at most {MAX_VOXELS}")
         return self
 
     def _check_layers(self) -> None:
@@ -106,8 +109,6 @@ class Detector(StrictModel):
                 f"mesh: it is {2 * self.mesh.half_extent():g} mm wide, larger than the calorimeter "
                 f"(width: {self.width:g} mm); enlarge width or take fewer or smaller cells"
             )
-        if (voxels := int(np.prod(self.shower_shape))) > MAX_VOXELS:
-            raise ValueError(f"mesh: got {voxels} voxels, expected at most {MAX_VOXELS}")
 
     # ---- sizes
 

@@ -112,13 +112,23 @@ def _materials(detector: Detector) -> dict[str, dict[str, float]]:
     }
 
 
-def _sampling(detector: Detector) -> dict[str, Any]:
+def sampling_fraction(detector: Detector) -> float:
+    """Share of its energy loss that a minimum-ionising particle leaves in the active material.
+
+    It crosses every layer. Electron showers see less in stacks of high atomic number.
+    """
     lengths = detector.material_map()
     slabs = [(layer.repeat, slab) for layer in detector.layers for slab in layer.slabs]
     loss = sum(n * slab.thickness * lengths[slab.material].minimum_ionisation for n, slab in slabs)
     seen = sum(
         n * slab.thickness * lengths[slab.material].minimum_ionisation for n, slab in slabs if slab.active
     )
+    return seen / loss
+
+
+def _sampling(detector: Detector) -> dict[str, Any]:
+    lengths = detector.material_map()
+    slabs = [(layer.repeat, slab) for layer in detector.layers for slab in layer.slabs]
     active = sum(n * slab.thickness for n, slab in slabs if slab.active)
     per_layer = [
         sum(slab.thickness / lengths[slab.material].radiation_length for slab in layer.slabs)
@@ -126,8 +136,7 @@ def _sampling(detector: Detector) -> dict[str, Any]:
     ]
     return {
         "active_share_of_depth": active / detector.depth,
-        # a minimum-ionising particle that crosses every layer; electron showers see less in high-Z stacks
-        "mip_sampling_fraction": seen / loss,
+        "mip_sampling_fraction": sampling_fraction(detector),
         "radiation_lengths_per_layer": {"min": min(per_layer), "max": max(per_layer)},
     }
 

@@ -208,11 +208,12 @@ def require_regular_mesh(detector: Detector, family: str) -> tuple[int, int, int
         ConfigError: The mesh is ragged.
     """
     from caloforge.errors import ConfigError
+    from caloforge.models.registry import families_for
 
     if isinstance(detector.mesh, RaggedMesh):
         raise ConfigError(
             f"model {family}: the mesh of {detector.name} is ragged; this family needs a cartesian or "
-            "cylindrical mesh"
+            f"cylindrical mesh. Families that take a ragged one: {', '.join(families_for(detector))}"
         )
     nz, first, second = detector.shower_shape
     return nz, first, second

@@ -28,16 +28,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built."""
+    """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built.
+
+    `ragged` says whether it takes layers of different binning.
+    """
 
     config: type[FamilyConfig]
     model: str
+    ragged: bool = False
 
 
 FAMILIES: dict[str, Family] = {
     "gan3d": Family(Gan3dConfig, "caloforge.models.gan3d.model:Gan3d"),
     "layered": Family(LayeredConfig, "caloforge.models.layered.model:Layered"),
-    "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen"),
+    "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen", ragged=True),
 }
 
 if TYPE_CHECKING:
@@ -52,6 +56,12 @@ else:
 def list_models() -> dict[str, list[str]]:
     """Family to the names of its presets."""
     return {name: sorted(family.config.presets) for name, family in FAMILIES.items()}
+
+
+def families_for(detector: Detector) -> list[str]:
+    """Names of the families that take the mesh of a detector."""
+    ragged = detector.mesh.kind == "ragged"
+    return [name for name, family in FAMILIES.items() if family.ragged or not ragged]
 
 
 def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch
+from caloforge.showers.hdf5 import Hdf5File
 
 FORMAT = "caloforge-showers"
 FORMAT_VERSION = 1
@@ -38,6 +38,7 @@ class ShowerFile:
         detector: The detector the showers were made in.
         energy_meaning: "visible" or "sampling-fraction corrected".
         provenance: Where the file came from.
+        has_seconds: Whether the wall time per shower is stored.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -58,17 +59,10 @@ class ShowerFile:
             self._file.close()
             raise
 
-    def _open(self) -> h5py.File:
+    def _open(self) -> Hdf5File:
         if not self.path.exists():
             raise DataError(f"{self.path}: no such file{self._interrupted_hint()}")
-        if self.path.is_dir():
-            raise DataError(f"{self.path}: this is a directory, expected a shower file (.h5)")
-        try:
-            return h5py.File(self.path, "r")
-        except OSError as error:
-            size = self.path.stat().st_size
-            what = "is empty" if size == 0 else f"is truncated or no HDF5 file ({size} bytes)"
-            raise DataError(f"{self.path} {what}; make it again or take another copy") from error
+        return Hdf5File(self.path)
 
     def _interrupted_hint(self) -> str:
         if self.path.with_name(f"{self.path.name}.parts").is_dir():
@@ -76,20 +70,23 @@ class ShowerFile:
         return ""
 
     def _text(self, name: str, default: str = "") -> str:
-        """A text attribute; C and C++ programs often write them with a fixed length, which reads as bytes."""
-        value = self._file.attrs.get(name, default)
-        return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        value = self._file.attribute(name)
+        return default if value is None else str(value)
 
     def _check_format(self) -> None:
         got = self._text("format") or None
         if got != FORMAT:
-            keys = sorted(self._file)
+            keys = sorted(self._file.names())
             known = "caloforge import --format "
             hint = ""
             if {"incident_energies", "showers"} <= set(keys):
                 hint = f" It looks like a CaloChallenge file: {known}calochallenge"
             elif "ECAL" in keys:
                 hint = f" It looks like a 3DGAN file: {known}3dgan"
+            elif {"incident_energy", "showers"} <= set(keys):
+                hint = f" It looks like a file of Par04: {known}par04"
+            elif {"energies", "directions", "showers"} <= set(keys):
+                hint = f" It looks like a file of showerdata: {known}showerdata"
             raise DataError(
                 f"{self.path}: not a shower file (format attribute {got!r}, data sets {keys[:6]}).{hint}"
             )
@@ -99,7 +96,7 @@ class ShowerFile:
                 f"{self.path}: format version {version or 'unknown'}, this caloforge reads up to "
                 f"{FORMAT_VERSION}; install a newer caloforge"
             )
-        if "detector" not in self._file.attrs:
+        if self._file.attribute("detector") is None:
             raise DataError(f"{self.path}: the attribute 'detector' is missing")
 
     def _read_meaning(self) -> EnergyMeaning:
@@ -118,38 +115,27 @@ class ShowerFile:
         return provenance if isinstance(provenance, dict) else {}
 
     def _check_datasets(self) -> None:
+        self.has_seconds = self._file.has("seconds")
         names = ("showers", *COLUMNS, *(["seconds"] if self.has_seconds else []))
-        for name in names:
-            self._check_dataset(name)
-        count, shape = self._file["showers"].shape[0], self._file["showers"].shape[1:]
-        if shape != self.detector.shower_shape:
+        self._stored = {name: self._file.array(name) for name in names}
+        if lengths := [name for name in names if self._stored[name].lengths]:
+            raise DataError(f"{self.path}: {lengths[0]!r} holds rows of different lengths, expected numbers")
+        count, *shape = self._stored["showers"].shape
+        if tuple(shape) != self.detector.shower_shape:
             raise DataError(
-                f"{self.path}: showers have the shape {shape}, but the detector {self.detector.name} "
+                f"{self.path}: showers have the shape {tuple(shape)}, but the detector {self.detector.name} "
                 f"reads out {self.detector.shower_shape}"
             )
         if count == 0:
             raise DataError(f"{self.path}: holds no showers")
         for name in names[1:]:
-            if self._file[name].shape != (count,):
+            if self._stored[name].shape != (count,):
                 raise DataError(
-                    f"{self.path}: {name} has the shape {self._file[name].shape}, expected ({count},)"
+                    f"{self.path}: {name} has the shape {self._stored[name].shape}, expected ({count},)"
                 )
 
-    def _check_dataset(self, name: str) -> None:
-        # a link or an external data set would read another file than the one that was named
-        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
-            raise DataError(f"{self.path}: the data set {name!r} is missing")
-        dataset = self._file[name]
-        if not isinstance(dataset, h5py.Dataset) or not dataset.shape:
-            raise DataError(f"{self.path}: {name!r} is no data set with a value per shower")
-        if dataset.dtype.kind not in "fiu" or dataset.external or dataset.is_virtual:
-            raise DataError(
-                f"{self.path}: the data set {name!r} holds {dataset.dtype}, expected numbers that lie in "
-                "the file itself"
-            )
-
     def __len__(self) -> int:
-        return int(self._file["showers"].shape[0])
+        return self._stored["showers"].shape[0]
 
     def __enter__(self) -> Self:
         return self
@@ -166,20 +152,12 @@ class ShowerFile:
     @property
     def chunk(self) -> int:
         """Showers that are compressed together; reading whole chunks is cheapest."""
-        chunks = self._file["showers"].chunks
-        return int(chunks[0]) if chunks else 1
-
-    @property
-    def has_seconds(self) -> bool:
-        """Whether the wall time per shower is stored."""
-        return "seconds" in self._file
+        chunks = self._stored["showers"].chunks
+        return chunks[0] if chunks else 1
 
     def column(self, name: str) -> NDArray[Any]:
         """One per-shower column, whole: a name of `COLUMNS`, or `seconds`."""
-        try:
-            column = np.asarray(self._file[name][:])
-        except OSError as error:
-            raise DataError(f"{self.path}: {name} is damaged and cannot be read") from error
+        column = self._file.read(self._stored[name])
         if not np.all(np.isfinite(column)):
             raise DataError(f"{self.path}: {name} holds values that are not finite")
         if name == "incident_energy":
@@ -193,14 +171,9 @@ class ShowerFile:
             DataError: The block is damaged, or a value is not finite or an incident energy not positive.
         """
         stop = len(self) if stop is None else min(stop, len(self))
-        part = slice(start, stop)
-        try:
-            arrays: dict[str, Any] = {
-                name: self._file[name][part]
-                for name in ("showers", *COLUMNS, *(["seconds"] if self.has_seconds else []))
-            }
-        except OSError as error:
-            raise DataError(f"{self.path}: showers {start}-{stop} are damaged and cannot be read") from error
+        arrays: dict[str, Any] = {
+            name: self._file.read(stored, start, stop) for name, stored in self._stored.items()
+        }
         batch = ShowerBatch(**arrays)
         self._check_values(batch, start)
         return batch
@@ -230,7 +203,8 @@ class ShowerFile:
             stop: Read only the first `stop` showers.
         """
         stop = len(self) if stop is None else min(stop, len(self))
-        size = max(self.chunk, size // self.chunk * self.chunk)
+        most = self._file.rows_at_once(self._stored["showers"])
+        size = min(max(self.chunk, size // self.chunk * self.chunk), most)
         for start in range(0, stop, size):
             yield self.read(start, min(start + size, stop))
 

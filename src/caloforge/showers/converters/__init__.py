@@ -1,13 +1,15 @@
-"""Foreign shower data in and out: the samples of CERN's 3DGAN and of the CaloChallenge.
+"""Foreign shower data in and out: 3DGAN, CaloChallenge, Par04 and the point clouds of showerdata.
 
 Files are read and written in blocks, at constant memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
+
+import numpy as np
 
 from caloforge.errors import ConfigError, OutputError, nearest
 from caloforge.files import check_new
@@ -16,11 +18,19 @@ from caloforge.provenance import collect
 from caloforge.showers.converters.binning import DATASETS
 from caloforge.showers.converters.calochallenge import open_calochallenge, write_calochallenge
 from caloforge.showers.converters.foreign import Progress, Source
+from caloforge.showers.converters.par04 import open_par04, write_par04
+from caloforge.showers.converters.pointclouds import open_pointclouds, write_pointclouds
 from caloforge.showers.converters.threedgan import open_3dgan, write_3dgan
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.writer import ShowerWriter
 
-Format = Literal["3dgan", "calochallenge"]
+Format = Literal["3dgan", "calochallenge", "par04", "showerdata"]
+WRITERS: dict[str, Callable[..., None]] = {
+    "3dgan": write_3dgan,
+    "calochallenge": write_calochallenge,
+    "par04": write_par04,
+    "showerdata": write_pointclouds,
+}
 
 __all__ = ["Format", "export_file", "import_file"]
 
@@ -48,7 +58,7 @@ def import_file(
         particle: Incident particle ("e-", "gamma", ...), where the files do not say.
         dataset: Which CaloChallenge data set: "1-photons", "1-pions", "2" or "3".
         binning: A CaloChallenge binning XML.
-        visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3.
+        visible: Undo the sampling-fraction correction of the Par04 stack.
         force: Replace an existing output.
         progress: Called with (done, total).
 
@@ -63,13 +73,16 @@ def import_file(
     out = _check_output(Path(out), paths, force)
     source = _open(paths, format, detector, particle, dataset, binning, visible)
     provenance = collect(engine="imported", format=format, **source.facts)
+    negative = 0
     with ShowerWriter(
         out, source.detector, provenance, energy_meaning=source.energy_meaning, force=force
     ) as writer:
         for batch in source.batches:
             writer.append(batch)
+            negative += int(np.count_nonzero(batch.showers < 0))
             if progress is not None:
                 progress(writer.count, source.total)
+        writer.update_provenance(negative_cells=negative)
     return out
 
 
@@ -91,10 +104,14 @@ def _open(
         return open_calochallenge(
             paths, detector, particle, dataset=dataset, binning=binning, visible=visible
         )
-    if dataset is not None or binning is not None or visible:
-        raise ConfigError(
-            "--dataset, --binning and --visible belong to --format calochallenge; leave them out"
-        )
+    if dataset is not None or binning is not None:
+        raise ConfigError("--dataset and --binning belong to --format calochallenge; leave them out")
+    if format == "par04":
+        return open_par04(paths, detector, particle, visible=visible)
+    if visible:
+        raise ConfigError("--visible belongs to --format calochallenge and par04; leave it out")
+    if format == "showerdata":
+        return open_pointclouds(paths, detector, particle)
     return open_3dgan(paths, detector, particle)
 
 
@@ -111,7 +128,8 @@ def export_file(
     Args:
         src: A shower file.
         out: The file to write; appears only when complete.
-        format: "3dgan" (cartesian meshes) or "calochallenge" (cylindrical and ragged ones).
+        format: "3dgan" (cartesian meshes), "calochallenge" (cylindrical and ragged ones),
+            "par04" (cylindrical ones) or "showerdata" (all but ragged ones).
         force: Replace an existing output.
         progress: Called with (done, total).
 
@@ -125,9 +143,8 @@ def export_file(
     """
     out = _check_output(Path(out), [src], force)
     _check_format(format)
-    write = write_3dgan if format == "3dgan" else write_calochallenge
     with ShowerFile(src) as showers:
-        write(showers, out, force=force, progress=progress)
+        WRITERS[format](showers, out, force=force, progress=progress)
     return out
 
 

@@ -97,8 +97,13 @@ def parse_binning(text: bytes, origin: str, name: str, description: str = "") ->
         detector = build(Detector, {"name": name, "description": description, "mesh": mesh}, origin)
     except ConfigError as error:
         raise DataError(str(error)) from error
-    pid = parser.bins[0].get("pid")
-    return detector, _number(int, pid, "pid", origin) if pid is not None else None
+    text_pid = parser.bins[0].get("pid")
+    pid = _number(int, text_pid, "pid", origin) if text_pid is not None else None
+    if pid is not None and not 0 < abs(pid) < 2**31:
+        raise DataError(
+            f"{origin}: pid: got {_short(pid)}, expected the PDG number of a particle, such as 11"
+        )
+    return detector, pid
 
 
 def _layer(attributes: dict[str, str], origin: str) -> dict[str, Any]:
@@ -117,7 +122,13 @@ def _number(kind: type[Number], text: str, what: str, origin: str) -> Number:
     try:
         return kind(text)
     except ValueError as error:
-        raise DataError(f"{origin}: {what}: got {text!r}, expected {kind.__name__} numbers") from error
+        raise DataError(f"{origin}: {what}: got {_short(text)}, expected {kind.__name__} numbers") from error
+
+
+def _short(value: object) -> str:
+    # Python refuses to write out integers of thousands of digits
+    text = repr(value) if not isinstance(value, int) or value.bit_length() < 200 else "a huge number"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def dataset_detector(dataset: str) -> tuple[Detector, int]:

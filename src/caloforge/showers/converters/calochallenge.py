@@ -25,19 +25,22 @@ from caloforge.showers.converters.binning import (
     read_binning,
 )
 from caloforge.showers.converters.foreign import (
-    PARTICLES,
+    ANGLE_TOLERANCE,
+    ORTHOGONAL,
     ForeignFile,
     Progress,
     Source,
+    check_one_kind,
     new_hdf5,
     new_showers,
     pdg_number,
+    recognise_meaning,
+    stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
+from caloforge.showers.response import ResponseCheck
 
 CORRECTED: EnergyMeaning = "sampling-fraction corrected"
-ORTHOGONAL = np.float32(math.pi / 2)
-ANGLE_TOLERANCE = 1e-6  # rad
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def open_calochallenge(
                 f"{sample.path}: of another particle or energy meaning than {samples[0].path.name}"
             )
     first = samples[0]
-    meaning = first.meaning or CORRECTED
+    pdg_id = _particle(first, particle, usual)
+    meaning = first.meaning or _recognise(first, detector, pdg_id)
     facts: dict[str, Any] = {
         "files": [{"name": sample.path.name, "showers": len(sample.energy)} for sample in samples]
     }
@@ -106,14 +110,20 @@ def open_calochallenge(
         energy_meaning=meaning,
         total=sum(len(sample.energy) for sample in samples),
         facts=facts,
-        batches=_batches(samples, detector, scale, _particle(first, particle, usual)),
+        batches=_batches(samples, detector, meaning, scale, pdg_id),
     )
+
+
+def _recognise(sample: _Sample, detector: Detector, pdg_id: int) -> EnergyMeaning:
+    with ForeignFile(sample.path, "CaloChallenge") as file:
+        pdg_ids = np.full(len(sample.energy), pdg_id, np.int32)
+        return recognise_meaning(file, "showers", sample.energy, detector, pdg_ids)
 
 
 def _look(path: Path) -> _Sample:
     with ForeignFile(path, "CaloChallenge") as file:
         energy = file.column("incident_energies")
-        shape = file.shape("showers")
+        shape = file.numbers("showers").shape
         if energy.shape not in ((shape[0], 1), (shape[0],)) or len(shape) != 2:
             raise DataError(
                 f"{path}: not a CaloChallenge file: found {file.found()}; expected incident_energies "
@@ -126,7 +136,7 @@ def _look(path: Path) -> _Sample:
             next(
                 (name for name in get_args(EnergyMeaning) if name == file.attribute("energy_meaning")), None
             ),
-            next((pdg for pdg in PARTICLES.values() if pdg == file.attribute("pdg_id")), None),
+            stored_particle(file),
         )
 
 
@@ -162,19 +172,22 @@ def _particle(sample: _Sample, particle: str | None, usual: int | None) -> int:
     return pdg_id
 
 
-def _batches(samples: list[_Sample], detector: Detector, scale: float, pdg_id: int) -> Iterator[ShowerBatch]:
+def _batches(
+    samples: list[_Sample], detector: Detector, meaning: EnergyMeaning, scale: float, pdg_id: int
+) -> Iterator[ShowerBatch]:
     for sample in samples:
+        check = ResponseCheck(sample.path, detector, meaning)
         with ForeignFile(sample.path, "CaloChallenge") as file:
             for part, block in file.blocks("showers", scale):
-                energy = sample.energy[part]
-                file.check_response(block, energy)
-                yield ShowerBatch(
+                batch = ShowerBatch(
                     showers=block.reshape(len(block), *detector.shower_shape),
-                    incident_energy=energy,
+                    incident_energy=sample.energy[part],
                     incident_theta=np.full(len(block), ORTHOGONAL),
                     incident_phi=np.zeros(len(block), np.float32),
                     pdg_id=np.full(len(block), pdg_id, np.int32),
                 )
+                check.add(batch)
+                yield batch
 
 
 def write_calochallenge(showers: ShowerFile, out: Path, *, force: bool, progress: Progress | None) -> None:
@@ -231,10 +244,4 @@ def _check_expressible(showers: ShowerFile) -> int:
             f"{showers.path}: the CaloChallenge layout has no angles, shower {int(np.argmax(tilt))} is not "
             "orthogonal; expected theta = pi/2 and phi = 0 everywhere"
         )
-    particles = np.unique(showers.column("pdg_id"))
-    if len(particles) > 1:
-        raise DataError(
-            f"{showers.path}: the CaloChallenge layout holds one kind of particle, these showers are of "
-            f"the PDG numbers {', '.join(map(str, particles))}; make one file for each"
-        )
-    return int(particles[0])
+    return check_one_kind(showers, "CaloChallenge")

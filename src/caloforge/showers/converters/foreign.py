@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -18,7 +18,9 @@ from caloforge.errors import ConfigError, DataError, nearest
 from caloforge.files import check_new, partial_path, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import Floats, ShowerBatch
-from caloforge.showers.file import FORMAT, EnergyMeaning
+from caloforge.showers.file import FORMAT, EnergyMeaning, ShowerFile
+from caloforge.showers.hdf5 import Hdf5File, StoredArray
+from caloforge.showers.response import response_limits
 from caloforge.showers.writer import abandon_hdf5
 
 Progress = Callable[[int, int], None]
@@ -26,13 +28,15 @@ Progress = Callable[[int, int], None]
 # Monte Carlo numbers of the Particle Data Group (Phys. Rev. D 110, 030001, section 45)
 PARTICLES = {"e-": 11, "e+": -11, "gamma": 22, "pi0": 111, "pi+": 211, "pi-": -211, "mu-": 13, "mu+": -13}
 
+ORTHOGONAL = np.float32(math.pi / 2)
+ANGLE_TOLERANCE = 1e-6  # rad
+INT32 = 2**31 - 1
+
 BLOCK_BYTES = 2**26
 # a file whose compressed chunks span more than this many blocks of events is read in blocks of this size,
 # chunks decompressed several times
 MAX_BLOCKS_TOGETHER = 8
 MAX_ENERGY = 1e8  # MeV; 100 TeV
-# mean deposited over mean incident energy beyond which the units must be wrong
-MAX_RESPONSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Source:
     batches: Iterator[ShowerBatch]
 
 
-class ForeignFile:
+class ForeignFile(Hdf5File):
     """A foreign HDF5 file opened for reading. Use it as a context manager."""
 
     def __init__(self, path: Path, kind: str) -> None:
@@ -65,50 +69,34 @@ class ForeignFile:
             kind: Name of the format, for messages.
 
         Raises:
-            DataError: Missing, empty, truncated, no HDF5, or a shower file already.
+            DataError: A file that cannot be opened, or a shower file already.
         """
-        self.path, self.kind = Path(path), kind
-        self._deposited = self._incident = 0.0
-        if not self.path.is_file():
-            raise DataError(f"{self.path}: no such file, expected a {kind} file (.h5)")
+        super().__init__(path)
+        self.kind = kind
         try:
-            self._file = h5py.File(self.path, "r")
-        except OSError as error:
-            size = self.path.stat().st_size
-            what = "is empty" if size == 0 else f"is truncated or no HDF5 file ({size} bytes)"
-            raise DataError(f"{self.path} {what}; take another copy") from error
-        if self._file.attrs.get("format") == FORMAT:
-            self._file.close()
-            raise DataError(f"{self.path}: this is a shower file already, there is nothing to import")
+            if self.attribute("format") == FORMAT:
+                raise DataError(f"{self.path}: this is a shower file already, there is nothing to import")
+        except BaseException:
+            self.close()
+            raise
 
-    def __enter__(self) -> Self:
-        return self
+    def numbers(self, name: str) -> StoredArray:
+        """A data set with a value, or an array of them, for each shower.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-
-    def has(self, *names: str) -> bool:
-        """Whether all these data sets exist."""
-        return all(name in self._file for name in names)
-
-    def found(self) -> str:
-        """The data sets and their shapes, for messages."""
-        parts = []
-        for name in list(self._file)[:12]:
-            item = self._file.get(name, getlink=True)
-            item = self._file[name] if isinstance(item, h5py.HardLink) else item
-            parts.append(f"{name} {item.shape}" if isinstance(item, h5py.Dataset) else name)
-        return ", ".join(parts) or "nothing"
-
-    def attribute(self, name: str) -> Any:
-        """An attribute of the file, or None."""
-        return self._file.attrs.get(name)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a data set."""
-        return tuple(self._dataset(name).shape)
+        Raises:
+            DataError: Missing or unusable, see `Hdf5File.array`; or of no showers.
+        """
+        if not self.has(name):
+            raise DataError(
+                f"{self.path}: no data set {name!r} as a {self.kind} file has it; found {self.found()}"
+            )
+        try:
+            stored = self.array(name)
+        except DataError as error:
+            raise DataError(f"{error}; expected a {self.kind} file") from error
+        if stored.shape[0] == 0:
+            raise DataError(f"{self.path}: {name} holds no showers")
+        return stored
 
     def column(self, name: str) -> NDArray[np.float64]:
         """A small data set, whole.
@@ -116,7 +104,10 @@ class ForeignFile:
         Raises:
             DataError: Missing, no numbers, damaged, or not finite.
         """
-        values: NDArray[np.float64] = self._read(self._dataset(name), slice(None)).astype(np.float64)
+        stored = self.numbers(name)
+        if stored.lengths:
+            raise DataError(f"{self.path}: {name} holds rows of different lengths, expected numbers")
+        values: NDArray[np.float64] = self.read(stored).astype(np.float64)
         bad = ~_finite(values)
         if bad.any():
             raise DataError(
@@ -153,75 +144,50 @@ class ForeignFile:
             scale: MeV per unit of the file.
 
         Raises:
-            DataError: Damaged, or showers with NaN, infinite or negative energies (all are counted).
+            DataError: Damaged, or showers with NaN or infinite energies (all are counted).
         """
-        dataset = self._dataset(name)
-        for part in self._parts(dataset):
-            block = self._scaled(dataset, part, scale)
-            if _unusable(block).any():
-                self._refuse(dataset, part.start, scale)
+        stored = self.numbers(name)
+        for part in self.parts(stored):
+            block = self._scaled(stored, part, scale)
+            if not _finite(block).all():
+                self._refuse(stored, part.start, scale)
             yield part, block
 
-    def check_response(self, showers: Floats, energy: Floats) -> None:
-        """Refuse showers that hold more energy, on the mean since the first, than came in: other units."""
-        self._deposited += float(showers.sum(dtype=np.float64))
-        self._incident += float(energy.sum(dtype=np.float64))
-        response = self._deposited / self._incident
-        if response > MAX_RESPONSE:
-            raise DataError(
-                f"{self.path}: the showers hold {response:.3g} times the incident energy, expected at most "
-                f"{MAX_RESPONSE:g}; they are not in the units of a {self.kind} file"
-            )
+    def parts(self, stored: StoredArray, most: int | None = None) -> list[slice]:
+        """Blocks of showers that are read together: whole chunks, where these are not too large.
 
-    def _dataset(self, name: str) -> h5py.Dataset:
-        # links and external storage could name any file of this machine
-        link = self._file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink) or not isinstance(self._file[name], h5py.Dataset):
-            raise DataError(
-                f"{self.path}: no data set {name!r} as a {self.kind} file has it; found {self.found()}"
-            )
-        dataset = self._file[name]
-        if dataset.external or dataset.is_virtual:
-            raise DataError(f"{self.path}: {name} keeps its values in other files; make one file of them")
-        if dataset.dtype.kind not in "fiu":
-            raise DataError(f"{self.path}: {name} has the type {dataset.dtype}, expected numbers")
-        if not dataset.shape or dataset.shape[0] == 0:
-            raise DataError(f"{self.path}: {name} holds no showers")
-        return dataset
-
-    def _parts(self, dataset: h5py.Dataset) -> list[slice]:
-        total = dataset.shape[0]
-        rows = max(1, BLOCK_BYTES // (dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))))
-        if dataset.chunks:
-            together = dataset.chunks[0]
-            rows = min(-(-rows // together) * together, MAX_BLOCKS_TOGETHER * rows)
+        Args:
+            stored: The data set.
+            most: Showers of a block, at most.
+        """
+        rows = self.rows_at_once(stored, BLOCK_BYTES)
+        if stored.chunks:
+            together = stored.chunks[0]
+            largest = min(MAX_BLOCKS_TOGETHER * rows, self.rows_at_once(stored))
+            rows = min(-(-rows // together) * together, largest)
+        rows = min(rows, most or rows)
+        total = stored.shape[0]
         return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
 
-    def _read(self, dataset: h5py.Dataset, part: slice) -> NDArray[Any]:
-        try:
-            return np.asarray(dataset[part])
-        except OSError as error:
-            raise DataError(f"{self.path}: {dataset.name} is damaged and cannot be read") from error
-
-    def _scaled(self, dataset: h5py.Dataset, part: slice, scale: float) -> Floats:
-        values = self._read(dataset, part)
+    def _scaled(self, stored: StoredArray, part: slice, scale: float) -> Floats:
+        values = self.read(stored, part.start, part.stop)
         scaled = np.empty(values.shape, np.float32)
         # what float32 cannot hold becomes infinite and is refused
         with np.errstate(over="ignore"):
             np.multiply(values, scale, out=scaled, casting="same_kind")
         return scaled
 
-    def _refuse(self, dataset: h5py.Dataset, start: int, scale: float) -> None:
+    def _refuse(self, stored: StoredArray, start: int, scale: float) -> None:
         count, first = 0, -1
-        for part in self._parts(dataset):
+        for part in self.parts(stored):
             if part.start < start:
                 continue
-            bad = _unusable(self._scaled(dataset, part, scale))
+            bad = ~_finite(self._scaled(stored, part, scale))
             if bad.any() and not count:
                 first = part.start + int(np.argmax(bad))
             count += int(bad.sum())
         raise DataError(
-            f"{self.path}: {count} of {dataset.shape[0]} showers hold NaN, infinite or negative energies, "
+            f"{self.path}: {count} of {stored.shape[0]} showers hold NaN or infinite energies, "
             f"first number {first}; leave this file out, or take these showers out of it"
         )
 
@@ -233,11 +199,6 @@ def _finite(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.isfinite(sums)
 
 
-def _unusable(block: Floats) -> NDArray[np.bool_]:
-    bad: NDArray[np.bool_] = ~_finite(block) | (block.reshape(len(block), -1).min(axis=1) < 0)
-    return bad
-
-
 def pdg_number(particle: str) -> int:
     """PDG number of a particle's name.
 
@@ -247,6 +208,81 @@ def pdg_number(particle: str) -> int:
     if particle not in PARTICLES:
         raise ConfigError(f"--particle: got {particle!r}. {nearest(particle, PARTICLES)}")
     return PARTICLES[particle]
+
+
+def stored_particle(file: ForeignFile) -> int | None:
+    """The PDG number that files written by `caloforge convert` have as an attribute."""
+    value = file.attribute("pdg_id")
+    return value if isinstance(value, int) and 0 < abs(value) <= INT32 else None
+
+
+def check_angles(path: Path, theta: NDArray[np.float64]) -> Floats:
+    """Polar angles, rad, checked; degrees are refused.
+
+    Raises:
+        DataError: An angle that is not between 0 and pi.
+    """
+    bad = (theta <= 0) | (theta >= math.pi)
+    if bad.any():
+        first = int(np.argmax(bad))
+        raise DataError(
+            f"{path}: {bad.sum()} of {len(theta)} polar angles are out of range, first in number {first}: "
+            f"got {theta[first]:g}, expected radians between 0 and pi, 1.571 for orthogonal"
+        )
+    return theta.astype(np.float32)
+
+
+def recognise_meaning(
+    file: ForeignFile, name: str, energy: Floats, detector: Detector, pdg_ids: NDArray[np.int32]
+) -> EnergyMeaning:
+    """What the voxels of a file that does not say so hold, from the first of its showers.
+
+    Sampling calorimeters see some hundredths of what comes in, corrected energies are about all of it: which
+    is nearer, decides. Where the material is not known, or nearly all is seen, they count as corrected.
+
+    Args:
+        file: The file.
+        name: Its data set of showers, MeV.
+        energy: (N,) incident energies, MeV.
+        detector: Detector of the showers.
+        pdg_ids: (N,) incident particles.
+    """
+    part, block = next(file.blocks(name, 1.0))
+    response = float(block.sum(dtype=np.float64) / energy[part].sum(dtype=np.float64))
+    visible = response_limits(detector, "visible", pdg_ids[part], float(energy[part].mean()))
+    if response <= 0 or not visible.usual or visible.usual > 0.5:
+        return "sampling-fraction corrected"
+    nearer = abs(math.log(response / visible.usual)) < abs(math.log(response))
+    return "visible" if nearer else "sampling-fraction corrected"
+
+
+def check_one_kind(showers: ShowerFile, layout: str) -> int:
+    """The particle of showers for a layout that holds one kind.
+
+    Raises:
+        DataError: They are of several kinds.
+    """
+    particles = np.unique(showers.column("pdg_id"))
+    if len(particles) > 1:
+        raise DataError(
+            f"{showers.path}: the {layout} layout holds one kind of particle, these showers are of "
+            f"the PDG numbers {', '.join(map(str, particles))}; make one file for each"
+        )
+    return int(particles[0])
+
+
+def check_no_azimuth(showers: ShowerFile, layout: str) -> None:
+    """Refuse showers with an azimuth, for layouts without one.
+
+    Raises:
+        DataError: A shower whose phi is not 0.
+    """
+    phi = np.abs(showers.column("incident_phi"))
+    if (phi > ANGLE_TOLERANCE).any():
+        raise DataError(
+            f"{showers.path}: the {layout} layout has no azimuth, shower {int(np.argmax(phi))} has phi = "
+            f"{phi.max():.4g} rad; expected 0 everywhere"
+        )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ in GeV; orthogonal incidence. Variable angle (`*scan_RandomAngle_*.h5`, `Ele_Var
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +21,20 @@ from caloforge.errors import DataError
 from caloforge.geometry import CartesianMesh, Detector, load_detector
 from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.converters.foreign import (
+    ANGLE_TOLERANCE,
+    ORTHOGONAL,
     PARTICLES,
     ForeignFile,
     Progress,
     Source,
+    check_angles,
+    check_no_azimuth,
     new_hdf5,
     new_showers,
     pdg_number,
 )
 from caloforge.showers.file import ShowerFile
+from caloforge.showers.response import ResponseCheck
 
 MEV_PER_GEV = 1000.0
 # MeV per unit of ECAL; the variable-angle samples hold 50 x GeV
@@ -39,8 +43,6 @@ VARIABLE_SCALE = MEV_PER_GEV / 50
 FILE_NAMES = {"Ele": 11, "Gamma": 22, "Pi0": 111, "ChPi": 211}
 # (nz, ny, nx) -> the detector of the published samples
 DETECTORS = {(25, 25, 25): "clic-ecal-25", (25, 51, 51): "clic-ecal-51"}
-ORTHOGONAL = np.float32(math.pi / 2)
-ANGLE_TOLERANCE = 1e-6  # rad
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def open_3dgan(paths: Sequence[Path], detector: Detector | None, particle: str |
         energy_meaning="visible",
         total=sum(len(sample.energy) for sample in samples),
         facts={"files": files},
-        batches=_batches(samples),
+        batches=_batches(samples, detector),
     )
 
 
@@ -117,7 +119,7 @@ def _look(path: Path, pdg_id: int | None) -> _Sample:
                 f"{path}: not a 3DGAN file: found {file.found()}; expected ECAL with target (fixed angle), "
                 "or ECAL with energy and theta (variable angle)"
             )
-        shape = file.shape("ECAL")
+        shape = file.numbers("ECAL").shape
         if len(shape) == 5 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) != 4 or not len(energy) == len(theta) == len(stored) == shape[0]:
@@ -128,7 +130,7 @@ def _look(path: Path, pdg_id: int | None) -> _Sample:
             shape[:0:-1],
             scale,
             file.energies(energy, MEV_PER_GEV),
-            _angles(path, theta),
+            check_angles(path, theta),
             _particles(path, stored, pdg_id),
         )
 
@@ -140,21 +142,11 @@ def _target(file: ForeignFile) -> tuple[NDArray[np.float64], NDArray[np.float64]
         target = target[:, 0]
     if target.ndim != 2 or target.shape[1] < 2:
         raise DataError(
-            f"{file.path}: target has the shape {file.shape('target')}, expected (N, 2) or (N, 1, 5): "
+            f"{file.path}: target has the shape {file.numbers('target').shape}, expected (N, 2) or (N, 1, "
+            "5): "
             "particle number, energy in GeV"
         )
     return target[:, 0], target[:, 1]
-
-
-def _angles(path: Path, theta: NDArray[np.float64]) -> Floats:
-    bad = (theta <= 0) | (theta >= math.pi)
-    if bad.any():
-        first = int(np.argmax(bad))
-        raise DataError(
-            f"{path}: {bad.sum()} of {len(theta)} polar angles are out of range, first in number {first}: "
-            f"got {theta[first]:g}, expected radians between 0 and pi, 1.571 for orthogonal"
-        )
-    return theta.astype(np.float32)
 
 
 def _particles(path: Path, stored: NDArray[np.float64], pdg_id: int | None) -> NDArray[np.int32]:
@@ -171,19 +163,21 @@ def _particles(path: Path, stored: NDArray[np.float64], pdg_id: int | None) -> N
     return np.full(len(stored), pdg_id, np.int32)
 
 
-def _batches(samples: list[_Sample]) -> Iterator[ShowerBatch]:
+def _batches(samples: list[_Sample], detector: Detector) -> Iterator[ShowerBatch]:
     for sample in samples:
+        check = ResponseCheck(sample.path, detector, "visible")
         with ForeignFile(sample.path, "3DGAN") as file:
             for part, block in file.blocks("ECAL", sample.scale):
                 images = block.reshape(len(block), *sample.shape[::-1])
-                file.check_response(images, sample.energy[part])
-                yield ShowerBatch(
+                batch = ShowerBatch(
                     showers=images.transpose(0, 3, 2, 1),
                     incident_energy=sample.energy[part],
                     incident_theta=sample.theta[part],
                     incident_phi=np.zeros(len(images), np.float32),
                     pdg_id=sample.pdg_id[part],
                 )
+                check.add(batch)
+                yield batch
 
 
 def write_3dgan(showers: ShowerFile, out: Path, *, force: bool, progress: Progress | None) -> None:
@@ -239,9 +233,4 @@ def _check_expressible(showers: ShowerFile) -> None:
             f"{showers.path}: the 3DGAN layouts hold visible energy, these showers are "
             f"{showers.energy_meaning}"
         )
-    phi = np.abs(showers.column("incident_phi"))
-    if (phi > ANGLE_TOLERANCE).any():
-        raise DataError(
-            f"{showers.path}: the 3DGAN layouts have no azimuth, shower {int(np.argmax(phi))} has phi = "
-            f"{phi.max():.4g} rad; expected 0 everywhere"
-        )
+    check_no_azimuth(showers, "3DGAN")

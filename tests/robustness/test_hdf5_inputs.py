@@ -1,0 +1,63 @@
+"""HDF5 files from strangers, damaged or hostile: one clear line, no hang, no gigabytes; see `confined.py`."""
+
+import os
+
+import bad_hdf5
+import numpy as np
+import pytest
+from confined import Case, assert_rule
+
+FEW, MANY = 20, 700
+if os.environ.get("CALOFORGE_SCALE") == "small":
+    MANY = 40
+# files of each format in the layouts of old and new versions of HDF5
+LAYOUTS = [("shower", "v110")] + [
+    (kind, libver) for kind in bad_hdf5.VALUES for libver in ("earliest", "latest")
+]
+# what is odd, but no fault
+USABLE = ("pdg_id 0", "provenance that is a number", "a list of particles")
+
+
+def flipped(folder, kind, libver, count, seed):
+    """Cases of one valid file with some bytes changed."""
+    rng = np.random.default_rng([seed, len(libver), *kind.encode()])
+    path = bad_hdf5.valid(kind, folder / f"valid-{kind}-{libver}.h5", libver)
+    content, tables = path.read_bytes(), bad_hdf5.places_of_tables(path)
+    for number in range(count):
+        target = folder / f"{kind}-{libver}-{number}.h5"
+        target.write_bytes(bad_hdf5.damaged(rng, content, tables))
+        label = f"flip {number} of {kind}, {libver}, seed {seed}"
+        yield Case(label, bad_hdf5.arguments(kind, target), names=target.name, may_pass=True)
+
+
+def test_what_is_changed_is_valid(tmp_path):
+    for kind, libver in LAYOUTS:
+        path = bad_hdf5.valid(kind, tmp_path / f"{kind}-{libver}.h5", libver)
+        assert _codes([Case("valid", bad_hdf5.arguments(kind, path), may_pass=True)], tmp_path) == [0]
+
+
+def test_structures(tmp_path):
+    cases = []
+    for number, label in enumerate(bad_hdf5.STRUCTURES):
+        path = tmp_path / f"{number}.h5"
+        kind = bad_hdf5.make_structure(label, path)
+        out = None if label in USABLE or kind == "shower" else path.with_name(f"{path.name}.out")
+        case = Case(label, bad_hdf5.arguments(kind, path), out, names=path.name, may_pass=label in USABLE)
+        cases.append(case)
+    assert_rule(cases, tmp_path)
+
+
+def test_changed_bytes(tmp_path):
+    cases = [case for kind, libver in LAYOUTS for case in flipped(tmp_path, kind, libver, FEW, seed=1)]
+    assert_rule(cases, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("kind", "libver"), LAYOUTS)
+def test_many_changed_bytes(tmp_path, kind, libver):
+    assert_rule(list(flipped(tmp_path, kind, libver, MANY, seed=2)), tmp_path)
+
+
+def _codes(cases, folder):
+    return [result.code for result in assert_rule(cases, folder)]
