@@ -29,11 +29,11 @@ from caloforge.showers.converters.foreign import (
     ForeignFile,
     Progress,
     Source,
-    new_hdf5,
     new_showers,
     pdg_number,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
+from caloforge.showers.output import new_hdf5
 
 CORRECTED: EnergyMeaning = "sampling-fraction corrected"
 ORTHOGONAL = np.float32(math.pi / 2)
@@ -199,7 +199,8 @@ def write_calochallenge(showers: ShowerFile, out: Path, *, force: bool, progress
         fraction = known_sampling_fraction(showers.detector)
         meaning = "visible" if fraction is None else CORRECTED
     total, voxels = len(showers), math.prod(showers.detector.shower_shape)
-    with new_hdf5(out, force=force) as file:
+    with new_hdf5(out, force=force) as output:
+        file = output.file
         file.attrs["energy_meaning"] = meaning
         file.attrs["pdg_id"] = pdg_id
         if fraction is not None:
@@ -212,6 +213,7 @@ def write_calochallenge(showers: ShowerFile, out: Path, *, force: bool, progress
                 fraction or 1
             )
             done += len(batch)
+            output.check()
             if progress is not None:
                 progress(done, total)
 

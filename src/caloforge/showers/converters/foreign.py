@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, DataError, nearest
-from caloforge.files import check_new, partial_path, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.file import FORMAT, EnergyMeaning
-from caloforge.showers.writer import abandon_hdf5
 
 Progress = Callable[[int, int], None]
 
@@ -247,30 +243,6 @@ def pdg_number(particle: str) -> int:
     if particle not in PARTICLES:
         raise ConfigError(f"--particle: got {particle!r}. {nearest(particle, PARTICLES)}")
     return PARTICLES[particle]
-
-
-@contextlib.contextmanager
-def new_hdf5(path: Path, *, force: bool) -> Iterator[h5py.File]:
-    """An HDF5 file that gets its name only when it is complete.
-
-    Raises:
-        OutputError: It exists without `force`, or cannot be written.
-    """
-    check_new(path, force=force)
-    with writing(path):
-        temporary = partial_path(path)
-        file = h5py.File(temporary, "w", libver="v110")
-    try:
-        with writing(path):
-            yield file
-            file.flush()
-            file.close()
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-    finally:
-        abandon_hdf5(file)
-        temporary.unlink(missing_ok=True)
 
 
 def new_showers(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
