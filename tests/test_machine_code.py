@@ -1,5 +1,7 @@
 """Loops are compiled, and the code is kept where there is a place for it."""
 
+import errno
+
 import numpy as np
 
 from caloforge.machine_code import compiled
@@ -18,6 +20,21 @@ def test_what_has_no_place_for_its_code_is_compiled_all_the_same():
     # no file, no folder beside it
     exec(compile(LOOP, "<nowhere>", "exec"), names)
     function = compiled(fastmath=False)(names["total"])
+    assert function(np.arange(4.0)) == 6.0
+    assert function.signatures
+
+
+def test_a_full_disk_does_not_stop_what_is_compiled(tmp_path, monkeypatch):
+    source = tmp_path / "loops.py"
+    source.write_text(LOOP)
+    names = {}
+    exec(compile(LOOP, str(source), "exec"), names)
+    function = compiled(fastmath=False)(names["total"])
+
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
     assert function(np.arange(4.0)) == 6.0
     assert function.signatures
 

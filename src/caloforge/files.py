@@ -120,21 +120,50 @@ def _output_error(path: Path, error: OSError | RuntimeError) -> OutputError:
     number = error.errno if isinstance(error, OSError) else None
     if number in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return OutputError(f"{path}: the disk is full; free some space and run the same command again")
+    if number == errno.EFBIG:
+        return OutputError(
+            f"{path}: larger than the limit on the size of files; raise it (ulimit -f) and run the same "
+            "command again"
+        )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path}: no permission to write here; choose another output")
-    return OutputError(f"{path}: cannot be written ({error})")
+    # in one line; an error with its own path would say it twice
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return OutputError(f"{path}: cannot be written ({' '.join(reason.split())})")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; a kill at any moment leaves the old file or the new one.
+
+    Raises:
+        OutputError: The disk is full, ...; then nothing of the new file is left.
+    """
+    with writing(path):
+        temporary = partial_path(path)
+        try:
+            yield temporary
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a kill at any moment leaves the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    """Write a text file so that a kill at any moment leaves the old one or the new one.
+
+    Raises:
+        OutputError: See `replacing`.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """The same of bytes.
+
+    Raises:
+        OutputError: See `replacing`.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)

@@ -74,6 +74,8 @@ def test_too_little_space(tmp_path):
         (PermissionError(errno.EACCES, "Permission denied"), "no permission"),
         (OSError(errno.EROFS, "Read-only file system"), "no permission"),
         (OSError(errno.EIO, "Input/output error"), "cannot be written .*Input/output error"),
+        (OSError(errno.EFBIG, "File too large"), r"limit on the size of files; raise it \(ulimit -f\)"),
+        (RuntimeError("Can't close\n (file write failed:\n x)"), r"cannot be written \(Can't close \(file"),
         (RuntimeError("file write failed: time = today"), "cannot be written"),
     ],
 )

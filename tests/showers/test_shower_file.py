@@ -1,5 +1,6 @@
 """The shower file: what goes in comes out, and everything else is refused with the reason."""
 
+import errno
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from small_showers import make_batch, make_detector, write
 
 from caloforge.errors import DataError, OutputError
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter, compression
-from caloforge.showers.writer import abandon_hdf5
+from caloforge.showers.output import KeepingStream, NewHdf5
 
 FIELDS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
 
@@ -394,9 +395,10 @@ def test_a_disk_that_is_really_full(tmp_path, size):
 
 
 def test_a_file_can_be_abandoned_twice(tmp_path):
-    file = h5py.File(tmp_path / "a.h5", "w")
-    abandon_hdf5(file)
-    abandon_hdf5(file)
+    output = NewHdf5(tmp_path / "a.h5")
+    output.abandon()
+    output.abandon()
+    assert list(tmp_path.iterdir()) == []
 
 
 SLOW = """
@@ -480,3 +482,33 @@ def test_real_showers_shrink(tmp_path, truth):
     with ShowerFile(path) as file:
         np.testing.assert_array_equal(file.read().showers, batch.showers)
     assert path.stat().st_size < 0.25 * batch.showers.nbytes
+
+
+# ---- the stream that HDF5 writes through
+
+
+def test_a_stream_keeps_what_the_disk_does_not_take(tmp_path, monkeypatch):
+    stream = KeepingStream(tmp_path / "a")
+    assert stream.write(b"0123456789") == 10
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        stream.seek(8)
+        assert stream.write(memoryview(b"abcd")) == 4
+    stream.seek(0, os.SEEK_END)
+    assert stream.tell() == 12
+    # from now on nothing goes to the disk
+    stream.seek(1)
+    stream.write(b"X")
+    stream.truncate(3)
+    stream.seek(0)
+    assert stream.read(20) == b"0X234567abcd"
+    for check in (stream.check, stream.sync):
+        with pytest.raises(OSError, match="No space left"):
+            check()
+    stream.close()
+    stream.close()
+    assert (tmp_path / "a").read_bytes() == b"0123456789"

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from caloforge.commands.options import Seed, Showers, Whole
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
-from caloforge.files import check_new, write_text, writing
+from caloforge.files import check_new, replacing, write_text, writing
 
 # the same measurements, too short to be quoted
 QUICK = {"showers": 4, "seconds": 0.2, "batches": (1, 8)}
@@ -62,7 +62,8 @@ def benchmark(
     with Meter("benchmark", 1, "steps", enabled=progress) as meter:
         document = compare(plan, meter.update)
     if out is not None:
-        out.mkdir(exist_ok=True)
+        with writing(out):
+            out.mkdir(exist_ok=True)
         write_text(out / "benchmark.json", json.dumps(document, indent=1))
         write_text(out / "benchmark.md", markdown_table(document))
     return Outcome(text_table(document), path=out, **document)
@@ -123,9 +124,10 @@ def benchmark_scaling(
     if out is not None:
         from caloforge.timing.scaling.pictures import speedup_figure
 
-        out.mkdir(exist_ok=True)
+        with writing(out):
+            out.mkdir(exist_ok=True)
         write_text(out / "scaling.json", json.dumps(document, indent=1))
         write_text(out / "scaling.md", markdown_tables(document))
-        with writing(out / "scaling.png"):
-            speedup_figure(document).savefig(out / "scaling.png")
+        with replacing(out / "scaling.png") as temporary:
+            speedup_figure(document).savefig(temporary, format="png")
     return Outcome(text_tables(document), path=out, **document)

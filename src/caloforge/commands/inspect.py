@@ -1,5 +1,6 @@
 """`caloforge inspect`."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,8 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from caloforge.commands.outcome import Outcome
-from caloforge.errors import ConfigError, nearest
-from caloforge.files import check_writable, writing
+from caloforge.errors import ConfigError, OutputError, nearest
+from caloforge.files import check_writable, replacing
 from caloforge.geometry import load_detector, preset_names
 from caloforge.names import shipped_name
 from caloforge.run import load_run, recipe_names
@@ -51,8 +52,14 @@ def inspect(
 
 def _save(figure: Any, target: Path) -> Path:
     check_writable(target)
-    with writing(target):
-        figure.savefig(target, dpi=150)
+    try:
+        with replacing(target) as temporary:
+            figure.savefig(temporary, dpi=150, format="png")
+    except OutputError:
+        # nothing is left of the first picture, nor its folder
+        with contextlib.suppress(OSError):
+            target.parent.rmdir()
+        raise
     return target
 
 

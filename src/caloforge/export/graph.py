@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.errors import MissingDependencyError, ModelError
-from caloforge.files import writing
+from caloforge.files import check_writable, replacing
 from caloforge.models.base import Condition, ShowerModel
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -115,11 +115,9 @@ def export_graph(model: ShowerModel, path: Path) -> Path:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ModelError(f"the model family {model.family} cannot be written as ONNX: {reason}") from error
     assert program is not None
-    temporary = path.with_name(f".{path.name}.partial")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(path)
+    with replacing(path) as temporary:
         program.save(str(temporary), external_data=False)
-        temporary.replace(path)
     return path
 
 
@@ -173,8 +171,7 @@ def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64)
         def get_next(self) -> Arrays | None:
             return next(self.rows, None)
 
-    temporary = path.with_name(f".{path.name}.partial")
-    with writing(path), _quiet():
+    with replacing(path) as temporary, _quiet():
         quantize_static(
             graph,
             temporary,
@@ -183,7 +180,6 @@ def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64)
             op_types_to_quantize=["Conv"],
             per_channel=True,
         )
-        temporary.replace(path)
     return path
 
 

@@ -14,11 +14,9 @@ Sources:
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -28,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import OutputError, SimulationError
+from caloforge.files import partial_path
 
 Array = NDArray[np.float64]
 
@@ -273,12 +272,9 @@ def write_tables(elements: Iterable[int]) -> Path:
 
 def _write_whole(path: Path, text: str) -> None:
     """Write a file under a name of its own, then move it: other processes may do the same at this moment."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = partial_path(path)
     try:
-        with os.fdopen(handle, "w", encoding="ascii") as stream:
-            stream.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+        temporary.write_text(text, encoding="ascii")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

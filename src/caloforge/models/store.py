@@ -6,13 +6,14 @@ one called `model`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caloforge.config import build
 from caloforge.errors import CaloforgeError, ModelError
-from caloforge.files import write_text, writing
+from caloforge.files import write_bytes, write_text, writing
 from caloforge.geometry import Detector
 from caloforge.models.facts import DataFacts
 from caloforge.models.registry import build_model, read_model_config
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from caloforge.models.base import ShowerModel
-
-# models that come with caloforge, one directory each
-NEW_WEIGHTS = ".weights.safetensors.new"
 
 
 def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **facts: Any) -> Path:
@@ -43,21 +41,22 @@ def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **fac
     """
     from caloforge.models.base import card_facts, parameter_count
 
-    folder.mkdir(parents=True, exist_ok=True)
-    digest = write_tensors(folder / NEW_WEIGHTS, state)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    data = _serialised(state)
+    digest = hashlib.sha256(data).hexdigest()
+    # a name of its own, so that the old card keeps its weights until it is replaced
+    write_bytes(folder / _weights_name(digest), data)
     card = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **card_facts(model),
         "parameters": {name: parameter_count(part) for name, part in model.optimized().items()},
         "weights_sha256": digest,
-        "weights_bytes": (folder / NEW_WEIGHTS).stat().st_size,
+        "weights_bytes": len(data),
         "provenance": collect(packages=("torch", "numpy")),
         **facts,
     }
-    with writing(folder):
-        # weights have a name of their own, so that the old card keeps its weights until it is replaced
-        (folder / NEW_WEIGHTS).replace(folder / _weights_name(digest))
     write_text(folder / CARD, json.dumps(card, indent=1))
     write_text(folder / "README.md", _readme(card))
     for stale in folder.glob("*.safetensors"):
@@ -72,11 +71,16 @@ def _weights_name(digest: str) -> str:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
     """Write tensors as safetensors; returns the SHA-256 of the file."""
-    from safetensors.torch import save_file
+    data = _serialised(tensors)
+    write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
 
-    with writing(path):
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-    return digest_file(path)
+
+def _serialised(tensors: dict[str, Tensor]) -> bytes:
+    # safetensors' own files are for their owner alone, and its errors of the disk have no number
+    from safetensors.torch import save
+
+    return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
 
 
 def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:

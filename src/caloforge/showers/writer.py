@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections import deque
 from concurrent.futures import Executor, Future
 from dataclasses import replace
@@ -13,37 +11,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError, OutputError
-from caloforge.files import check_new, partial_path, writing
+from caloforge.files import check_new, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.compression import LEVEL, compress_chunk
 from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeaning, finite
+from caloforge.showers.output import NewHdf5
 
 CHUNK_BYTES = 2**19
 # rows of the columns that are kept until they are written
 COLUMN_ROWS = 1024
 # chunks that may wait for their compression
 WAITING = 32
-
-
-def abandon_hdf5(file: h5py.File) -> None:
-    """Close a file that nobody wants any more, also where its disk is full.
-
-    HDF5 writes what it still holds when a file is closed, and crashes at the end of the process where that
-    fails. So it writes into memory that is forgotten.
-    """
-    if not file:
-        return
-    with contextlib.suppress(OSError, RuntimeError):
-        sink = os.memfd_create("abandoned")
-        os.dup2(sink, file.id.get_vfd_handle())
-        os.close(sink)
-        file.close()
 
 
 class ShowerWriter:
@@ -87,9 +70,8 @@ class ShowerWriter:
         self._waiting: deque[Future[bytes]] = deque()
         self._columns: list[ShowerBatch] = []
         self._written_chunks = self._written_rows = 0
-        with writing(self.path):
-            self.temporary = partial_path(self.path)
-            self._file = h5py.File(self.temporary, "w", libver="v110")
+        self._output = NewHdf5(self.path)
+        self._file = self._output.file
         attributes = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -102,6 +84,7 @@ class ShowerWriter:
                 self._file.attrs.update(attributes)
                 self._create_datasets()
                 self._file.flush()
+            self._output.check()
         except BaseException:
             self.abort()
             raise
@@ -122,7 +105,6 @@ class ShowerWriter:
         for name, dtype in columns.items():
             rows = max(self._rows, COLUMN_ROWS)
             self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(rows,))
-        # held open: closing a handle swallows the errors of delayed writes
         self._datasets = {name: self._file[name] for name in ("showers", *columns)}
 
     def append(self, batch: ShowerBatch) -> None:
@@ -139,6 +121,7 @@ class ShowerWriter:
             self.count += len(batch)
             if self.count - self._written_rows >= COLUMN_ROWS:
                 self._write_columns()
+        self._output.check()
 
     def _add_showers(self, showers: NDArray[np.float32]) -> None:
         """Put showers into the open chunk; what is full goes to the compression."""
@@ -180,7 +163,7 @@ class ShowerWriter:
                 dataset[self._written_rows :] = np.concatenate([getattr(b, name) for b in self._columns])
         self._written_rows = self.count
         self._columns.clear()
-        # a write that HDF5 delays until a handle is closed would fail without an error
+        # what is in the file so far, a full disk is found here and not at the end
         self._file.flush()
 
     def _write_rest(self) -> None:
@@ -222,12 +205,7 @@ class ShowerWriter:
         try:
             with writing(self.path):
                 self._write_rest()
-                # an error here can be handled, one while the file is closed cannot
-                self._file.flush()
-                self._file.close()
-                with self.temporary.open("rb") as stream:
-                    os.fsync(stream.fileno())
-                self.temporary.replace(self.path)
+            self._output.publish()
         except BaseException:
             self.abort()
             raise
@@ -236,8 +214,7 @@ class ShowerWriter:
         """Give up and remove the temporary file."""
         for future in self._waiting:
             future.cancel()
-        abandon_hdf5(self._file)
-        self.temporary.unlink(missing_ok=True)
+        self._output.abandon()
 
     def __enter__(self) -> Self:
         return self

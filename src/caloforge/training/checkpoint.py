@@ -66,28 +66,27 @@ def save_checkpoint(
     """Write `folder`/step-N and remove all but the newest `keep`."""
     target = folder / f"step-{progress.step:08d}"
     partial = folder / f".{target.name}.partial"
-    with writing(target):
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
     parts = {"model": dict(model.state_dict())}
     if average is not None:
         parts["average"] = dict(average.state_dict())
     groups = {}
     for name, optimizer in optimizers.items():
         parts[f"optimizer-{name}"], groups[name] = _flatten(optimizer)
-    digests = {
-        name: write_tensors(partial / f"{name}.safetensors", tensors) for name, tensors in parts.items()
-    }
-    document = {
-        "format_version": FORMAT_VERSION,
-        "progress": asdict(progress),
-        "optimizers": groups,
-        "sha256": digests,
-    }
-    write_text(partial / STATE, json.dumps(document, indent=1))
-    with writing(target):
-        shutil.rmtree(target, ignore_errors=True)
-        partial.replace(target)
+    document = {"format_version": FORMAT_VERSION, "progress": asdict(progress), "optimizers": groups}
+    try:
+        with writing(target):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        document["sha256"] = {
+            name: write_tensors(partial / f"{name}.safetensors", tensors) for name, tensors in parts.items()
+        }
+        write_text(partial / STATE, json.dumps(document, indent=1))
+        with writing(target):
+            shutil.rmtree(target, ignore_errors=True)
+            partial.replace(target)
+    finally:
+        # gives a full disk its room back
+        shutil.rmtree(partial, ignore_errors=True)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target

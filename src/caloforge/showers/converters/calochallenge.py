@@ -31,13 +31,13 @@ from caloforge.showers.converters.foreign import (
     Progress,
     Source,
     check_one_kind,
-    new_hdf5,
     new_showers,
     pdg_number,
     recognise_meaning,
     stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
+from caloforge.showers.output import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 CORRECTED: EnergyMeaning = "sampling-fraction corrected"
@@ -212,7 +212,8 @@ def write_calochallenge(showers: ShowerFile, out: Path, *, force: bool, progress
         fraction = known_sampling_fraction(showers.detector)
         meaning = "visible" if fraction is None else CORRECTED
     total, voxels = len(showers), math.prod(showers.detector.shower_shape)
-    with new_hdf5(out, force=force) as file:
+    with new_hdf5(out, force=force) as output:
+        file = output.file
         file.attrs["energy_meaning"] = meaning
         file.attrs["pdg_id"] = pdg_id
         if fraction is not None:
@@ -225,6 +226,7 @@ def write_calochallenge(showers: ShowerFile, out: Path, *, force: bool, progress
                 fraction or 1
             )
             done += len(batch)
+            output.check()
             if progress is not None:
                 progress(done, total)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, DataError, nearest
-from caloforge.files import check_new, partial_path, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.file import FORMAT, EnergyMeaning, ShowerFile
 from caloforge.showers.hdf5 import Hdf5File, StoredArray
 from caloforge.showers.response import response_limits
-from caloforge.showers.writer import abandon_hdf5
 
 Progress = Callable[[int, int], None]
 
@@ -283,30 +279,6 @@ def check_no_azimuth(showers: ShowerFile, layout: str) -> None:
             f"{showers.path}: the {layout} layout has no azimuth, shower {int(np.argmax(phi))} has phi = "
             f"{phi.max():.4g} rad; expected 0 everywhere"
         )
-
-
-@contextlib.contextmanager
-def new_hdf5(path: Path, *, force: bool) -> Iterator[h5py.File]:
-    """An HDF5 file that gets its name only when it is complete.
-
-    Raises:
-        OutputError: It exists without `force`, or cannot be written.
-    """
-    check_new(path, force=force)
-    with writing(path):
-        temporary = partial_path(path)
-        file = h5py.File(temporary, "w", libver="v110")
-    try:
-        with writing(path):
-            yield file
-            file.flush()
-            file.close()
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-    finally:
-        abandon_hdf5(file)
-        temporary.unlink(missing_ok=True)
 
 
 def new_showers(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:

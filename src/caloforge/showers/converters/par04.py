@@ -31,13 +31,13 @@ from caloforge.showers.converters.foreign import (
     check_angles,
     check_no_azimuth,
     check_one_kind,
-    new_hdf5,
     new_showers,
     pdg_number,
     recognise_meaning,
     stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
+from caloforge.showers.output import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 KIND = "Par04"
@@ -198,7 +198,8 @@ def write_par04(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
     check_no_azimuth(showers, KIND)
     pdg_id = check_one_kind(showers, KIND)
     total = len(showers)
-    with new_hdf5(out, force=force) as file:
+    with new_hdf5(out, force=force) as output:
+        file = output.file
         file.attrs["energy_meaning"], file.attrs["pdg_id"] = showers.energy_meaning, pdg_id
         for name in ("incident_energy", "incident_theta", "incident_phi"):
             file[name] = showers.column(name)
@@ -207,5 +208,6 @@ def write_par04(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
         for batch in showers.iterate():
             cells[done : done + len(batch)] = batch.showers.transpose(0, 3, 2, 1)
             done += len(batch)
+            output.check()
             if progress is not None:
                 progress(done, total)

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.showers.batch import Floats, ShowerBatch
-from caloforge.showers.converters.foreign import INT32, ForeignFile, Progress, Source, new_hdf5, pdg_number
+from caloforge.showers.converters.foreign import INT32, ForeignFile, Progress, Source, pdg_number
 from caloforge.showers.file import ShowerFile
+from caloforge.showers.output import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 KIND = "showerdata"
@@ -235,7 +236,8 @@ def write_pointclouds(showers: ShowerFile, out: Path, *, force: bool, progress: 
     total = len(showers)
     theta, phi = (showers.column(f"incident_{name}").astype(np.float64) for name in ("theta", "phi"))
     direction = [np.sin(theta) * np.sin(phi), np.cos(theta), np.sin(theta) * np.cos(phi)]
-    with new_hdf5(out, force=force) as file:
+    with new_hdf5(out, force=force) as output:
+        file = output.file
         file.attrs["showerdata_version"] = LAYOUT_VERSION
         file["energies"] = showers.column("incident_energy")[:, None] / np.float32(MEV_PER_GEV)
         file["directions"] = np.stack(direction, axis=1).astype(np.float32)
@@ -249,6 +251,7 @@ def write_pointclouds(showers: ShowerFile, out: Path, *, force: bool, progress: 
                 counts[number] = len(points)
                 rows[number] = points.reshape(-1)
             done += len(batch)
+            output.check()
             if progress is not None:
                 progress(done, total)
         file["num_points"] = counts

@@ -29,11 +29,11 @@ from caloforge.showers.converters.foreign import (
     Source,
     check_angles,
     check_no_azimuth,
-    new_hdf5,
     new_showers,
     pdg_number,
 )
 from caloforge.showers.file import ShowerFile
+from caloforge.showers.output import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 MEV_PER_GEV = 1000.0
@@ -206,7 +206,8 @@ def write_3dgan(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
     # float64: an energy in MeV survives the way through GeV and back exactly
     energy = showers.column("incident_energy").astype(np.float64) / MEV_PER_GEV
     pdg_id = showers.column("pdg_id")
-    with new_hdf5(out, force=force) as file:
+    with new_hdf5(out, force=force) as output:
+        file = output.file
         if variable:
             file["energy"], file["theta"], file["pdgID"] = energy, theta, pdg_id
             file["eta"] = -np.log(np.tan(theta.astype(np.float64) / 2))
@@ -217,6 +218,7 @@ def write_3dgan(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
         for batch in showers.iterate():
             images[done : done + len(batch)] = batch.showers.transpose(0, 3, 2, 1) / np.float32(scale)
             done += len(batch)
+            output.check()
             if progress is not None:
                 progress(done, total)
 
