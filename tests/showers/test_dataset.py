@@ -105,7 +105,7 @@ def test_ranks_share_the_range_and_nothing_is_dropped_or_doubled(
         ShowerBatches(
             path,
             batch_size,
-            indices_range=bounds,
+            members=range(*bounds),
             seed=5,
             rank=rank,
             world_size=world_size,
@@ -172,7 +172,7 @@ def test_skip_continues_in_the_middle(path: Path, workers: int, skipped: int) ->
 
 
 def test_without_shuffling_the_file_order_stays(path: Path) -> None:
-    batches = ShowerBatches(path, 30, indices_range=(50, 333), shuffle=False)
+    batches = ShowerBatches(path, 30, members=range(50, 333), shuffle=False)
     assert list(chain(*numbers(batches, workers=2))) == list(range(50, 333))
 
 
@@ -197,8 +197,8 @@ def test_a_window_is_all_that_is_read_ahead(path: Path, monkeypatch: pytest.Monk
         ({"batch_size": 600, "world_size": 2}, "on 2 process"),
         ({"batch_size": 0}, "batch size 0"),
         ({"batch_size": 8, "rank": 2, "world_size": 2}, "rank 2 of 2"),
-        ({"batch_size": 8, "indices_range": (10, 1001)}, "showers 10 to 1001"),
-        ({"batch_size": 8, "indices_range": (10, 10)}, "showers 10 to 10"),
+        ({"batch_size": 8, "members": range(10, 1001)}, "from 0 to 999, got 10 to 1000"),
+        ({"batch_size": 8, "members": range(10, 10)}, "got none"),
     ],
 )
 def test_what_cannot_be_is_refused(path: Path, arguments: dict, words: str) -> None:

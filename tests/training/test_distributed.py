@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from together import SPLIT, plain_model, plain_settings
+from together import plain_model, plain_settings, plain_split
 from toy import DETECTOR, MODEL
 
 from caloforge.config import build
@@ -25,6 +25,7 @@ from caloforge.showers import ShowerBatch
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.training.checkpoint import checkpoints, read_state
 from caloforge.training.config import DistributionConfig
+from caloforge.training.data import split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
 from caloforge.training.processes import Processes
@@ -111,7 +112,8 @@ def test_two_processes_equal_one_with_the_doubled_batch(outcome, data, tmp_path)
     assert first["weights"] == second["weights"]
     assert first["weights"][0] == first["weights"][1]
     ranks = [
-        ShowerBatches(data, 11, indices_range=(0, SPLIT), seed=1, rank=rank, world_size=2) for rank in (0, 1)
+        ShowerBatches(data, 11, members=plain_split().trained, seed=1, rank=rank, world_size=2)
+        for rank in (0, 1)
     ]
     assert len({ranks[0].weight(step) for step in range(len(ranks[0]))}) > 1
     # as many threads as each process has: the first operations of a process on several may round otherwise
@@ -142,7 +144,7 @@ def test_the_shared_evaluation_is_that_of_one_process(outcome, data):
     _, (first, second) = outcome
     with Processes(60) as alone:
         model = plain_model(data)
-        expected = Evaluation(data, SPLIT, 240, alone)(model, alone.device, "fp32")
+        expected = Evaluation(data, plain_split().judged(37), alone)(model, alone.device, "fp32")
     assert first["evaluation"] == second["evaluation"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -186,7 +188,7 @@ def test_groups_of_four_processes(data, tmp_path):
     assert min(found[0]["learnt"][-4:]) < 0.6 * found[0]["learnt"][0]
     with Processes(60) as alone:
         model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
-        expected = Evaluation(data, 160, 240, alone)(model, alone.device, "fp32")
+        expected = Evaluation(data, range(160, 240), alone)(model, alone.device, "fp32")
     assert all(one["evaluation"] == pytest.approx(expected, rel=1e-6) for one in found)
 
 
@@ -223,11 +225,13 @@ def test_the_verb_under_mpirun_and_torchrun_and_resumed_by_one_process(data, tmp
         trainer._step = lambda showers, weight: (seen.append(showers), step(showers, weight))[1]
         assert trainer.progress.parts == [[2, 5]]
         result = trainer.run()
+    trained = split_showers(240, settings.evaluation).trained
+    assert len(trained) == 204
     for rank in (0, 1):
-        batches = ShowerBatches(data, 12, indices_range=(0, 204), seed=1, rank=rank, world_size=2)
+        batches = ShowerBatches(data, 12, members=trained, seed=1, rank=rank, world_size=2)
         seen += [batch for _, batch in zip(range(5), batches, strict=False)]
     energies = np.sort(np.concatenate([batch.incident_energy for batch in seen]))
-    everything = ShowerBatches(data, 204, indices_range=(0, 204))
+    everything = ShowerBatches(data, 204, members=trained)
     assert np.array_equal(energies, np.sort(next(iter(everything)).incident_energy))
     assert result.steps == trainer.total == 5 + len(seen) - 10
 

@@ -8,9 +8,10 @@ from caloforge.models.registry import create_model, read_model_config
 from caloforge.models.released import read_card
 from caloforge.models.store import load_model
 from caloforge.showers import ShowerFile
+from caloforge.training.data import split_showers
 from caloforge.training.loop import train_model
 
-# 240 showers, of which the last 15 % are held out
+# 240 showers, of which 15 % are held out
 SPLIT = 204
 
 
@@ -40,7 +41,10 @@ def test_the_fit_sees_the_training_split_alone_and_is_not_repeated(fitting_model
     first, second = fitting_model(), fitting_model()
     train_model(first, data, settings(epochs=1), tmp_path / "run", seed=1)
     with ShowerFile(data) as file:
-        np.testing.assert_array_equal(first.fitted[0][0], file.column("incident_energy")[:SPLIT])
+        energies = file.column("incident_energy")
+    split = split_showers(240, settings().evaluation)
+    assert len(split.trained) == SPLIT
+    np.testing.assert_array_equal(first.fitted[0][0], energies[split.trained])
     assert len(first.fitted) == 1
     train_model(second, data, settings(epochs=2), tmp_path / "run", seed=1, resume=True)
     # what was fitted came back with the checkpoint, and with the average of the weights
@@ -64,7 +68,8 @@ def test_a_family_without_gradient_steps_is_fitted_evaluated_and_stored(data, se
     assert (result.steps, result.reason) == (0, "fitted")
     model = load_model(out)
     with ShowerFile(data) as file:
-        energies = np.log(file.column("incident_energy")[:SPLIT].astype(np.float64))
+        trained = split_showers(240, settings().evaluation).trained
+        energies = np.log(file.column("incident_energy")[trained].astype(np.float64))
     library = model.conditions[:, 0].numpy()
     assert len(library) == config.showers
     # the weights are the library, and a header

@@ -221,11 +221,13 @@ def test_limits(new_model, data, settings, tmp_path):
 def test_resume_refuses_another_training(new_model, data, settings, tmp_path):
     out = tmp_path / "run"
     train_model(new_model(), data, settings(max_steps=3), out, seed=1)
-    with pytest.raises(TrainingError, match="seed"):
+    with pytest.raises(TrainingError, match="seed: 1 then, 2 now"):
         train_model(new_model(), data, settings(), out, seed=2, resume=True)
-    with pytest.raises(TrainingError, match="training configuration"):
+    with pytest.raises(TrainingError, match=r"training\.batch_size: 12 then, 6 now"):
         train_model(new_model(), data, settings(batch_size=6), out, seed=1, resume=True)
-    with pytest.raises(TrainingError, match="model configuration"):
+    with pytest.raises(TrainingError, match=r'training\.precision: "fp32" then, "bf16" now'):
+        train_model(new_model(), data, settings(precision="bf16"), out, seed=1, resume=True)
+    with pytest.raises(TrainingError, match=r"model\.power: 0\.5 then, 0\.7 now"):
         train_model(new_model(power=0.7), data, settings(), out, seed=1, resume=True)
     with pytest.raises(TrainingError, match="no checkpoint"):
         train_model(new_model(), data, settings(), tmp_path / "none", seed=1, resume=True)

@@ -19,15 +19,13 @@ from caloforge.errors import CaloforgeError
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import create_model
 from caloforge.training.config import DistributionConfig, TrainingConfig
+from caloforge.training.data import split_showers
 from caloforge.training.distribution import distribute
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
 from caloforge.training.optimizers import build_optimizers
 from caloforge.training.processes import Processes
 from listening import beyond_loopback, listening
-
-# of the 240 showers of the tests; odd, so that two processes cannot share them equally
-SPLIT = 203
 
 
 def plain_model(data):
@@ -50,6 +48,13 @@ def plain_model(data):
 
     model.__class__ = Plain
     return model
+
+
+def plain_split():
+    """Of the 240 showers of the tests; an odd number, so that two processes cannot share them equally."""
+    split = split_showers(240, plain_settings().evaluation)
+    assert len(split.trained) == 203
+    return split
 
 
 def plain_settings(**changes):
@@ -132,7 +137,7 @@ def four(data, out):
         found["learnt"] = learnt(data, out / "hierarchical", processes, 24, **settings)
         # three blocks of held-out showers for four processes
         model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
-        found["evaluation"] = Evaluation(data, 160, 240, processes)(model, processes.device, "fp32")
+        found["evaluation"] = Evaluation(data, range(160, 240), processes)(model, processes.device, "fp32")
     (out / f"four-{processes.rank}.json").write_text(json.dumps(found))
 
 

@@ -1,6 +1,6 @@
 """`caloforge train`."""
 
-import shutil
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,14 +12,22 @@ from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
 from caloforge.errors import DataError, ModelError
-from caloforge.files import check_new, write_text
 from caloforge.run import RunConfig, load_run, run_file
+from caloforge.units import format_energy
 
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
+    from caloforge.training.loop import TrainingResult
     from caloforge.training.processes import Processes
 
-RESOLVED = "resolved.yaml"
+# how a training that has ended is said to have done so
+ENDS = {
+    "epochs": "training.epochs",
+    "steps": "training.max_steps",
+    "minutes": "training.max_minutes",
+    "patience": "training.evaluation.patience",
+    "fitted": "the fit",
+}
 
 
 def train(
@@ -52,22 +60,23 @@ def train(
     seed = config.seed if seed is None else seed
 
     from caloforge.models.registry import create_model
+    from caloforge.training.directory import RunDirectory
     from caloforge.training.loop import train_model
     from caloforge.training.processes import Processes
 
-    with Processes(config.training.distribution.timeout_seconds) as processes:
-        # what a launcher starts anew after a failure goes on by itself
-        again = resume or processes.again
-        resume = again and processes.from_first(_has_checkpoint(out))
-        # a job script may always say --resume: an earlier try may have ended before its first checkpoint
-        begun = again and processes.from_first((out / RESOLVED).is_file())
-        if not resume and not begun:
-            hint = "--resume to continue it, --force to train anew"
-            processes.first_does(lambda: check_new(out, force=force, hint=hint))
+    with (
+        Processes(config.training.distribution.timeout_seconds) as processes,
+        RunDirectory(out, _record(run, config)) as directory,
+    ):
+        launched = processes.ranks > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+        # what a launcher starts anew after a failure goes on by itself; a job script may always say --resume
+        again = processes.again
+        processes.first_does(
+            lambda: directory.take(resume=resume, force=force, launched=launched, again=again)
+        )
+        resume, directory.replaces = processes.from_first([directory.resumes, directory.replaces])
         near = _near(config, data, processes)
-        if not resume:
-            processes.first_does(lambda: _begin(run, config, out))
-        model = create_model(config.model, near, seed=seed)
+        model = create_model(config.model, near, seed=seed, beam=config.beam)
         if start is not None and not resume:
             _take_weights(model, start)
         with Meter("train", 1, "steps", enabled=progress and processes.first) as meter:
@@ -80,25 +89,43 @@ def train(
                 resume=resume,
                 progress=meter.update,
                 processes=processes,
+                directory=directory,
             )
-        if processes.first and resume:
-            # only now is it known to be the same run, if with another number of epochs
-            _record(run, config, out)
-        first = processes.first
-    done = f"trained {result.steps} steps" if result.steps else "fitted"
-    text = f"{done}; best figure of merit {result.best:.4g}; model in {out / 'model'}"
-    if result.steps:
-        text += f"\nwaited for showers {result.seconds.waiting:.1%} of the time"
-        if processes.ranks > 1:
-            text += f", for other processes {result.seconds.communication / result.seconds.total:.1%}"
+        first, ranks = processes.first, processes.ranks
     return Outcome(
-        text if first else "",
+        _told(result, config, out, ranks) if first else "",
         run_dir=out,
         model=out / "model",
         steps=result.steps,
         best=result.best,
+        ended_before=result.before,
+        parts=result.parts,
         seconds=asdict(result.seconds),
     )
+
+
+def _told(result: "TrainingResult", config: RunConfig, out: Path, ranks: int) -> str:
+    """What is said of a training that has ended."""
+    done = f"trained {result.steps} steps" if result.steps else "fitted"
+    figure = f"best figure of merit {result.best:.4g}; model in {out / 'model'}"
+    if result.before:
+        return f"nothing is left to train ({done}, ended by {ENDS[result.reason]}); {figure}"
+    trained, held = (
+        f"{part['showers']} showers of {_energies(part['energy'])}" for part in result.parts.values()
+    )
+    lines = [f"{done}; {figure}", f"trained on {trained}; judged by {held} that were held out"]
+    if result.steps and result.batch < config.training.batch_size:
+        lines.append(f"batches of {result.batch}: there are no more showers for the {ranks} process(es)")
+    if result.steps:
+        waited = f"waited for showers {result.seconds.waiting:.1%} of the time"
+        if ranks > 1:
+            waited += f", for other processes {result.seconds.communication / result.seconds.total:.1%}"
+        lines.append(waited)
+    return "\n".join(lines)
+
+
+def _energies(limits: list[float]) -> str:
+    return " to ".join(dict.fromkeys(format_energy(float(f"{value:.3g}")) for value in limits))
 
 
 def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
@@ -117,11 +144,6 @@ def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
     return near
 
 
-def _begin(run: str, config: RunConfig, out: Path) -> None:
-    _forget(out)
-    _record(run, config, out)
-
-
 def _take_weights(model: "ShowerModel", start: str | Path) -> None:
     """Give a model the weights of a trained one.
 
@@ -136,22 +158,9 @@ def _take_weights(model: "ShowerModel", start: str | Path) -> None:
         raise ModelError(f"{start}: not a model of the network of this run ({error})") from error
 
 
-def _has_checkpoint(out: Path) -> bool:
-    from caloforge.training.checkpoint import checkpoints
-
-    return bool(checkpoints(out / "checkpoints"))
-
-
-def _record(run: str, config: RunConfig, out: Path) -> None:
-    """Keep the run as it was given and as it was understood."""
-    write_text(check_new(out / RESOLVED, force=True), to_yaml(config))
+def _record(run: str, config: RunConfig) -> dict[str, str]:
+    """The run as it was given and as it was understood."""
+    texts = {"resolved.yaml": to_yaml(config)}
     if file := run_file(run):
-        write_text(out / "run.yaml", file.read_text(encoding="utf-8"))
-
-
-def _forget(out: Path) -> None:
-    """Remove what an earlier training left, or its checkpoints would be taken for those of this one."""
-    if not (out / RESOLVED).is_file():
-        return
-    for name in ("checkpoints", "model"):
-        shutil.rmtree(out / name, ignore_errors=True)
+        texts["run.yaml"] = file.read_text(encoding="utf-8")
+    return texts

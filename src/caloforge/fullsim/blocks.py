@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, OutputError, SimulationError
 from caloforge.files import partial_path, write_text, writing
+from caloforge.provenance import differences
 
 
 class DamagedBlockError(SimulationError):
@@ -259,20 +260,3 @@ class Parts:
 def _limits(path: Path) -> tuple[int, int]:
     start, stop = path.stem.split("-")
     return int(start), int(stop)
-
-
-def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """What changed between two JSON documents, one line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, pair in enumerate(zip(old, new, strict=True)):
-            yield from differences(*pair, f"{path}.{index}")
-    elif old != new:
-        yield f"{path}: {_short(old)} then, {_short(new)} now"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 40 else text[:37] + "..."

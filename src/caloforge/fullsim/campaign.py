@@ -13,7 +13,7 @@ from caloforge import provenance
 from caloforge.beam import BeamConfig, Conditions, sample_conditions
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_new, check_space
-from caloforge.fullsim.blocks import DamagedBlockError, Parts, differences
+from caloforge.fullsim.blocks import DamagedBlockError, Parts
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.environment import atomic_numbers, check_data, uses_own_tables
@@ -194,7 +194,9 @@ def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) ->
         if force:
             return False
         raise
-    changes = list(differences({**old, "detector": detector}, settings)) if isinstance(old, dict) else ["all"]
+    changes = ["all"]
+    if isinstance(old, dict):
+        changes = list(provenance.differences({**old, "detector": detector}, settings))
     if not changes and count == n:
         return True
     if not force:

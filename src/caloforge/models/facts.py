@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from caloforge.beam import BeamConfig
-from caloforge.config import StrictModel
+from caloforge.beam import AngleChoice, BeamConfig, EnergyChoice
+from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError
 from caloforge.provenance import digest_file
 from caloforge.showers import ShowerFile
@@ -21,10 +21,14 @@ from caloforge.units import format_angle, format_energy
 # showers that the response is fitted to; its mean is then known to a tenth of a percent
 FIT_SHOWERS = 20_000
 FIT_DEGREE = 4
-# a sample drawn from 10 to 500 GeV does not quite reach its limits, which are meant to be usable
+# a sample whose beam nobody declares does not quite reach the limits of that beam, which should be usable
 RELATIVE_SLACK = 0.01
 # what float32 columns and rounded limits may differ by, rad
 ANGLE_SLACK = 1e-4
+# n showers leave out more than this over n of the range they are drawn from once in ten thousand times
+GAP = 10.0
+# what float32 columns differ from declared limits by, relative or rad
+ROUNDING = 1e-6
 # visible share assumed where there is no data yet (the pre-flight without a file)
 ASSUMED_RESPONSE = 0.02
 
@@ -115,29 +119,83 @@ class DataFacts(StrictModel):
         return float(low + high) / 2, (2.0 / float(high - low) if high > low else 0.0)
 
 
-def facts_of_file(path: Path) -> DataFacts:
+def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
     """Read the ranges and fit the response of a shower file.
+
+    The range is what the beams in the provenance of the file declare, together, or else `beam`; an end that
+    the showers do not reach, and one that they lie beyond, is that of the showers.
+
+    Args:
+        path: The shower file.
+        beam: What the run declares.
 
     Raises:
         DataError: The file cannot be used.
     """
     with ShowerFile(path) as file:
-        energy = file.column("incident_energy").astype(np.float64)
-        count = min(len(file), FIT_SHOWERS)
-        visible = np.concatenate([batch.visible_energy() for batch in file.iterate(1024, stop=count)])
+        beams = declared_beams(file.provenance) or ([] if beam is None else [beam])
         ranges = TrainedRange(
-            energy=_limits(energy),
-            theta=_limits(file.column("incident_theta")),
-            phi=_limits(file.column("incident_phi")),
+            energy=_range(file.column("incident_energy"), [b.energy for b in beams]),
+            theta=_range(file.column("incident_theta"), [b.theta for b in beams]),
+            phi=_range(file.column("incident_phi"), [b.phi for b in beams]),
             pdg_ids=tuple(sorted({int(code) for code in file.column("pdg_id")})),
         )
         meaning = file.energy_meaning
+        energy, visible = _visible_energies(file)
     facts = DataFacts(ranges=ranges, energy_meaning=meaning, response_fit=(0.0,))
     offset, scale = facts.response_argument()
-    argument = (np.log(energy[:count]) - offset) * scale
-    degree = min(FIT_DEGREE, len(np.unique(energy[:count])) - 1, max(count // 20, 0))
-    fit = np.polynomial.polynomial.polyfit(argument, visible / energy[:count], degree)
+    argument = (np.log(energy) - offset) * scale
+    degree = min(FIT_DEGREE, len(np.unique(energy)) - 1, max(len(energy) // 20, 0))
+    fit = np.polynomial.polynomial.polyfit(argument, visible / energy, degree)
     return facts.model_copy(update={"response_fit": tuple(map(float, np.atleast_1d(fit)))})
+
+
+def declared_beams(provenance: Mapping[str, Any]) -> list[BeamConfig]:
+    """The beams that a file says it was made with: `beam`, or several `beams` where files were joined."""
+    several = provenance.get("beams")
+    found = []
+    for document in several if isinstance(several, list) else [provenance.get("beam") or {}]:
+        try:
+            found.append(build(BeamConfig, document, "beam"))
+        except ConfigError:
+            # a file of other origin may mean something else by the word
+            return []
+    return found
+
+
+def _visible_energies(file: ShowerFile) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Incident and visible energies of `FIT_SHOWERS` at most, spread over the whole file."""
+    chunks, wanted = -(-len(file) // file.chunk), max(1, FIT_SHOWERS // file.chunk)
+    starts = file.chunk * np.unique(np.linspace(0, chunks - 1, min(chunks, wanted)).round().astype(int))
+    incident, visible = [], []
+    for start in starts:
+        batch = file.read(int(start), int(start) + file.chunk)
+        incident.append(batch.incident_energy.astype(np.float64))
+        visible.append(batch.visible_energy())
+    return np.concatenate(incident), np.concatenate(visible)
+
+
+def _range(
+    values: NDArray[np.floating], declared: Sequence[EnergyChoice | AngleChoice]
+) -> tuple[float, float]:
+    """The declared range of some values, as far as they fill it and lie in it."""
+    low, high = float(np.min(values)), float(np.max(values))
+    if not declared:
+        return low, high
+    gap = min(0.5, GAP * len(declared) / len(values))
+    lowest = min(declared, key=lambda choice: choice.limits[0])
+    highest = max(declared, key=lambda choice: choice.limits[1])
+    return (
+        _end(low, lowest.limits[0], float(lowest.quantile(np.array([gap]))[0])),
+        _end(high, highest.limits[1], float(highest.quantile(np.array([1.0 - gap]))[0])),
+    )
+
+
+def _end(value: float, declared: float, reached: float) -> float:
+    """The declared end of a range, if the outermost value lies between it and what a sample would reach."""
+    slack = ROUNDING * max(1.0, abs(declared))
+    between = min(declared, reached) - slack <= value <= max(declared, reached) + slack
+    return declared if between else value
 
 
 def data_record(path: Path, trained: int) -> dict[str, Any]:
@@ -145,7 +203,7 @@ def data_record(path: Path, trained: int) -> dict[str, Any]:
 
     Args:
         path: The shower file.
-        trained: Its first so many showers were trained on; the others chose the step that was kept.
+        trained: So many of its showers were trained on; the others chose the step that was kept.
 
     Raises:
         DataError: The file cannot be used.
@@ -167,7 +225,3 @@ def facts_of_beam(beam: BeamConfig) -> DataFacts:
         energy=beam.energy_range, theta=beam.theta_range, phi=beam.phi_range, pdg_ids=(beam.pdg_id,)
     )
     return DataFacts(ranges=ranges, response_fit=(ASSUMED_RESPONSE,))
-
-
-def _limits(values: NDArray[np.floating] | Sequence[float]) -> tuple[float, float]:
-    return float(np.min(values)), float(np.max(values))

@@ -21,6 +21,7 @@ from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.presets import FamilyConfig
 
 if TYPE_CHECKING:
+    from caloforge.beam import BeamConfig
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
     from caloforge.models.facts import DataFacts
@@ -103,13 +104,16 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
         return family(config, detector, facts)
 
 
-def create_model(config: ModelConfig, data: Path, *, seed: int = 0) -> ShowerModel:
+def create_model(
+    config: ModelConfig, data: Path, *, seed: int = 0, beam: BeamConfig | None = None
+) -> ShowerModel:
     """A model with random weights for the showers of a file.
 
     Args:
         config: The model section of a run.
         data: The shower file it will be trained on; gives detector, ranges and response.
         seed: Seed of the weights.
+        beam: What the run declares; gives the ranges where the file declares none.
 
     Raises:
         DataError: The file cannot be used.
@@ -120,4 +124,4 @@ def create_model(config: ModelConfig, data: Path, *, seed: int = 0) -> ShowerMod
 
     with ShowerFile(data) as file:
         detector = file.detector
-    return build_model(config, detector, facts_of_file(data), seed=seed)
+    return build_model(config, detector, facts_of_file(data, beam), seed=seed)

@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from caloforge.errors import ConfigError
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import ShowerFile
+from caloforge.showers.select import Numbers, read_numbers
 
 # windows open at a time; numbers of workers that divide it read every shower once
 LANES = 8
@@ -20,8 +21,6 @@ LANES = 8
 SMALLEST = 2
 # tells the orders of later parts of an epoch from that of a whole one
 LATER_PART = 2**31
-
-Members = range | NDArray[np.intp]
 
 
 class ShowerBatches(IterableDataset[ShowerBatch]):
@@ -36,7 +35,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
     decompressed about once an epoch. Batch b comes from lane b modulo `LANES`, each lane with a window of
     its own, so that DataLoader workers, who take batches in turn, do not read each other's windows.
 
-    The showers of an epoch are a pure function of (file, range, batch size, shuffle_bytes, seed, epoch,
+    The showers of an epoch are a pure function of (file, members, batch size, shuffle_bytes, seed, epoch,
     rank, world_size); the number of DataLoader workers changes nothing. An epoch that was begun by another
     number of processes is continued with what these left: see `set_epoch`.
 
@@ -49,7 +48,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         path: Path | str,
         batch_size: int,
         *,
-        indices_range: tuple[int, int] | None = None,
+        members: Numbers | None = None,
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
@@ -61,7 +60,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         Args:
             path: A shower file.
             batch_size: Showers a batch (of this rank), at most.
-            indices_range: Use the showers [start, stop) alone; the whole file by default.
+            members: Use the showers of these rising numbers alone; the whole file by default.
             seed: Seed of the order.
             rank: Number of this process, 0 to world_size - 1.
             world_size: Processes that share the showers.
@@ -70,30 +69,30 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
 
         Raises:
             DataError: The file cannot be used.
-            ConfigError: A range outside the file, or too few showers for one batch on every rank.
+            ConfigError: Numbers outside the file, or too few showers for one batch on every rank.
         """
         super().__init__()
         with ShowerFile(path) as file:
             total, self._chunk = len(file), file.chunk
             shower_bytes = 4 * int(np.prod(file.detector.shower_shape))
-        start, stop = indices_range or (0, total)
-        if not 0 <= start < stop <= total:
-            raise ConfigError(f"{path}: got the showers {start} to {stop}, expected a range in 0 to {total}")
+        members = range(total) if members is None else members
+        if not len(members) or not 0 <= members[0] <= members[-1] < total:
+            raise ConfigError(f"{path}: expected numbers of showers from 0 to {total - 1}{_got(members)}")
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ConfigError(
                 f"got batch size {batch_size} and rank {rank} of {world_size}, expected a batch size of "
                 "at least 1 and a rank below the number of processes"
             )
-        if stop - start < batch_size * world_size:
+        if len(members) < batch_size * world_size:
             raise ConfigError(
-                f"{path}: {stop - start} showers do not fill one batch of {batch_size} on {world_size} "
+                f"{path}: {len(members)} showers do not fill one batch of {batch_size} on {world_size} "
                 "process(es); give a smaller batch size or more showers"
             )
         self.path = Path(path)
         self.batch_size = batch_size
         self.seed = seed
         self.rank, self.world_size = rank, world_size
-        self._range = range(start, stop)
+        self._all = members
         self._window = max(1, shuffle_bytes // (LANES * shower_bytes * batch_size)) if shuffle else 0
         self.set_epoch(0)
 
@@ -110,7 +109,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
                 batches each, and no shower of those comes again. What remains is shared out anew.
         """
         self.epoch, self._skip, self._part = epoch, 0, len(begun)
-        self._members: Members = self._range
+        self._members = self._all
         for part, (ranks, batches) in enumerate(begun):
             shares = self._shares_of(len(self._members), ranks)
             self._members = self._without(self._members, shares, part, batches)
@@ -144,7 +143,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
                     # let go of the old window before its successor is read
                     windows.pop(lane, None)
                     places = shares.window_places(self.rank, lane, index)
-                    showers = _read(file, sequence.members(*places))
+                    showers = read_numbers(file, sequence.members(*places))
                     windows[lane] = (index, showers, self._order(self._part, self.rank, lane, index, places))
                 _, showers, order = windows[lane]
                 begin = shares.window_places(self.rank, lane, index)[0]
@@ -164,7 +163,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         prefix = (self.epoch, LATER_PART + part) if part else (self.epoch,)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(*prefix, *key)))
 
-    def _sequence(self, members: Members, part: int) -> _ChunkSequence:
+    def _sequence(self, members: Numbers, part: int) -> _ChunkSequence:
         return _ChunkSequence(members, self._chunk, self._generator(part) if self._window else None)
 
     def _order(
@@ -176,7 +175,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
             return np.arange(count)
         return self._generator(part, rank, lane, index).permutation(count)
 
-    def _without(self, members: Members, shares: _Shares, part: int, batches: int) -> NDArray[np.intp]:
+    def _without(self, members: Numbers, shares: _Shares, part: int, batches: int) -> NDArray[np.intp]:
         """The members, in rising order, that no rank had in its first batches of a part of the epoch."""
         sequence, taken = self._sequence(members, part), []
         for rank in range(shares.ranks):
@@ -186,7 +185,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
                     places = shares.window_places(rank, lane, index)
                     last = min(done, (index + 1) * shares.window) - 1
                     end = shares.places(rank, lane + last * shares.lanes)[1]
-                    of_window = np.concatenate([np.asarray(m) for m in sequence.members(*places)])
+                    of_window = sequence.members(*places)
                     order = self._order(part, rank, lane, index, places)
                     taken.append(of_window[order[: end - places[0]]])
         return np.setdiff1d(np.asarray(members), np.concatenate(taken) if taken else [], assume_unique=True)
@@ -240,7 +239,7 @@ class _Shares:
 class _ChunkSequence:
     """Showers of a file, chunk after chunk, the chunks permuted where a generator is given."""
 
-    def __init__(self, members: Members, chunk: int, generator: np.random.Generator | None) -> None:
+    def __init__(self, members: Numbers, chunk: int, generator: np.random.Generator | None) -> None:
         """Take the showers `members`, rising numbers in the file."""
         self._members = members
         first, last = (members[0], members[-1]) if len(members) else (0, -1)
@@ -257,23 +256,17 @@ class _ChunkSequence:
         self._ends = np.cumsum(lengths)
         self._begins = self._ends - lengths
 
-    def members(self, first: int, last: int) -> list[Members]:
-        """Numbers in the file of the places [first, last) of the sequence, a piece of each chunk."""
+    def members(self, first: int, last: int) -> NDArray[np.intp]:
+        """Numbers in the file of the places [first, last) of the sequence."""
         low = int(np.searchsorted(self._ends, first, side="right"))
         high = int(np.searchsorted(self._begins, last, side="left"))
         pieces = []
         for chunk in range(low, high):
             offset = int(self._starts[chunk] - self._begins[chunk])
             begin, end = max(first, int(self._begins[chunk])), min(last, int(self._ends[chunk]))
-            pieces.append(self._members[offset + begin : offset + end])
-        return pieces
+            pieces.append(np.asarray(self._members[offset + begin : offset + end], np.intp))
+        return np.concatenate(pieces)
 
 
-def _read(file: ShowerFile, pieces: list[Members]) -> ShowerBatch:
-    """The showers of these numbers, in this order."""
-    parts = []
-    for piece in pieces:
-        start, stop = int(piece[0]), int(piece[-1]) + 1
-        showers = file.read(start, stop)
-        parts.append(showers if stop - start == len(piece) else showers[np.asarray(piece) - start])
-    return ShowerBatch.concatenate(parts)
+def _got(members: Numbers) -> str:
+    return f", got {members[0]} to {members[-1]}" if len(members) else ", got none"

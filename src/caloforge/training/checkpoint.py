@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from caloforge.errors import ModelError, TrainingError
+from caloforge.errors import ModelError
 from caloforge.files import write_text, writing
 from caloforge.models.base import ShowerModel
 from caloforge.models.store import load_state, read_tensors, write_tensors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATE = "state.json"
 
 
@@ -34,10 +34,11 @@ class Progress:
         seconds: Wall time of all runs so far.
         best: Best figure of merit, None before the first evaluation.
         waited: Evaluations since the best one.
+        evaluated: Step of the last evaluation, -1 before the first.
         precision: Arithmetic, chosen once for the whole training.
         unlogged: Sums, by name, of the values since the last line of the log.
         unlogged_steps: Steps in these sums.
-        identity: Digests of configuration, data and seed; a checkpoint continues these only.
+        identity: Configuration, data and seed, see `identity.py`; a checkpoint continues these only.
     """
 
     step: int = 0
@@ -48,10 +49,11 @@ class Progress:
     seconds: float = 0.0
     best: float | None = None
     waited: int = 0
+    evaluated: int = -1
     precision: str = "fp32"
     unlogged: dict[str, float] = field(default_factory=dict)
     unlogged_steps: int = 0
-    identity: dict[str, str] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -87,9 +89,16 @@ def save_checkpoint(
     finally:
         # gives a full disk its room back
         shutil.rmtree(partial, ignore_errors=True)
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    sweep(folder, keep)
     return target
+
+
+def sweep(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and what a kill left of others."""
+    kept = checkpoints(folder)[-keep:]
+    for path in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -142,20 +151,6 @@ def read_state(path: Path) -> dict[str, Any]:
             "caloforge that wrote it, or train anew with --force"
         )
     return document  # type: ignore[no-any-return]
-
-
-def check_identity(path: Path, found: dict[str, str], expected: dict[str, str]) -> None:
-    """Refuse to continue another training.
-
-    Raises:
-        TrainingError: With what differs.
-    """
-    differ = [name for name in expected if found.get(name) != expected[name]]
-    if differ:
-        raise TrainingError(
-            f"{path}: this checkpoint is of a training with another {' and '.join(differ)}; resume with the "
-            "same run, data and seed, or train anew with --force"
-        )
 
 
 def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:

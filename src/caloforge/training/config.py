@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from caloforge.config import StrictModel
 
 Precision = Literal["auto", "fp32", "bf16"]
 Tracker = Literal["tensorboard", "mlflow"]
+MOST_FOLDS = 1000
 
 
 class OptimizerConfig(StrictModel):
@@ -35,16 +36,29 @@ class OptimizerConfig(StrictModel):
 class EvaluationConfig(StrictModel):
     """Held-out showers, and how often the model is judged on them.
 
-    `share` of the file, at its end, is never trained on; up to `showers` of it are generated again every
-    `every_epochs` and compared by the figure of merit P + E. `patience` stops the training after that many
+    `share` of the file, drawn at random by `seed`, is never trained on; up to `showers` of it are generated
+    again every `every_epochs` and compared by the figure of merit P + E. The seed of the training does not
+    change which showers these are, so that trainings with other seeds are judged alike. `fold` [f, k] holds
+    out part f, from 0, of k equal parts instead of `share`. `patience` stops the training after that many
     evaluations without a better one. The run directory keeps the `best` model or the `last` one.
     """
 
     keep: Literal["best", "last"] = "best"
     share: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    fold: tuple[int, int] | None = None
     showers: int = Field(default=1000, ge=20)
     every_epochs: float = Field(default=1.0, gt=0)
     patience: int | None = Field(default=None, ge=1)
+
+    @field_validator("fold")
+    @classmethod
+    def _one_of(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not (0 <= value[0] < value[1] and 2 <= value[1] <= MOST_FOLDS):
+            raise ValueError(
+                f"got {list(value)}, expected [f, k] with 0 <= f < k and k from 2 to {MOST_FOLDS}"
+            )
+        return value
 
 
 class DistributionConfig(StrictModel):
@@ -78,12 +92,13 @@ class DistributionConfig(StrictModel):
 class TrainingConfig(StrictModel):
     """How a model is trained.
 
-    The training ends after `epochs`, `max_steps` or `max_minutes`, whichever comes first. `precision` "auto"
-    times both arithmetics on a small batch and takes the faster. `ema` averages the weights that generate
-    with this decay a step. `augment` shows each shower in a random one of the mirror images and turns that
-    the detector has. A checkpoint is written every `checkpoint_minutes`, every `checkpoint_steps` if given,
-    and at the end of each epoch. `cache` is a folder on a local disk of each machine to which the shower file
-    is copied first.
+    A batch has `batch_size` showers on each process, or all there are where they are fewer. The training ends
+    after `epochs`, `max_steps` or `max_minutes`, whichever comes first. `precision` "auto" times both
+    arithmetics on a small batch and takes the faster. `ema` averages the weights that generate with this
+    decay a step. `augment` shows each shower in a random one of the mirror images and turns that the detector
+    has. A checkpoint is written every `checkpoint_minutes`, every `checkpoint_steps` if given, and at the end
+    of each epoch. `cache` is a folder on a local disk of each machine to which the shower file is copied
+    first.
     """
 
     batch_size: int = Field(default=64, ge=2, le=65536)

@@ -17,6 +17,7 @@ from caloforge.metrics.figures_of_merit import merit
 from caloforge.models.base import Condition, ShowerModel
 from caloforge.observables import observe
 from caloforge.showers import ShowerBatch, ShowerFile
+from caloforge.showers.select import Numbers, read_numbers
 from caloforge.training.processes import Processes
 
 # small, so that the usual thousand showers are enough for many processes
@@ -32,19 +33,19 @@ Values = dict[str, NDArray[np.float32]]
 class Evaluation:
     """Held-out truth, measured once, and the comparison of a model with it."""
 
-    def __init__(self, data: Path, start: int, stop: int, processes: Processes) -> None:
-        """Measure the showers [start, stop) of a file."""
+    def __init__(self, data: Path, numbers: Numbers, processes: Processes) -> None:
+        """Measure the showers of these rising numbers of a file."""
         self.processes = processes
         self._conditions: dict[int, Condition] = {}
         blocks = []
         with ShowerFile(data) as file:
             self.detector = file.detector
             # what the values are called and how many there are, also where a process has no block
-            one = observe(file.read(start, start + 1), self.detector, threshold=HIT_THRESHOLD)
+            one = observe(read_numbers(file, numbers[:1]), self.detector, threshold=HIT_THRESHOLD)
             self._shapes = {name: values.shape[1:] for name, values in one.items()}
-            for number, first in enumerate(range(start, stop, BLOCK)):
+            for number, first in enumerate(range(0, len(numbers), BLOCK)):
                 if number % processes.ranks == processes.rank:
-                    batch = file.read(first, min(first + BLOCK, stop))
+                    batch = read_numbers(file, numbers[first : first + BLOCK])
                     self._conditions[number] = Condition.of(batch)
                     blocks.append(observe(batch, self.detector, threshold=HIT_THRESHOLD))
         self.truth = self._joined(blocks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from caloforge.training.clock import TimeSplit
 from caloforge.training.config import TrainingConfig
 
 METRICS = "metrics.jsonl"
+# what every line has
+COMMON = ("step", "epoch", "seconds")
+# values in a progress line where no loss is reported
+FEW = 3
 # steps averaged in one line
 INTERVAL = 10
 
@@ -34,12 +39,15 @@ class MetricsLog:
     def __init__(
         self, accelerator: Accelerator, out: Path, config: TrainingConfig, progress: Progress
     ) -> None:
-        """Open the log; lines beyond the step of `progress`, of a run that was cut off, are dropped.
+        """Nothing is written before `open`; lines until then are kept.
 
         Raises:
             MissingDependencyError: A tracker that is not installed.
         """
-        self.accelerator, self.path, self.note = accelerator, out / METRICS, ""
+        self.accelerator, self.config, self.note = accelerator, config, ""
+        self.out, self.path = out, out / METRICS
+        self._first = progress.step
+        self._waiting: list[dict[str, float]] | None = []
         self._sums = {name: torch.tensor(value) for name, value in progress.unlogged.items()}
         self._count = progress.unlogged_steps
         self._merit = ""
@@ -49,22 +57,31 @@ class MetricsLog:
                 raise MissingDependencyError(
                     f"the tracker {name} is not installed; run: pip install 'caloforge[track]'"
                 )
-        if not accelerator.is_main_process:
+
+    def open(self) -> None:
+        """Begin to write; lines beyond the first step, of a run that was cut off, are dropped."""
+        if self._waiting is None:
             return
-        with writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-        step = progress.step
-        lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step]
+        waiting, self._waiting = self._waiting, None
+        if not self.accelerator.is_main_process:
+            return
+        with writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+        first = self._first
+        lines = self.path.read_text(encoding="utf-8").splitlines() if first and self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= first]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
-        if config.trackers:
-            folder = out / "trackers"
+        if self._trackers:
+            folder = self.out / "trackers"
             folder.mkdir(exist_ok=True)
             # with no server named by the user, MLflow would put its data base into the working directory
             os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').absolute()}")
-            accelerator.log_with = _tracker_types(config.trackers)
-            accelerator.project_configuration.logging_dir = str(folder)
-            accelerator.init_trackers("caloforge", config=_flat(config.model_dump(mode="json")))
+            self.accelerator.log_with = _tracker_types(self.config.trackers)
+            self.accelerator.project_configuration.logging_dir = str(folder)
+            settings = _flat(self.config.model_dump(mode="json"))
+            self.accelerator.init_trackers("caloforge", config=settings)
+        for row in waiting:
+            self._append(row)
 
     def add(self, progress: Progress, logs: dict[str, Tensor], rate: float) -> None:
         """Take the values of one step; writes a line when an interval is full."""
@@ -83,10 +100,7 @@ class MetricsLog:
     def _write_means(self, progress: Progress, rate: float) -> None:
         means = {name: float(value) / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
-        losses = (
-            f"{name.removesuffix('_loss')} {value:.3g}" for name, value in means.items() if "_loss" in name
-        )
-        self.note = f"loss {', '.join(losses)} {self._merit}".strip()
+        self.note = f"{shown(means)} {self._merit}".strip()
         self._write(progress, means | {"learning_rate": rate})
 
     def evaluated(self, progress: Progress, found: dict[str, float], seconds: TimeSplit) -> None:
@@ -104,15 +118,34 @@ class MetricsLog:
             "seconds": round(progress.seconds, 3),
             **values,
         }
+        if self._waiting is None:
+            self._append(row)
+        else:
+            self._waiting.append(row)
+
+    def _append(self, row: dict[str, float]) -> None:
         with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         if self._trackers:
-            self.accelerator.log(values, step=progress.step)
+            values = {name: value for name, value in row.items() if name not in COMMON}
+            self.accelerator.log(values, step=int(row["step"]))
 
     def close(self) -> None:
         """End the trackers."""
-        if self._trackers:
+        if self._trackers and self._waiting is None:
             self.accelerator.end_training()
+
+
+def is_loss(name: str) -> bool:
+    """Whether a value that a phase reports is an objective; the others are terms of one."""
+    return name == "loss" or name.endswith(("_loss", "_nll"))
+
+
+def shown(means: Mapping[str, float]) -> str:
+    """The objectives of some steps, or what is reported in their place, for a progress line."""
+    losses = {name: value for name, value in means.items() if is_loss(name)}
+    parts = [f"{name.removesuffix('_loss')} {value:.3g}" for name, value in (losses or means).items()]
+    return f"loss {', '.join(parts)}" if losses else ", ".join(parts[:FEW])
 
 
 def _step_of(line: str) -> float:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,19 +31,20 @@ from caloforge.training.average import average_of, swapped, update_average
 from caloforge.training.cache import local_copy
 from caloforge.training.checkpoint import (
     Progress,
-    check_identity,
     checkpoints,
     load_checkpoint,
     read_state,
     save_checkpoint,
+    sweep,
 )
 from caloforge.training.clock import Clock, TimeSplit
 from caloforge.training.config import TrainingConfig
 from caloforge.training.course import Course
-from caloforge.training.data import TrainingShowers, split_showers
+from caloforge.training.data import TrainingShowers, batch_size, split_file
+from caloforge.training.directory import RunDirectory
 from caloforge.training.distribution import distribute
 from caloforge.training.evaluation import Evaluation
-from caloforge.training.identity import identity_of
+from caloforge.training.identity import check_identity, identity_of
 from caloforge.training.log import MetricsLog
 from caloforge.training.optimizers import build_optimizers, learning_rate
 from caloforge.training.processes import Processes
@@ -63,12 +65,18 @@ class TrainingResult:
         best: Best figure of merit.
         reason: Why it ended: "epochs", "steps", "minutes", "patience" or "fitted".
         seconds: Where the time of this run went, in this process.
+        before: Whether it had ended before this run, which then touched nothing.
+        batch: Showers of a batch on each process.
+        parts: What the showers that were trained on and those held out cover, see `Split.describe`.
     """
 
     steps: int
     best: float
     reason: str
     seconds: TimeSplit = field(default_factory=TimeSplit)
+    before: bool = False
+    batch: int = 0
+    parts: dict[str, Any] = field(default_factory=dict)
 
 
 def train_model(
@@ -81,6 +89,7 @@ def train_model(
     resume: bool = False,
     progress: ProgressCallback | None = None,
     processes: Processes | None = None,
+    directory: RunDirectory | None = None,
 ) -> TrainingResult:
     """Train a model; the run directory gets checkpoints/, metrics.jsonl and model/, the best one so far.
 
@@ -93,9 +102,10 @@ def train_model(
         resume: Continue from the newest checkpoint of the run directory.
         progress: Called with (step, total steps, note).
         processes: Who trains together, if they have met already; by default the environment says it.
+        directory: The run directory, taken; by default nothing of an earlier training is looked after.
 
     Raises:
-        ConfigError: Too few showers for a batch.
+        ConfigError: Too few showers.
         TrainingError: A loss is not finite, the generator collapsed, there is nothing to resume, or another
             process is gone.
         ModelError: The checkpoint is damaged or of another version.
@@ -105,7 +115,8 @@ def train_model(
         torch.set_num_threads(config.threads)
     context = Processes(config.distribution.timeout_seconds) if processes is None else nullcontext(processes)
     with context as together:
-        return Trainer(model, data, config, out, together, seed=seed, resume=resume).run(progress)
+        trainer = Trainer(model, data, config, out, together, seed=seed, resume=resume, directory=directory)
+        return trainer.run(progress)
 
 
 class Trainer:
@@ -121,45 +132,46 @@ class Trainer:
         *,
         seed: int,
         resume: bool,
+        directory: RunDirectory | None = None,
     ) -> None:
         """Prepare data, optimisers and, to resume, the newest checkpoint; see `train_model`."""
         self.config, self.out, self.seed, self.processes = config, out, seed, processes
+        self.directory = directory or RunDirectory(out)
         self.device = processes.device
         self.model = model.to(self.device).train()
         self.detector = model.detector
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
         self.data = local_copy(data, config.cache, processes)
-        split, count = split_showers(self.data, config, processes.ranks)
+        split = split_file(self.data, config, processes.ranks)
+        self.parts = split.describe(self.data)
         # only the first process stores models
-        self.record = data_record(data, split) if processes.first else {}
+        self.record = data_record(data, len(split.trained)) | self.parts if processes.first else {}
         if not resume:
-            model.fit(TrainingShowers(self.data, split), np.random.default_rng([seed, FIT_STREAM]))
+            model.fit(TrainingShowers(self.data, split.trained), np.random.default_rng([seed, FIT_STREAM]))
             processes.same_(list(model.state_dict().values()))
         self.average = average_of(model.sampler()) if config.ema is not None else None
-        self.progress = Progress(identity=identity_of(model, self.data, config, seed))
+        self.progress = Progress(identity=identity_of(model, self.data, split, config, seed))
         if resume:
             self._resume()
         batches = ShowerBatches(
             self.data,
-            config.batch_size,
-            indices_range=(0, split),
+            batch_size(config, len(split.trained), processes.ranks),
+            members=split.trained,
             seed=seed,
             rank=processes.rank,
             world_size=processes.ranks,
         )
         self.course = Course(batches, config, self.progress)
         self.total = self.course.total if self.optimizers else 0
-        self.evaluation = Evaluation(
-            self.data, split, min(count, split + config.evaluation.showers), processes
-        )
+        self.evaluation = Evaluation(self.data, split.judged(config.evaluation.showers), processes)
         self.distribution = distribute(config.distribution, processes, model, self.optimizers)
         if not resume:
             self.progress.precision = processes.from_first(
                 choose_precision(model, self._first_batch(), config.precision) if self.total else "fp32"
             )
         self.log = MetricsLog(processes.accelerator, out, config, self.progress)
-        self.seconds_before = self.progress.seconds
+        self.opened, self.seconds_before = False, self.progress.seconds
 
     def _first_batch(self) -> TrainingBatch:
         with ShowerFile(self.data) as file:
@@ -169,8 +181,12 @@ class Trainer:
         found = checkpoints(self.out / "checkpoints")
         if not found:
             raise TrainingError(f"{self.out}: no checkpoint to resume from; train without --resume")
-        check_identity(found[-1], read_state(found[-1])["progress"]["identity"], self.progress.identity)
+        state = read_state(found[-1])["progress"]
+        precision = (state["precision"], self.config.precision)
+        check_identity(found[-1], state["identity"], self.progress.identity, precision)
         self.progress = load_checkpoint(found[-1], self.model, self.average, self.optimizers)
+        if self.processes.first:
+            sweep(self.out / "checkpoints", self.config.keep_checkpoints)
 
     # ---- the loop
 
@@ -183,9 +199,12 @@ class Trainer:
             Interrupted: SIGINT or SIGTERM came; everything is saved.
         """
         self.clock = self.processes.clock = Clock()
-        reason: str | None = None if self.total else "fitted"
-        if not self.total:
-            # a family without gradient steps is ready once it is fitted
+        reason = self._end()
+        if reason is not None and self.progress.evaluated == self.progress.step:
+            return self._result(reason, before=True)
+        if reason is not None:
+            # a family without gradient steps is ready once it is fitted; a training may now end where it was
+            # only saved
             self._evaluate()
             self._save()
         start = self.saved = time.monotonic()
@@ -195,13 +214,32 @@ class Trainer:
                 batch, weight = next(showers)
                 logs = self._step(batch, weight)
                 self.progress.seconds = self.seconds_before + time.monotonic() - start
+                if not self.directory.replaces:
+                    self._open()
                 self.log.add(self.progress, logs, self._rate("generator"))
                 if report is not None:
                     report(self.progress.step, self.total, self.log.note)
                 reason = self._after_step(stop)
         self.log.close()
-        assert self.progress.best is not None
-        return TrainingResult(self.progress.step, self.progress.best, reason, self.clock.split())
+        return self._result(reason)
+
+    def _result(self, reason: str, *, before: bool = False) -> TrainingResult:
+        p = self.progress
+        assert p.best is not None
+        split, batch = self.clock.split(), self.course.batches.batch_size
+        return TrainingResult(p.step, p.best, reason, split, before, batch, self.parts)
+
+    def _end(self) -> str | None:
+        """Why the training is over where it stands, if it is."""
+        p, limits = self.progress, self.config
+        if not self.optimizers:
+            return "fitted"
+        if p.step >= self.total:
+            return "steps" if p.epoch < limits.epochs else "epochs"
+        if limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes:
+            return "minutes"
+        patience = limits.evaluation.patience
+        return "patience" if patience is not None and p.waited >= patience else None
 
     def _step(self, showers: ShowerBatch, weight: float) -> dict[str, Tensor]:
         """All updates of one batch; `weight` is that of this process among all."""
@@ -266,17 +304,14 @@ class Trainer:
     def _after_step(self, stop: StopRequest) -> str | None:
         """Evaluate, save, and say why the training ends here, if it does."""
         p, limits = self.progress, self.config
-        over = limits.max_minutes is not None and p.seconds > 60 * limits.max_minutes
+        reason = self._end()
         due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
-        over, due, interrupted = self.processes.any_of([over, due, stop.requested])
-        reason = "minutes" if over else None
-        if p.step >= self.total:
-            reason = "steps" if p.epoch < limits.epochs else "epochs"
+        over, due, interrupted = self.processes.any_of([reason == "minutes", due, stop.requested])
+        reason = "minutes" if over else reason
         due |= p.batch == 0 or (limits.checkpoint_steps is not None and p.step % limits.checkpoint_steps == 0)
         if reason or self.course.evaluation_due():
             self._evaluate()
-            if limits.evaluation.patience is not None and p.waited >= limits.evaluation.patience:
-                reason = reason or "patience"
+            reason = reason or self._end()
         if reason or interrupted or due:
             self._save()
         if interrupted and not reason:
@@ -287,9 +322,17 @@ class Trainer:
             )
         return reason
 
+    def _open(self) -> None:
+        """Before anything is written: the run directory becomes that of this training."""
+        if not self.opened:
+            self.opened = True
+            self.processes.first_does(self.directory.begin)
+            self.log.open()
+
     def _evaluate(self) -> None:
         """Judge the averaged weights; keep the model if it is the best so far."""
         p = self.progress
+        self._open()
         with self.clock.count("evaluation"), self.distribution.agreed(self.average):
             with swapped(self.model.sampler(), self.average):
                 found = self.evaluation(self.model, self.device, p.precision)
@@ -298,11 +341,14 @@ class Trainer:
                     facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
                     state = dict(self.model.state_dict())
                     save_model(self.model, self.out / "model", state, **facts, data=[self.record])
+                    self.directory.settle()
             p.waited = 0 if better else p.waited + 1
             p.best = self.processes.from_first(found["merit"] if better else p.best)
+            p.evaluated = p.step
         self.log.evaluated(p, found, self.clock.split())
 
     def _save(self) -> None:
+        self._open()
         self.log.note_unlogged(self.progress)
         with self.clock.count("saving"), self.distribution.agreed(self.average):
             if self.processes.first:
@@ -314,5 +360,6 @@ class Trainer:
                     self.optimizers,
                     keep=self.config.keep_checkpoints,
                 )
+                self.directory.settle()
             self.saved = time.monotonic()
             self.processes.wait_for_all()

@@ -73,7 +73,7 @@ def try_step(
         model = build_model(config, detector, facts_of_beam(beam), seed=seed)
         showers = made_up_showers(detector, beam, tried)
     else:
-        model = create_model(config, data, seed=seed)
+        model = create_model(config, data, seed=seed, beam=beam)
         with ShowerFile(data) as file:
             showers = file.read(0, tried)
     build_optimizers(model, training.optimizer)

@@ -220,7 +220,7 @@ class Search:
             fold=fold,
             folder=fold_folder(self._out, number, fold),
             values=run.proposal.values,
-            share=split.share,
+            part=split.part,
             data=split.data,
             held=split.held,
             figures=tuple(o.figure for o in self._config.objectives),

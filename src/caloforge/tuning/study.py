@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 REPORT, DOCUMENT, BEST, CONFIG = "study.html", "study.json", "best.yaml", "study.yaml"
 # they decide what a trial is judged by, and its figures could not be compared
-JUDGES = ("training.evaluation.share", "training.evaluation.showers")
+JUDGES = tuple(f"training.evaluation.{key}" for key in ("share", "seed", "fold", "showers"))
 # of the study, for all searches together
 TIMES = "times"
 
@@ -89,7 +89,7 @@ def run_study(
     run = _check(config, space, [path for path in (data, test) if path is not None])
     splitting: dict[str, Any] = {
         "k": config.layout.k_folds,
-        "share": run.training.evaluation.share,
+        "evaluation": run.training.evaluation,
         "validate": needs_validation([o.figure for o in config.objectives]),
     }
     plan_folds(data, **splitting)

@@ -32,7 +32,7 @@ class Job:
         folder: The run directory to fill; the run lies in the folder above it.
         values: The point of the space.
         data: Shower file to train on.
-        share: Part of it that is held out, at its end; None for what the run says.
+        part: [f, k] as in `EvaluationConfig.fold`; None for what the run holds out.
         held: Shower file with what the training holds out; None where no objective needs it.
         figures: The objectives.
         seed: Seed of the training.
@@ -45,7 +45,7 @@ class Job:
     folder: Path
     values: dict[str, Any] = field(default_factory=dict)
     data: Path = Path()
-    share: float | None = None
+    part: tuple[int, int] | None = None
     held: Path | None = None
     figures: tuple[str, ...] = (MERIT,)
     seed: int = 0
@@ -138,9 +138,9 @@ def read_result(folder: Path) -> Result | None:
 
 def _training(job: Job) -> list[str]:
     resume = any((job.folder / "checkpoints").glob("step-*"))
-    share = None if job.share is None else f"training.evaluation.share={job.share!r}"
+    fold = None if job.part is None else f"training.evaluation.fold={list(job.part)}"
     start = None if resume else job.start
-    how = command_line(seed=job.seed, resume=resume, force=not resume, set=share, start=start)
+    how = command_line(seed=job.seed, resume=resume, force=not resume, set=fold, start=start)
     run = job.folder.parent / RUN
     return ["train", str(run), "--data", str(job.data), "-o", str(job.folder), "--no-progress", *how]
 

@@ -117,11 +117,11 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
 
 def _shares(plan: Plan, data: Path) -> tuple[int, int]:
     """Showers of an epoch that is projected, and those that are judged in a measurement."""
-    from caloforge.training.data import split_showers
+    from caloforge.training.data import split_file
 
-    split, count = split_showers(data, plan.training, 1)
-    judged = min(plan.training.evaluation.showers, count - split)
-    return PROJECTED_SHOWERS if plan.data is None else split, judged
+    split = split_file(data, plan.training, 1)
+    judged = len(split.judged(plan.training.evaluation.showers))
+    return PROJECTED_SHOWERS if plan.data is None else len(split.trained), judged
 
 
 def _showers(plan: Plan, folder: Path, processes: int) -> Path:
