@@ -19,9 +19,10 @@ def commands(folder, run, data):
     train = ["train", str(run), "--data", str(data), "-o", str(folder / "run"), "--no-progress"]
     inspect = ["inspect", "clic-ecal-25"]
     numbers = [
-        (simulate, "-n"), (simulate, "--workers"), (simulate, "--seed"), (generate, "-n"), (generate, "--seed"),
-        (generate, "--batch-size"), (generate, "--threads"), (validate, "--seed"), (validate, "--workers"),
-        (validate, "--repeats"), (train, "--seed"), (["check", str(run)], "-n"),
+        (simulate, "-n"), (simulate, "--workers"), (simulate, "--seed"),
+        (generate, "-n"), (generate, "--seed"), (generate, "--batch-size"), (generate, "--threads"),
+        (validate, "--seed"), (validate, "--workers"), (validate, "--repeats"),
+        (train, "--seed"), (["check", str(run)], "-n"),
     ]  # fmt: skip
     for base, option in numbers:
         for value in NUMBERS:

@@ -45,9 +45,11 @@ DOCUMENTS = {
 }
 # values put in the place of others
 VALUES = [
-    None, True, -1, 0, 1.5, 1e308, -1e-300, 10**30, "", " ", "x", "-1 GeV", "1e400 GeV", "nan GeV", "10 Ge V", "5 apples",
-    "10", "\u0661\u0660 GeV", "１０ GeV", "../..", "/dev/zero", "a\x00b", "x" * 2000, [], {}, [[]], {"a": {"b": {}}},
-    ["10 GeV"] * 3, {"kind": "none"}, {"preset": "clic-ecal-25", "mesh": None}, [1, 2, 3], "1e-300 mm", "1e300 mm",
+    None, True, -1, 0, 1.5, 1e308, -1e-300, 10**30, "", " ", "x", "x" * 2000, "-1 GeV",
+    "1e400 GeV", "nan GeV",
+    "10 Ge V", "5 apples", "10", "\u0661\u0660 GeV", "\uff11\uff10 GeV", "../..", "/dev/zero", "a\x00b",
+    "1e-300 mm", "1e300 mm", [], {}, [[]], [1, 2, 3], ["10 GeV"] * 3, {"a": {"b": {}}}, {"kind": "none"},
+    {"preset": "clic-ecal-25", "mesh": None},
 ]  # fmt: skip
 
 

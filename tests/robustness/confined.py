@@ -1,7 +1,7 @@
-"""Run command lines in a child process with limits on memory and time, and hold them to the rule of errors.
+"""Run command lines in a child process with limits on memory and time, and check the rule of errors.
 
-The rule: exit code 1 or 2, one line on stderr that begins with "error:", no traceback, no hang, memory below a
-gigabyte, nothing under the name that was asked for.
+The rule: exit code 1 or 2, one line on stderr that begins with "error:", no traceback, no hang, memory below
+a gigabyte, nothing under the name that was asked for.
 """
 
 import json

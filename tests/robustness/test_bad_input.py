@@ -1,6 +1,7 @@
 """Bad input of every kind ends in one clear line: see `confined.py` for the rule.
 
-A few hundred inputs run by default; `-m slow` runs thousands. A new cause that a random one finds becomes a named case.
+A few hundred inputs run by default; `-m slow` runs thousands. A new cause that a random one finds
+becomes a named case.
 """
 
 import os
@@ -37,13 +38,9 @@ def data(tmp_path_factory):
     showers = rng.exponential(2.0, (30, *detector.shower_shape)) * (
         rng.random((30, *detector.shower_shape)) < 0.2
     )
-    ones = np.ones(30, np.float32)
+    ones, pdg_id = np.ones(30, np.float32), np.full(30, 11, np.int32)
     with ShowerWriter(path, detector, {"engine": "made up"}, energy_meaning="visible") as writer:
-        writer.append(
-            ShowerBatch(
-                showers.astype(np.float32), 1e4 * ones, np.pi / 2 * ones, 0 * ones, np.full(30, 11, np.int32)
-            )
-        )
+        writer.append(ShowerBatch(showers, 1e4 * ones, np.pi / 2 * ones, 0 * ones, pdg_id))
     return path
 
 
