@@ -5,7 +5,8 @@ import pytest
 from small_showers import make_batch, make_detector, write
 
 from caloforge.errors import DataError
-from caloforge.showers import ShowerFile
+from caloforge.geometry import load_detector
+from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.pictures import energy_overview, mean_shower, side_by_side, single_shower
 from caloforge.showers.summary import scan_showers
 from caloforge.showers.views import views
@@ -111,3 +112,50 @@ def test_real_showers(truth, assert_readable):
     with ShowerFile(truth) as file:
         batch, detector = file.read(0, 40), file.detector
     assert_readable(mean_shower(batch, detector))
+
+
+def filled(detector, n=20):
+    """Showers without an empty voxel."""
+    rng = np.random.default_rng(1)
+    energy = rng.uniform(1e3, 1e5, n).astype(np.float32)
+    cells = rng.uniform(0.1, 1, (n, *detector.shower_shape)).astype(np.float32)
+    full = np.full(n, np.pi / 2, np.float32)
+    return ShowerBatch(cells, energy, full, 0 * full, np.full(n, 11, np.int32), 0 * full + 1)
+
+
+def test_one_layer_and_one_cell_have_no_profiles(tmp_path, assert_readable):
+    """No empty axes: what has one bin is left out."""
+    slab = {"material": "G4_PbWO4", "thickness": "23 cm", "active": True}
+    mesh = {"kind": "cartesian", "nx": 5, "ny": 5, "cell_x": "22 mm", "cell_y": "22 mm"}
+    tower = {"nx": 1, "ny": 1}
+    titles = {"crystal": ["front", "mean transverse profile"], "tower": ["front"]}
+    for name, layers, cells in (("crystal", 1, {}), ("tower", 1, tower), ("towers", 4, tower)):
+        document = {"name": name, "layers": [{"slabs": [slab], "repeat": layers}], "mesh": mesh | cells}
+        detector = load_detector(document)
+        batch = filled(detector)
+        path = write(tmp_path / f"{name}.h5", detector, batch)
+        figures = [mean_shower(batch, detector), single_shower(batch, 0, detector), energy_overview(path)]
+        figures.append(side_by_side(batch[:1], batch[1:2], detector, ("A", "B")))
+        for figure in figures:
+            assert_readable(figure)
+            for axes in figure.axes:
+                assert axes.patches or axes.lines or axes.collections, axes.get_title(loc="left")
+        found = [axes.get_title(loc="left") for axes in figures[0].axes if axes.get_title(loc="left")]
+        if layers == 1:
+            assert found == titles[name]
+            assert len(figures[2].axes) == 2
+        else:
+            assert found == ["side", "front", "top", "mean energy of a layer; band: RMS over the showers"]
+
+
+def test_layers_are_whole_bins_with_whole_numbers(assert_readable):
+    detector = load_detector("clic-ecal-25", ("layers.0.repeat=2", "layers.1.repeat=1", "axis_layer=0"))
+    figure = mean_shower(make_batch(detector, 5), detector)
+    texts = assert_readable(figure)
+    (profile,) = [a for a in figure.axes if a.get_title(loc="left").startswith("mean energy of a layer")]
+    assert profile.get_xlim() == (-0.5, 2.5)
+    assert profile.get_xlabel() == "layer"
+    for axes in figure.axes:
+        if axes.get_xlabel() == "layer":
+            assert all(tick == int(tick) for tick in axes.get_xticks())
+    assert "0.5" not in texts

@@ -59,6 +59,14 @@ class CartesianMesh(StrictModel):
         """Cell centres along y, mm, shape (ny,)."""
         return _centres(self.ny, self.cell_y)
 
+    def x_edges(self) -> NDArray[np.float64]:
+        """Cell edges along x, mm, shape (nx + 1,)."""
+        return (np.arange(self.nx + 1, dtype=np.float64) - self.nx / 2) * self.cell_x
+
+    def y_edges(self) -> NDArray[np.float64]:
+        """Cell edges along y, mm, shape (ny + 1,)."""
+        return (np.arange(self.ny + 1, dtype=np.float64) - self.ny / 2) * self.cell_y
+
     def positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """X and y of each voxel of a layer, mm; both of shape (ny, nx)."""
         y, x = np.meshgrid(self.y_centres(), self.x_centres(), indexing="ij")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ from caloforge.showers.summary import (
     scan_showers,
     spans_decades,
 )
-from caloforge.showers.views import View, views
+from caloforge.showers.views import LAYER, View, layer_edges, views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Colormap, LogNorm
     from matplotlib.figure import Figure
+    from matplotlib.patches import StepPatch
 
 Array = NDArray[np.floating[Any]]
 
@@ -87,7 +89,14 @@ def mean_shower(batch: ShowerBatch, detector: Detector) -> Figure:
     low, high = float(batch.incident_energy.min()), float(batch.incident_energy.max())
     span = _energy(low) if low == high else f"{_energy(low)} to {_energy(high)}"
     seen = views(detector)
-    figure = _titled(seen, f"{detector.name}: mean of {len(batch)} showers, {span}", PROFILES)
+    profiles: list[Callable[[Axes], None]] = []
+    # of one layer, or one cell, there is nothing to draw a profile of
+    if detector.n_layers > 1:
+        profiles.append(lambda axes: _draw_longitudinal(axes, batch, detector))
+    if np.prod(detector.shower_shape) > detector.n_layers:
+        profiles.append(lambda axes: _draw_transverse(axes, mean, detector))
+    title = f"{detector.name}: mean of {len(batch)} showers, {span}"
+    figure = _titled(seen, title, PROFILES if profiles else 0.0)
     _draw_views(figure, seen, mean)
     height = figure.get_figheight()
     grid = figure.add_gridspec(
@@ -99,8 +108,8 @@ def mean_shower(batch: ShowerBatch, detector: Detector) -> Figure:
         top=(PROFILES - 0.35) / height,
         wspace=0.2,
     )
-    _draw_longitudinal(figure.add_subplot(grid[0]), batch, detector)
-    _draw_transverse(figure.add_subplot(grid[1]), mean, detector)
+    for column, draw in enumerate(profiles):
+        draw(figure.add_subplot(grid[column]))
     return figure
 
 
@@ -126,16 +135,19 @@ def side_by_side(
         seen.sort(key=lambda view: -float(view.image(showers[0]).sum()))
     seen = seen[:2]
     norm = _norm([view.image(shower) for view in seen for shower in showers])
-    figure = new_figure(WIDTH, 6.8)
+    heights = [2.0, 2.7][-len(seen) :]
+    # above: what each side is; below: the last axis
+    height = 1.1 + sum(heights) + 0.5 * len(heights)
+    figure = new_figure(WIDTH, height)
     grid = figure.add_gridspec(
-        2,
+        len(seen),
         3,
         width_ratios=[1, 1, 0.045],
-        height_ratios=[1, 1.35],
+        height_ratios=heights,
         left=LEFT / WIDTH,
         right=0.915,
-        top=0.84,
-        bottom=0.075,
+        top=1 - 1.1 / height,
+        bottom=0.5 / height,
         wspace=0.16,
         hspace=0.3,
     )
@@ -147,8 +159,8 @@ def side_by_side(
                 axes.set_ylabel("")
         what = _condition(batch, 0) if len(batch) == 1 else f"mean of {len(batch)}"
         place = grid[0, column].get_position(figure).x0
-        figure.text(place, 0.97, title, size=15, weight="bold", color=INK, va="top")
-        figure.text(place, 0.918, what, size=9.5, color=INK, va="top")
+        figure.text(place, 1 - 0.2 / height, title, size=15, weight="bold", color=INK, va="top")
+        figure.text(place, 1 - 0.56 / height, what, size=9.5, color=INK, va="top")
     _colour_bar(figure, mappable, figure.add_subplot(grid[:, 2]))
     return figure
 
@@ -207,7 +219,9 @@ def _draw_views(figure: Figure, seen: list[View], shower: NDArray[Any]) -> None:
         if column and view.y == seen[index - 1].y:
             axes.set_ylabel("")
     whole = rows * size + (rows - 1) * GAP_Y
-    place = ((WIDTH - RIGHT + 0.15) / WIDTH, (height - TOP - whole) / height, BAR / WIDTH, whole / height)
+    columns = min(len(seen), MAX_COLUMNS)
+    right = LEFT + columns * size + (columns - 1) * GAP_X
+    place = ((right + 0.15) / WIDTH, (height - TOP - whole) / height, BAR / WIDTH, whole / height)
     _colour_bar(figure, mappable, figure.add_axes(place))
 
 
@@ -240,6 +254,8 @@ def _draw_view(axes: Axes, view: View, shower: NDArray[Any], norm: LogNorm) -> S
     )
     axes.set_facecolor("black")
     axes.locator_params(nbins=4)
+    if view.x == LAYER:
+        _whole_layers(axes, view.edges_x)
     style(axes, view.title, view.x, view.y)
     if view.equal:
         axes.set_aspect("equal")
@@ -259,38 +275,54 @@ def _colour_bar(figure: Figure, mappable: ScalarMappable, axes: Axes) -> None:
 def _draw_longitudinal(axes: Axes, batch: ShowerBatch, detector: Detector) -> None:
     layers = layer_energies(batch, detector)
     mean, rms = layers.mean(axis=0), layers.std(axis=0)
-    index = np.arange(len(mean))
-    axes.fill_between(index, mean - rms, mean + rms, step="mid", color=ACCENT, alpha=0.18, linewidth=0)
-    axes.step(index, mean, where="mid", color=ACCENT, linewidth=1.6)
+    edges = layer_edges(detector)
+    axes.stairs(mean + rms, edges, baseline=mean - rms, fill=True, color=ACCENT, alpha=0.18, linewidth=0)
+    axes.stairs(mean, edges, color=ACCENT, linewidth=1.6)
     axes.set_ylim(0, None)
-    axes.locator_params(axis="x", integer=True)
-    style(axes, "mean energy of a layer; band: RMS over the showers", "layer", "MeV")
+    _whole_layers(axes, edges)
+    style(axes, "mean energy of a layer; band: RMS over the showers", LAYER, "MeV")
+
+
+def _whole_layers(axes: Axes, edges: Array) -> None:
+    """Whole bins, and no numbers between layers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlim(float(edges[0]), float(edges[-1]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
 def _draw_transverse(axes: Axes, mean: Array, detector: Detector) -> None:
     """The mean in x and y, in r, or by ring of every layer of a ragged mesh."""
     mesh = detector.mesh
+    where = "r [mm]"
     if isinstance(mesh, CartesianMesh):
-        for label, centres, values, line in (
-            ("x", mesh.x_centres(), mean.sum(axis=(0, 1)), "-"),
-            ("y", mesh.y_centres(), mean.sum(axis=(0, 2)), "--"),
+        for label, edges, values, line in (
+            ("x", mesh.x_edges(), mean.sum(axis=(0, 1)), "-"),
+            ("y", mesh.y_edges(), mean.sum(axis=(0, 2)), "--"),
         ):
-            axes.step(centres, values, line, where="mid", color=INK if label == "y" else ACCENT, label=label)
+            colour = INK if label == "y" else ACCENT
+            axes.stairs(values, edges, linestyle=line, color=colour, linewidth=1.5, label=label)
         axes.legend(fontsize=8.5, frameon=False, labelcolor=INK)
         where = "x, y [mm]"
     elif isinstance(mesh, CylindricalMesh):
         axes.stairs(mean.sum(axis=(0, 1)), np.arange(mesh.nr + 1) * mesh.cell_r, color=ACCENT, linewidth=1.6)
-        where = "r [mm]"
     else:
         for number, (layer, part) in enumerate(zip(mesh.layers, mesh.slices(), strict=True)):
             rings = mean[part].reshape(layer.nphi, -1).sum(axis=0)
             colour = SERIES[number % len(SERIES)]
             axes.stairs(rings, layer.r_edges, color=colour, linewidth=1.4, label=f"layer {layer.id}")
         axes.legend(fontsize=8, frameon=False, labelcolor=INK, ncols=2)
-        where = "r [mm]"
-    if mean.max() > 0:
+    heights = np.concatenate([patch.get_data()[0] for patch in _stairs(axes)])
+    # within a decade a logarithmic axis labels numbers that are no powers of ten, and tells nothing more
+    if (heights := heights[heights > 0]).size and heights.max() > 10 * heights.min():
         axes.set_yscale("log")
     style(axes, "mean transverse profile", where, "MeV a bin")
+
+
+def _stairs(axes: Axes) -> list[StepPatch]:
+    from matplotlib.patches import StepPatch
+
+    return [patch for patch in axes.patches if isinstance(patch, StepPatch)]
 
 
 # ---- energies of a file
@@ -308,13 +340,16 @@ def energy_overview(path: Path | str, scan: ShowerScan | None = None) -> Figure:
     """
     scan = scan or scan_showers(path)
     figure = new_figure(9.0, 3.3)
-    spectrum, response, profile = figure.subplots(1, 3)
+    # the only layer of a detector has its response
+    layers = scan.layer_response.shape[1] > 1
+    spectrum, response, *profiles = figure.subplots(1, 3 if layers else 2)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.83, bottom=0.155, wspace=0.33)
     title = f"{Path(path).name}: {len(scan.incident_energy)} showers"
     figure.text(0.07, 0.965, title, size=11, weight="bold", color=INK, va="top")
     _draw_spectrum(spectrum, scan)
     _draw_response(response, scan)
-    _draw_bands(profile, scan)
+    for profile in profiles:
+        _draw_bands(profile, scan)
     return figure
 
 
@@ -329,6 +364,7 @@ def _draw_spectrum(axes: Axes, scan: ShowerScan) -> None:
         bins = np.linspace(middle - width / 2, middle + width / 2, 41)
     counts, _ = np.histogram(energy, bins)
     axes.stairs(counts, bins, fill=True, color=BAND_COLOURS[1], alpha=0.85)
+    axes.locator_params(axis="y", integer=True)
     style(axes, "incident spectrum", "incident energy [GeV]", "showers")
 
 
@@ -359,12 +395,13 @@ def _draw_response(axes: Axes, scan: ShowerScan) -> None:
 
 
 def _draw_bands(axes: Axes, scan: ShowerScan) -> None:
-    layers = np.arange(scan.layer_response.shape[1])
+    layers = np.arange(scan.layer_response.shape[1] + 1) - 0.5
     edges = scan.band_edges / 1e3
     shown = np.linspace(0, len(edges) - 2, min(len(edges) - 1, len(BAND_COLOURS))).astype(int)
     for colour, index in zip(BAND_COLOURS, shown, strict=False):
         label = f"{edges[index]:.3g}-{edges[index + 1]:.3g} GeV"
-        axes.step(layers, scan.layer_response[index], where="mid", color=colour, linewidth=1.5, label=label)
+        axes.stairs(scan.layer_response[index], layers, color=colour, linewidth=1.5, label=label)
     axes.set_ylim(0, 1.35 * scan.layer_response.max() or 1.0)
+    _whole_layers(axes, layers)
     axes.legend(fontsize=8, frameon=False, labelcolor=INK, handlelength=1.2, loc="upper right")
-    style(axes, "layer energy / incident energy", "layer", "")
+    style(axes, "layer energy / incident energy", LAYER, "")

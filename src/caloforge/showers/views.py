@@ -16,6 +16,8 @@ Array = NDArray[np.floating[Any]]
 
 # straight pieces that make a whole circle look round
 ARC_STEPS = 64
+# label of the axis along the depth
+LAYER = "layer"
 # layers of a ragged mesh that are shown
 MAX_LAYERS = 12
 
@@ -44,20 +46,22 @@ class View:
 
 
 def views(detector: Detector) -> list[View]:
-    """The projections of a mesh: two along the depth and the front, or one for each layer if it is ragged."""
+    """The projections of a mesh: two along the depth and the front, or one for each layer if it is ragged.
+
+    A detector of one layer has no depth to look along: its front alone.
+    """
     mesh = detector.mesh
     if isinstance(mesh, RaggedMesh):
         return _ragged_views(mesh)
-    # a pixel is centred on the number of its layer
-    layers = np.arange(detector.n_layers + 1) - 0.5
+    layers = layer_edges(detector)
     if isinstance(mesh, CartesianMesh):
-        x = (np.arange(mesh.nx + 1) - mesh.nx / 2) * mesh.cell_x
-        y = (np.arange(mesh.ny + 1) - mesh.ny / 2) * mesh.cell_y
-        return [
-            View("side", "layer", "y [mm]", layers, y, lambda s: s.sum(axis=2, dtype=np.float64).T),
+        x, y = mesh.x_edges(), mesh.y_edges()
+        seen = [
+            View("side", LAYER, "y [mm]", layers, y, lambda s: s.sum(axis=2, dtype=np.float64).T),
             View("front", "x [mm]", "y [mm]", x, y, lambda s: s.sum(axis=0, dtype=np.float64), True),
-            View("top", "layer", "x [mm]", layers, x, lambda s: s.sum(axis=1, dtype=np.float64).T),
+            View("top", LAYER, "x [mm]", layers, x, lambda s: s.sum(axis=1, dtype=np.float64).T),
         ]
+        return seen if detector.n_layers > 1 else seen[1:2]
     radius = np.arange(mesh.nr + 1) * mesh.cell_r
     corners_x, corners_y, repeat = _sectors(radius, mesh.nphi)
     phi = np.linspace(-180, 180, mesh.nphi + 1)
@@ -65,13 +69,17 @@ def views(detector: Detector) -> list[View]:
     def front(shower: NDArray[Any]) -> Array:
         return np.repeat(shower.sum(axis=0, dtype=np.float64), repeat, axis=0)
 
-    return [
-        View("along r", "layer", "r [mm]", layers, radius, lambda s: s.sum(axis=1, dtype=np.float64).T),
+    seen = [
+        View("along r", LAYER, "r [mm]", layers, radius, lambda s: s.sum(axis=1, dtype=np.float64).T),
         View("front", "x [mm]", "y [mm]", corners_x, corners_y, front, True),
-        View(
-            "around the axis", "layer", "phi [deg]", layers, phi, lambda s: s.sum(axis=2, dtype=np.float64).T
-        ),
+        View("around the axis", LAYER, "phi [deg]", layers, phi, lambda s: s.sum(axis=2, dtype=np.float64).T),
     ]
+    return seen if detector.n_layers > 1 else seen[1:2]
+
+
+def layer_edges(detector: Detector) -> Array:
+    """Edges of the bins of the layers, each centred on the number of its layer, shape (n_layers + 1,)."""
+    return np.arange(detector.n_layers + 1) - 0.5
 
 
 def _ragged_views(mesh: RaggedMesh) -> list[View]:

@@ -133,8 +133,8 @@ def geometry(detector: Detector) -> dict[str, float]:
     """Sizes the event display needs, mm."""
     mesh = detector.mesh
     half = mesh.half_extent()
-    depths = layer_depths(detector)
-    depth = float(depths[-1] + (depths[-1] - depths[0]) / max(len(depths) - 1, 1))
+    # as deep as the layers that `layer_depths` spreads where the materials are not known
+    depth = detector.depth if detector.layers else 2 * half
     if isinstance(mesh, CartesianMesh):
         cell = max(mesh.cell_x, mesh.cell_y)
     elif isinstance(mesh, CylindricalMesh):
