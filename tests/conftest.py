@@ -7,6 +7,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+# written by scripts/write_test_showers.py
+DATA = Path(__file__).parent / "data"
+
 
 @pytest.fixture
 def assert_readable():
@@ -55,10 +58,22 @@ def _texts(figure):
                         yield from (tick.label1, tick.label2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def electrons():
+    """400 Geant4 electrons of `clic-electron`; no released model was trained on them."""
+    return DATA / "clic-electrons.h5"
+
+
+@pytest.fixture(scope="session")
+def photons():
+    """100 Geant4 photons of the same beam in the same detector."""
+    return DATA / "clic-photons.h5"
+
+
+@pytest.fixture(scope="session")
 def truth():
-    """Geant4 showers of `clic-ecal-25`, where the data folder stands beside the project."""
+    """4500 Geant4 electrons of an independent application, for what 400 cannot decide."""
     path = Path(__file__).parents[2] / "shared/truth/clic_electron_orthogonal.h5"
     if not path.is_file():
-        pytest.skip(f"{path.name} is not at hand")
+        pytest.skip("needs the 4500 showers of ../shared/truth: the 400 of tests/data are too few for it")
     return path

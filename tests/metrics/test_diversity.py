@@ -1,7 +1,5 @@
 """Copies, crowding and memory of the training sample; null experiments and planted defects."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,8 +8,6 @@ from caloforge.metrics.diversity import memorised, near_copies, neighbour_spacin
 from caloforge.observables import layer_energies, radial_profile, x_profile, y_profile
 from caloforge.observables.energy import fractions
 from caloforge.showers import ShowerFile
-
-TRUTH = Path(__file__).parents[2].parent / "shared" / "truth" / "clic_electron_orthogonal.h5"
 
 
 def sample(seed, n=600, k=6):
@@ -86,21 +82,20 @@ def test_few_showers_unequal_samples_and_seeds():
         neighbour_spacing(sample(1, 15), sample(2))
 
 
-@pytest.mark.skipif(not TRUTH.exists(), reason="the Geant4 showers are not at hand")
-def test_library_of_frozen_geant4_showers_rescaled():
-    with ShowerFile(TRUTH) as file:
-        batch, mesh = file.read(0, 1200), file.detector.mesh
+def test_library_of_frozen_geant4_showers_rescaled(electrons):
+    with ShowerFile(electrons) as file:
+        batch, mesh = file.read(), file.detector.mesh
 
     def shape(showers):
         profiles = layer_energies(showers, mesh), x_profile(showers), y_profile(showers)
         return np.concatenate([fractions(p) for p in (*profiles, radial_profile(showers, mesh))], axis=1)
 
-    truth, library = batch[slice(0, 600)], batch[slice(600, 900)]
-    # the nearest in energy of 300 frozen showers, rescaled to each energy of the truth
+    truth, library = batch[slice(0, 200)], batch[slice(200, 300)]
+    # the nearest in energy of 100 frozen showers, rescaled to each energy of the truth
     distance = np.abs(library.incident_energy - truth.incident_energy[:, None])
     chosen = library[distance.argmin(axis=1)]
     scale = truth.incident_energy / chosen.incident_energy
     frozen = near_copies(shape(truth.showers), shape(chosen.showers * scale[:, None, None, None]))
     assert frozen.value > 0.8
-    honest = near_copies(shape(truth.showers), shape(batch[slice(900, 1200)].showers))
+    honest = near_copies(shape(truth.showers), shape(batch[slice(300, 400)].showers))
     assert honest.value < 3 * honest.uncertainty

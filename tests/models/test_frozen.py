@@ -1,7 +1,6 @@
 """The frozen library: what it takes, what it makes of it, and that it never invents."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from caloforge.models.registry import build_model, read_model_config
 from caloforge.showers import ShowerBatch, ShowerFile
 
 HALF = math.pi / 2
-SHARED = Path(__file__).parents[2].parent / "shared"
 
 
 def library(batch, detector="clic-ecal-25", theta=(HALF, HALF), phi=(0.0, 0.0), mesh=(), **settings):
@@ -159,9 +157,8 @@ def test_what_a_library_says_when_it_cannot():
     assert [plan.backend for plan in candidates(model, Plan(), "auto", "auto")] == ["torch"]
 
 
-@pytest.mark.skipif(not (SHARED / "truth").is_dir(), reason="no ../shared/truth with Geant4 showers")
-def test_bytes_of_a_real_library():
-    with ShowerFile(SHARED / "truth" / "clic_electron_orthogonal.h5") as file:
+def test_bytes_of_a_real_library(electrons):
+    with ShowerFile(electrons) as file:
         batch = file.read(0, 200)
     model = library(batch)
     cells = (batch.showers >= 1e-3).sum()

@@ -8,8 +8,13 @@ import pytest
 from caloforge.geometry import Detector
 from caloforge.showers import ShowerBatch, ShowerFile
 
+# 400 showers that every clone has, and 4500
+SHIPPED = Path(__file__).parents[1] / "data" / "clic-electrons.h5"
 TRUTH = Path(__file__).parents[2].parent / "shared" / "truth" / "clic_electron_orthogonal.h5"
-needs_truth = pytest.mark.skipif(not TRUTH.exists(), reason="needs the Geant4 showers of ../shared/truth")
+needs_truth = pytest.mark.skipif(
+    not TRUTH.exists(),
+    reason="needs the 4500 showers of ../shared/truth: the 400 of tests/data are too few for it",
+)
 
 _LAYER = {
     "slabs": [
@@ -57,3 +62,8 @@ def random_showers(detector, n=12, seed=1):
 def read_truth(start, stop):
     with ShowerFile(TRUTH) as file:
         return file.read(start, stop), file.detector
+
+
+def read_shipped(stop=400):
+    with ShowerFile(SHIPPED) as file:
+        return file.read(0, stop), file.detector

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from observable_samples import DETECTORS, as_batch, needs_truth, random_showers, read_truth
+from observable_samples import DETECTORS, as_batch, random_showers, read_shipped
 
 from caloforge import observables as obs
 from caloforge.geometry import load_detector
@@ -206,9 +206,8 @@ def test_threshold_of_the_published_analyses():
     assert obs.default_threshold(DETECTORS["ragged"]) == 1.0
 
 
-@needs_truth
 def test_geant4_showers_against_numpy_written_out():
-    batch, detector = read_truth(0, 20)
+    batch, detector = read_shipped(20)
     values = obs.observe(batch, detector, threshold=0.3)
     mesh, depths = detector.mesh, detector.active_depths()
     for i, shower in enumerate(batch.showers.astype(np.float64)):

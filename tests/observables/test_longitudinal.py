@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from observable_samples import needs_truth, read_truth
+from observable_samples import read_shipped
 
 from caloforge import observables as obs
 from caloforge.geometry import load_detector
@@ -74,10 +74,9 @@ def test_contrast_of_a_smooth_profile_is_a_half_and_sees_one_weak_layer():
     assert obs.layer_contrast(np.zeros((1, 4))).tolist() == [[0.5] * 4]
 
 
-@needs_truth
 def test_shower_maximum_of_geant4_grows_like_the_logarithm_of_the_energy():
     """PDG: t_max = ln(E / E_c) - 0.5 for electrons; a sampling calorimeter keeps the slope."""
-    batch, detector = read_truth(0, 1500)
+    batch, detector = read_shipped()
     layers = obs.layer_energies(batch.showers, detector.mesh)
     maximum = obs.gamma_fit(layers, detector.active_depths_x0()).maximum
     log_y = np.log(batch.incident_energy / detector.critical_energy)
@@ -87,9 +86,8 @@ def test_shower_maximum_of_geant4_grows_like_the_logarithm_of_the_energy():
     assert offset == pytest.approx(log_y.mean() - 0.5, abs=0.5)
 
 
-@needs_truth
 def test_mean_profile_of_geant4_is_a_gamma_function():
-    batch, detector = read_truth(0, 1500)
+    batch, detector = read_shipped()
     depths = detector.active_depths_x0()
     near = np.abs(batch.incident_energy - 250e3) < 50e3
     mean = obs.layer_energies(batch.showers[near], detector.mesh).mean(axis=0)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from observable_samples import needs_truth, read_truth
+from observable_samples import read_shipped
 
 from caloforge import observables as obs
 
@@ -100,10 +100,9 @@ def test_too_few_bins_are_refused():
         obs.fit_resolution(obs.response_curve(energy, np.full(1000, 0.03), EDGES))
 
 
-@needs_truth
 def test_sampling_fraction_of_geant4_falls_with_energy():
     """Against the curve that the 3DGAN labels its electrons with: 2.2 % falling to 1.8 % at 500 GeV."""
-    batch, _ = read_truth(0, 1500)
+    batch, _ = read_shipped()
     response = obs.response(batch.showers, batch.incident_energy)
     curve = obs.response_curve(batch.incident_energy, response, np.linspace(1e4, 5e5, 8))
     gev = curve.energy / 1e5

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from observable_samples import needs_truth, read_truth
+from observable_samples import read_shipped
 
 from caloforge import observables as obs
 
@@ -54,14 +54,13 @@ def test_a_falling_spectrum_has_no_peak():
     assert obs.mip_peak(np.zeros(160), obs.SPECTRUM_EDGES) is None
 
 
-@needs_truth
 def test_mip_peak_of_half_a_millimetre_of_silicon():
     """Landau's most probable loss with the density effect (PDG, passage of particles, eq. 34.12)."""
     thickness, a, plasma = 0.05 * 2.33, 0.153537 * 14 / 28.0855, 31.05e-6
     xi = a * thickness
     most_probable = xi * (np.log(2 * 0.511 * xi / plasma**2) + 0.2)
     assert most_probable == pytest.approx(0.145, abs=0.002)
-    batch, detector = read_truth(0, 500)
+    batch, detector = read_shipped()
     values = obs.observe(batch, detector, threshold=0.3)
     for name in ("cell_spectrum", "tail_spectrum"):
         peak = obs.mip_peak(values[name].sum(axis=0), obs.SPECTRUM_EDGES)

@@ -94,8 +94,8 @@ def test_text_of_a_fixed_length_is_text(shower_file):
         assert len(file) == 20
 
 
-def test_the_truth_sample(truth):
-    with ShowerFile(truth) as file:
+def test_the_shipped_sample(electrons):
+    with ShowerFile(electrons) as file:
         assert file.detector.shower_shape == (25, 25, 25)
         assert file.detector.name == "clic-ecal-25"
         assert len(file.read(0, 8)) == 8
@@ -475,8 +475,8 @@ def test_threads_write_the_same_file(tmp_path, detector):
     assert list(tmp_path.iterdir()) == [tmp_path / "a.h5"]
 
 
-def test_real_showers_shrink(tmp_path, truth):
-    with ShowerFile(truth) as file:
+def test_real_showers_shrink(tmp_path, electrons):
+    with ShowerFile(electrons) as file:
         batch = file.read(0, 64)
         path = write(tmp_path / "a.h5", file.detector, batch, seconds=False)
     with ShowerFile(path) as file:

@@ -108,8 +108,8 @@ def test_wrong_showers_are_refused(any_detector):
             draw()
 
 
-def test_real_showers(truth, assert_readable):
-    with ShowerFile(truth) as file:
+def test_real_showers(electrons, assert_readable):
+    with ShowerFile(electrons) as file:
         batch, detector = file.read(0, 40), file.detector
     assert_readable(mean_shower(batch, detector))
 

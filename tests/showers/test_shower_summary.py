@@ -99,3 +99,22 @@ def test_the_truth_sample(truth):
     assert facts["hits"]["mean"] == pytest.approx(2400, rel=0.01)
     assert facts["particles"] == {"e-": 4500}
     assert facts["negative_cells"] == facts["empty_showers"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sample", "n", "particle", "response"),
+    [
+        ("electrons", 400, "e-", 0.0219),
+        ("photons", 100, "gamma", 0.0211),
+    ],
+)
+def test_the_shipped_samples(request, sample, n, particle, response):
+    path = request.getfixturevalue(sample)
+    facts = describe_showers(path)
+    assert facts["showers"] == n
+    assert facts["particles"] == {particle: n}
+    assert facts["response"]["mean"] == pytest.approx(response, rel=0.02)
+    assert facts["negative_cells"] == facts["empty_showers"] == 0
+    assert facts["provenance"]["engine"].startswith("Geant4 11.")
+    # a clone is not made heavy by them
+    assert path.stat().st_size < 5e6

@@ -41,12 +41,12 @@ def test_a_broken_correlation_shows():
     assert "r1" in worst.at or "r3" in worst.at or "r2" in worst.at
 
 
-def test_the_depth_is_taken_off_the_response(truth):
+def test_the_depth_is_taken_off_the_response(electrons):
     """25 layers leak: the spread of the response at fixed energy falls to less than half."""
     from caloforge.showers import ShowerFile
 
-    with ShowerFile(truth) as file:
-        batch, detector = file.read(0, 1200), file.detector
+    with ShowerFile(electrons) as file:
+        batch, detector = file.read(), file.detector
     (found,) = add_response_at_depth([_sample(batch, "truth", detector, 0.3)])
     high = batch.incident_energy > 200e3
     spread = [np.std(found.values[name][high]) for name in ("response", AT_DEPTH.name)]
