@@ -115,11 +115,14 @@ def observables(batch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_agreement_with_an_independent_application(tmp_path, truth):
-    n, top, near = (60, 100, 20) if SMALL else (800, 500, 20)
+@pytest.mark.parametrize("sample", ["truth", "electrons"])
+def test_agreement_with_other_samples(request, tmp_path, sample):
+    """Of an independent application, and of an earlier version of this one that every clone has."""
+    path = request.getfixturevalue(sample)
+    n, top, near = (60, 100, 20) if SMALL or sample == "electrons" else (800, 500, 20)
     energy = {"kind": "flat", "min": "10 GeV", "max": f"{top} GeV"}
     ours = simulate(tmp_path / "t.h5", load_detector("clic-ecal-25"), n, energy)
-    with ShowerFile(truth) as file:
+    with ShowerFile(path) as file:
         theirs = file.read()
     theirs = theirs[theirs.incident_energy < 1e3 * top]
     order = np.argsort(theirs.incident_energy)

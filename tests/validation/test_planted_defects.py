@@ -1,7 +1,6 @@
 """Defects planted in Geant4 showers are caught by `strict`, and independent Geant4 samples pass it."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from caloforge.showers import ShowerFile
 from caloforge.testing.defects import DEFECTS, Setting
 from caloforge.validation import judge_batches, whole_showers
 
-TRUTH = Path(__file__).parents[2].parent / "shared/truth/clic_electron_orthogonal.h5"
 SMALL = os.environ.get("CALOFORGE_SCALE") == "small"
 SPLITS = 3 if SMALL else 20
 # every third in the small form
@@ -34,10 +32,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def sample():
-    if not TRUTH.is_file():
-        pytest.skip(f"{TRUTH.name} is not at hand")
-    with ShowerFile(TRUTH) as file:
+def sample(truth):
+    with ShowerFile(truth) as file:
         return file.read(), file.detector
 
 

@@ -1,7 +1,6 @@
 """TriForce on showers of known particle, energy and angle: it learns, and it notices planted defects."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from caloforge.showers.converters.binning import dataset_detector
 from caloforge.validation.triforce import TriforceConfig, triforce
 from caloforge.validation.triforce_result import Applied, compare
 
-REAL = Path(__file__).parents[2].parent / "shared" / "truth" / "clic_electron_orthogonal.h5"
 SMALL = load_detector("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"))
 FAST = TriforceConfig(epochs=4, batch=32, learning_rate=4e-3)
 DEPTH = {11: 9.0, 22: 10.5}  # photons start later
@@ -210,9 +208,8 @@ def test_refusals(folder, samples):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.exists(), reason="the Geant4 showers are not at hand")
-def test_geant4_electrons(tmp_path):
-    with ShowerFile(REAL) as file:
+def test_geant4_electrons(tmp_path, truth):
+    with ShowerFile(truth) as file:
         ranges = ((0, 1500), (1500, 2000), (2000, 2500))
         batches = [file.read(*part) for part in ranges]
         planted = file.read(2000, 2500)
