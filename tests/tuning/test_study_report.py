@@ -161,7 +161,8 @@ def test_the_page_draws_every_figure_and_asks_no_network(made, tmp_path):
 OVERLAPPING = """
 [...document.querySelectorAll('.plot')].flatMap(plot => {
   const texts = [...plot.querySelectorAll('.xtitle, .ytitle, .ytick text')].filter(t => t.textContent);
-  const boxes = texts.map(text => [text.textContent, text.getBoundingClientRect()]).filter(([, box]) => box.width > 0);
+  const boxes = texts.map(text => [text.textContent, text.getBoundingClientRect()])
+    .filter(([, box]) => box.width > 0);
   return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) =>
     Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
     Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2
