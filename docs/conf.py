@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,11 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 from sphinx.application import Sphinx
 
 from caloforge import __version__
+
+# where "edit this page" leads
+SOURCE = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["urls"][
+    "Source"
+]
 
 project = "caloforge"
 author = "The caloforge developers"
@@ -48,6 +54,11 @@ copybutton_prompt_text = "$ "
 
 html_math_renderer = "svg"
 html_theme = "furo"
+html_theme_options = {
+    "source_repository": SOURCE,
+    "source_branch": "main",
+    "source_directory": "docs/",
+}
 html_title = f"caloforge {version}"
 html_static_path = ["_static"]
 html_css_files = ["caloforge.css"]

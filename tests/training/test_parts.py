@@ -1,5 +1,6 @@
 """The parts of a training on their own."""
 
+import json
 import math
 
 import numpy as np
@@ -165,6 +166,20 @@ def test_bf16_trains(new_model, data, settings, tmp_path):
     result = train_model(new_model(), data, settings(precision="bf16", max_steps=6), tmp_path, seed=1)
     assert result.steps == 6
     assert np.isfinite(result.best)
+
+
+def test_tensorboard_shows_what_the_metrics_say(new_model, data, settings, tmp_path):
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+    train_model(new_model(), data, settings(trackers=["tensorboard"]), tmp_path, seed=1)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    # as `tensorboard --logdir RUN/trackers` reads it
+    events = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / "trackers")).Reload()
+    [run] = [name for name, found in events.Runs().items() if "eval_merit" in found["scalars"]]
+    for name in ("eval_merit", "eval_response_ratio", "learning_rate"):
+        expected = {line["step"]: line[name] for line in lines if name in line}
+        assert {e.step: e.value for e in events.Scalars(run, name)} == pytest.approx(expected, rel=1e-6)
+        assert expected
 
 
 def test_a_missing_tracker_says_what_to_install(new_model, data, settings, tmp_path, monkeypatch):

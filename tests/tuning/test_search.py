@@ -233,6 +233,22 @@ def test_ray_that_does_not_start_is_explained(error, hint, monkeypatch):
         pass
 
 
+def test_a_cluster_that_refuses_is_explained(monkeypatch):
+    import ray
+
+    def refuse(**_):
+        raise ConnectionError("Failed to connect to Ray cluster at head:6379")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with (
+            pytest.raises(TuningError, match=f"{address}: Ray cannot be joined there.*RAY_AUTH_TOKEN"),
+            connection.connected(address),
+        ):
+            pass
+
+
 def test_without_ray_the_extra_is_named(monkeypatch, folder, study, tmp_path):
     from caloforge.errors import MissingDependencyError
 

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "validation"))
 import headless
 import numpy as np
 
-from caloforge.tuning.plots import short_names
-from caloforge.tuning.report import build_report
+from caloforge.tuning.plots import BLUE, _recolour, short_names
+from caloforge.tuning.report import aligned, build_report
 from caloforge.tuning.space import Space
 from caloforge.tuning.store import open_study
 from caloforge.tuning.suggestions import COMPLETE, START
@@ -139,9 +139,77 @@ def test_the_page_draws_every_figure_and_asks_no_network(made, tmp_path):
         browser.run("document.querySelectorAll('table.sortable th button')[2].click()")
         values = [float(v) for v in browser.run(column) if v]
         assert values == sorted(values) and len(values) == 11
+        # ink, grid and button in the dark
+        browser.resize(1280, 900, dark=True)
+        browser.wait("document.documentElement.dataset.theme === 'dark'")
+        ink = "getComputedStyle(document.querySelector('#plot-history-0 .xtick text')).fill"
+        browser.wait(f"{ink} === 'rgb(230, 233, 237)'")
+        browser.run("document.getElementById('theme').click()")
+        browser.wait(f"{ink} === 'rgb(27, 31, 36)'")
+        # on a phone nothing is wider than the page; what needs more room scrolls by itself
+        browser.resize(390, 800)
+        browser.wait("document.documentElement.scrollWidth <= 390")
+        browser.wait("document.querySelector('#plot-slices-0')._fullLayout.width === 600")
+        browser.wait("document.querySelector('#plot-history-0')._fullLayout.width < 390")
+        assert browser.run(OVERLAPPING) == []
+        assert browser.pdf().startswith(b"%PDF")
         assert browser.errors == []
     finally:
         browser.close()
+
+
+OVERLAPPING = """
+[...document.querySelectorAll('.plot')].flatMap(plot => {
+  const texts = [...plot.querySelectorAll('.xtitle, .ytitle, .ytick text')].filter(t => t.textContent);
+  const boxes = texts.map(text => [text.textContent, text.getBoundingClientRect()])
+    .filter(([, box]) => box.width > 0);
+  return boxes.flatMap(([one, a], i) => boxes.slice(i + 1).filter(([, b]) =>
+    Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 &&
+    Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2
+  ).map(([other]) => `${plot.id}: ${one} | ${other}`));
+})
+"""
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([2.5, 0.31, None, 10.0], ["2.50", "0.31", "–", "10.00"]),
+        ([0.002, 0.0123, 0.1], ["0.0020", "0.0123", "0.1000"]),
+        ([1e-4, 3e-2], ["1.00e-04", "3.00e-02"]),
+        ([0.0, 2.0], ["0.000", "2.000"]),
+        ([2e9, 1e9], ["2.00e+09", "1.00e+09"]),
+        ([7, "adam", [3, 3], True], ["7", "adam", "[3, 3]", "True"]),
+        ([], []),
+    ],
+)
+def test_the_numbers_of_a_column_are_aligned(values, shown):
+    assert aligned(values) == shown
+
+
+def test_lines_of_the_parallel_coordinates_have_the_colours_of_their_scale():
+    for direction, best in (("minimize", 0.0), ("maximize", 1.0)):
+        lines, scale = parallel(direction)
+        ends = {height: colour for height, colour in lines if height in (0.0, 1.0)}
+        assert ends == {best: "rgb(0, 114, 178)", 1 - best: "rgb(180, 187, 196)"}
+        assert scale[int(best)][1] == BLUE
+
+
+def parallel(direction):
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction=direction)
+    for x in (0.0, 0.3, 1.0):
+        study.add_trial(
+            optuna.create_trial(
+                params={"x": x}, distributions={"x": optuna.distributions.FloatDistribution(0, 1)}, value=x
+            )
+        )
+    figure = json.loads(optuna.visualization.plot_parallel_coordinate(study).to_json())
+    _recolour(figure["data"])
+    lines = [(t["y"][0], t["line"]["color"]) for t in figure["data"] if t.get("mode") == "lines"]
+    return lines, figure["data"][-1]["marker"]["colorscale"]
 
 
 OUTSIDE = """

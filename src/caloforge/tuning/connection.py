@@ -71,7 +71,7 @@ def connected(address: str | None) -> Iterator[None]:
         else:
             _probe(address)
             stack.callback(ray.shutdown)
-            with _explained(f"{address}: Ray cannot be joined there"):
+            with _explained(f"{address}: Ray cannot be joined there", joining=True):
                 _within(START, address, lambda: ray.init(address=address, **quiet))
         yield
 
@@ -162,7 +162,7 @@ def _within(seconds: float, address: str, action: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, *, joining: bool = False) -> Iterator[None]:
     """Ray's errors with what usually helps."""
     try:
         yield
@@ -173,15 +173,15 @@ def _explained(what: str) -> Iterator[None]:
         text = str(error).lower()
         if "shm" in text or "object store" in text:
             hint = "the shared memory of this machine (/dev/shm) is too small; in a container: --shm-size=1g"
+        elif "token" in text or (joining and isinstance(error, ConnectionError)):
+            hint = (
+                "if the cluster asks for a token, export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=..., or keep "
+                "the token in ~/.ray/auth_token; its versions of Ray and Python must be those of this machine"
+            )
         elif "port" in text or "address already in use" in text or isinstance(error, OSError):
             hint = (
                 "a port or the number of open files may be at its limit (ulimit -n), or Ray's folder of "
                 "temporary files (RAY_TMPDIR) not writable"
-            )
-        elif "token" in text or "authenti" in text:
-            hint = (
-                "the cluster asks for a token: export RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=..., or keep "
-                "the token in ~/.ray/auth_token"
             )
         elif TOO_BUSY in text:
             hint = "this machine may be too busy; try again when it has less to do"

@@ -21,7 +21,7 @@ MOST_AXES, MOST_SLICES = 8, 6
 
 
 def study_figures(study: Study, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name to {"title", "note", "figure"}; what cannot be drawn of these trials is left out."""
+    """Name to {"title", "note", "figure", "axes"}; what cannot be drawn of these trials is left out."""
     objectives = [o["figure"] for o in document["objectives"]]
     found: dict[str, dict[str, Any]] = {}
     if document["counts"]["complete"]:
@@ -31,7 +31,7 @@ def study_figures(study: Study, document: Mapping[str, Any]) -> dict[str, dict[s
             found |= _drawn("pareto", "Pareto front", PARETO, lambda: _pareto(study, objectives), {})
     if any(trial["evaluations"] for trial in document["trials"]):
         figure = _learning_curves(document)
-        found["learning"] = {"title": "Learning curves", "note": LEARNING, "figure": figure}
+        found["learning"] = {"title": "Learning curves", "note": LEARNING, "figure": figure, "axes": 0}
     return found
 
 
@@ -115,7 +115,10 @@ def _drawn(
         return {}
     _polish(figure, names)
     figure["layout"] = _layout(figure["layout"])
-    return {key: {"title": title, "note": note, "figure": figure}}
+    # of figures with an axis for each parameter
+    ticks = figure["layout"].get("xaxis", {}).get("ticktext") or ()
+    axes = max(len(ticks), sum(name.startswith("xaxis") for name in figure["layout"]))
+    return {key: {"title": title, "note": note, "figure": figure, "axes": axes if axes > 1 else 0}}
 
 
 def _polish(figure: dict[str, Any], names: Mapping[str, str]) -> None:
@@ -124,6 +127,9 @@ def _polish(figure: dict[str, Any], names: Mapping[str, str]) -> None:
     for trace in figure["data"]:
         if trace["type"] == "bar":
             trace["y"] = [names.get(key, key) for key in trace["y"] or ()]
+            # its words would lie on those names
+            layout.setdefault("yaxis", {}).pop("title", None)
+    _recolour(figure["data"])
     if ticks := (layout.get("xaxis") or {}).get("ticktext"):
         # of the parallel coordinates: the objective, then the parameters by their keys, cut off
         ticks[1:] = [names[key] for key in sorted(names)]
@@ -132,13 +138,40 @@ def _polish(figure: dict[str, Any], names: Mapping[str, str]) -> None:
     for axis in axes:
         title = axis.get("title") or {}
         if title.get("text") in names:
-            axis |= {"title": {"text": names[title["text"]], "font": {"size": 11}}, "nticks": 4}
+            # lines of a name end after its dots
+            text = names[title["text"]].replace(".", ".<br>")
+            axis |= {"title": {"text": text, "font": {"size": 11}}, "nticks": 4}
     shown = [t["y"] for t in figure["data"] if t["type"] == "scatter" and isinstance(t["y"], list)]
     values = [y for ys in shown for y in ys if isinstance(y, int | float)]
     if ticks is None and values and min(values) > 0 and max(values) > DECADES * min(values):
         layout.setdefault("yaxis", {})
         for key in [key for key in layout if key.startswith("yaxis")]:
             layout[key]["type"] = "log"
+
+
+def _recolour(traces: list[dict[str, Any]]) -> None:
+    """Colours that stand out from light and from dark paper: what counts is blue, the rest grey.
+
+    Optuna's scale goes to white, or to a dark blue. The lines of its parallel coordinates have fixed colours;
+    they begin at the height of the figure on the first axis.
+    """
+    for trace in traces:
+        marker = trace.get("marker") or {}
+        if not marker.get("colorscale"):
+            continue
+        low_is_best = bool(marker.get("reversescale"))
+        ends = (BLUE, GREY) if low_is_best else (GREY, BLUE)
+        marker |= {"colorscale": [[0, ends[0]], [1, ends[1]]], "reversescale": False}
+        for line in traces:
+            if line.get("mode") == "lines" and str(line["line"].get("color", "")).startswith("rgb("):
+                line["line"]["color"] = _between(*ends, line["y"][0])
+
+
+def _between(low: str, high: str, share: float) -> str:
+    """A colour between two, for a share between 0 and 1."""
+    one, other = ([int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (low, high))
+    parts = (round(a + share * (b - a)) for a, b in zip(one, other, strict=True))
+    return f"rgb({', '.join(map(str, parts))})"
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -164,7 +197,7 @@ def _layout(layout: dict[str, Any]) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": INK},
-        "margin": {"l": 70, "r": 30, "t": 70, "b": 60},
+        "margin": {"l": 60, "r": 30, "t": 50, "b": 60},
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
         "colorway": [BLUE, ORANGE, GREEN, "#a1478a", "#b07c00"],
     }

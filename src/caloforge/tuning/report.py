@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from caloforge.tuning.plots import study_figures
+from caloforge.tuning.plots import short_names, study_figures
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -22,7 +23,9 @@ def build_report(study: Study, document: Mapping[str, Any]) -> str:
     figures = study_figures(study, document)
     sections = {"summary": ("Summary", _summary(document)), "trials": ("Trials", _trials(document))}
     for key, figure in figures.items():
-        plot = f'<div class="plot" id="plot-{key}"></div>'
+        axes = figure["axes"]
+        room = f' data-axes style="--axes:{axes}"' if axes else ""
+        plot = f'<div class="figure"><div class="plot" id="plot-{key}"{room}></div></div>'
         sections[key] = (figure["title"], f'<p class="facts">{html.escape(figure["note"])}</p>{plot}')
     sections["provenance"] = ("Provenance", _definitions(document["provenance"]))
     drawn = {f"plot-{key}": figure["figure"] for key, figure in figures.items()}
@@ -54,6 +57,9 @@ def _number(value: float | None, error: float | None = None) -> str:
         return ""
     return f"{value:.4g}" + (f" ± {error:.2g}" if error is not None else "")
 
+
+# a column whose numbers differ by more is written in powers of ten
+DECADES = 100
 
 # ---- summary
 
@@ -137,12 +143,15 @@ def _value(value: Any) -> str:
 
 def _trials(document: Mapping[str, Any]) -> str:
     figures = [o["figure"] for o in document["objectives"]]
-    keys = list(document["space"])
-    head = ["Trial", "State", *figures, "Seconds", *keys, "Why"]
+    keys, trials = list(document["space"]), document["trials"]
+    names = short_names(keys)
+    explained = any(_why(trial) for trial in trials)
+    columns = {name: _figures(trials, name) for name in figures}
+    columns |= {key: aligned([trial["parameters"].get(key) for trial in trials]) for key in keys}
     rows = []
-    for trial in document["trials"]:
-        numbers = [_cell(_figure(trial, name), trial["figures"].get(name)) for name in figures]
-        values = [_cell(_value(trial["parameters"].get(key)), trial["parameters"].get(key)) for key in keys]
+    for place, trial in enumerate(trials):
+        numbers = [_cell(columns[name][place], trial["figures"].get(name)) for name in figures]
+        values = [_cell(columns[key][place], trial["parameters"].get(key)) for key in keys]
         seconds = trial["seconds"]
         cells = [
             _cell(str(trial["number"]), trial["number"]),
@@ -150,15 +159,51 @@ def _trials(document: Mapping[str, Any]) -> str:
             *numbers,
             _cell("" if seconds is None else f"{seconds:.0f}", seconds),
             *values,
-            f"<td>{html.escape(_why(trial))}</td>",
+            f'<td class="why">{html.escape(_why(trial))}</td>' if explained else "",
         ]
         marked = ' class="marked"' if trial["number"] in document["front"] else ""
         rows.append(f"<tr{marked}>{''.join(cells)}</tr>")
-    titles = "".join(f"<th><button type=button>{html.escape(title)}</button></th>" for title in head)
+    head = ["Trial", "State", *figures, "Seconds", *(names[key] for key in keys)]
+    full = dict(zip((names[key] for key in keys), keys, strict=True))
+    titles = "".join(_heading(title, full.get(title, title), number=title != "State") for title in head)
+    titles += _heading("Why", "Why", number=False) if explained else ""
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{titles}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _heading(title: str, full: str, *, number: bool) -> str:
+    # a line may end after a dot
+    text = html.escape(title).replace(".", ".<wbr>")
+    kind = ' class="n"' if number else ""
+    return f'<th{kind} title="{html.escape(full, quote=True)}"><button type=button>{text}</button></th>'
+
+
+def _figures(trials: list[Mapping[str, Any]], name: str) -> list[str]:
+    """Values of an objective with their errors, each in as many places as the others."""
+    values = aligned([trial["figures"].get(name) for trial in trials], missing="")
+    errors = aligned([trial["standard_errors"].get(name) for trial in trials], digits=2, missing="")
+    return [f"{value} ± {error}" if error else value for value, error in zip(values, errors, strict=True)]
+
+
+def aligned(values: Sequence[Any], digits: int = 4, missing: str = "–") -> list[str]:
+    """The values of a column, numbers with one number of decimal places, or all as powers of ten.
+
+    Args:
+        values: Numbers, texts, or None where there is nothing.
+        digits: Of the largest number.
+        missing: What stands for None.
+    """
+    real = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    sizes = [abs(value) for value in real if value]
+    spread = bool(sizes) and (max(sizes) > DECADES * min(sizes) or not 1e-3 <= max(sizes) < 1e5)
+    places = max(0, digits - 1 - math.floor(math.log10(max(sizes)))) if sizes and not spread else 0
+    style = f".{digits - 2}e" if spread else f".{places}f"
+    return [
+        missing if value is None else f"{value:{style}}" if isinstance(value, float) else str(value)
+        for value in values
+    ]
 
 
 # state to the class and the word of its tag
@@ -191,8 +236,10 @@ def _table(title: str, head: list[str], rows: list[list[str]], note: str) -> str
 
 
 def _row(cells: list[str], tag: str) -> str:
-    shown = (f"<{tag}{' class=n' if i else ''}>{html.escape(text)}</{tag}>" for i, text in enumerate(cells))
-    return f"<tr>{''.join(shown)}</tr>"
+    name, *numbers = map(html.escape, cells)
+    shown = "".join(f"<{tag} class=n>{text}</{tag}>" for text in numbers)
+    # a line of a key may end after a dot
+    return f"<tr><{tag}>{name.replace('.', '.<wbr>')}</{tag}>{shown}</tr>"
 
 
 def _definitions(facts: Mapping[str, Any]) -> str:
