@@ -168,7 +168,9 @@ def generate_batch(
         done = stop
         if progress is not None:
             progress(done, len(columns))
-    return ShowerBatch(showers, columns.energy, columns.theta, columns.phi, columns.pdg_id, seconds)
+    return ShowerBatch(
+        showers, columns.energy, columns.theta, columns.phi, columns.pdg_id, seconds, model.detector
+    )
 
 
 def _check_conditions(model: ShowerModel | StoredModel, columns: Columns, extrapolate: bool) -> None:
