@@ -24,9 +24,9 @@ from safetensors.torch import load_file
 from caloforge.geometry import Detector
 from caloforge.metrics.resampling import Metric
 from caloforge.models.base import Condition, TrainingBatch
+from caloforge.models.layered.constants import CHOICES
 from caloforge.models.layered.context import legendre
 from caloforge.models.layered.density import Given
-from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.model import Layered
 from caloforge.models.store import load_model
 from caloforge.showers import ShowerBatch, ShowerFile

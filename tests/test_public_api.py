@@ -19,7 +19,7 @@ SIGNATURES = {
     "demo": "*, out=demo, train_showers=1500, test_showers=500, workers=None, seed=1, force=False, "
     "progress=True",
     "doctor": "",
-    "generate": "model, *, out, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
+    "generate": "model, *, out=None, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
     "seed=0, batch_size=None, backend=auto, precision=auto, device=cpu, threads=None, extrapolate=False, "
     "force=False, progress=True",
     "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
@@ -57,7 +57,7 @@ def described(function):
 
 
 def test_the_public_names():
-    assert set(caloforge.__all__) == CLASSES | set(SIGNATURES) | {"__version__"}
+    assert set(caloforge.__all__) == CLASSES | set(SIGNATURES) | {"__version__", "plot"}
     assert dir(caloforge) == sorted(caloforge.__all__)
 
 
@@ -72,3 +72,14 @@ def test_every_public_name_is_documented():
 
 def test_another_name_does_not_exist():
     assert not hasattr(caloforge, "nothing")
+
+
+def test_the_pictures():
+    assert {name: described(getattr(caloforge.plot, name)) for name in caloforge.plot.__all__} == {
+        "compare": "left, right, titles=('left', 'right'), *, detector=None",
+        "detector": "source",
+        "energies": "path",
+        "mean_shower": "showers, *, detector=None",
+        "profiles": "showers, *, detector=None",
+        "shower": "showers, index=0, *, detector=None",
+    }

@@ -11,15 +11,16 @@ from standin import stand_in
 from caloforge.errors import ConfigError, MissingDependencyError, ModelError
 from caloforge.export.graph import export_graph, sample_inputs
 from caloforge.files import cache_folder
-from caloforge.generation import choice, network, trial
+from caloforge.generation import choice, measurement, network, plan, trial
 from caloforge.generation.choice import choices_file, fastest, plan_for
-from caloforge.generation.conditions import Columns
 from caloforge.generation.generate import stream
-from caloforge.generation.network import Plan, open_network
+from caloforge.generation.network import open_network
+from caloforge.generation.plan import Plan
+from caloforge.models.columns import Columns
 
 SMALL = ("mesh.nx=7", "mesh.ny=7")
 EXTRA = pytest.mark.skipif(
-    any(network.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime", "openvino")),
+    any(plan.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime", "openvino")),
     reason="the extra onnx is not installed",
 )
 
@@ -140,8 +141,8 @@ def test_wrong_wishes(model, wish, message):
 
 
 def without(monkeypatch, *gone):
-    real = network.find_spec
-    for module in (network, choice):
+    real = plan.find_spec
+    for module in (plan, choice):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name in gone else real(name))
 
 
@@ -172,10 +173,10 @@ def pretend(monkeypatch, **milliseconds):
         tried.append(name)
         return {16: milliseconds[name] / 1e3} if name in milliseconds else {}
 
-    monkeypatch.setattr(choice, "try_runtime", try_runtime)
-    monkeypatch.setattr(choice, "_seconds_here", lambda *a: {2: milliseconds["torch"] / 1e3})
-    monkeypatch.setattr(choice, "graph_of", lambda *a: "graph")
-    monkeypatch.setattr(choice, "_right", lambda model, plan: True)
+    monkeypatch.setattr(measurement, "try_runtime", try_runtime)
+    monkeypatch.setattr(measurement, "seconds_with_torch", lambda *a: {2: milliseconds["torch"] / 1e3})
+    monkeypatch.setattr(measurement, "graph_of", lambda *a: "graph")
+    monkeypatch.setattr(measurement, "_right", lambda model, plan: True)
     return tried
 
 
@@ -235,12 +236,12 @@ def test_a_cache_that_cannot_be_written(model, monkeypatch, tmp_path):
 @EXTRA
 def test_a_real_measurement(model, monkeypatch):
     monkeypatch.setattr(choice, "WORTH", 0)
-    monkeypatch.setattr(choice, "BATCHES", (4,))
+    monkeypatch.setattr(measurement, "BATCHES", (4,))
     plan = plan_for(model, 100, threads=1)
     (entry,) = json.loads(choices_file().read_text()).values()
     assert set(entry["ms_per_shower"]) == {f"{b} fp32 batch 4" for b in ("torch", "onnx", "openvino")}
-    best = min(entry["ms_per_shower"], key=entry["ms_per_shower"].get)
-    assert best == f"{plan.backend} fp32 batch 4"
+    times = entry["ms_per_shower"]
+    assert times[f"{plan.backend} fp32 batch 4"] == min(times.values()), times
 
 
 HANG = "import time\ntime.sleep(600)\n"

@@ -8,7 +8,8 @@ import torch
 
 from caloforge.errors import ModelError, TrainingError
 from caloforge.generation.choice import candidates
-from caloforge.generation.network import Plan, open_network
+from caloforge.generation.network import open_network
+from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange

@@ -9,8 +9,8 @@ from scipy import stats
 
 from caloforge.geometry import load_detector
 from caloforge.models.facts import DataFacts, TrainedRange
+from caloforge.models.layered.constants import CHOICES
 from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
-from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise

@@ -11,9 +11,9 @@ from numba import njit
 
 from caloforge.errors import ModelError
 from caloforge.export.graph import condition_of, export_graph, sample_inputs
-from caloforge.generation.conditions import Columns
 from caloforge.generation.generate import stream
-from caloforge.generation.network import Plan, open_network
+from caloforge.generation.network import open_network
+from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.facts import DataFacts, TrainedRange
@@ -30,8 +30,9 @@ from caloforge.models.layered.compiled.lanes import (
     store,
     sum_of,
 )
+from caloforge.models.layered.constants import LANES
 from caloforge.models.layered.density import gumbel_of_normal
-from caloforge.models.layered.order import LANES, order_of
+from caloforge.models.layered.order import order_of
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.testing.model_contract import fit_to_made_up
 
@@ -61,7 +62,7 @@ def asked(model, count=40):
 
 
 def compiled(model, condition, noise):
-    return model.compiled()(condition, lambda start, stop: noise[start:stop])
+    return model.compiled()(condition.columns(), lambda start, stop: noise[start:stop])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_packing_lists_the_lanes_that_are_set():
 def test_the_command_and_several_threads_run_it(tmp_path):
     model = model_of(("mesh.nx=9", "mesh.ny=9"))
     condition, _ = asked(model, 30)
-    columns = Columns(*(getattr(condition, name).numpy() for name in ("energy", "theta", "phi", "pdg_id")))
+    columns = condition.columns()
     results = [
         np.concatenate([part.showers for part in stream(model, columns, seed=2, **options)])
         for options in (

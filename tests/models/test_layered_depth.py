@@ -8,7 +8,8 @@ import torch
 
 from caloforge.geometry import load_detector
 from caloforge.models.facts import TrainedRange
-from caloforge.models.layered.depth import FADE, SCALE, Depth
+from caloforge.models.layered.constants import FADE
+from caloforge.models.layered.depth import SCALE, Depth
 from caloforge.models.layered.plane import plane_of
 
 LAYERS, ZONES = 5, (0, 1, 2, 3)

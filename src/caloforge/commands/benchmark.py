@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import Seed, Showers, Whole
+from caloforge.commands.options import FilePath, Seed, Showers, Whole
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.files import check_new, replacing, write_text, writing
@@ -21,7 +21,7 @@ def benchmark(
     run: str = "clic-electron",
     n: Annotated[Showers, Parameter(name=["-n", "--n"])] = 40,
     all_cores: Annotated[bool, Parameter(negative=())] = False,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: Annotated[FilePath | None, Parameter(name=["-o", "--out"])] = None,
     quick: Annotated[bool, Parameter(negative=())] = False,
     seed: Seed = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -46,7 +46,7 @@ def benchmark(
 
     config = load_run(run)
     if out is not None:
-        check_new(out, force=force)
+        out = check_new(out, force=force)
     cores = len(os.sched_getaffinity(0))
     plan = Plan(
         name=config.name,
@@ -72,13 +72,13 @@ def benchmark(
 def benchmark_scaling(
     run: str = "demo",
     *,
-    data: Path | None = None,
+    data: FilePath | None = None,
     processes: Whole | None = None,
     steps: Whole = 30,
     nodes: Whole = 128,
     network: str = "omni-path",
     per_node: Whole = 1,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: Annotated[FilePath | None, Parameter(name=["-o", "--out"])] = None,
     seed: Seed = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
@@ -104,7 +104,7 @@ def benchmark_scaling(
 
     config = load_run(run)
     if out is not None:
-        check_new(out, force=force)
+        out = check_new(out, force=force)
     plan = Plan(
         name=config.name,
         detector=config.detector,

@@ -6,15 +6,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.files import write_text
 
 
 def card(
     model: str | Path,
-    *reports: Path,
-    benchmark: Path | None = None,
-    data: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    *reports: FilePath,
+    benchmark: FilePath | None = None,
+    data: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
     name: str | None = None,
 ) -> Outcome:
     """Write the card of a model from the reports of its validations.
@@ -34,7 +35,10 @@ def card(
 
     folder = model_folder(model)
     document = collect_card(
-        read_card(folder), [Path(report) for report in reports], benchmark=benchmark, data=data or ()
+        read_card(folder),
+        [Path(report) for report in reports],
+        benchmark=None if benchmark is None else Path(benchmark),
+        data=[Path(file) for file in data or ()],
     )
     name = name or folder.absolute().name
     page = card_markdown(document, name)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from caloforge.commands.options import Showers
+from caloforge.commands.options import FilePath, Showers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import CaloforgeError, DataError
 from caloforge.run import RunConfig, load_run
@@ -21,7 +21,7 @@ FILE_COMPRESSION = 0.25
 def check(
     run: str,
     *,
-    data: Path | None = None,
+    data: FilePath | None = None,
     n: Annotated[Showers, Parameter(name=["-n", "--n"])] = 10_000,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> Outcome:
@@ -34,6 +34,7 @@ def check(
         set_: Change a setting of the run: KEY=VALUE, repeatable.
     """
     config = load_run(run, set_ or [])
+    data = None if data is None else Path(data)
     steps: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         ("configuration", lambda: {"text": f"run '{config.name}', every setting is known"}),
         ("detector", lambda: _detector(config)),
@@ -42,7 +43,7 @@ def check(
     if config.detector.layers or data is None:
         steps.append(("full simulation", lambda: _fullsim(config, n)))
     if data is not None:
-        steps.append(("data", lambda: _data(config, Path(data))))
+        steps.append(("data", lambda: _data(config, data)))
     steps.append(("training step", lambda: _training(config, data)))
     results: dict[str, Any] = {}
     lines, failed = [], []

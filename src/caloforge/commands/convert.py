@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.geometry import load_detector
@@ -13,14 +14,14 @@ Format = Literal["3dgan", "calochallenge", "par04", "showerdata"]
 
 
 def import_(
-    source: Path,
-    *more: Path,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    source: FilePath,
+    *more: FilePath,
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     format: Format,  # noqa: A002 - the name of the option
     detector: str | None = None,
     particle: str | None = None,
     dataset: Literal["1-photons", "1-pions", "2", "3"] | None = None,
-    binning: Path | None = None,
+    binning: FilePath | None = None,
     visible: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
@@ -50,7 +51,7 @@ def import_(
             detector=load_detector(detector) if detector else None,
             particle=particle,
             dataset=dataset,
-            binning=binning,
+            binning=None if binning is None else Path(binning),
             visible=visible,
             force=force,
             progress=meter.update,
@@ -87,9 +88,9 @@ def _imported(path: Path) -> Outcome:
 
 
 def convert(
-    source: Path,
+    source: FilePath,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     to: Format,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,

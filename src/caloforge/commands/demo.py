@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import Seed, Showers, Workers
+from caloforge.commands.options import FilePath, Seed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import OutputError
 from caloforge.files import check_new, write_text
@@ -26,7 +26,7 @@ MARKER = ".caloforge-demo"
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("demo"),
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])] = Path("demo"),
     train_showers: Showers = 1500,
     test_showers: Showers = 500,
     workers: Workers | None = None,

@@ -1,22 +1,77 @@
 """`caloforge generate`."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import Seed, Showers, Whole, Workers
+from caloforge.commands.options import FilePath, Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from caloforge.models.columns import Columns
+    from caloforge.models.store import StoredModel
+    from caloforge.showers import ShowerBatch
+
+Backend = Literal["auto", "torch", "numba", "onnx", "openvino"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+
+@overload
+def generate(
+    model: str | Path,
+    *,
+    out: FilePath,
+    like: FilePath | None = None,
+    n: int | None = None,
+    energy: str | None = None,
+    theta: str = "90 deg",
+    phi: str = "0 deg",
+    particle: str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    extrapolate: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Outcome: ...
+
+
+@overload
+def generate(
+    model: str | Path,
+    *,
+    out: None = None,
+    like: FilePath | None = None,
+    n: int | None = None,
+    energy: str | None = None,
+    theta: str = "90 deg",
+    phi: str = "0 deg",
+    particle: str | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    backend: Backend = "auto",
+    precision: Precision = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    extrapolate: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> "ShowerBatch": ...
 
 
 def generate(
     model: str | Path,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
-    like: Path | None = None,
+    out: Annotated[FilePath | None, Parameter(name=["-o", "--out"], required=True)] = None,
+    like: FilePath | None = None,
     n: Annotated[Showers | None, Parameter(name=["-n", "--n"])] = None,
     energy: str | None = None,
     theta: str = "90 deg",
@@ -24,19 +79,19 @@ def generate(
     particle: str | None = None,
     seed: Seed = 0,
     batch_size: Whole | None = None,
-    backend: Literal["auto", "torch", "numba", "onnx", "openvino"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto",
+    backend: Backend = "auto",
+    precision: Precision = "auto",
     device: str = "cpu",
     threads: Workers | None = None,
     extrapolate: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
-) -> Outcome:
+) -> Any:
     """Generate showers with a trained model.
 
     Args:
         model: A run directory, a model directory, or the name of a released model; see `caloforge list`.
-        out: The shower file to write.
+        out: The shower file to write. From Python it may be left out: the showers are returned.
         like: Take the conditions, shower by shower, from this file (best for a comparison with it).
         n: Number of showers; with --like the first n of it.
         energy: "100 GeV", or a flat range "10 GeV:500 GeV"; the default is the trained range.
@@ -45,8 +100,8 @@ def generate(
         particle: e-, e+, gamma, pi0, mu-; the default is what the model was trained on.
         seed: Seed of the noise and of the sampled conditions.
         batch_size: Showers in one pass of the network; does not change them. The default is the fastest.
-        backend: What runs the network. "auto" measures once which is the fastest, and remembers it; numba is
-            machine code of the layered family; onnx and openvino need `pip install 'caloforge[onnx]'`.
+        backend: What runs the network. "auto" finds the fastest: numba, machine code of the layered family,
+            or what is measured once and remembered; onnx and openvino need `pip install 'caloforge[onnx]'`.
         precision: Arithmetic of the network. "auto" is fp32, and bf16 or int8 where they are faster and the
             model's card says that its physics was checked for them.
         device: "cpu" or "cuda".
@@ -54,6 +109,9 @@ def generate(
         extrapolate: Allow conditions outside the trained range.
         force: Replace an existing output.
         progress: Show progress.
+
+    Returns:
+        The facts of the file that was written, or the showers, a `ShowerBatch`, where `out` was left out.
     """
     if like is None and n is None and energy is None:
         raise ConfigError("give either --like FILE, or -n N with an optional --energy range")
@@ -64,49 +122,33 @@ def generate(
     if n is not None and n < 1:
         raise ConfigError(f"-n: got {n}, expected at least 1")
 
-    from caloforge.beam import beam_from_text
     from caloforge.generation.choice import plan_for
-    from caloforge.generation.conditions import columns_like, columns_sampled
-    from caloforge.generation.generate import generate_file
-    from caloforge.generation.network import packages_of
-    from caloforge.models.store import load_model, model_digest
-    from caloforge.provenance import collect, digest_file
+    from caloforge.generation.generate import generate_batch, generate_file
+    from caloforge.generation.plan import packages_of
+    from caloforge.models.store import read_model
+    from caloforge.provenance import collect
 
-    network = load_model(model)
-    facts: dict[str, Any] = {
-        "engine": "caloforge generate",
-        "family": network.family,
-        "model_digest": model_digest(model),
-    }
-    if like is not None:
-        columns = columns_like(Path(like), network, n)
-        facts["like"] = {"name": Path(like).name, "sha256": digest_file(Path(like))}
-    else:
-        beam = beam_from_text(network.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
-        columns = columns_sampled(beam, seed, n or 0)
-        facts["beam"] = beam.model_dump(mode="json")
+    stored = read_model(model)
+    columns, facts = _conditions(stored, like, n, energy, theta, phi, particle, seed)
     plan = plan_for(
-        network,
+        stored,
         len(columns),
         backend=backend,
         precision=precision,
         batch_size=batch_size,
         threads=threads,
         device=device,
+        say=_note if progress else lambda _: None,
     )
+    packages = ("numba",) if plan.backend == "numba" else ("torch", *packages_of(plan))
     facts |= {"backend": plan.backend, "precision": plan.precision}
     with Meter("generate", len(columns), enabled=progress) as meter:
-        generate_file(
-            network,
-            columns,
-            Path(out),
-            seed=seed,
-            provenance=collect(packages=("torch", *packages_of(plan)), seed=seed, **facts),
-            **asdict(plan),
-            extrapolate=extrapolate,
-            force=force,
-            progress=meter.update,
-        )
+        options: dict[str, Any] = {**asdict(plan), "seed": seed, "extrapolate": extrapolate}
+        options["progress"] = meter.update
+        if out is None:
+            return generate_batch(stored, columns, **options)
+        provenance = collect(packages=packages, seed=seed, **facts)
+        generate_file(stored, columns, Path(out), provenance=provenance, force=force, **options)
     how = f"{plan.backend} {plan.precision}, threads: {plan.threads}, batches of {plan.batch_size}"
     return Outcome(
         f"{len(columns)} showers in {out} ({how})",
@@ -115,3 +157,36 @@ def generate(
         seed=seed,
         plan=asdict(plan),
     )
+
+
+def _conditions(
+    model: "StoredModel",
+    like: FilePath | None,
+    n: int | None,
+    energy: str | None,
+    theta: str,
+    phi: str,
+    particle: str | None,
+    seed: int,
+) -> tuple["Columns", dict[str, Any]]:
+    """What is asked of the model, and what the provenance says of it."""
+    from caloforge.beam import beam_from_text
+    from caloforge.generation.conditions import columns_like, columns_sampled
+    from caloforge.provenance import digest_file
+
+    facts: dict[str, Any] = {
+        "engine": "caloforge generate",
+        "family": model.family,
+        "model_digest": model.weights_sha256,
+    }
+    if like is not None:
+        path = Path(like)
+        columns = columns_like(path, model.detector, n)
+        return columns, facts | {"like": {"name": path.name, "sha256": digest_file(path)}}
+    beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
+    return columns_sampled(beam, seed, n or 0), facts | {"beam": beam.model_dump(mode="json")}
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"generate: {text}\n")
+    sys.stderr.flush()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, get_args
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError
 from caloforge.files import check_new, write_text
@@ -16,8 +17,8 @@ from caloforge.run import recipe_names, recipe_text
 def init(
     preset: str | None = None,
     *,
-    from_: Annotated[Path | None, Parameter(name="--from")] = None,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])] = Path("run.yaml"),
+    from_: Annotated[FilePath | None, Parameter(name="--from")] = None,
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])] = Path("run.yaml"),
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> Outcome:
     """Write a complete, commented run.yaml to start from.

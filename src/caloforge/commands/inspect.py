@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError, OutputError, nearest
 from caloforge.files import check_writable, replacing
@@ -18,7 +19,7 @@ from caloforge.run import load_run, recipe_names
 def inspect(
     what: str,
     *,
-    out: Annotated[Path | None, Parameter(name=["-o", "--out"])] = None,
+    out: Annotated[FilePath | None, Parameter(name=["-o", "--out"])] = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> Outcome:
     """Show what a detector, a shower file, a run or a model holds.

@@ -2,9 +2,17 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, Token
+
+if TYPE_CHECKING:
+    # what a program may give
+    FilePath = Path | str
+else:
+    # what a command line gives, and its help shows
+    FilePath = Path
 
 # of a seed: a 64-bit integer with a sign; of showers: more than any file holds
 LARGEST_SEED = 2**63 - 1

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import Seed, Showers, Workers
+from caloforge.commands.options import FilePath, Seed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.run import load_run
@@ -15,7 +15,7 @@ def simulate(
     run: str,
     *,
     n: Annotated[Showers, Parameter(name=["-n", "--n"])],
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     workers: Annotated[Workers, Parameter(name=["--workers", "-w"])] = 1,
     seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,

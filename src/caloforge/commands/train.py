@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import Seed
+from caloforge.commands.options import FilePath, Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
@@ -33,8 +33,8 @@ ENDS = {
 def train(
     run: str,
     *,
-    data: Path,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    data: FilePath,
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,

@@ -5,15 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 
 
 def tune(
     study: str | Path,
     *,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
-    data: Path | None = None,
-    test: Path | None = None,
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
+    data: FilePath | None = None,
+    test: FilePath | None = None,
     address: str | None = None,
     progress: bool = True,
 ) -> Outcome:
@@ -34,7 +35,9 @@ def tune(
     config = load_study(study)
     # those of the study are relative to its folder
     given = {
-        name: str(path.absolute()) for name, path in (("data", data), ("test", test)) if path is not None
+        name: str(Path(path).absolute())
+        for name, path in (("data", data), ("test", test))
+        if path is not None
     }
     config = config.model_copy(update=given)
     with StudyTable([o.figure for o in config.objectives], enabled=progress) as table:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import Seed, Whole, Workers
+from caloforge.commands.options import FilePath, Seed, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.names import shipped_name
 
@@ -13,18 +13,18 @@ Network = Literal["low", "low-normed", "high", "cnn", "strong"]
 
 
 def validate(
-    truth: Path,
+    truth: FilePath,
     generated: str | Path,
     *more: str | Path,
-    out: Annotated[Path, Parameter(name=["-o", "--out"])],
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     thresholds: str = "3dgan",
     classifier: bool = True,
-    truth2: Path | None = None,
+    truth2: FilePath | None = None,
     reweight: Annotated[bool, Parameter(negative=())] = False,
     threshold: str | None = None,
     neural: Annotated[list[Network] | None, Parameter(negative=())] = None,
     repeats: Whole = 1,
-    triforce: Annotated[list[Path] | None, Parameter(negative=())] = None,
+    triforce: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
     protocol: Literal["calochallenge"] | None = None,
     pdf: bool = True,
     seed: Seed = 0,

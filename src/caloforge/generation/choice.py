@@ -1,4 +1,4 @@
-"""Choosing a backend by measurement, once for a model on a machine, and remembering it."""
+"""Choosing a backend, where possible without torch: what was remembered, machine code, or a measurement."""
 
 from __future__ import annotations
 
@@ -11,37 +11,28 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from caloforge.errors import CaloforgeError, ConfigError, nearest
-from caloforge.export.graph import condition_of, sample_inputs
 from caloforge.files import cache_folder, write_text
-from caloforge.generation.conditions import Columns
-from caloforge.generation.network import (
-    BATCH,
-    CUDA_BATCH,
-    Plan,
-    graph_of,
-    open_network,
-    packages_of,
-    state_digest,
-)
-from caloforge.generation.runtimes import PRECISIONS, Arrays, Backend, Precision
-from caloforge.generation.trial import measure, try_runtime
-from caloforge.models.base import ShowerModel
+from caloforge.generation.compiled import is_compiled, is_kept
+from caloforge.generation.opening import open_model
+from caloforge.generation.plan import BATCH, CUDA_BATCH, Plan, packages_of
+from caloforge.generation.runtimes import PRECISIONS, Backend, Precision
+from caloforge.models.store import StoredModel
 from caloforge.provenance import cpu, digest_json, package_version
+
+if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel
 
 BackendWish = Literal["auto", "torch", "numba", "onnx", "openvino"]
 PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
-# seconds of work with torch from which the measurement, about ten seconds, is worth it
+Say = Callable[[str], None]
+# seconds of work with torch from which compiling or measuring is worth it
 WORTH = 10.0
-# backends that neither hang nor crash, and are measured in this process
-HERE = ("torch", "numba")
-# batch sizes that are tried
-BATCHES = (1, 8, 32)
 # a larger gain than the noise of a measurement, or the exact arithmetic is kept
 GAIN = 1.1
-VERSIONS = ("caloforge", "torch", "numba", "onnxruntime", "openvino")
+VERSIONS = ("caloforge", "torch", "onnxruntime", "openvino")
 
 
 def choices_file() -> Path:
@@ -55,7 +46,7 @@ def all_cores() -> int:
 
 
 def plan_for(
-    model: ShowerModel,
+    model: ShowerModel | StoredModel,
     count: int,
     *,
     backend: BackendWish = "auto",
@@ -63,13 +54,14 @@ def plan_for(
     batch_size: int | None = None,
     threads: int | None = None,
     device: str = "cpu",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Plan:
     """How to run a model, where the caller left it open.
 
-    `auto` takes what was measured to be fastest, here and for this model, among what is installed. The
+    `auto` takes machine code where the family has it and the work is worth compiling it, or it is compiled
+    already; otherwise what was measured to be fastest, here and for this model, among what is installed. The
     arithmetic is fp32 unless the model's card says that its physics was checked for another one. Measuring
-    happens once, and only where the work is worth it; shorter work runs on torch.
+    happens once, within seconds, and only where the work is worth it; shorter work runs on torch.
 
     Args:
         model: The model.
@@ -100,24 +92,57 @@ def plan_for(
             )
         fixed = replace(fixed, backend=cast(Backend, able[0]))
     fixed.check()
-    default = CUDA_BATCH if device != "cpu" else BATCH[fixed.backend]
-    if device == "cpu" and "auto" in (backend, precision):
-        plans = candidates(model, fixed, backend, precision)
-        found = _measured(model, plans, count, say)
-        if found is not None:
-            return replace(found, batch_size=batch_size or found.batch_size)
-    return replace(fixed, batch_size=batch_size or default)
+    if device != "cpu":
+        return replace(fixed, batch_size=batch_size or CUDA_BATCH)
+    found = None
+    if backend == "auto" and fixed.precision == "fp32" and model.compilable:
+        found = _machine_code(model, fixed, count, say)
+    if found is None and "auto" in (backend, precision) and backend != "numba":
+        plans = candidates(_loaded(model), fixed, backend, precision)
+        found = _measured(_loaded(model), plans, count, say)
+    found = found or replace(fixed, batch_size=BATCH[fixed.backend])
+    return replace(found, batch_size=batch_size or found.batch_size)
+
+
+def _machine_code(model: ShowerModel | StoredModel, plan: Plan, count: int, say: Say) -> Plan | None:
+    """A plan with machine code, or None where torch is done before it is compiled, or it cannot be."""
+    found = replace(plan, backend="numba", batch_size=BATCH["numba"])
+    if isinstance(model, StoredModel) and is_kept(model):
+        return found
+    if not is_compiled(model.family):
+        if _seconds_with_torch(_loaded(model), plan) * count < WORTH * plan.threads:
+            return None
+        say("compiling machine code for this processor, about 15 s, once on this machine")
+    try:
+        open_model(model, found)
+    except CaloforgeError as error:
+        say(f"{error}; choosing something else")
+        return None
+    return found
+
+
+def _seconds_with_torch(model: ShowerModel, plan: Plan) -> float:
+    from caloforge.export.graph import sample_inputs
+    from caloforge.generation.measurement import seconds_with_torch
+
+    torch_plan = replace(plan, backend="torch", precision="fp32")
+    return seconds_with_torch(model, torch_plan, sample_inputs(model), (2,))[2]
+
+
+def _loaded(model: ShowerModel | StoredModel) -> ShowerModel:
+    return model.load() if isinstance(model, StoredModel) else model
 
 
 def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: PrecisionWish) -> list[Plan]:
-    """What may be chosen among: installed, and of an arithmetic that is allowed."""
+    """What is measured: installed, and of an arithmetic that is allowed."""
     allowed = model.facts.precisions if precision == "auto" else (plan.precision,)
     plans = [
         replace(plan, backend=cast(Backend, name), precision=arithmetic)
         for name, known in PRECISIONS.items()
         for arithmetic in known
         if backend in ("auto", name)
-        and _able(model, name)
+        and name != "numba"
+        and (name == "torch" or model.exportable)
         and arithmetic in allowed
         # in bf16 torch is hundreds of times slower than in fp32 on processors that do not have it
         and (name, arithmetic) != ("torch", "bf16")
@@ -125,76 +150,23 @@ def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: 
     return [plan for plan in plans if all(find_spec(package) for package in packages_of(plan))]
 
 
-def _able(model: ShowerModel, backend: str) -> bool:
-    """Whether a model has the form that a backend runs."""
-    if backend == "numba":
-        return model.compilable
-    return backend == "torch" or model.exportable
-
-
-def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Callable[[str], None]) -> Plan | None:
+def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Say) -> Plan | None:
     """The fastest plan, remembered or measured now; None where that is not worth it, or nothing works."""
     if len(plans) < 2:
         return None
     key = _key(model, plans)
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return _matching(plans, _read()[key["digest"]]["choice"])
-    inputs = sample_inputs(model)
-    torch_plan = replace(plans[0], backend="torch", precision="fp32")
-    reference = _seconds_here(model, torch_plan, inputs, (2,))[2]
-    if reference * count < WORTH * torch_plan.threads:
+    if _seconds_with_torch(model, plans[0]) * count < WORTH * plans[0].threads:
         return None
-    say("measuring which backend is fastest for this model; the answer is remembered")
-    seconds = measure_plans(model, plans, inputs)
+    from caloforge.generation.measurement import measure_plans
+
+    seconds = measure_plans(model, plans, say)
     if not seconds:
         return None
     best = fastest(seconds)
     _remember(key, seconds, best)
     return best
-
-
-def measure_plans(model: ShowerModel, plans: list[Plan], inputs: Arrays) -> dict[Plan, float]:
-    """CPU seconds for a shower of every plan that works, at each batch size."""
-    seconds: dict[Plan, float] = {}
-    for plan in plans:
-        try:
-            found = _seconds_of(model, plan, inputs)
-        except CaloforgeError:
-            continue
-        seconds |= {replace(plan, batch_size=batch): value for batch, value in found.items()}
-    # what makes other showers is no choice, however fast
-    ranked = sorted(seconds, key=seconds.__getitem__)
-    broken = {plan.backend + plan.precision for plan in _best_of_each(ranked) if not _right(model, plan)}
-    return {plan: value for plan, value in seconds.items() if plan.backend + plan.precision not in broken}
-
-
-def _seconds_of(model: ShowerModel, plan: Plan, inputs: Arrays) -> dict[int, float]:
-    if plan.backend in HERE:
-        return _seconds_here(model, plan, inputs, BATCHES)
-    job = {
-        "backend": plan.backend,
-        "graph": str(graph_of(model, plan.precision)),
-        "precision": plan.precision,
-        "threads": plan.threads,
-        "cache": str(cache_folder() / "openvino"),
-        "batches": BATCHES,
-    }
-    return try_runtime(job, inputs)
-
-
-def _best_of_each(ranked: list[Plan]) -> list[Plan]:
-    return list({plan.backend + plan.precision: plan for plan in reversed(ranked)}.values())
-
-
-def _right(model: ShowerModel, plan: Plan) -> bool:
-    if plan.backend in HERE:
-        # compared with torch before it was measured
-        return True
-    try:
-        open_network(model, plan)
-    except CaloforgeError:
-        return False
-    return True
 
 
 def fastest(seconds: dict[Plan, float]) -> Plan:
@@ -206,24 +178,9 @@ def fastest(seconds: dict[Plan, float]) -> Plan:
     return ranked[0]
 
 
-def _seconds_here(
-    model: ShowerModel, plan: Plan, inputs: Arrays, batches: tuple[int, ...]
-) -> dict[int, float]:
-    """Of what runs in this process."""
-    generate = open_network(model, plan).worker()
-
-    def run(arrays: Arrays) -> Any:
-        given = condition_of(model, arrays)
-        columns = Columns(*(getattr(given, name).numpy() for name in ("energy", "theta", "phi", "pdg_id")))
-        noise: Any = arrays["noise"]
-        return generate(columns, lambda start, stop: noise[start:stop])
-
-    # the first pass prepares memory and kernels
-    run({name: value[:1] for name, value in inputs.items()})
-    return {batch: measure(run, inputs, batch, plan.threads) for batch in batches}
-
-
 def _key(model: ShowerModel, plans: list[Plan]) -> dict[str, Any]:
+    from caloforge.generation.network import state_digest
+
     name, flags = cpu()
     facts = {
         "model": state_digest(model),

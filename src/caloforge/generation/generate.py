@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from caloforge.errors import ConfigError
 from caloforge.files import check_new, check_space
-from caloforge.generation.conditions import Columns, columns_like, columns_sampled
-from caloforge.generation.network import Network, Plan, open_network
+from caloforge.generation.conditions import columns_like, columns_sampled
 from caloforge.generation.noise import NoiseStream
+from caloforge.generation.opening import open_model
+from caloforge.generation.plan import Network, Plan
 from caloforge.generation.runtimes import Backend, Precision
-from caloforge.models.base import ShowerModel
+from caloforge.models.columns import Columns
+from caloforge.models.store import StoredModel
 from caloforge.showers import ShowerBatch, ShowerWriter
+
+if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel
 
 __all__ = ["Columns", "Precision", "columns_like", "columns_sampled", "generate_file", "stream"]
 
@@ -27,7 +35,7 @@ COMPRESSION = 0.5
 
 
 def stream(
-    model: ShowerModel,
+    model: ShowerModel | StoredModel,
     columns: Columns,
     *,
     seed: int,
@@ -53,7 +61,7 @@ def stream(
         threads: Passes at the same time, each on one core.
     """
     plan = Plan(backend, precision, batch_size, threads, str(device))
-    yield from run(open_network(model, plan), columns, seed=seed)
+    yield from run(open_model(model, plan), columns, seed=seed)
 
 
 def run(
@@ -62,7 +70,7 @@ def run(
     """The batches of a network that is ready, in order.
 
     Args:
-        network: From `open_network`.
+        network: From `open_model`.
         columns: Conditions of the showers.
         seed: Seed of the noise.
         pool: Threads to use; the default is as many as the network's plan has, or none for a single one.
@@ -104,7 +112,7 @@ class _Makers:
         try:
             generate, noise = self._free.pop()
         except IndexError:
-            noise = NoiseStream(self.seed, self.network.model.noise_shape)
+            noise = NoiseStream(self.seed, self.network.noise_shape)
             generate = self.network.worker()
         showers = generate(columns, lambda first, last: noise.lend(start + first, start + last))
         self._free.append((generate, noise))
@@ -119,8 +127,64 @@ class _Makers:
         )
 
 
+def generate_batch(
+    model: ShowerModel | StoredModel,
+    columns: Columns,
+    *,
+    seed: int,
+    batch_size: int = 64,
+    device: str = "cpu",
+    backend: Backend = "torch",
+    precision: Precision = "fp32",
+    threads: int = 1,
+    extrapolate: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ShowerBatch:
+    """Generate showers for `columns` in memory; the arguments are those of `generate_file`.
+
+    Raises:
+        ConfigError: Conditions outside the trained range without `extrapolate`, a plan that cannot be done,
+            or more showers than half of the machine's memory holds.
+        MissingDependencyError: The extra that the backend needs is not installed.
+    """
+    plan = Plan(backend, precision, batch_size, threads, str(device))
+    plan.check()
+    _check_conditions(model, columns, extrapolate)
+    shape = model.detector.shower_shape
+    needed = 4 * math.prod(shape) * len(columns)
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if needed > most:
+        raise ConfigError(
+            f"{len(columns)} showers of {shape} need {needed / 1e9:.1f} GB of memory, at most "
+            f"{most / 1e9:.1f} GB, half of what there is, are taken; write a file with out='showers.h5', "
+            "or ask for fewer showers"
+        )
+    showers = np.empty((len(columns), *shape), np.float32)
+    seconds = np.empty(len(columns), np.float32)
+    done = 0
+    for batch in run(open_model(model, plan), columns, seed=seed):
+        stop = done + len(batch)
+        showers[done:stop], seconds[done:stop] = batch.showers, batch.seconds
+        done = stop
+        if progress is not None:
+            progress(done, len(columns))
+    return ShowerBatch(
+        showers, columns.energy, columns.theta, columns.phi, columns.pdg_id, seconds, model.detector
+    )
+
+
+def _check_conditions(model: ShowerModel | StoredModel, columns: Columns, extrapolate: bool) -> None:
+    model.ranges.check(
+        energy=columns.energy,
+        theta=columns.theta,
+        phi=columns.phi,
+        pdg_id=columns.pdg_id,
+        extrapolate=extrapolate,
+    )
+
+
 def generate_file(
-    model: ShowerModel,
+    model: ShowerModel | StoredModel,
     columns: Columns,
     out: Path,
     *,
@@ -160,16 +224,10 @@ def generate_file(
     plan = Plan(backend, precision, batch_size, threads, str(device))
     plan.check()
     check_new(out, force=force)
-    model.ranges.check(
-        energy=columns.energy,
-        theta=columns.theta,
-        phi=columns.phi,
-        pdg_id=columns.pdg_id,
-        extrapolate=extrapolate,
-    )
+    _check_conditions(model, columns, extrapolate)
     size = 4 * int(np.prod(model.detector.shower_shape)) * len(columns)
     check_space(out, int(size * COMPRESSION), f"a file of {len(columns)} showers")
-    network = open_network(model, plan)
+    network = open_model(model, plan)
     return write_file(network, columns, out, seed=seed, provenance=provenance, force=force, progress=progress)
 
 
@@ -184,13 +242,13 @@ def write_file(
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Generate showers into a shower file with a network that is ready; see `generate_file`."""
-    model, threads = network.model, network.plan.threads
+    threads = network.plan.threads
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
         writer = ShowerWriter(
             out,
-            model.detector,
+            network.detector,
             provenance,
-            energy_meaning=model.energy_meaning,
+            energy_meaning=network.energy_meaning,
             with_seconds=True,
             force=force,
             pool=pool,

@@ -21,7 +21,7 @@ from caloforge.generation.runtimes import Arrays, Worker, open_runtime
 
 # seconds that a process, and within it the measurement of one batch size, may take
 LIMIT = 60.0
-PATIENCE = 1.5
+PATIENCE = 0.4
 REPEATS = 8
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +24,24 @@ MANY_CELLS = 40
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure, inches; no pyplot, so no global state."""
+    """An empty white figure, inches; no pyplot, so no global state. Notebooks show it."""
+    figure: Figure = _figure_class()(figsize=(width, height), dpi=110, facecolor="white")
+    return figure
+
+
+@cache
+def _figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=110, facecolor="white")
+    class ShownFigure(Figure):
+        """A figure that a notebook shows, which it does by itself with those of pyplot alone."""
+
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return ShownFigure
 
 
 def style(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:

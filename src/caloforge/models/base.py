@@ -14,23 +14,20 @@ generator: between two phases the loop has updated the parameters of the earlier
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.config import StrictModel
 from caloforge.geometry import Detector, RaggedMesh
+from caloforge.models.columns import Columns, CompiledForm
 from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch
 from caloforge.showers.file import EnergyMeaning
-
-# the noise of the showers [start, stop) of a pass, (stop - start, *noise_shape); good until the next call
-NoiseOf = Callable[[int, int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,10 @@ class Condition:
         return Condition(
             self.energy.to(device), self.theta.to(device), self.phi.to(device), self.pdg_id.to(device)
         )
+
+    def columns(self) -> Columns:
+        """The same as arrays."""
+        return Columns(*(part.numpy() for part in (self.energy, self.theta, self.phi, self.pdg_id)))
 
     @classmethod
     def of(cls, batch: ShowerBatch) -> Condition:
@@ -156,11 +157,12 @@ class ShowerModel(nn.Module, ABC):
             noise: (N, *noise_shape) standard normal.
         """
 
-    def compiled(self) -> Callable[[Condition, NoiseOf], NDArray[np.float32]]:
+    def compiled(self) -> CompiledForm:
         """`generate` as machine code for one thread of a CPU; the weights must not change afterwards.
 
         The same showers up to float rounding, over arrays. It asks for the noise of a few showers at a time,
-        so that it is used while it is in the cache. May be called by several threads at once.
+        so that it is used while it is in the cache. May be called by several threads at once. The registry
+        names its class, so that it can be had again without torch.
         """
         raise NotImplementedError(f"the family {self.family} has no compiled form")
 

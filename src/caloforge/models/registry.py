@@ -32,16 +32,23 @@ class Family:
     """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built.
 
     `ragged` says whether it takes layers of different binning.
+    `compiled` is "module:class" of its `CompiledForm`, empty where it has none; importing it must not import
+    torch.
     """
 
     config: type[FamilyConfig]
     model: str
     ragged: bool = False
+    compiled: str = ""
 
 
 FAMILIES: dict[str, Family] = {
     "gan3d": Family(Gan3dConfig, "caloforge.models.gan3d.model:Gan3d"),
-    "layered": Family(LayeredConfig, "caloforge.models.layered.model:Layered"),
+    "layered": Family(
+        LayeredConfig,
+        "caloforge.models.layered.model:Layered",
+        compiled="caloforge.models.layered.compiled.generator:CompiledGenerator",
+    ),
     "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen", ragged=True),
 }
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +18,12 @@ from caloforge.config import build
 from caloforge.errors import CaloforgeError, ModelError
 from caloforge.files import write_bytes, write_text, writing
 from caloforge.geometry import Detector
-from caloforge.models.facts import DataFacts
-from caloforge.models.registry import build_model, read_model_config
+from caloforge.models.facts import DataFacts, TrainedRange
+from caloforge.models.presets import FamilyConfig
+from caloforge.models.registry import FAMILIES, build_model, read_model_config
 from caloforge.models.released import CARD, FORMAT, FORMAT_VERSION, model_folder, read_card
-from caloforge.provenance import collect, digest_file
+from caloforge.provenance import collect, digest_file, digest_json
+from caloforge.showers.file import EnergyMeaning
 from caloforge.units import format_angle, format_energy
 
 if TYPE_CHECKING:
@@ -118,19 +123,93 @@ def load_model(path: Path | str) -> ShowerModel:
     Raises:
         ModelError: Missing, damaged, tampered with, or of another version.
     """
+    return read_model(path).load()
+
+
+def read_model(path: Path | str) -> StoredModel:
+    """What the card of a model says; its weights are not touched, and torch is not imported.
+
+    Args:
+        path: A run directory, a model directory, or the name of a released model.
+
+    Raises:
+        ModelError: Missing, incomplete, or of another version.
+    """
     folder = model_folder(path)
     card = read_card(folder)
-    try:
-        model = build_model(
-            read_model_config(card["config"], f"{folder / CARD} › config"),
-            build(Detector, card["detector"], f"{folder / CARD} › detector"),
-            build(DataFacts, card["facts"], f"{folder / CARD} › facts"),
+    with _of_card(folder):
+        return StoredModel(
+            folder=folder,
+            config=read_model_config(card["config"], f"{folder / CARD} › config"),
+            detector=build(Detector, card["detector"], f"{folder / CARD} › detector"),
+            facts=build(DataFacts, card["facts"], f"{folder / CARD} › facts"),
+            weights_sha256=str(card["weights_sha256"]),
         )
-        digest = str(card["weights_sha256"])
+
+
+@contextmanager
+def _of_card(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, CaloforgeError) as error:
         raise ModelError(f"{folder / CARD}: incomplete or changed: {error}") from error
-    load_state(model, read_tensors(folder / _weights_name(digest), digest), folder)
-    return model.eval()
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model on disk, whose weights are read by `load`.
+
+    Attributes:
+        folder: The model directory.
+        config: The family's configuration.
+        detector: What the showers are made in.
+        facts: What is known of the training data.
+        weights_sha256: Digest of the file of weights.
+    """
+
+    folder: Path
+    config: FamilyConfig
+    detector: Detector
+    facts: DataFacts
+    weights_sha256: str
+
+    @property
+    def family(self) -> str:
+        """Name in run.yaml."""
+        return next(name for name, known in FAMILIES.items() if type(self.config) is known.config)
+
+    @property
+    def compilable(self) -> bool:
+        """Whether the family has a compiled form."""
+        return bool(FAMILIES[self.family].compiled)
+
+    @property
+    def ranges(self) -> TrainedRange:
+        """Conditions of the training data."""
+        return self.facts.ranges
+
+    @property
+    def energy_meaning(self) -> EnergyMeaning:
+        """What the energy of a voxel means."""
+        return self.facts.energy_meaning
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides what it generates."""
+        parts = [part.model_dump(mode="json") for part in (self.config, self.detector, self.facts)]
+        return digest_json([self.family, *parts, self.weights_sha256])
+
+    def load(self) -> ShowerModel:
+        """The model, ready to generate.
+
+        Raises:
+            ModelError: The weights are missing, damaged, tampered with, or of another network.
+        """
+        with _of_card(self.folder):
+            model = build_model(self.config, self.detector, self.facts)
+        path = self.folder / _weights_name(self.weights_sha256)
+        load_state(model, read_tensors(path, self.weights_sha256), self.folder)
+        return model.eval()
 
 
 def load_state(model: ShowerModel, state: dict[str, Tensor], origin: Path) -> None:

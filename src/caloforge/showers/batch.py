@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import MissingDependencyError
+from caloforge.geometry import Detector
+from caloforge.units import format_energy
+
 Floats = NDArray[np.float32]
+# what there is of each shower
+COLUMNS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Voxels with energy of N showers, shower after shower.
+
+    Attributes:
+        count: (N,) hits of each shower.
+        index: (hits, axes) place in the shower: layer, row, column, or one number for ragged meshes.
+        energy: (hits,) MeV.
+    """
+
+    count: NDArray[np.int64]
+    index: NDArray[np.int64]
+    energy: Floats
 
 
 @dataclass
@@ -23,6 +45,7 @@ class ShowerBatch:
         incident_phi: (N,) rad.
         pdg_id: (N,) PDG number of the incident particle.
         seconds: (N,) wall time per shower, or None where nobody measured it.
+        detector: What they were made in, where it is known; pictures need it.
     """
 
     showers: Floats
@@ -31,6 +54,7 @@ class ShowerBatch:
     incident_phi: Floats
     pdg_id: NDArray[np.int32]
     seconds: Floats | None = None
+    detector: Detector | None = None
 
     def __post_init__(self) -> None:
         for name in ("showers", "incident_energy", "incident_theta", "incident_phi"):
@@ -38,32 +62,108 @@ class ShowerBatch:
         self.pdg_id = np.asarray(self.pdg_id, np.int32)
         if self.seconds is not None:
             self.seconds = np.asarray(self.seconds, np.float32)
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in COLUMNS:
+            value = getattr(self, name)
             if value is not None and len(value) != len(self.showers):
-                raise ValueError(f"{field.name}: got {len(value)} entries for {len(self.showers)} showers")
+                raise ValueError(f"{name}: got {len(value)} entries for {len(self.showers)} showers")
 
     def __len__(self) -> int:
         return len(self.showers)
 
-    def __getitem__(self, index: slice | NDArray[np.integer] | NDArray[np.bool_]) -> ShowerBatch:
-        """Some of the showers."""
+    def __getitem__(self, index: int | slice | NDArray[np.integer] | NDArray[np.bool_]) -> ShowerBatch:
+        """Some of the showers; with a number, a batch of that one."""
+        rows = one_row(index, len(self)) if isinstance(index, int | np.integer) else index
         values: dict[str, Any] = {
-            field.name: None if (value := getattr(self, field.name)) is None else value[index]
-            for field in fields(self)
+            name: None if (value := getattr(self, name)) is None else value[rows] for name in COLUMNS
         }
-        return ShowerBatch(**values)
+        return ShowerBatch(**values, detector=self.detector)
+
+    def __repr__(self) -> str:
+        return f"<ShowerBatch: {', '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        return html_table("ShowerBatch", self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        facts = {"showers": f"{len(self)} of {' x '.join(map(str, self.showers.shape[1:]))} voxels"}
+        if len(self):
+            facts["energy"] = span(self.incident_energy, format_energy)
+            facts["particle"] = "PDG " + ", ".join(map(str, np.unique(self.pdg_id)))
+        if self.detector is not None:
+            facts["detector"] = self.detector.name
+        return facts
 
     @classmethod
     def concatenate(cls, batches: Sequence[ShowerBatch]) -> ShowerBatch:
-        """Several batches as one; `seconds` is kept only where all have it."""
+        """Several batches as one; `seconds` and `detector` are kept only where all have (the same)."""
         arrays: dict[str, Any] = {}
-        for field in fields(cls):
-            values = [getattr(batch, field.name) for batch in batches]
-            arrays[field.name] = None if any(v is None for v in values) else np.concatenate(values)
-        return cls(**arrays)
+        for name in COLUMNS:
+            values = [getattr(batch, name) for batch in batches]
+            arrays[name] = None if any(v is None for v in values) else np.concatenate(values)
+        detectors = [batch.detector for batch in batches]
+        same = all(detector is detectors[0] or detector == detectors[0] for detector in detectors)
+        return cls(**arrays, detector=detectors[0] if same else None)
 
     def visible_energy(self) -> Floats:
         """(N,) sum over the voxels, MeV."""
         total: Floats = self.showers.reshape(len(self), -1).sum(axis=1, dtype=np.float64).astype(np.float32)
         return total
+
+    def hits(self, threshold: float = 0.0) -> Hits:
+        """Voxels above a threshold in MeV, as lists.
+
+        `awkward.unflatten(hits.energy, hits.count)` makes a ragged array of them; see `to_awkward`.
+        """
+        found = np.nonzero(self.showers > threshold)
+        count = np.bincount(found[0], minlength=len(self))
+        return Hits(count, np.stack(found[1:], axis=1), self.showers[found])
+
+    def to_awkward(self, threshold: float = 0.0) -> Any:
+        """An Awkward Array of N records: the conditions, and ragged lists of hits.
+
+        Each hit has `energy` in MeV and its place: `layer`, `row`, `column` (`layer`, `sector`, `ring` in
+        a cylindrical mesh are the same numbers), or `voxel` for ragged meshes.
+
+        Args:
+            threshold: Voxels above it are hits, MeV.
+
+        Raises:
+            MissingDependencyError: Awkward Array is not installed.
+        """
+        try:
+            import awkward as ak
+        except ImportError as error:
+            raise MissingDependencyError("to_awkward: awkward not installed: pip install awkward") from error
+        hits = self.hits(threshold)
+        axes = ("layer", "row", "column") if self.showers.ndim == 4 else ("voxel",)
+        record = ak.zip({"energy": hits.energy, **dict(zip(axes, hits.index.T, strict=True))})
+        columns = {name: getattr(self, name) for name in COLUMNS[1:5]}
+        return ak.zip({**columns, "hits": ak.unflatten(record, hits.count)}, depth_limit=1)
+
+
+def one_row(index: int | np.integer[Any], count: int) -> slice:
+    """The slice of one shower; a negative number counts from the end.
+
+    Raises:
+        IndexError: There is no such shower.
+    """
+    if not -count <= index < count:
+        raise IndexError(f"shower {index} was asked for, there are {count} (0 to {count - 1})")
+    start = int(index) % count
+    return slice(start, start + 1)
+
+
+def span(values: NDArray[Any], text: Callable[[float], str]) -> str:
+    """Lowest and highest value, or the one that there is."""
+    ends = (float(f"{end:.4g}") for end in (values.min(), values.max()))
+    return " to ".join(dict.fromkeys(text(end) for end in ends))
+
+
+def html_table(title: str, facts: dict[str, str]) -> str:
+    """Facts as a small table for notebooks."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(value)}</td></tr>"
+        for name, value in facts.items()
+    )
+    return f"<table><caption style='text-align:left'>{escape(title)}</caption>{rows}</table>"

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.geometry import Detector
-from caloforge.showers.batch import ShowerBatch
+from caloforge.showers.batch import ShowerBatch, html_table, one_row, span
 from caloforge.showers.hdf5 import Hdf5File
+from caloforge.units import format_energy
 
 FORMAT = "caloforge-showers"
 FORMAT_VERSION = 1
@@ -34,6 +35,9 @@ COLUMNS: dict[str, type] = {
 class ShowerFile:
     """A shower file opened for reading. Use it as a context manager.
 
+    `len(file)` is the number of showers; `file[7]`, `file[-1]`, `file[100:200]` and `file[::10]` are batches
+    of them, and `for batch in file` reads the file in order at constant memory.
+
     Attributes:
         detector: The detector the showers were made in.
         energy_meaning: "visible" or "sampling-fraction corrected".
@@ -48,7 +52,7 @@ class ShowerFile:
             DataError: Missing, truncated, foreign, empty, inconsistent, or of a newer format.
         """
         self.path = Path(path)
-        self._file = self._open()
+        self._opened: Hdf5File | None = self._open()
         try:
             self._check_format()
             self.detector = Detector.from_json(self._text("detector"), f"{self.path} › detector")
@@ -56,8 +60,14 @@ class ShowerFile:
             self.provenance = self._read_provenance()
             self._check_datasets()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
+
+    @property
+    def _file(self) -> Hdf5File:
+        if self._opened is None:
+            raise DataError(f"{self.path}: this file was closed; open it again, or read inside the 'with'")
+        return self._opened
 
     def _open(self) -> Hdf5File:
         if not self.path.exists():
@@ -146,8 +156,10 @@ class ShowerFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what was read of it stays."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     @property
     def chunk(self) -> int:
@@ -174,7 +186,7 @@ class ShowerFile:
         arrays: dict[str, Any] = {
             name: self._file.read(stored, start, stop) for name, stored in self._stored.items()
         }
-        batch = ShowerBatch(**arrays)
+        batch = ShowerBatch(**arrays, detector=self.detector)
         self._check_values(batch, start)
         return batch
 
@@ -194,6 +206,46 @@ class ShowerFile:
                 f"{self.path}: shower {start + bad} has the incident energy {energy[bad]} MeV, expected a "
                 "positive one"
             )
+
+    def __getitem__(self, index: int | slice) -> ShowerBatch:
+        """Some of the showers; with a number, a batch of that one.
+
+        Raises:
+            IndexError: There is no such shower.
+            DataError: As in `read`.
+        """
+        if not isinstance(index, slice):
+            index = one_row(index, len(self))
+        rows = range(len(self))[index]
+        if len(rows) == 0:
+            # whatever there is none of
+            return self.read(0, 1)[:0]
+        # whole chunks are read anyway; a step is taken in memory
+        first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
+        return self.read(first, last + 1)[slice(None, None, rows.step)]
+
+    def __iter__(self) -> Iterator[ShowerBatch]:
+        """The batches of `iterate`."""
+        return self.iterate()
+
+    def __repr__(self) -> str:
+        if self._opened is None:
+            return f"<ShowerFile {self.path}: closed>"
+        return f"<ShowerFile {self.path}: {', '.join(self._facts().values())}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(str(self.path), {"state": "closed"} if self._opened is None else self._facts())
+
+    def _facts(self) -> dict[str, str]:
+        energy = self.column("incident_energy")
+        return {
+            "showers": f"{len(self)} of {' x '.join(map(str, self.detector.shower_shape))} voxels",
+            "energy": span(energy, format_energy),
+            "particle": "PDG " + ", ".join(map(str, np.unique(self.column("pdg_id")))),
+            "detector": self.detector.name,
+            "voxels": f"{self.energy_meaning} energy",
+            "made by": str(self.provenance.get("engine", "unknown")),
+        }
 
     def iterate(self, size: int = 256, *, stop: int | None = None) -> Iterator[ShowerBatch]:
         """The file in order, in batches of about `size` showers, at constant memory.

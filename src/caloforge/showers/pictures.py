@@ -113,6 +113,25 @@ def mean_shower(batch: ShowerBatch, detector: Detector) -> Figure:
     return figure
 
 
+def profiles(batch: ShowerBatch, detector: Detector) -> Figure:
+    """Draw the mean longitudinal and transverse profile of some showers.
+
+    Args:
+        batch: Showers of `detector`.
+        detector: Their detector.
+
+    Raises:
+        DataError: Showers of another shape.
+    """
+    _check(batch, detector)
+    figure = new_figure(WIDTH, PROFILES + 0.3)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=LEFT / WIDTH, right=0.98, bottom=BOTTOM / (PROFILES + 0.3), top=0.88)
+    _draw_longitudinal(left, batch, detector)
+    _draw_transverse(right, batch.showers.mean(axis=0, dtype=np.float64), detector)
+    return figure
+
+
 def side_by_side(
     left: ShowerBatch, right: ShowerBatch, detector: Detector, titles: tuple[str, str]
 ) -> Figure:

@@ -137,7 +137,7 @@ def _check_generation(model: ShowerModel, batch: TrainingBatch) -> None:
     if model.compilable:
         numbers = noise.numpy()
         compiled = torch.from_numpy(
-            model.compiled()(batch.condition, lambda start, stop: numbers[start:stop])
+            model.compiled()(batch.condition.columns(), lambda start, stop: numbers[start:stop])
         )
         # a cell at a threshold may fall on the other side of it
         moved = float((compiled - showers).abs().sum() / showers.sum())

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from caloforge.beam import BeamConfig
 from caloforge.config import build
-from caloforge.generation.conditions import Columns
 from caloforge.generation.generate import run, write_file
-from caloforge.generation.network import Network, Plan, open_network
+from caloforge.generation.network import open_network
+from caloforge.generation.plan import Network, Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import ShowerModel
+from caloforge.models.columns import Columns
 from caloforge.models.facts import facts_of_beam
 from caloforge.models.registry import build_model, create_model, read_model_config
 from caloforge.models.store import load_model, model_digest

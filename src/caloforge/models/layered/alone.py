@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from caloforge.models.layered.density import LOG_NUMBER_RANGE, CellDensity, Given
+from caloforge.models.layered.constants import CENTRE, LOG_NUMBER_RANGE, OFFSET
+from caloforge.models.layered.density import CellDensity, Given
 from caloforge.models.layered.plane import Plane
-from caloforge.models.layered.spectrum import CENTRE, OFFSET, HitSpectrum
+from caloforge.models.layered.spectrum import HitSpectrum
 
 # parameters of single cells learn this much faster than those of a network
 MAP_GAIN = 5.0

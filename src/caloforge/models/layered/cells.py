@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.layered.alone import Alone
+from caloforge.models.layered.constants import ALMOST_ONE
 from caloforge.models.layered.context import Context, Student
 from caloforge.models.layered.density import (
     CellDensity,
@@ -35,8 +36,6 @@ FEWER = 1.3
 # of the teacher's factors of what hits say, the student takes over this much at least
 LEAST_GAIN = 0.3
 NEVER = 1e-12
-# leaves the last hit of a zone above it; as a factor it would be taken for one by what simplifies graphs
-ALMOST_ONE = 0.999999
 
 
 @dataclass(frozen=True)

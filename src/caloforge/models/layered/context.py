@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caloforge.models.layered.constants import KERNEL, TERMS, TURNED_KERNEL
 from caloforge.models.layered.density import CellDensity
 from caloforge.models.layered.depth import SHARE_RANGE, Depth
 from caloforge.models.layered.plane import Plane
 
-# cells a kernel is wide, and the part of it that knows of the direction from the axis
-KERNEL, TURNED_KERNEL = 7, 5
 # layers in a multiple of which convolutions are fast
 CHANNELS = 16
 # a hit adds a few hundredths of a particle to a neighbour, and moves its energy by a tenth of a width;
@@ -26,8 +25,6 @@ CHANNELS = 16
 SCALES = (0.04, 0.1)
 # where every cell is hit, pairs of hits tell nothing of the amplitude, which must not drift
 AMPLITUDE_RANGE = (-2.0, 2.0)
-# polynomials of the energy that levels are made of
-TERMS = 3
 
 
 class Context(nn.Module):

@@ -12,24 +12,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-LOG_NUMBER_RANGE = (-14.0, 6.0)
-LEAST_NUMBER = math.exp(LOG_NUMBER_RANGE[0])
-WIDTH_RANGE = (-5.0, 0.7)
-LARGEST_SCORE = 4.5
-# -log(-log(Phi(x))) in powers of the normal number x: what has its distribution function Phi(x) for x is
-# Gumbel's; within 0.003 up to 4.5, 0.02 up to 5.5
-GUMBEL_OF_NORMAL = (
-    0.36577549,
-    1.15075293,
-    0.20515486,
-    0.0327618,
-    0.00244822,
-    -0.00040238,
-    -8.081e-05,
-    3.78e-06,
-    1.05e-06,
+from caloforge.models.layered.constants import (
+    GUMBEL_OF_NORMAL,
+    LARGEST_NORMAL,
+    LOG_NUMBER_RANGE,
+    WIDTH_RANGE,
 )
-LARGEST_NUMBER = 5.5
+
+LEAST_NUMBER = math.exp(LOG_NUMBER_RANGE[0])
+LARGEST_SCORE = 4.5
 # steeper than any margin that float32 resolves
 STEEP = 1e8
 
@@ -115,7 +106,7 @@ def gumbel_of_normal(x: Tensor) -> Tensor:
     Its exponential is one over an exponential number: lambda times it is above one with the probability
     1 - exp(-lambda).
     """
-    x = x.clamp(-LARGEST_NUMBER, LARGEST_NUMBER)
+    x = x.clamp(-LARGEST_NORMAL, LARGEST_NORMAL)
     value = torch.full_like(x, GUMBEL_OF_NORMAL[-1])
     for coefficient in GUMBEL_OF_NORMAL[-2::-1]:
         value = value * x + coefficient

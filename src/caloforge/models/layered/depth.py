@@ -12,15 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caloforge.models.layered.constants import FADE, PERIODS, SOURCES, WAVES
 from caloforge.models.layered.plane import Plane
 
-# periods of a wave around the axis
-PERIODS = (1, 2)
-# cosine and sine of each
-WAVES = 2 * len(PERIODS)
-# a layer hears of itself, and of those in front of it: by such a factor less with each layer
-FADE = 0.3
-SOURCES = 2
 # what is said is a few hundredths of what is heard; see SCALES in context.py
 SCALE = 0.1
 # beyond, what is said changes what is heard

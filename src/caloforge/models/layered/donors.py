@@ -16,24 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# numbers of noise: the shower in the middle, those in front and behind, where they are joined
-CHOICES = 4
-# principal directions in which parts are made to agree
-LEADING = 3
-# showers that are most like a donor, any of which may be joined to it
-RELATIVES = 32
+from caloforge.models.layered.constants import (
+    FIRST_JOINT,
+    FOLD,
+    JITTER,
+    LEADING,
+    RELATIVES,
+    RUNGS,
+    SPAN,
+)
+
 # showers this far apart in the order of energy, or in the range of another condition, are as different as
 # those one standard deviation apart in a leading coordinate
 ALIKE = 0.15
-JITTER = 0.35
-# the first joint lies anywhere between these, the second so far behind it; shares of the layers
-FIRST_JOINT, SPAN = (-0.12, 0.56), 0.44
 # showers of about an energy: this share of all, and at least so many
 NEIGHBOURHOOD, LEAST_NEIGHBOURHOOD = 1 / 64, 4
-# arguments at which they are tabulated, from -1 to 1
-RUNGS = 65
-# standard deviations to which a normal number is stretched before it is folded into an interval
-FOLD = 3.0
 # rows that are compared with all others at once
 ROWS = 512
 # of layers that are always in front of, and behind, every joint

@@ -8,7 +8,6 @@ between bins, whatever shape is left. How these scores depend on each other is k
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,17 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.models.base import Condition
-from caloforge.models.facts import ANGLE_SLACK, TrainedRange
+from caloforge.models.facts import TrainedRange
+from caloforge.models.layered.conditions import Scale
+from caloforge.models.layered.constants import KNOTS, LARGEST_SCORE, LAST_SCORE, MEAN_DEGREE
 from caloforge.models.layered.donors import Donors
 
-MEAN_DEGREE = 5
 SPREAD_DEGREE = 3
 BINS = 8
-# quantiles at these normal scores; beyond the last the line through the last TAIL of them goes on
-KNOTS = 61
-LAST_SCORE = 3.0
+# beyond the last quantile the line through so many of the last goes on
 TAIL = 10
-LARGEST_SCORE = 4.5
 SHOWERS_PER_BIN = 150
 # rows whose scores are taken at once, through a table for each number
 ROWS = 512
@@ -50,7 +47,7 @@ class LayerStage(nn.Module):
             ranges: Trained conditions.
         """
         super().__init__()
-        size, self.ranges = len(layer), ranges
+        size, self.ranges, self.scale = len(layer), ranges, Scale(ranges)
         terms = self._design(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1)).shape[1]
         self.register_buffer("mean", torch.zeros(terms, size))
         self.register_buffer("spread", torch.zeros(terms, size))
@@ -64,29 +61,17 @@ class LayerStage(nn.Module):
 
     def argument(self, energy: Tensor) -> Tensor:
         """Logarithm of the energy, -1 to 1 over the trained range; (N,)."""
-        low, high = (math.log(end) for end in self.ranges.energy)
-        half = max((high - low) / 2, 1e-6)
-        return (energy.log() - (low + high) / 2) / half
+        argument: Tensor = self.scale.argument(energy.double().log()).float()
+        return argument
 
     def columns(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
         """What varies among the conditions, (N, at least 1); the argument first."""
-        parts = [argument]
-        for (low, high), angle in zip(self._angles, (theta, phi), strict=True):
-            if high - low > ANGLE_SLACK:
-                parts.append((angle - (low + high) / 2) / ((high - low) / 2))
-        # the first particle is the one without a column
-        parts += [(pdg_id == code).float() for code in self.ranges.pdg_ids[1:]]
-        return torch.stack(parts, dim=1)
-
-    @property
-    def _angles(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        return self.ranges.theta, self.ranges.phi
+        others = [other.float() for other in self.scale.others(theta, phi, pdg_id)]
+        return torch.stack([argument, *others], dim=1)
 
     def particle(self, pdg_id: Tensor) -> Tensor:
-        """Which of the trained particles, (N,); an unknown one is refused before, or taken for the first."""
-        number = torch.zeros_like(pdg_id, dtype=torch.int64)
-        for place, code in enumerate(self.ranges.pdg_ids):
-            number = number + place * (pdg_id == code).long()
+        """Which of the trained particles, (N,)."""
+        number: Tensor = self.scale.particle(pdg_id)
         return number
 
     def _design(self, argument: Tensor, theta: Tensor, phi: Tensor, pdg_id: Tensor) -> Tensor:
@@ -128,8 +113,7 @@ class LayerStage(nn.Module):
         parts = [slice(start, start + ROWS) for start in range(0, len(rows), ROWS)]
         scores = torch.cat([self.normal_scores(kept[part], asked[part]) for part in parts])
         columns = self.columns(self.argument(asked.energy), asked.theta, asked.phi, asked.pdg_id)
-        angles = sum(high - low > ANGLE_SLACK for low, high in self._angles)
-        self.donors.fit(scores, columns, angles, self.particle(asked.pdg_id), shower[rows])
+        self.donors.fit(scores, columns, self.scale.angles, self.particle(asked.pdg_id), shower[rows])
 
     def _rows_to_keep(self, condition: Condition, donors: int) -> Tensor:
         """Rows that cover all energies alike, particle by particle, in the order of energy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,18 @@ from caloforge.errors import TrainingError
 from caloforge.geometry import Detector
 from caloforge.models.base import (
     Condition,
-    NoiseOf,
     Phase,
     ShowerModel,
     TrainingBatch,
     require_regular_mesh,
 )
+from caloforge.models.columns import CompiledForm
 from caloforge.models.facts import DataFacts
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.comparison import moments
 from caloforge.models.layered.config import LayeredConfig
+from caloforge.models.layered.constants import CHOICES
 from caloforge.models.layered.density import Cells, Given, step
-from caloforge.models.layered.donors import CHOICES
 from caloforge.models.layered.layers import LayerStage
 from caloforge.models.layered.order import order_of
 from caloforge.models.layered.plane import plane_of
@@ -266,12 +266,12 @@ class Layered(ShowerModel):
         cells = self.cell_stage.draw(given, (hits, energies))
         return self.cell_stage.showers(cells, given).view(-1, *self.detector.shower_shape)
 
-    def compiled(self) -> Callable[[Condition, NoiseOf], NDArray[np.float32]]:
+    def compiled(self) -> CompiledForm:
         """See the base class."""
         # loading the compiler takes half a second
-        from caloforge.models.layered.compiled.generator import CompiledGenerator
+        from caloforge.models.layered.compiled.reading import generator_of
 
-        return CompiledGenerator(self)
+        return generator_of(self)
 
     def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
         """First stage alone: N summaries from (N, CHOICES) normal numbers."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.models.layered.constants import LANES
 from caloforge.models.layered.plane import Plane
 
-# numbers that a processor takes at once
-LANES = 16
 IndexArray = NDArray[np.int64]
 
 

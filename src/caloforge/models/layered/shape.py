@@ -5,14 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from caloforge.models.layered.constants import LARGEST_SKEWED
 from caloforge.models.layered.plane import Plane
 
 MOMENTUM = 0.02
 # hits that the skewness of a cell must be known from to be believed by half
 ENOUGH = 300
 LARGEST = 0.15
-# the expansion is not trusted further out
-LARGEST_NUMBER = 3.8
 
 
 class HitShape(nn.Module):
@@ -56,5 +55,5 @@ class HitShape(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """Scores (N, layers, cells) from as many standard normal numbers."""
-        noise = noise.clamp(-LARGEST_NUMBER, LARGEST_NUMBER)
+        noise = noise.clamp(-LARGEST_SKEWED, LARGEST_SKEWED)
         return noise + self.skewness[:, self.orbit] * (noise * noise - 1)

@@ -11,18 +11,23 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import norm
 from torch import Tensor, nn
 
+from caloforge.models.layered.constants import (
+    CENTRE,
+    FIRST_KNOT,
+    LARGEST_COORDINATE,
+    LAST_KNOT,
+    OFFSET,
+    STRONG_DEGREE,
+    WEAK_DEGREE,
+    WIDTH,
+)
 from caloforge.models.layered.density import step
 
 FloatArray = NDArray[np.float64]
-# the spectrum is tabulated at these normal scores, that of single particles up to the knot LAST_SINGLE
-FIRST_SCORE, LAST_SCORE, KNOTS, LAST_SINGLE = -4.0, 3.2, 73, 62
-# mean and width of the cube root of a single-particle energy in units of its median
-CENTRE, WIDTH = 1.0, 0.365
-# keeps the coordinate of the weakest hit above that of no hit
-OFFSET = 0.56
+# the spectrum is tabulated at so many normal scores, that of single particles up to the knot LAST_SINGLE
+KNOTS, LAST_SINGLE = 73, 62
 FEWEST_HITS = 2000
 # a knot is moved where so many hits of a batch lie on either side, a table where that holds for as many knots
 FEWEST_BEYOND, FEWEST_KNOTS = 20, 4
@@ -30,11 +35,8 @@ LARGEST_SHIFT = 0.15
 # knots that a shift is smoothed over
 SMOOTH = 7
 SMOOTHING = np.full(SMOOTH, 1 / SMOOTH)
-# coordinate of the last knot; the cube root goes on from there
-LARGEST = CENTRE + WIDTH * LAST_SCORE + OFFSET
 # back from the coordinate: one polynomial below the MIP peak, where the table bends, and one above
 SPLIT = 35
-WEAK_DEGREE, STRONG_DEGREE = 10, 8
 
 
 class HitSpectrum(nn.Module):
@@ -56,7 +58,7 @@ class HitSpectrum(nn.Module):
         """
         super().__init__()
         self.register_buffer("unit", torch.ones(()))
-        scores = np.linspace(FIRST_SCORE, LAST_SCORE, KNOTS)
+        scores = np.linspace(FIRST_KNOT, LAST_KNOT, KNOTS)
         coordinates = torch.from_numpy(CENTRE + WIDTH * scores + OFFSET).float()
         self.register_buffer("coordinates", coordinates, persistent=False)
         self.register_buffer("roots", (coordinates - OFFSET).clamp_min(0.02).cummax(0).values)
@@ -70,7 +72,7 @@ class HitSpectrum(nn.Module):
     @property
     def smallest(self) -> float:
         """Coordinate of the weakest hit."""
-        return float(CENTRE + WIDTH * FIRST_SCORE + OFFSET)
+        return float(CENTRE + WIDTH * FIRST_KNOT + OFFSET)
 
     def fit(self, energies: NDArray[np.float32]) -> None:
         """Tabulate the spectrum.
@@ -84,9 +86,9 @@ class HitSpectrum(nn.Module):
         self.unit.fill_(unit)
         if len(energies) < FEWEST_HITS:
             return
-        scores = np.linspace(FIRST_SCORE, LAST_SCORE, KNOTS)
+        scores = np.linspace(FIRST_KNOT, LAST_KNOT, KNOTS)
         single, strong = np.split(scores, [LAST_SINGLE + 1])
-        roots = np.cbrt(np.quantile(energies / unit, norm.cdf(single)))
+        roots = np.cbrt(np.quantile(energies / unit, torch.special.ndtr(torch.from_numpy(single)).numpy()))
         # what is stronger is the energy of many particles in most cells
         roots = np.append(roots, roots[-1] + WIDTH * (strong - single[-1]))
         roots = np.maximum.accumulate(roots + 1e-6 * np.arange(KNOTS))
@@ -114,7 +116,7 @@ class HitSpectrum(nn.Module):
         place = coordinate - self.coordinates[SPLIT]
         weak, strong = place.clamp(self._ends[0], 0.0), place.clamp(0.0, self._ends[1])
         root = _polynomial(self.weak[:, zone], weak) + strong * _polynomial(self.strong[:, zone], strong)
-        root = root + (coordinate - LARGEST).clamp_min(0)
+        root = root + (coordinate - LARGEST_COORDINATE).clamp_min(0)
         return self.unit * root * root * root * step(coordinate)
 
     def bend(self, made: list[Tensor], real: list[Tensor], share: float) -> None:

@@ -9,12 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from caloforge.models.layered.constants import CENTRE, TRANSVERSE, WIDTH
 from caloforge.models.layered.plane import Plane
-from caloforge.models.layered.spectrum import CENTRE, WIDTH
 from caloforge.models.symmetries import Symmetry, moved
 
-# centre and slope along x and y
-TRANSVERSE = 4
 # the centre is that of the cells up to this ring, where the energy is
 CENTRE_RING = 2
 # whole numbers are spread over this much less than one on either side, which float32 would round to the next

@@ -20,8 +20,7 @@ from caloforge.models.layered.compiled.lanes import (
     pointer,
     smaller,
 )
-from caloforge.models.layered.density import GUMBEL_OF_NORMAL, LARGEST_NUMBER
-from caloforge.models.layered.order import LANES
+from caloforge.models.layered.constants import GUMBEL_OF_NORMAL, LANES, LARGEST_NORMAL
 
 # parts of what is compiled; what is copied into loops
 inner = njit(fastmath=True, error_model="numpy", forceinline=True)
@@ -37,7 +36,7 @@ TWO_TO = tuple(
 # a float32 near this one has no places behind the point: its last bits are a whole number
 BEHIND = f32(1.5 * 2**23)
 GUMBEL = tuple(f32(c) for c in GUMBEL_OF_NORMAL)
-LIMIT = f32(LARGEST_NUMBER)
+LIMIT = f32(LARGEST_NORMAL)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.models.layered.cells import ALMOST_ONE
 from caloforge.models.layered.compiled.arithmetic import (
     HALF,
     ONE,
@@ -38,18 +37,28 @@ from caloforge.models.layered.compiled.lanes import (
     store,
     sum_of,
 )
-from caloforge.models.layered.context import KERNEL, TERMS, TURNED_KERNEL
-from caloforge.models.layered.density import LOG_NUMBER_RANGE, WIDTH_RANGE
-from caloforge.models.layered.depth import FADE, SOURCES, WAVES
-from caloforge.models.layered.order import LANES
-from caloforge.models.layered.shape import LARGEST_NUMBER
-from caloforge.models.layered.spectrum import LARGEST, STRONG_DEGREE, WEAK_DEGREE
+from caloforge.models.layered.constants import (
+    ALMOST_ONE,
+    FADE,
+    KERNEL,
+    LANES,
+    LARGEST_COORDINATE,
+    LARGEST_SKEWED,
+    LOG_NUMBER_RANGE,
+    SOURCES,
+    STRONG_DEGREE,
+    TERMS,
+    TURNED_KERNEL,
+    WAVES,
+    WEAK_DEGREE,
+    WIDTH_RANGE,
+)
 
 Array = NDArray[Any]
-SCORE_LIMIT = f32(LARGEST_NUMBER)
+SCORE_LIMIT = f32(LARGEST_SKEWED)
 LEAST_RATE, LARGEST_RATE = (f32(end) for end in LOG_NUMBER_RANGE)
 LEAST_WIDTH, LARGEST_WIDTH = (f32(end) for end in WIDTH_RANGE)
-KNOT, FADING, MARGIN = f32(LARGEST), f32(FADE), (KERNEL - TURNED_KERNEL) // 2
+KNOT, FADING, MARGIN = f32(LARGEST_COORDINATE), f32(FADE), (KERNEL - TURNED_KERNEL) // 2
 # thresholds are sought in steps, the first of this factor, until two enclose the wanted one
 STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(ALMOST_ONE)
 

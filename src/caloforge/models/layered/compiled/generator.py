@@ -1,22 +1,25 @@
-"""`Layered.generate` over arrays, for one thread of a CPU."""
+"""`Layered.generate` over arrays, for one thread of a CPU. Importing this does not import torch."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from caloforge.models.base import Condition, NoiseOf
+from caloforge.geometry import Detector
+from caloforge.models.columns import Columns, NoiseOf
+from caloforge.models.facts import DataFacts
 from caloforge.models.layered.compiled.showers import make
-from caloforge.models.layered.compiled.tables import layer_tables_of, tables_of
-
-if TYPE_CHECKING:
-    from caloforge.models.layered.model import Layered
+from caloforge.models.layered.compiled.tables import LayerTables, Tables
+from caloforge.models.layered.conditions import Scale
+from caloforge.models.layered.constants import CHOICES
 
 # showers whose noise, an eighth of a megabyte each, is made and used at once
 AT_ONCE = 8
+
+AnyTables = TypeVar("AnyTables", LayerTables, Tables)
 
 
 class CompiledGenerator:
@@ -25,27 +28,60 @@ class CompiledGenerator:
     The first call in a process loads the code; the first on a machine compiles it, about 15 s.
     """
 
-    def __init__(self, model: Layered) -> None:
-        """Read the weights, which must not change afterwards."""
-        self._stage = model.layer_stage
-        self._shape = model.detector.shower_shape
-        self._tables = (
-            layer_tables_of(model.layer_stage, model.balance),
-            tables_of(model.cell_stage, model.order),
-        )
+    def __init__(self, layers: LayerTables, cells: Tables, detector: Detector, facts: DataFacts) -> None:
+        """Keep the weights, see `reading.py`, which must not change afterwards."""
+        self._scale = Scale(facts.ranges)
+        self._shape = detector.shower_shape
+        self._tables = (_plain(layers), _plain(cells))
 
-    @torch.inference_mode()
-    def __call__(self, condition: Condition, noise: NoiseOf) -> NDArray[np.float32]:
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """As of the model."""
+        return (CHOICES + 2 * self._shape[0] * self._tables[1].size,)
+
+    def __call__(self, columns: Columns, noise: NoiseOf) -> NDArray[np.float32]:
         """Showers (N, *shower_shape) in MeV of N conditions and their noise."""
-        count = len(condition.energy)
-        # logarithms by torch, whose roundings decide on donors
-        argument = self._stage.argument(condition.energy)
-        columns = self._stage.columns(argument, condition.theta, condition.phi, condition.pdg_id).numpy()
-        particle, energy = self._stage.particle(condition.pdg_id).numpy(), condition.energy.numpy()
+        count = len(columns)
+        argument = self._scale.argument(np.log(columns.energy.astype(np.float64)))
+        others = self._scale.others(columns.theta, columns.phi, columns.pdg_id)
+        varying = np.stack([argument, *others], axis=1).astype(np.float32)
+        particle, energy = self._scale.particle(columns.pdg_id), np.require(columns.energy, None, ["C", "W"])
         showers = np.empty((count, *self._shape), np.float32)
         layers = showers.reshape(count, self._shape[0], -1)
         for start in range(0, count, AT_ONCE):
             stop = min(start + AT_ONCE, count)
             numbers = np.ascontiguousarray(noise(start, stop))
-            make(*self._tables, columns, particle, energy, numbers, start, layers)
+            make(*self._tables, varying, particle, energy, numbers, start, layers)
         return showers
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The weights by name."""
+        return {
+            f"{type(part).__name__}.{name}": np.asarray(value)
+            for part in self._tables
+            for name, value in part._asdict().items()
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], detector: Detector, facts: DataFacts) -> Self:
+        """The same again.
+
+        Raises:
+            KeyError: An array is missing.
+        """
+        return cls(_named(LayerTables, arrays), _named(Tables, arrays), detector, facts)
+
+
+def _named(kind: type[AnyTables], arrays: Mapping[str, NDArray[Any]]) -> AnyTables:
+    values: list[Any] = []
+    for name in kind._fields:
+        value = arrays[f"{kind.__name__}.{name}"]
+        values.append(value if value.ndim else int(value))
+    return kind(*values)
+
+
+def _plain(tables: AnyTables) -> AnyTables:
+    """Arrays that are contiguous and may be written: of other kinds, Numba would compile everything anew."""
+    values = [np.require(v, None, ["C", "W"]) if isinstance(v, np.ndarray) else v for v in tables]
+    plain: AnyTables = type(tables)._make(values)
+    return plain

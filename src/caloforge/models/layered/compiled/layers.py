@@ -12,8 +12,19 @@ import numpy as np
 from numba import njit
 
 from caloforge.models.layered.compiled.arithmetic import HALF, ONE, ZERO, exp, f32, inner
-from caloforge.models.layered.donors import FIRST_JOINT, FOLD, JITTER, LEADING, RELATIVES, RUNGS, SPAN
-from caloforge.models.layered.layers import KNOTS, LARGEST_SCORE, LAST_SCORE, MEAN_DEGREE
+from caloforge.models.layered.constants import (
+    FIRST_JOINT,
+    FOLD,
+    JITTER,
+    KNOTS,
+    LARGEST_SCORE,
+    LAST_SCORE,
+    LEADING,
+    MEAN_DEGREE,
+    RELATIVES,
+    RUNGS,
+    SPAN,
+)
 
 LAST, STEP, LIMIT = f32(LAST_SCORE), f32(2 * LAST_SCORE / (KNOTS - 1)), f32(LARGEST_SCORE)
 SHARE = f32(JITTER)

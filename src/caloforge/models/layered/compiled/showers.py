@@ -8,8 +8,7 @@ from caloforge.machine_code import compiled
 from caloforge.models.layered.compiled.arithmetic import f32
 from caloforge.models.layered.compiled.cells import fill, memory
 from caloforge.models.layered.compiled.layers import chosen, known, summarised
-from caloforge.models.layered.donors import CHOICES
-from caloforge.models.layered.summary import TRANSVERSE
+from caloforge.models.layered.constants import CHOICES, TRANSVERSE
 
 
 @compiled(fastmath=True)

@@ -1,0 +1,41 @@
+"""Signatures of the verbs for people: without what only the command line needs to know."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+
+@functools.cache
+def readable(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """The same verb, for `help` and editors: plain types, and those that a program may give as well."""
+
+    @functools.wraps(verb)
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        return verb(*arguments, **keywords)
+
+    hints = {name: _widened(hint) for name, hint in get_type_hints(verb).items()}
+    signature = inspect.signature(verb)
+    parameters = [p.replace(annotation=hints[p.name]) for p in signature.parameters.values()]
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=parameters, return_annotation=hints.get("return", inspect.Signature.empty)
+    )
+    call.__annotations__ = hints
+    call.__module__ = "caloforge"
+    return call
+
+
+def _widened(hint: Any) -> Any:
+    """A hint in which text will do for a path."""
+    if hint is Path:
+        return Path | str
+    if get_origin(hint) in (Union, types.UnionType):
+        return functools.reduce(operator.or_, map(_widened, get_args(hint)))
+    if get_origin(hint) is list:
+        return list[_widened(*get_args(hint))]  # type: ignore[misc]
+    return hint

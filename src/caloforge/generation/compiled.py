@@ -1,0 +1,98 @@
+"""Compiled forms of models that were checked on this machine, kept on disk. Imports no torch.
+
+A form is kept below the cache folder as safetensors, by what decides on the machine code (processor,
+versions, sources) and by the model. What is found there was compared with torch when it was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from caloforge.errors import CaloforgeError
+from caloforge.files import cache_folder, partial_path, writing
+from caloforge.generation.plan import Network, Plan
+from caloforge.models import __path__ as families
+from caloforge.models.columns import CompiledForm
+from caloforge.models.registry import FAMILIES
+from caloforge.models.store import StoredModel
+from caloforge.provenance import cpu, digest_json, package_version
+
+if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel
+
+CHECK = "crc32"
+
+
+def code_folder(family: str) -> Path:
+    """Where the forms of a family are kept whose code was compiled on this machine."""
+    name, flags = cpu()
+    sources = sorted((Path(families[0]) / family).rglob("*.py"))
+    facts = {
+        "cpu": name,
+        "flags": sorted(flags),
+        "versions": {package: package_version(package) for package in ("caloforge", "numba", "llvmlite")},
+        "sources": [zlib.crc32(path.read_bytes()) for path in sources],
+    }
+    return cache_folder() / "compiled" / f"{family}-{digest_json(facts)[:16]}"
+
+
+def is_compiled(family: str) -> bool:
+    """Whether the machine code of a family was compiled here."""
+    return any(code_folder(family).glob("*.safetensors"))
+
+
+def kept_form(model: StoredModel) -> CompiledForm | None:
+    """The compiled form of a model, or None where none was kept or it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    module, _, name = FAMILIES[model.family].compiled.partition(":")
+    try:
+        with safe_open(_path(model), framework="numpy") as file:
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            check = (file.metadata() or {}).get(CHECK)
+        if check != _check(arrays):
+            return None
+        kind: type[CompiledForm] = getattr(importlib.import_module(module), name)
+        return kind.from_arrays(arrays, model.detector, model.facts)
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def is_kept(model: StoredModel) -> bool:
+    """Whether there is a form of a model; it may turn out to be damaged."""
+    return _path(model).is_file()
+
+
+def keep_form(model: StoredModel, form: CompiledForm) -> None:
+    """Write the form of a model; where that fails the next process makes it again."""
+    from safetensors.numpy import save_file
+
+    arrays, path = form.arrays(), _path(model)
+    with contextlib.suppress(CaloforgeError, OSError), writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = partial_path(path)
+        save_file(arrays, temporary, {CHECK: _check(arrays)})
+        temporary.replace(path)
+
+
+def _path(model: StoredModel) -> Path:
+    return code_folder(model.family) / f"{model.digest[:16]}.safetensors"
+
+
+def _check(arrays: dict[str, NDArray[Any]]) -> str:
+    # loops do not look whether an index lies outside: what is damaged must not reach them
+    total = 0
+    for name in sorted(arrays):
+        total = zlib.crc32(arrays[name].tobytes(), total)
+    return str(total)
+
+
+def network_of(form: CompiledForm, model: StoredModel | ShowerModel, plan: Plan) -> Network:
+    """A form made ready."""
+    return Network(plan, model.detector, model.energy_meaning, form.noise_shape, lambda: form)

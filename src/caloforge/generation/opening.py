@@ -1,0 +1,35 @@
+"""A model on a backend, with no more loaded than that takes. Importing this does not import torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from caloforge.generation.compiled import keep_form, kept_form, network_of
+from caloforge.generation.plan import Network, Plan
+from caloforge.models.store import StoredModel
+
+if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel
+
+
+def open_model(model: ShowerModel | StoredModel, plan: Plan) -> Network:
+    """Put a model on a backend.
+
+    A stored model of which this machine has a checked compiled form needs no torch.
+
+    Raises:
+        ConfigError, MissingDependencyError: The plan cannot be done here.
+        ModelError: The model is damaged, cannot run there, or makes other showers there than with torch.
+    """
+    plan.check()
+    if isinstance(model, StoredModel) and plan.backend == "numba" and model.compilable:
+        form = kept_form(model)
+        if form is None:
+            from caloforge.generation.network import checked_form
+
+            form = checked_form(model.load())
+            keep_form(model, form)
+        return network_of(form, model, plan)
+    from caloforge.generation.network import open_network
+
+    return open_network(model.load() if isinstance(model, StoredModel) else model, plan)

@@ -1,0 +1,96 @@
+"""How a model runs, and a model that is ready to. Importing this does not import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.errors import ConfigError, MissingDependencyError, nearest
+from caloforge.generation.runtimes import PACKAGES, PRECISIONS, Backend, Precision
+from caloforge.geometry import Detector
+from caloforge.models.columns import Columns, NoiseOf
+from caloforge.showers.file import EnergyMeaning
+
+# showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
+BATCH = {"torch": 64, "numba": 64, "onnx": 16, "openvino": 16}
+CUDA_BATCH = 2048
+
+Generate = Callable[[Columns, NoiseOf], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the network runs.
+
+    Attributes:
+        backend: What computes.
+        precision: Arithmetic; fp32 is exact.
+        batch_size: Showers in a pass, at most.
+        threads: Passes at the same time, each on one core.
+        device: "cpu", or a GPU, with torch alone.
+    """
+
+    backend: Backend = "torch"
+    precision: Precision = "fp32"
+    batch_size: int = BATCH["torch"]
+    threads: int = 1
+    device: str = "cpu"
+
+    def check(self) -> None:
+        """Make sure that it can be done here.
+
+        Raises:
+            ConfigError: A backend or arithmetic that does not exist, or not together.
+            MissingDependencyError: The extra is not installed; with the command.
+        """
+        if self.batch_size < 1:
+            raise ConfigError(f"batch size: got {self.batch_size}, expected at least 1")
+        if self.threads < 1:
+            raise ConfigError(f"threads: got {self.threads}, expected at least 1")
+        if self.backend not in PACKAGES:
+            hint = nearest(self.backend, ("auto", *PACKAGES))
+            raise ConfigError(f"backend: got {self.backend!r}. {hint}")
+        if self.precision not in PRECISIONS[self.backend]:
+            able = [name for name, known in PRECISIONS.items() if self.precision in known]
+            raise ConfigError(
+                f"precision {self.precision}: the backend {self.backend} computes in "
+                f"{' and '.join(PRECISIONS[self.backend])}; for {self.precision} take --backend "
+                f"{' or '.join(able)}"
+            )
+        if self.device != "cpu" and self.backend != "torch":
+            raise ConfigError(f"device {self.device}: the backend {self.backend} runs on the CPU; take torch")
+        missing = [name for name in packages_of(self) if find_spec(name) is None]
+        if missing:
+            raise MissingDependencyError(
+                f"backend {self.backend}: {', '.join(missing)} not installed: pip install 'caloforge[onnx]'"
+            )
+
+
+def packages_of(plan: Plan) -> tuple[str, ...]:
+    """The packages of the extra that a plan needs."""
+    quantiser = ("onnxruntime",) if plan.precision == "int8" else ()
+    return tuple(dict.fromkeys(PACKAGES[plan.backend] + quantiser))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model made ready.
+
+    Attributes:
+        plan: How it runs.
+        detector: What its showers are made in.
+        energy_meaning: What the energy of a voxel means.
+        noise_shape: Shape of the noise of one shower.
+        worker: Called once in each thread that generates; gives a function that makes showers
+            (N, *shower_shape), MeV, of conditions and noise.
+    """
+
+    plan: Plan
+    detector: Detector
+    energy_meaning: EnergyMeaning
+    noise_shape: tuple[int, ...]
+    worker: Callable[[], Generate]
