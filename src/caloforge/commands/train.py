@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from caloforge.amounts import percent
 from caloforge.commands.options import Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
@@ -88,9 +89,10 @@ def train(
     done = f"trained {result.steps} steps" if result.steps else "fitted"
     text = f"{done}; best figure of merit {result.best:.4g}; model in {out / 'model'}"
     if result.steps:
-        text += f"\nwaited for showers {result.seconds.waiting:.1%} of the time"
+        text += f"\nwaited for showers {percent(result.seconds.waiting)} of the time"
         if processes.ranks > 1:
-            text += f", for other processes {result.seconds.communication / result.seconds.total:.1%}"
+            share = result.seconds.communication / result.seconds.total
+            text += f", for other processes {percent(share)}"
     return Outcome(
         text if first else "",
         run_dir=out,

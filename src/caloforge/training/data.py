@@ -35,10 +35,28 @@ def split_showers(data: Path, config: TrainingConfig, processes: int) -> tuple[i
     """
     with ShowerFile(data) as file:
         count = len(file)
+    return check_count(count, config, processes, origin=str(data)), count
+
+
+def check_count(count: int, config: TrainingConfig, processes: int = 1, *, origin: str = "data") -> int:
+    """Refuse a number of showers that is too small for a training.
+
+    Args:
+        count: Showers of the file.
+        config: How to train.
+        processes: Processes that train together.
+        origin: What the message begins with.
+
+    Returns:
+        How many of them are trained on.
+
+    Raises:
+        ConfigError: They do not fill a batch on every process.
+    """
     split = count - max(1, round(count * config.evaluation.share))
     if split < config.batch_size * processes:
         raise ConfigError(
-            f"{data}: {split} of its {count} showers are trained on, which do not fill a batch of "
+            f"{origin}: {split} of {count} showers are trained on, which do not fill a batch of "
             f"{config.batch_size} on {processes} process(es); give a smaller training.batch_size"
         )
-    return split, count
+    return split
