@@ -48,11 +48,11 @@ def test_standard_output_that_is_full(verb, tmp_path):
     [
         ("cite", ">&- 2>&- <&-", 0),
         ("cite", "> /dev/full 2> /dev/full", 1),
-        ("check none.yaml", "2>&-", 2),
-        ("check none.yaml", "> /dev/full 2> /dev/full", 2),
-        ("check none.yaml", "2>&1 | true", 2),
-        ("check --json none.yaml", ">&-", 2),
-        ("check --json none.yaml", "> /dev/full", 2),
+        ("config show none.yaml", "2>&-", 2),
+        ("config show none.yaml", "> /dev/full 2> /dev/full", 2),
+        ("config show none.yaml", "2>&1 | true", 2),
+        ("config show --json none.yaml", ">&-", 2),
+        ("config show --json none.yaml", "> /dev/full", 2),
     ],
 )
 def test_the_exit_code_is_that_of_the_verb(verb, closed, expected, tmp_path):
@@ -76,7 +76,7 @@ def test_a_file_opened_later_is_not_written_to_by_libraries(tmp_path):
 
 @pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, C_LOCALE])
 @pytest.mark.parametrize(
-    "verb", ["inspect clic-ecal-25 -o pics", "config show é.yaml", "check é.yaml --set x=é"]
+    "verb", ["inspect clic-ecal-25 -o pics", "config show é.yaml", "config show é.yaml --set x=é"]
 )
 def test_encodings_that_lack_characters(environment, verb, tmp_path):
     folder = tmp_path / "dé"

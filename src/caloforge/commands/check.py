@@ -34,8 +34,6 @@ def check(
         n: Number of showers that will be simulated: for the estimates, and to train on without `--data`.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
     """
-    from caloforge.validation.conditions import MIN_SHOWERS
-
     config = load_run(run, set_ or [])
     steps: list[tuple[str, Callable[[], dict[str, Any]]]] = [
         ("configuration", lambda: {"text": f"run '{config.name}', every setting is known"}),
@@ -56,6 +54,8 @@ def check(
         mark = "FAILED" if "error" in facts else "ok"
         lines.append(f"{number}. {name:<16} {mark:<7} {facts['text']}")
         results[name] = facts
+    from caloforge.validation.conditions import MIN_SHOWERS
+
     if n < MIN_SHOWERS:
         lines.append(f"note: {n} showers are too few to validate with, which takes {MIN_SHOWERS} and more")
     lines.append(f"{len(failed)} of {len(steps)} checks failed" if failed else "ready to run")
