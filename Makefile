@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # the examples keep their output here
 DEMO := demo
+# for a small form: make demo DEMO_OPTIONS="--train-showers 200 --test-showers 120"
+DEMO_OPTIONS ?=
 
 .PHONY: demo test lint docs clean help
 
@@ -27,7 +29,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@touch $@ $(VENV)/.base
 
 demo: $(VENV)/.base
-	$(BIN)/caloforge demo --out $(DEMO) --force
+	$(BIN)/caloforge demo --out $(DEMO) --force $(DEMO_OPTIONS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

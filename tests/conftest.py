@@ -1,6 +1,7 @@
 """What tests of several areas use."""
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,15 @@ from matplotlib.text import Text
 
 # written by scripts/write_test_showers.py
 DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory):
+    """A working directory of the tests' own: what `make demo` leaves where pytest starts must not matter."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
 
 
 @pytest.fixture

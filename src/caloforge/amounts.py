@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import math
 
-_TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-_SMALL_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+_TIMES = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """A number with that many significant digits and no exponent: "12.3", "447,000"."""
-    if not math.isfinite(value):
-        return str(value)
-    if value == 0:
-        return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(value, places)
-    text = f"{rounded:,.{max(places, 0)}f}"
+    """A number with that many significant digits and no power of ten: "12.3", "447 000"."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    rounded = float(f"{value:.{digits}g}")
+    places = max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)
+    text = f"{rounded:,.{places}f}".replace(",", " ")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def duration(seconds: float) -> str:
-    """A time such as "8.2 ms", "45 s", "3.5 min" or "2.1 d"."""
-    for size, unit in _TIMES:
-        # 59.7 s are a minute
-        if round(seconds) >= size:
-            return f"{seconds / size:.1f} {unit}"
-    if seconds >= 9.95 or seconds == 0:
-        return f"{seconds:.0f} s"
-    for size, unit in _SMALL_TIMES:
-        if seconds >= size:
-            return f"{plain(seconds / size, 2)} {unit}"
-    return f"{plain(seconds / 1e-6, 1)} µs"
+    """A time such as "8.2 ms", "45 s", "3 min 20 s" or "2 d 5 h"."""
+    whole = round(seconds)
+    for size, unit, small, small_unit in _TIMES:
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    if seconds >= 9.5 or seconds <= 0:
+        return f"{whole} s"
+    for scale, unit in ((1.0, "s"), (1e-3, "ms")):
+        if seconds >= scale:
+            return f"{plain(seconds / scale, 2)} {unit}"
+    return f"{plain(seconds / 1e-6, 2)} µs"
 
 
 def rate(per_second: float, unit: str) -> str:
-    """A rate such as "2.5 showers/s" or "447,000 showers/s"; a `unit` that is empty gives "2.5/s"."""
+    """A rate such as "2.5 showers/s" or "447 000 showers/s"; without a unit "2.5/s"."""
     return f"{plain(per_second)} {unit}/s" if unit else f"{plain(per_second)}/s"
 
 
-def percent(share: float) -> str:
-    """A share such as "0.012 %", "12 %" or "830 %": two digits, all of them before the point."""
-    value = 100 * share
-    return f"{plain(value, 2)} %" if abs(value) < 99.5 else f"{value:,.0f} %"
+def percent(share: float, digits: int = 2) -> str:
+    """A share such as "0.012 %", "12 %" or "830 %", to that many significant digits."""
+    return f"{plain(100 * share, digits)} %"
 
 
 def size(n_bytes: float) -> str:

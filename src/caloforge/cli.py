@@ -126,11 +126,7 @@ def _fail(error: CaloforgeError, as_json: bool) -> int:
     message = shorten(str(error))
     if as_json:
         report = {"error": type(error).__name__, "message": message, "exit_code": error.exit_code}
-        try:
-            write_out(json.dumps(report) + "\n")
-        except OutputError as full:
-            return _say(f"error: {full}", "bold red", error.exit_code or full.exit_code)
-        return error.exit_code
+        return _write(json.dumps(report), error.exit_code)
     if error.exit_code == 0:
         return _say(message, "yellow", 0)
     return _say(Text.assemble(("error: ", "bold red"), message), "", error.exit_code)
@@ -151,8 +147,16 @@ def _show(outcome: Any, as_json: bool) -> int:
     if outcome is None or not hasattr(outcome, "text"):
         return 0
     text = json.dumps(outcome, default=str) if as_json else outcome.text
-    write_out(f"{text}\n" if text else "")
-    return int(outcome.exit_code)
+    return _write(text, int(outcome.exit_code))
+
+
+def _write(text: str, code: int) -> int:
+    """A text on standard output; returns the exit code, which is no success where that cannot be written."""
+    try:
+        write_out(f"{text}\n" if text else "")
+    except OutputError as error:
+        return _say(f"error: {error}", "bold red", code or error.exit_code)
+    return code
 
 
 if __name__ == "__main__":

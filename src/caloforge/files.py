@@ -12,7 +12,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from caloforge.amounts import size
 from caloforge.errors import OutputError
+from caloforge.output import readable
 
 
 def cache_folder() -> Path:
@@ -36,7 +38,7 @@ def check_new(path: Path | str, *, force: bool = False, hint: str = "--force to 
     Raises:
         OutputError: It exists and `force` is not given, or the place is not writable.
     """
-    path = Path(path)
+    path = check_named(Path(path))
     try:
         exists = path.exists()
     except OSError as error:
@@ -44,6 +46,17 @@ def check_new(path: Path | str, *, force: bool = False, hint: str = "--force to 
     if exists and not force:
         raise OutputError(f"{path} exists already; give {hint}, or choose another name")
     return check_writable(path)
+
+
+def check_named(path: Path) -> Path:
+    """An output, unless it is the root or where the command runs: nothing can be put in their place.
+
+    Raises:
+        OutputError: It has no name of its own: "/", "." or "..".
+    """
+    if path.name in ("", ".."):
+        raise OutputError(f"{path}: cannot be used as an output, expected the name of a new file or folder")
+    return path
 
 
 def check_writable(path: Path) -> Path:
@@ -72,7 +85,7 @@ def check_space(path: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(path.absolute().parent).free
     if needed > free:
         raise OutputError(
-            f"{path}: {what} needs about {needed / 1e9:.2f} GB but {free / 1e9:.2f} GB are free; "
+            f"{path}: {what} needs about {size(needed)} but {size(free)} are free; "
             "choose another disk or fewer showers"
         )
 
@@ -156,7 +169,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: See `replacing`.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, readable(text).encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:

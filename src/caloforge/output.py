@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from typing import TextIO
 
@@ -11,6 +12,8 @@ from caloforge.errors import OutputError
 
 # an error longer than this helps nobody; lines longer than the second are cut in the middle
 MESSAGE, LINE = 1000, 400
+# half characters: with the first, Python keeps bytes of a name that it cannot decode
+_BYTES, _OTHERS = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def open_streams() -> None:
@@ -41,7 +44,7 @@ def write_out(text: str) -> None:
         OutputError: It cannot be written, as on a full disk.
     """
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(readable(text))
         sys.stdout.flush()
     except BrokenPipeError:
         discard(sys.stdout)
@@ -50,10 +53,19 @@ def write_out(text: str) -> None:
         raise OutputError(f"standard output: cannot be written ({error.strerror})") from error
 
 
+def readable(text: str) -> str:
+    """A text that any encoding of Unicode takes.
+
+    Names of files that Python could not decode hold surrogates, on which files, terminals and pictures fail.
+    """
+    text = _OTHERS.sub("\ufffd", text)
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if _BYTES.search(text) else text
+
+
 def tell(line: str) -> None:
     """Write a line to standard error, or nothing where nobody can read it."""
     try:
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"{readable(line)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         discard(sys.stderr)
@@ -77,7 +89,7 @@ def discard(stream: TextIO) -> None:
 
 def shorten(message: str) -> str:
     """A message of at most 1000 characters, without characters that a terminal would obey."""
-    lines = [_printable(_middle_cut(line)) for line in message.splitlines()]
+    lines = [_printable(_middle_cut(readable(line))) for line in message.splitlines()]
     kept: list[str] = []
     size = 0
     for line in lines:

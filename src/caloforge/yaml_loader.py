@@ -57,6 +57,9 @@ class StrictLoader(yaml.SafeLoader):
         else:
             self._nodes += 1
             if isinstance(node, yaml.ScalarNode):
+                if "\0" in node.value:
+                    # no path and no name has one, and the system refuses it late
+                    _refuse(event, "a text with a NUL character")
                 self._nodes += len(node.value) // TEXT_OF_A_NODE
             self._sizes[id(node)] = self._nodes - before
         if self._nodes > MAX_NODES:

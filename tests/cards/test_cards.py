@@ -111,12 +111,15 @@ def test_generate_and_validate_take_the_name(folder, report, released, metrics):
     assert not list(folder.glob(".caloforge-*"))
 
 
-def test_a_path_wins_over_a_name_only_where_a_model_lies(released, tmp_path, monkeypatch):
+def test_a_name_wins_over_a_folder_whatever_lies_in_it(released, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / NAME).mkdir()
     assert model_folder(NAME) == released
     shutil.copytree(released, tmp_path / NAME, dirs_exist_ok=True)
-    assert model_folder(NAME).resolve() == tmp_path / NAME
+    assert model_folder(NAME) == released
+    assert capsys.readouterr().err.count(f"note: {NAME} is the released model") == 1
+    assert model_folder(f"./{NAME}").resolve() == tmp_path / NAME
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("verb", ["generate", "validate", "card", "inspect"])

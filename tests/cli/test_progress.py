@@ -72,3 +72,30 @@ def test_a_bar_on_a_terminal(terminal, capsys):
     assert "100/100" in terminal.getvalue()
     assert "showers/s loss 0.1" in terminal.getvalue()
     assert lines(capsys) == []
+
+
+def test_without_a_unit_there_is_no_gap(capsys, clock):
+    with Meter("compare observables", 1, "") as meter:
+        meter.update(0, 240)
+        clock[0] += 1
+        meter.update(240)
+    assert lines(capsys) == ["compare observables: 240/240, 240/s, 1 s"]
+
+
+def test_a_long_start_explains_the_time(capsys, clock):
+    with Meter("generate", 10_000) as meter:
+        clock[0] += 8
+        meter.update(1000, 10_000)
+        clock[0] += 0.02
+        meter.update(10_000)
+    assert lines(capsys) == ["generate: 10000/10000 showers, 450 000 showers/s, 8 s, of which 8 s to start"]
+
+
+def test_a_stream_that_nobody_reads_stops_no_work(monkeypatch, clock):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    with Meter("simulate", 1) as meter:
+        meter.update(1, 1)

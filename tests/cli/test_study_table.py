@@ -27,7 +27,7 @@ def test_without_a_terminal_every_trial_that_ends_is_a_line(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("tune: trial 3 complete merit 0.4321; 4/20 trials")
-    assert "trial 4 fail train: the loss is not finite; 5/20 trials" in lines[1] and "idle 2.1%" in lines[1]
+    assert "trial 4 fail train: the loss is not finite; 5/20 trials" in lines[1] and "idle 2.1 %" in lines[1]
 
 
 def test_a_terminal_shows_a_table(monkeypatch):

@@ -57,7 +57,7 @@ def test_a_read_only_folder(tmp_path):
 
 def test_too_little_space(tmp_path):
     check_space(tmp_path / "a", 1, "a file")
-    with pytest.raises(OutputError, match=r"a file needs about 1000000.00 GB but .* choose another disk"):
+    with pytest.raises(OutputError, match=r"a file needs about 1 000 TB but .* choose another disk"):
         check_space(tmp_path / "a", 10**15, "a file")
 
 

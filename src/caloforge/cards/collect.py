@@ -79,6 +79,8 @@ def _digests(records: Sequence[Json]) -> set[str]:
 def _read(path: Path, name: str, kind: str) -> Json:
     """A JSON document of ours, or of the directory that holds it."""
     path = path / name if path.is_dir() else path
+    if not path.exists():
+        raise DataError(f"{path}: no such file; expected what {kind} writes")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

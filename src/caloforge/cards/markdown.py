@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from caloforge.amounts import size
 from caloforge.cards.figures import write_floor, write_number, write_time
 from caloforge.cards.summary import conditions
 from caloforge.references import REFERENCES
@@ -71,8 +72,8 @@ def _shape(detector: Json) -> tuple[int, ...]:
 
 
 def _weights(card: Json) -> str:
-    size = f"{card['weights_bytes'] / 1e6:.3g} MB, " if "weights_bytes" in card else ""
-    return f"{size}SHA-256 `{card['weights_sha256']}`"
+    told = f"{size(card['weights_bytes'])}, " if "weights_bytes" in card else ""
+    return f"{told}SHA-256 `{card['weights_sha256']}`"
 
 
 def _use(card: Json, name: str) -> str:

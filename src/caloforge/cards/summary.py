@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from caloforge.amounts import size
 from caloforge.beam import PARTICLES
 from caloforge.cards.figures import EVERYWHERE, write_floor, write_number, write_time
 from caloforge.units import format_energy
@@ -51,7 +52,7 @@ def describe_model(card: Json) -> Json:
         "parameters": card["parameters"],
     }
     if "weights_bytes" in card:
-        facts["weights"] = f"{card['weights_bytes'] / 1e6:.3g} MB, SHA-256 {card['weights_sha256'][:12]}"
+        facts["weights"] = f"{size(card['weights_bytes'])}, SHA-256 {card['weights_sha256'][:12]}"
     for key in ("merit", "step", "epoch", "seed"):
         if card.get(key) is not None:
             facts[key] = card[key]

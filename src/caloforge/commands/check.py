@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from caloforge.amounts import duration, percent, size
 from caloforge.commands.options import FilePath, Showers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import CaloforgeError, DataError
@@ -30,7 +31,7 @@ def check(
     Args:
         run: A run.yaml, or the name of a recipe.
         data: The shower file to train on; without it made-up showers are used for the training step.
-        n: Number of showers that will be simulated, for the estimates.
+        n: Number of showers that will be simulated: for the estimates, and to train on without `--data`.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
     """
     config = load_run(run, set_ or [])
@@ -44,7 +45,7 @@ def check(
         steps.append(("full simulation", lambda: _fullsim(config, n)))
     if data is not None:
         steps.append(("data", lambda: _data(config, data)))
-    steps.append(("training step", lambda: _training(config, data)))
+    steps.append(("training step", lambda: _training(config, data, n)))
     results: dict[str, Any] = {}
     lines, failed = [], []
     for number, (name, action) in enumerate(steps, 1):
@@ -56,6 +57,10 @@ def check(
         mark = "FAILED" if "error" in facts else "ok"
         lines.append(f"{number}. {name:<16} {mark:<7} {facts['text']}")
         results[name] = facts
+    from caloforge.validation.conditions import MIN_SHOWERS
+
+    if n < MIN_SHOWERS:
+        lines.append(f"note: {n} showers are too few to validate with, which takes {MIN_SHOWERS} and more")
     lines.append(f"{len(failed)} of {len(steps)} checks failed" if failed else "ready to run")
     return Outcome("\n".join(lines), exit_code=2 if failed else 0, failed=failed, steps=results)
 
@@ -82,15 +87,15 @@ def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:
     from caloforge.validation.conditions import MIN_SHOWERS
 
     per_shower = preflight(config.detector, config.beam, config.fullsim)
-    size = n * 4 * int(np.prod(config.detector.shower_shape)) * FILE_COMPRESSION
+    n_bytes = int(n * 4 * int(np.prod(config.detector.shower_shape)) * FILE_COMPRESSION)
     cores = len(os.sched_getaffinity(0))
     text = (
-        f"Geant4 starts; about {per_shower:.2f} s a shower, so {n} showers take about "
-        f"{_duration(n * per_shower / cores)} on {cores} cores and {size / 1e6:.0f} MB"
+        f"Geant4 starts; about {duration(per_shower)} a shower, so {n} showers take about "
+        f"{duration(n * per_shower / cores)} on {cores} cores and {size(n_bytes)}"
     )
     if n < MIN_SHOWERS:
         text += f"; note: {n} showers cannot be validated, which takes {MIN_SHOWERS} or more"
-    return {"text": text, "seconds_per_shower": per_shower, "file_bytes": int(size)}
+    return {"text": text, "seconds_per_shower": per_shower, "file_bytes": n_bytes}
 
 
 def _data(config: RunConfig, data: Path) -> dict[str, Any]:
@@ -109,26 +114,25 @@ def _data(config: RunConfig, data: Path) -> dict[str, Any]:
         first.add(file.read(0, 200))
     text = (
         f"{len(energy)} showers, {energy.min() / 1e3:.4g} to {energy.max() / 1e3:.4g} GeV, "
-        f"particles {particles}, share of the energy {first.response:.2%} ({meaning})"
+        f"particles {particles}, share of the energy {percent(first.response, 3)} ({meaning})"
     )
     return {"text": text, "n": len(energy), "response": first.response, "particles": particles}
 
 
-def _training(config: RunConfig, data: Path | None) -> dict[str, Any]:
+def _training(config: RunConfig, data: Path | None, n: int) -> dict[str, Any]:
+    from caloforge.showers import ShowerFile
+    from caloforge.training.data import check_count
     from caloforge.training.preflight import try_step
 
     start = time.perf_counter()
+    if data is not None:
+        with ShowerFile(data) as file:
+            n = len(file)
+    check_count(n, config.training, origin=f"-n {n}" if data is None else str(data))
     trial = try_step(config.model, config.training, config.detector, config.beam, data, seed=config.seed)
     text = (
         f"{trial.parameters} parameters; forward and backward of a batch of {config.training.batch_size} in "
-        f"{trial.seconds:.2f} s ({trial.precision}), about {trial.memory_bytes / 1e9:.2f} GB of memory, "
-        f"{trial.checkpoint_bytes / 1e6:.0f} MB a checkpoint"
+        f"{duration(trial.seconds)} ({trial.precision}), about {size(trial.memory_bytes)} of memory, "
+        f"{size(trial.checkpoint_bytes)} a checkpoint"
     )
     return {"text": text, "seconds_per_step": trial.seconds, "checked_in": time.perf_counter() - start}
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

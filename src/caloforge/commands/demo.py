@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from caloforge.amounts import duration, plain
 from caloforge.commands.options import FilePath, Seed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import OutputError
 from caloforge.files import check_new, write_text
+from caloforge.output import tell
 from caloforge.run import recipe_text
 
 RECIPE = "demo"
@@ -79,13 +81,13 @@ def demo(
     speed = _speed_up(out / "truth.h5", out / "generated.h5")
     seconds = time.perf_counter() - start
     text = (
-        f"\ndone in {seconds / 60:.1f} min. On this machine the network makes a shower {speed:.0f} times "
+        f"\ndone in {duration(seconds)}. On this machine the network makes a shower {plain(speed)} times "
         "faster than Geant4.\nIt was trained for about a minute: expect the report to say where it falls "
         f"short.\n{result['report']}"
     )
     if shown:
         text += (
-            f"\nThe released model {RELEASED} makes a shower {shown['speed_up']:.0f} times faster than "
+            f"\nThe released model {RELEASED} makes a shower {plain(shown['speed_up'])} times faster than "
             f"Geant4. Against {RELEASED_SHOWERS} fresh Geant4 showers:\n{shown['report']}"
         )
     return Outcome(
@@ -130,10 +132,8 @@ class _Steps:
         self.total, self.number = total, 0
 
     def begin(self, what: str) -> None:
-        from rich.console import Console
-
         self.number += 1
-        Console(stderr=True, highlight=False).print(f"[bold]{self.number}/{self.total}[/bold] {what}")
+        tell(f"{self.number}/{self.total} {what}")
 
 
 def _fresh_directory(out: Path, force: bool) -> Path:

@@ -46,17 +46,19 @@ def init(
 
 
 def list_() -> Outcome:
-    """Show the recipes, detectors, models, particles, physics and file formats that exist."""
+    """Show the recipes, detectors, models, studies, particles, physics and file formats that exist."""
     from caloforge.beam import PARTICLES
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
     from caloforge.showers.converters import Format
+    from caloforge.tuning.config import study_names
 
     facts: dict[str, Any] = {
         "recipes": recipe_names(),
         "detectors": {name: load_detector(name).description for name in preset_names()},
         "models": list_models(),
         "released": _released(),
+        "studies": study_names(),
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
         "formats": list(get_args(Format)),
@@ -66,6 +68,7 @@ def list_() -> Outcome:
     lines += ["models", *(f"  {family:<14} {', '.join(names)}" for family, names in facts["models"].items())]
     if facts["released"]:
         lines += ["released models", *(f"  {name:<14} {text}" for name, text in facts["released"].items())]
+    lines += ["studies", *(f"  {name}" for name in facts["studies"])]
     for kind in ("particles", "physics", "formats"):
         lines += [
             kind,

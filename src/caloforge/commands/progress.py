@@ -1,6 +1,5 @@
 """Progress of long work: a bar on a terminal, a timed line now and then elsewhere."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -15,6 +14,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from caloforge import amounts
+from caloforge.output import tell
 
 # seconds between two lines where there is no terminal (batch logs)
 LINE_INTERVAL = 10.0
@@ -74,25 +76,24 @@ class Meter:
         elapsed = now - self._start
         rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
         if self._bar is not None:
-            shown = f"{_rate(rate)} {self.unit}/s {note}".strip()
+            shown = f"{amounts.rate(rate, self.unit)} {note}".strip()
             self._bar.update(self._task, completed=done, total=self.total, rate=shown)
         elif now - self._last >= LINE_INTERVAL or done >= self.total:
             self._last = now
-            sys.stderr.write(
-                f"{self.what}: {done}/{self.total} {self.unit}{self._timing(done, rate, note)}\n"
-            )
-            sys.stderr.flush()
+            count = f"{done}/{self.total} {self.unit}".rstrip()
+            tell(f"{self.what}: {count}{self._timing(done, rate, note)}")
 
     def _timing(self, done: int, rate: float, note: str) -> str:
         """Rate, note and time for a line; the time taken at the end, the time left before."""
-        parts = [f"{_rate(rate)} {self.unit}/s"] if rate > 0 else []
+        parts = [amounts.rate(rate, self.unit)] if rate > 0 else []
         parts += [note] if note else []
         if done >= self.total:
-            parts.append(f"{time.monotonic() - self._entered:.0f} s")
+            taken, begun = time.monotonic() - self._entered, self._start - self._entered
+            # the rate is that of the work, which does not explain the time where the start took long
+            late = rate > 0 and begun >= 1 and begun > taken / 10
+            parts.append(
+                amounts.duration(taken) + (f", of which {amounts.duration(begun)} to start" if late else "")
+            )
         elif rate > 0:
-            parts.append(f"about {(self.total - done) / rate:.0f} s left")
+            parts.append(f"about {amounts.duration((self.total - done) / rate)} left")
         return "".join(f", {part}" for part in parts)
-
-
-def _rate(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -13,6 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from caloforge.amounts import duration, percent
+from caloforge.output import tell
 
 if TYPE_CHECKING:
     from caloforge.tuning.driver import Standing
@@ -76,7 +78,7 @@ class StudyTable:
             table.add_row(str(number), Text(state, STYLES.get(state, "")), *shown, Text(reason[:60], "dim"))
         for run in standing.running:
             merit = "" if math.isnan(run.best) else f"merit {run.best:.4g} so far"
-            note = f"{time.monotonic() - run.started:.0f} s  {merit}"
+            note = f"{duration(time.monotonic() - run.started)}  {merit}"
             blank = [""] * len(self._figures)
             table.add_row(str(run.proposal.number), Text("running", "cyan"), *blank, Text(note, "dim"))
         return Group(table, Text(self._summary(standing)))
@@ -84,10 +86,14 @@ class StudyTable:
     def _summary(self, standing: Standing) -> str:
         done = standing.before + len(standing.ended)
         elapsed = time.monotonic() - self._start
-        parts = [f"{done}/{standing.limit} trials", f"{elapsed:.0f} s", f"groups idle {standing.idle:.1%}"]
+        parts = [
+            f"{done}/{standing.limit} trials",
+            duration(elapsed),
+            f"groups idle {percent(standing.idle)}",
+        ]
         if standing.ended and done < standing.limit:
             left = elapsed / len(standing.ended) * (standing.limit - done)
-            parts.append(f"about {left:.0f} s left")
+            parts.append(f"about {duration(left)} left")
         values = [v[0] for _, v, _ in standing.ended.values() if v]
         if values and len(self._figures) == 1:
             parts.append(f"{self._figures[0]} {min(values):.4g} to {max(values):.4g}")
@@ -108,5 +114,4 @@ class StudyTable:
 
     def _write(self, what: str, standing: Standing) -> None:
         self._last = time.monotonic()
-        sys.stderr.write(f"tune: {what.strip()}; {self._summary(standing)}\n")
-        sys.stderr.flush()
+        tell(f"tune: {what.strip()}; {self._summary(standing)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from caloforge.amounts import percent
 from caloforge.commands.options import FilePath, Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
@@ -117,9 +118,9 @@ def _told(result: "TrainingResult", config: RunConfig, out: Path, ranks: int) ->
     if result.steps and result.batch < config.training.batch_size:
         lines.append(f"batches of {result.batch}: there are no more showers for the {ranks} process(es)")
     if result.steps:
-        waited = f"waited for showers {result.seconds.waiting:.1%} of the time"
+        waited = f"waited for showers {percent(result.seconds.waiting)} of the time"
         if ranks > 1:
-            waited += f", for other processes {result.seconds.communication / result.seconds.total:.1%}"
+            waited += f", for other processes {percent(result.seconds.communication / result.seconds.total)}"
         lines.append(waited)
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ import numpy as np
 from caloforge import provenance
 from caloforge.beam import BeamConfig, Conditions, sample_conditions
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
-from caloforge.files import check_new, check_space
+from caloforge.files import check_named, check_new, check_space
 from caloforge.fullsim.blocks import DamagedBlockError, Parts
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
@@ -84,7 +84,7 @@ def run_campaign(
         MissingDependencyError: No geant4-pybind, or physics whose data sets are not there.
         Interrupted: Ctrl-C or SIGTERM; finished blocks are kept.
     """
-    out = Path(out)
+    out = check_named(Path(out))
     _check(detector, beam, fullsim, n, workers, seed)
     settings = _settings(detector, beam, fullsim, seed)
     folder = out.absolute().with_name(f"{out.name}.parts")

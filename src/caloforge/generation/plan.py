@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,6 +62,7 @@ class Plan:
                 f"{' and '.join(PRECISIONS[self.backend])}; for {self.precision} take --backend "
                 f"{' or '.join(able)}"
             )
+        _check_device(self.device)
         if self.device != "cpu" and self.backend != "torch":
             raise ConfigError(f"device {self.device}: the backend {self.backend} runs on the CPU; take torch")
         missing = [name for name in packages_of(self) if find_spec(name) is None]
@@ -68,6 +70,20 @@ class Plan:
             raise MissingDependencyError(
                 f"backend {self.backend}: {', '.join(missing)} not installed: pip install 'caloforge[onnx]'"
             )
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is neither "cpu" nor a GPU that torch sees."""
+    if device == "cpu":
+        return
+    if not (found := re.fullmatch(r"cuda(?::([0-9]{1,3}))?", device)):
+        raise ConfigError(f"device: got {device!r}, expected cpu, cuda or cuda:NUMBER")
+    import torch
+
+    seen = torch.cuda.device_count()
+    if int(found[1] or 0) >= seen:
+        there = f"{seen} GPUs, counted from 0" if seen else "no GPU"
+        raise ConfigError(f"device {device}: torch sees {there} here; take --device cpu")
 
 
 def packages_of(plan: Plan) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ Count = Annotated[int, Field(ge=1, le=4096)]
 
 
 def _positive_length(value: float) -> float:
-    if not 0 < value <= 1e5:
-        raise ValueError(f"got {value} mm, expected a length above 0 and below 100 m")
+    if not 1e-4 <= value <= 1e5:
+        raise ValueError(f"got {value} mm, expected a length above 0, from 0.0001 mm to 100 m")
     return value
 
 

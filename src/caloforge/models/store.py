@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caloforge.amounts import size
 from caloforge.config import build
 from caloforge.errors import CaloforgeError, ModelError
 from caloforge.files import write_bytes, write_text, writing
@@ -236,7 +237,6 @@ def _readme(card: dict[str, Any]) -> str:
     theta = " to ".join(dict.fromkeys(format_angle(round(value, 6)) for value in ranges["theta"]))
     merit = "not evaluated" if card.get("merit") is None else f"{card['merit']:.4g}"
     parts = [f"{name} {count}" for name, count in card["parameters"].items()]
-    size = f"{card['weights_bytes'] / 1e6:.3g} MB"
     pdg_ids = ", ".join(map(str, ranges["pdg_ids"]))
     return f"""# {card["family"]} for {detector["name"]}
 
@@ -244,7 +244,7 @@ Made by caloforge {card["provenance"]["caloforge"]} on {card["provenance"]["crea
 
 - Particles (PDG): {pdg_ids}; {energy}; theta {theta}
 - Voxels: {card["facts"]["energy_meaning"]} energy in MeV
-- Weights: {size}; trained parameters: {", ".join(parts) or "none"}
+- Weights: {size(card["weights_bytes"])}; trained parameters: {", ".join(parts) or "none"}
 - Figure of merit (P + E against held-out full simulation, 0 is perfect): {merit}
 
 Generate: `caloforge generate DIR --like TRUTH.h5 -o generated.h5`; weights SHA-256 {card["weights_sha256"]}.

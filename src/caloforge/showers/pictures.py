@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.geometry.look import ACCENT, FAINT, INK, SERIES, new_figure, style
+from caloforge.output import readable
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.summary import (
     LISTED_ENERGIES,
@@ -363,7 +364,7 @@ def energy_overview(path: Path | str, scan: ShowerScan | None = None) -> Figure:
     layers = scan.layer_response.shape[1] > 1
     spectrum, response, *profiles = figure.subplots(1, 3 if layers else 2)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.83, bottom=0.155, wspace=0.33)
-    title = f"{Path(path).name}: {len(scan.incident_energy)} showers"
+    title = f"{readable(Path(path).name)}: {len(scan.incident_energy)} showers"
     figure.text(0.07, 0.965, title, size=11, weight="bold", color=INK, va="top")
     _draw_spectrum(spectrum, scan)
     _draw_response(response, scan)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from caloforge.amounts import plain
+
 HEADINGS = ("", "MB", "backend", "cores", "batch", "ms a shower", "spread", "× Geant4", "× published")
 # columns of text, the others are numbers
 TEXT = (0, 2)
@@ -52,20 +54,15 @@ def _row(result: dict[str, Any]) -> list[str]:
     else:
         backend = f"{result['backend']} {result['precision']}"
         batch = f"{result['batch']}, to disk" if result["to_disk"] else str(result["batch"])
-    size = number(result["weight_bytes"] / 1e6) if "weight_bytes" in result else ""
+    size = plain(result["weight_bytes"] / 1e6) if "weight_bytes" in result else ""
     front = [result["name"], size, backend, str(result["threads"]), batch]
     if result["status"] != "measured":
         return [*front, result["status"], "", "", ""]
     ratios = [_ratio(result.get(key)) for key in ("times_geant4", "times_published")]
     once = result["low"] == result["high"]
-    spread = "once" if once else f"{number(result['low'])} to {number(result['high'])}"
-    return [*front, number(result["ms"]), spread, *ratios]
-
-
-def number(value: float) -> str:
-    """Three significant digits, never in powers of ten."""
-    return f"{float(f'{value:.3g}'):,.6f}".rstrip("0").rstrip(".").replace(",", " ")
+    spread = "once" if once else f"{plain(result['low'])} to {plain(result['high'])}"
+    return [*front, plain(result["ms"]), spread, *ratios]
 
 
 def _ratio(value: float | None) -> str:
-    return "" if value is None else number(value)
+    return "" if value is None else plain(value)

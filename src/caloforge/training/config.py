@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,7 +22,7 @@ class OptimizerConfig(StrictModel):
 
     kind: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
     learning_rate: float = Field(default=1e-3, gt=0)
-    rates: dict[str, float] = Field(default_factory=dict)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     decay: float = Field(default=0.9, gt=0, lt=1)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     epsilon: float = Field(default=1e-7, gt=0)

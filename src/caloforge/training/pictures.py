@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from caloforge.amounts import duration
 from caloforge.errors import DataError
 from caloforge.geometry.look import INK, SERIES, new_figure, style
+from caloforge.output import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +41,7 @@ def training_curves(metrics: Path) -> Figure:
     grid = figure.subplots(2, 2, sharex=True)
     figure.subplots_adjust(left=0.075, right=0.985, top=0.895, bottom=0.08, wspace=0.17, hspace=0.2)
     last = rows[-1]
-    title = f"{metrics.absolute().parent.name}: {last['step']} steps, {last['seconds'] / 60:.3g} min"
+    title = f"{readable(metrics.absolute().parent.name)}: {last['step']} steps, {duration(last['seconds'])}"
     figure.text(0.075, 0.975, title, size=11, weight="bold", color=INK, va="top")
     for axes, (title, shown) in zip(grid.flat, panels.items(), strict=True):
         _draw(axes, rows, shown)

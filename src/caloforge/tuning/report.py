@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from caloforge.amounts import duration, percent
 from caloforge.tuning.plots import short_names, study_figures
 
 if TYPE_CHECKING:
@@ -69,13 +70,13 @@ def _summary(document: Mapping[str, Any]) -> str:
     idle = document["idle_share"]
     numbers = [
         (str(len(document["trials"])), _subtitle(document)),
-        (_duration(document["seconds"]), "searched"),
+        (duration(document["seconds"]), "searched"),
         (f"{layout['groups']} x {layout['workers']}", "groups x workers"),
         (str(layout["k_folds"]), "folds"),
         (document["sampler"]["kind"], "sampler"),
     ]
     if idle is not None:
-        numbers.append((f"{idle:.1%}", "of the time groups waited for a trial"))
+        numbers.append((percent(idle), "of the time groups waited for a trial"))
     shown = "".join(
         f"<div><b>{html.escape(n)}</b><span>{html.escape(what)}</span></div>" for n, what in numbers
     )
@@ -85,12 +86,6 @@ def _summary(document: Mapping[str, Any]) -> str:
         what = "The run that the search starts from is not in the space:"
         parts.append(f'<div class="note">{what}<ul>{items}</ul></div>')
     return "".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _final(document: Mapping[str, Any]) -> str:

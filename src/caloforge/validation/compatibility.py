@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.amounts import percent
 from caloforge.errors import DataError
 from caloforge.metrics.distributions import ks_probability
 from caloforge.showers import ShowerFile
@@ -158,8 +159,8 @@ def thin_to(truth: Conditions, other: Conditions, path: Path, *, seed: int) -> N
     held = np.bincount(got[got >= 0], minlength=size) / len(other)
     if (missing := wanted[held == 0].sum()) > 0:
         raise DataError(
-            f"{path}: {missing:.1%} of the truth's showers have incident conditions that this sample lacks; "
-            "it cannot be reweighted, generate with --like TRUTH"
+            f"{path}: {percent(missing)} of the truth's showers have incident conditions that this sample "
+            "lacks; it cannot be reweighted, generate with --like TRUTH"
         )
     ratio = np.divide(wanted, held, out=np.zeros(size), where=held > 0)
     accept = np.where(got >= 0, ratio[got], 0.0) / ratio.max()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import Detector
+from caloforge.output import readable
 from caloforge.showers import ShowerFile
 from caloforge.validation import compatibility as same
 from caloforge.validation.conditions import Bin, Conditions
@@ -108,7 +109,10 @@ def admit(
 def _names(files: list[ShowerFile]) -> list[str]:
     """Geant4 for a full simulation by it, file stems otherwise; a number after names that come twice."""
     engine = str(files[0].provenance.get("engine", ""))
-    wanted = ["Geant4" if "geant4" in engine.lower() else "truth", *(f.path.stem for f in files[1:])]
+    wanted = [
+        "Geant4" if "geant4" in engine.lower() else "truth",
+        *(readable(f.path.stem) for f in files[1:]),
+    ]
     names: list[str] = []
     for name in wanted:
         count, unique = 2, name

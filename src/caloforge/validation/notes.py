@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from caloforge.amounts import percent
 from caloforge.validation.sample import Sample
 from caloforge.validation.verdict import Verdict
 
@@ -16,7 +17,7 @@ def odd_showers(sample: Sample) -> list[str]:
     if negative.voxels:
         notes.append(
             f"{sample.name}: {negative.voxels} voxels in {negative.showers} showers are negative, the lowest "
-            f"is {negative.lowest:.3g} MeV; together {100 * negative.energy:.2g} % of the visible energy."
+            f"is {negative.lowest:.3g} MeV; together {percent(negative.energy)} of the visible energy."
         )
     if sample.empty:
         notes.append(f"{sample.name}: {sample.empty} showers hold no energy.")
@@ -38,7 +39,7 @@ def small_samples(verdicts: Sequence[Verdict], samples: Sequence[Sample]) -> lis
         notes.append(
             f"{sample.name}: {len(verdict.undecided)} of {verdict.trials} comparisons cannot be decided with "
             f"{len(sample)} showers. Over all showers they see no shift of a mean below "
-            f"{100 * seen[best]:.2g} % ({best}), {100 * float(np.median(every)):.2g} % for half of the "
-            f"observables, and {100 * max(every):.2g} % for all."
+            f"{percent(seen[best])} ({best}), {percent(float(np.median(every)))} for half of the "
+            f"observables, and {percent(max(every))} for all."
         )
     return notes

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from caloforge.timing.tables import machine_line, number
+from caloforge.amounts import percent, plain
+from caloforge.timing.tables import machine_line
 
 Cells = list[list[str]]
 # load of a core above which others work on it
@@ -45,17 +46,17 @@ def _tables(document: dict[str, Any]) -> Iterator[tuple[str, list[str], Cells]]:
     network, link = document["network"], document["link"]
     notes = _busy(document["machine"])
     if link is not None:
-        latency, bandwidth = number(1e6 * link["latency"]), number(link["bandwidth"] / 1e9)
+        latency, bandwidth = plain(1e6 * link["latency"]), plain(link["bandwidth"] / 1e9)
         notes.append(
             f"Between two processes here: {latency} µs and {bandwidth} GB/s, with which the messages of a "
-            f"step take {number(1e3 * link['step'])} ms; the rest of the communication is waiting for the "
+            f"step take {plain(1e3 * link['step'])} ms; the rest of the communication is waiting for the "
             "slower one."
         )
     yield f"Measured here, run {document['run']}, ms of a step", notes, _measured(document)
     showers, jitter = document["workload"]["showers"], document["workload"]["jitter"]
-    told = f"Steps of one process vary by {jitter:.1%}; the slowest of all sets the pace."
+    told = f"Steps of one process vary by {percent(jitter)}; the slowest of all sets the pace."
     title = f"Projected over {network['name']}, {network['per_node']} process(es) a node"
-    title += f": s of an epoch of {number(showers)} showers"
+    title += f": s of an epoch of {plain(showers)} showers"
     yield title, [told, f"Network: {network['source']}."], _projected(document)
     for table in document["published"]:
         told = f"The model takes: {table['inputs']}."
@@ -82,7 +83,7 @@ def _measured(document: dict[str, Any]) -> Cells:
         step = row["compute"] + row["communication"] + row["input"]
         rate = row["processes"] * row["batch"] / step
         front = [row["scaling"], str(row["processes"]), str(row["batch"])]
-        rows.append([*front, *map(number, times), number(rate), *_gain(row)])
+        rows.append([*front, *map(plain, times), plain(rate), *_gain(row)])
     return rows
 
 
@@ -90,8 +91,8 @@ def _projected(document: dict[str, Any]) -> Cells:
     kinds = ("compute", "communication", "input", "validation", "seconds")
     rows = [["scaling", "processes", "steps", *kinds[:-1], "together", "speed-up", "efficiency"]]
     for row in document["projected"]:
-        front = [row["scaling"], str(row["processes"]), number(row["steps"])]
-        rows.append([*front, *(number(row[kind]) for kind in kinds), *_gain(row)])
+        front = [row["scaling"], str(row["processes"]), plain(row["steps"])]
+        rows.append([*front, *(plain(row[kind]) for kind in kinds), *_gain(row)])
     return rows
 
 
@@ -106,4 +107,4 @@ def _published(table: dict[str, Any]) -> Cells:
 
 
 def _gain(row: dict[str, Any]) -> list[str]:
-    return [number(row["speedup"]), f"{100 * row['efficiency']:.1f} %"]
+    return [plain(row["speedup"]), f"{100 * row['efficiency']:.1f} %"]
