@@ -1,8 +1,8 @@
 """Commands of caloforge in forked processes, killed where they are told to: `python forked.py`.
 
 Reads jobs as lines of JSON and answers each with one. The modules are imported once, so that a job takes a
-fraction of a second. A job counts what it is about to do to the watched folder: files opened, renamed, removed,
-folders made; and training steps. It kills itself before event number `kill`.
+fraction of a second. A job counts what it is about to do to the watched folder (files opened, renamed or
+removed, folders made) and training steps. It kills itself before event number `kill`.
 """
 
 import json

@@ -1,4 +1,5 @@
 import pytest
+import yaml
 from toy import DETECTOR, MODEL, make_showers
 
 from caloforge.config import build
@@ -39,3 +40,16 @@ def settings():
         return build(TrainingConfig, base | changes, "training")
 
     return make
+
+
+@pytest.fixture
+def run(tmp_path):
+    document = {
+        "detector": DETECTOR,
+        "beam": {"energy": {"kind": "flat", "min": "10 GeV", "max": "100 GeV"}},
+        "model": MODEL,
+        "training": {"batch_size": 12, "precision": "fp32", "evaluation": {"share": 0.15, "showers": 36}},
+    }
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return str(path)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from caloforge.errors import DataError
+from caloforge.training.curves import shown
 from caloforge.training.pictures import training_curves
 
 
@@ -15,9 +16,8 @@ def history(folder, steps):
          "g_bce": 0.7, "learning_rate": 1e-3}
         for step in range(10, steps + 1, 10)
     ]  # fmt: skip
-    rows.append(
-        {"step": steps, "epoch": 1, "seconds": 2.0 * steps, "eval_merit": 0.3, "eval_hits_ratio": 0.9}
-    )
+    judged = {"eval_merit": 0.3, "eval_hits_ratio": 0.9, "seconds_compute": 5.0, "seconds_input": 0.1}
+    rows.append({"step": steps, "epoch": 1, "seconds": 2.0 * steps} | judged)
     path = folder / "metrics.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -33,6 +33,41 @@ def test_every_number_has_its_panel(tmp_path, assert_readable):
     assert list(terms.lines[0].get_ydata()) == [0.7] * 6
     assert list(merit.lines[0].get_ydata()) == [0.3]
     assert list(ratios.lines[0].get_xdata()) == [60]
+    # no time is drawn, and no legend lies over a curve
+    assert not [text for text in texts if "seconds" in text]
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    legends = [axes.get_legend().get_window_extent() for axes in figure.axes if axes.get_legend()]
+    assert len(legends) == 1
+    assert not any(box.overlaps(legend) for box in boxes for legend in legends)
+
+
+def test_a_history_without_a_value_called_loss_shows_its_objective(tmp_path, assert_readable):
+    rows = [{"step": 10 * i, "epoch": 0, "seconds": 1.0, "cells_nll": 9.0 / i} for i in range(1, 4)]
+    rows += [{"step": 40, "epoch": 0, "seconds": 2.0, "gap_level": 0.3, "gap_strength": 0.1}]
+    rows += [{"step": 40, "epoch": 1, "seconds": 2.0, "eval_merit": 0.3, "seconds_saving": 0.5}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure = training_curves(tmp_path / "metrics.jsonl")
+    texts = assert_readable(figure)
+    losses, gaps, merit = (axes for axes in figure.axes if axes.axison)
+    assert list(losses.lines[0].get_ydata()) == [9.0, 4.5, 3.0]
+    assert len(gaps.lines) == 2 and len(merit.lines) == 1
+    assert {"losses", "gaps between generated and real showers", "level", "strength"} <= set(texts)
+
+
+def test_what_was_only_fitted_has_a_picture_without_empty_panels(tmp_path, assert_readable):
+    row = {"step": 0, "epoch": 0, "seconds": 0.0, "eval_merit": 0.3, "eval_hits_ratio": 0.9}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row | {"seconds_compute": 3.0}) + "\n")
+    figure = training_curves(tmp_path / "metrics.jsonl")
+    texts = assert_readable(figure)
+    assert f"{tmp_path.name}: fitted" in texts and len(figure.axes) == 2
+
+
+def test_a_progress_line_says_what_is_minimised():
+    assert shown({"d_loss": 1.0, "d_bce": 3.0, "g_loss": 2.0}) == "loss d 1, g 2"
+    assert shown({"alone_nll": 2.0, "cells_nll": 1.5}) == "loss alone_nll 2, cells_nll 1.5"
+    assert shown({"loss": 0.5}) == "loss 0.5"
+    assert shown({"gap_level": 0.3, "gap_strength": 0.1}) == "gaps level 0.3, strength 0.1"
+    assert shown({}) == ""
 
 
 def test_a_history_of_one_line_can_be_drawn(tmp_path, assert_readable):

@@ -3,30 +3,11 @@
 import shutil
 
 import pytest
-import yaml
-from toy import DETECTOR, MODEL
+from toy import train
 
 import caloforge
 from caloforge.errors import DataError, OutputError, TrainingError
 from caloforge.training.checkpoint import checkpoints
-
-
-@pytest.fixture
-def run(tmp_path):
-    document = {
-        "detector": DETECTOR,
-        "beam": {"energy": {"kind": "flat", "min": "10 GeV", "max": "100 GeV"}},
-        "model": MODEL,
-        "training": {"batch_size": 12, "precision": "fp32", "evaluation": {"share": 0.15, "showers": 36}},
-    }
-    path = tmp_path / "run.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return str(path)
-
-
-def train(run, data, out, steps, **options):
-    settings = [f"training.max_steps={steps}", "training.threads=1"]
-    return caloforge.train(run, data=data, out=out, set_=settings, progress=False, **options)
 
 
 def test_force_trains_anew_and_keeps_nothing_of_the_earlier_training(run, data, tmp_path):

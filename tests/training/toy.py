@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import caloforge
 from caloforge.showers import ShowerBatch
 
 DETECTOR = {
@@ -46,3 +47,9 @@ def make_showers(count, seed=0):
     showers = 0.02 * energy[:, None, None, None] * shape / shape.sum(axis=(1, 2, 3), keepdims=True)
     half = np.full(count, np.pi / 2)
     return ShowerBatch(showers, energy, half, np.zeros(count), np.full(count, 11))
+
+
+def train(run, data, out, steps, **options):
+    """The verb, for some steps."""
+    settings = [f"training.max_steps={steps}", "training.threads=1"]
+    return caloforge.train(run, data=data, out=out, set_=settings, progress=False, **options)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,9 @@ from caloforge.files import write_text, writing
 from caloforge.training.checkpoint import Progress
 from caloforge.training.clock import TimeSplit
 from caloforge.training.config import TrainingConfig
+from caloforge.training.curves import COMMON, shown
 
 METRICS = "metrics.jsonl"
-# what every line has
-COMMON = ("step", "epoch", "seconds")
-# values in a progress line where no loss is reported
-FEW = 3
 # steps averaged in one line
 INTERVAL = 10
 
@@ -134,18 +130,6 @@ class MetricsLog:
         """End the trackers."""
         if self._trackers and self._waiting is None:
             self.accelerator.end_training()
-
-
-def is_loss(name: str) -> bool:
-    """Whether a value that a phase reports is an objective; the others are terms of one."""
-    return name == "loss" or name.endswith(("_loss", "_nll"))
-
-
-def shown(means: Mapping[str, float]) -> str:
-    """The objectives of some steps, or what is reported in their place, for a progress line."""
-    losses = {name: value for name, value in means.items() if is_loss(name)}
-    parts = [f"{name.removesuffix('_loss')} {value:.3g}" for name, value in (losses or means).items()]
-    return f"loss {', '.join(parts)}" if losses else ", ".join(parts[:FEW])
 
 
 def _step_of(line: str) -> float:

@@ -10,18 +10,24 @@ from caloforge.amounts import duration
 from caloforge.errors import DataError
 from caloforge.geometry.look import INK, SERIES, new_figure, style
 from caloforge.output import readable
+from caloforge.training.curves import COMMON, GAP, is_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# keys of a line that are no losses
-COMMON = {"step", "epoch", "seconds", "learning_rate"}
+LOSSES, TERMS, GAPS = "losses", "terms of the losses", "gaps between generated and real showers"
+FIGURE_OF_MERIT, RATIOS = "figure of merit, 0 is perfect", "generated over truth"
+# steps of a line that no panel shows: times and what follows from the settings
+NO_CURVES = (*COMMON, "learning_rate")
 LINES = ("-", "--", ":")
+# a panel whose values rise or fall by more than this has a logarithmic scale
+DECADE = 10.0
+WIDTH, PANEL_HEIGHT = 12.0, 3.0
 
 
 def training_curves(metrics: Path) -> Figure:
-    """Draw the history of a training.
+    """Draw the history of a training: a panel for each kind of value that it has, legends beside them.
 
     Args:
         metrics: The `metrics.jsonl` of a run directory.
@@ -30,49 +36,80 @@ def training_curves(metrics: Path) -> Figure:
         DataError: It cannot be read, or holds no step yet.
     """
     rows = _read(metrics)
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in COMMON))
-    panels = {
-        "losses": [name for name in names if name.endswith("_loss")],
-        "terms of the losses": [n for n in names if not n.endswith("_loss") and not n.startswith("eval_")],
-        "figure of merit, 0 is perfect": [name for name in names if name == "eval_merit"],
-        "generated over truth": [name for name in names if name.startswith("eval_") and "ratio" in name],
-    }
-    figure = new_figure(9.0, 6.2)
-    grid = figure.subplots(2, 2, sharex=True)
-    figure.subplots_adjust(left=0.075, right=0.985, top=0.895, bottom=0.08, wspace=0.17, hspace=0.2)
+    panels = _panels(rows)
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    height = 0.75 + PANEL_HEIGHT * lines
+    figure = new_figure(WIDTH, height)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    # the legends of both columns lie in the free space to the right of their axes
+    figure.subplots_adjust(
+        left=0.055, right=0.86, top=1 - 0.75 / height, bottom=0.5 / height, wspace=0.44, hspace=0.32
+    )
     last = rows[-1]
-    title = f"{readable(metrics.absolute().parent.name)}: {last['step']} steps, {duration(last['seconds'])}"
-    figure.text(0.075, 0.975, title, size=11, weight="bold", color=INK, va="top")
-    for axes, (title, shown) in zip(grid.flat, panels.items(), strict=True):
-        _draw(axes, rows, shown)
-        style(axes, title)
-    for axes in grid[1]:
-        axes.set_xlabel("step", size=9, color=INK, labelpad=2)
-    if panels["generated over truth"]:
-        grid[1, 1].axhline(1.0, color=INK, linewidth=0.8)
+    done = f"{last['step']} steps, {duration(last['seconds'])}" if last["step"] else "fitted"
+    title = f"{readable(metrics.absolute().parent.name)}: {done}"
+    figure.text(0.055, 1 - 0.15 / height, title, size=11, weight="bold", color=INK, va="top")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    for axes, (title, names) in zip(grid.flat, panels.items(), strict=False):
+        style(axes, title, x="step")
+        _draw(axes, rows, names)
     return figure
 
 
+def _panels(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Names of the values in each panel by its title; without empty ones."""
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in NO_CURVES))
+    names = [name for name in names if not name.startswith("seconds_")]
+    panels: dict[str, list[str]] = {
+        LOSSES: [],
+        GAPS: [],
+        TERMS: [],
+        FIGURE_OF_MERIT: [],
+        RATIOS: [],
+    }
+    for name in names:
+        if name == "eval_merit":
+            panel = FIGURE_OF_MERIT
+        elif name.startswith("eval_"):
+            panel = RATIOS
+        elif is_loss(name):
+            panel = LOSSES
+        elif name.startswith(GAP):
+            panel = GAPS
+        else:
+            panel = TERMS
+        panels[panel].append(name)
+    return {title: shown for title, shown in panels.items() if shown}
+
+
 def _draw(axes: Axes, rows: list[dict[str, Any]], names: list[str]) -> None:
-    lowest = float("inf")
+    values, judged = [], names[0].startswith("eval_")
     for index, name in enumerate(names):
         points = [(row["step"], row[name]) for row in rows if name in row]
         colour, line = SERIES[index % len(SERIES)], LINES[index // len(SERIES) % len(LINES)]
-        marker = "o" if name.startswith("eval_") or len(points) < 3 else ""
+        marker = "o" if judged or len(points) < 3 else ""
         axes.plot(
             *zip(*points, strict=True), line, color=colour, linewidth=1.3, marker=marker, markersize=3.5,
-            label=name.removeprefix("eval_"),
+            label=name.removeprefix("eval_").removeprefix(GAP),
         )  # fmt: skip
-        lowest = min(lowest, *(value for _, value in points))
-    if names and lowest > 0 and not names[0].startswith("eval_"):
+        values += [value for _, value in points]
+    if not judged and min(values) > 0 and max(values) > DECADE * min(values):
         axes.set_yscale("log")
+    if all(name.endswith("_ratio") for name in names):
+        axes.axhline(1.0, color=INK, linewidth=0.8)
+    steps = max(row["step"] for row in rows)
+    # all panels have the same axis
+    axes.set_xlim(-0.02 * steps, 1.02 * steps) if steps else axes.set_xticks([0])
+    axes.margins(y=0.05 if steps else 0.5)
+    if steps:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if len(names) > 1:
-        if axes.get_yscale() == "log":
-            # losses fall: room above them for the legend
-            low, high = axes.get_ylim()
-            axes.set_ylim(low, high * (high / low) ** 0.4)
-        columns = 3 if len(names) > 4 else 2
-        axes.legend(fontsize=8, frameon=False, labelcolor=INK, ncols=columns, handlelength=1.5)
+        axes.legend(
+            fontsize=8, frameon=False, labelcolor=INK, handlelength=1.5, loc="upper left",
+            bbox_to_anchor=(1.0, 1.02), borderaxespad=0.4,
+        )  # fmt: skip
 
 
 def _read(metrics: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,198 @@
+"""Which showers are trained on, which are held out, and what range the model then claims."""
+
+import json
+
+import numpy as np
+import pytest
+from toy import DETECTOR, make_showers
+
+from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.config import build
+from caloforge.errors import ConfigError
+from caloforge.geometry import load_detector
+from caloforge.models.facts import FIT_SHOWERS, facts_of_file
+from caloforge.models.registry import create_model, read_model_config
+from caloforge.models.released import read_card
+from caloforge.models.store import load_model
+from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
+from caloforge.showers.select import read_numbers
+from caloforge.training.config import EvaluationConfig
+from caloforge.training.data import TrainingShowers, check_count, fewest_showers, split_showers
+from caloforge.training.loop import train_model
+
+FROZEN = {"family": "frozen", "preset": "debug", "showers": 1000}
+
+
+def write(path, batch, provenance=None):
+    with ShowerWriter(path, load_detector(DETECTOR), provenance or {}) as writer:
+        writer.append(batch)
+    return path
+
+
+def beam(low, high, **more):
+    document = {"energy": {"kind": "flat", "min": f"{low} GeV", "max": f"{high} GeV"}} | more
+    return build(BeamConfig, document, "beam")
+
+
+def showers_of(drawn):
+    """Showers whose voxels all hold the same, a fiftieth of the energy in all."""
+    shape = (6, 8, 8)
+    voxels = np.broadcast_to(drawn.energy[:, None, None, None] / 50 / np.prod(shape), (len(drawn), *shape))
+    return ShowerBatch(voxels, drawn.energy, drawn.theta, drawn.phi, drawn.pdg_id)
+
+
+def ranges_of(path, declared=None):
+    return facts_of_file(path, declared).ranges
+
+
+# ---- the split
+
+
+def test_every_shower_is_in_one_part_and_the_seed_of_the_evaluation_decides():
+    split = split_showers(1000, EvaluationConfig(share=0.15))
+    assert len(split.held) == 150
+    np.testing.assert_array_equal(np.sort([*split.trained, *split.held]), np.arange(1000))
+    again = split_showers(1000, EvaluationConfig(share=0.15))
+    np.testing.assert_array_equal(split.held, again.held)
+    other = split_showers(1000, EvaluationConfig(share=0.15, seed=1))
+    # 22.5 are expected in both by chance, with a spread of 4
+    assert len(np.intersect1d(split.held, other.held)) < 45
+    # those that are judged are spread over the file as well
+    judged = split.judged(40)
+    assert np.all(np.diff(judged) > 0) and judged.min() < 150 and judged.max() > 850
+
+
+def test_a_file_in_the_order_of_energy_is_trained_on_at_all_energies(settings, tmp_path):
+    batch = make_showers(240)
+    data = write(tmp_path / "sorted.h5", batch[np.argsort(batch.incident_energy)])
+    energies = np.sort(batch.incident_energy)
+    model = create_model(read_model_config(FROZEN, "model"), data)
+    result = train_model(model, data, settings(), tmp_path / "run", seed=1)
+    library = np.exp(load_model(tmp_path / "run").conditions[:, 0].double().numpy())
+    # each sixth of the energies is held out to about the same share
+    for low, high in zip(energies[::40], [*energies[40::40], np.inf], strict=True):
+        assert 25 <= np.sum((library >= low * 0.999) & (library < high * 0.999)) <= 40
+    assert model.ranges.energy == (pytest.approx(energies[0]), pytest.approx(energies[-1]))
+    # and what each part covers is told, and kept with the model
+    record = read_card(tmp_path / "run")["data"][0]
+    for part, count in (("trained", 204), ("held_out", 36)):
+        assert record[part] == json.loads(json.dumps(result.parts[part]))
+        assert record[part]["showers"] == count
+        low, high = record[part]["energy"]
+        assert low < energies[30] and high > energies[-30]
+        assert record[part]["pdg_ids"] == [11]
+    assert record["trained_on"] == 204
+
+
+def test_a_fit_reads_the_trained_showers_once_in_the_order_of_the_file(data):
+    split = split_showers(240, EvaluationConfig(share=0.15))
+    batches = list(TrainingShowers(data, split.trained))
+    with ShowerFile(data) as file:
+        expected = file.column("incident_energy")[split.trained]
+        one = read_numbers(file, np.array([3, 7, 200]))
+        np.testing.assert_array_equal(one.incident_energy, file.column("incident_energy")[[3, 7, 200]])
+        np.testing.assert_array_equal(one.showers[2], file.read(200, 201).showers[0])
+    np.testing.assert_array_equal(np.concatenate([b.incident_energy for b in batches]), expected)
+
+
+def test_folds_hold_out_every_shower_once():
+    held = [split_showers(101, EvaluationConfig(fold=(f, 4))).held for f in range(4)]
+    np.testing.assert_array_equal(np.sort(np.concatenate(held)), np.arange(101))
+    assert {len(part) for part in held} == {25, 26}
+    for wrong in ([4, 4], [0, 1], [-1, 3]):
+        with pytest.raises(ConfigError, match="expected \\[f, k\\]"):
+            build(EvaluationConfig, {"fold": wrong}, "evaluation")
+
+
+# ---- how many are enough
+
+
+def test_the_fewest_showers_are_where_train_begins_to_take_them(settings, tmp_path):
+    for config, fewest in ((settings(), 5), (settings(evaluation={"share": 0.5}), 8)):
+        assert fewest_showers(config) == fewest
+        assert check_count(fewest, config) == 4
+        with pytest.raises(ConfigError, match=f"{fewest - 1} showers are too few .* at least {fewest}"):
+            check_count(fewest - 1, config, origin="x.h5")
+    assert fewest_showers(settings(), 8) == 19
+    # a part of nothing could not be held out
+    assert fewest_showers(settings(evaluation={"fold": [0, 50]})) == 50
+    data = write(tmp_path / "five.h5", make_showers(5))
+    model = create_model(read_model_config(FROZEN, "model"), data)
+    assert train_model(model, data, settings(), tmp_path / "run", seed=1).reason == "fitted"
+
+
+def test_fewer_showers_than_a_batch_are_a_batch(new_model, settings, tmp_path):
+    data = write(tmp_path / "64.h5", make_showers(64))
+    config = settings(batch_size=64, epochs=2, evaluation={"share": 0.1})
+    result = train_model(new_model(), data, config, tmp_path / "run", seed=1)
+    assert (result.steps, result.batch) == (2, 58)
+
+
+# ---- the range
+
+
+def test_the_range_is_the_declared_one(tmp_path):
+    declared = beam(10, 100, theta={"kind": "flat", "min": "60 deg", "max": "120 deg"})
+    batch = showers_of(sample_conditions(declared, 5, 0, 300))
+    assert batch.incident_energy.max() < 1e5 and batch.incident_theta.min() > np.pi / 3 + 1e-3
+    by_file = write(tmp_path / "a.h5", batch, {"beam": declared.model_dump(mode="json")})
+    undeclared = write(tmp_path / "b.h5", batch)
+    for ranges in (ranges_of(by_file), ranges_of(undeclared, declared)):
+        assert ranges.energy == (1e4, 1e5)
+        assert ranges.theta == pytest.approx((np.pi / 3, 2 * np.pi / 3), abs=1e-12)
+        assert ranges.phi == (0, 0)
+    # where nobody declares anything, it is that of the showers
+    assert ranges_of(undeclared).energy == (batch.incident_energy.min(), batch.incident_energy.max())
+    # the file knows better than the run
+    assert ranges_of(by_file, beam(1, 1000)).energy == (1e4, 1e5)
+
+
+def test_any_sample_of_the_same_beam_is_inside(tmp_path):
+    """500 + 500 showers flat from 10 to 500 GeV, as one trains and tests."""
+    declared = beam(10, 500)
+    for seed in range(10):
+        path = tmp_path / f"{seed}.h5"
+        write(path, showers_of(sample_conditions(declared, seed, 0, 500)))
+        ranges = ranges_of(path, declared)
+        asked = sample_conditions(declared, 1000 + seed, 0, 500)
+        ranges.check(energy=asked.energy, theta=asked.theta, phi=asked.phi, pdg_id=asked.pdg_id)
+        assert ranges.energy == (1e4, 5e5)
+
+
+def test_a_beam_does_not_stand_for_showers_that_are_not_there(tmp_path):
+    declared = beam(10, 100)
+    batch = showers_of(sample_conditions(declared, 5, 0, 300))
+    low = write(tmp_path / "low.h5", batch[batch.incident_energy < 5e4])
+    limits = ranges_of(low, declared).energy
+    assert limits[0] == 1e4 and 4.5e4 < limits[1] < 5e4
+    # nor for those beyond it
+    assert ranges_of(write(tmp_path / "all.h5", batch), beam(20, 50)).energy == pytest.approx(
+        (batch.incident_energy.min(), batch.incident_energy.max())
+    )
+
+
+def test_joined_files_have_the_union_of_their_beams(tmp_path):
+    beams = [beam(1, 10), beam(10, 100)]
+    parts = [showers_of(sample_conditions(one, 3, 0, 200)) for one in beams]
+    provenance = {"beams": [one.model_dump(mode="json") for one in beams]}
+    path = write(tmp_path / "joined.h5", ShowerBatch.concatenate(parts), provenance)
+    assert ranges_of(path, beam(5, 50)).energy == (1e3, 1e5)
+
+
+def test_the_provenance_of_other_origin_declares_nothing(tmp_path):
+    batch = make_showers(50)
+    path = write(tmp_path / "x.h5", batch, {"beam": "e- of 10 GeV"})
+    assert ranges_of(path).energy == (batch.incident_energy.min(), batch.incident_energy.max())
+
+
+def test_a_response_is_fitted_to_the_whole_of_a_large_file(tmp_path, monkeypatch):
+    """Sorted by energy, with a response that falls: the first showers alone would say another one."""
+    assert FIT_SHOWERS < 10**5
+    monkeypatch.setattr("caloforge.models.facts.FIT_SHOWERS", 100)
+    drawn = sample_conditions(beam(10, 100), 1, 0, 1000)
+    batch = showers_of(drawn)
+    batch.showers = batch.showers * (1 - 0.3 * (batch.incident_energy / 1e5))[:, None, None, None]
+    path = write(tmp_path / "sorted.h5", batch[np.argsort(batch.incident_energy)])
+    facts = facts_of_file(path)
+    at_top = np.polynomial.polynomial.polyval(1.0, facts.response_fit)
+    assert at_top == pytest.approx(0.02 * 0.7, rel=0.03)
