@@ -7,6 +7,7 @@ it is complete, so that the final name never holds half a file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -70,12 +71,11 @@ class ShowerFile:
         return self._opened
 
     def _open(self) -> Hdf5File:
-        if not self.path.exists():
-            raise DataError(f"{self.path}: no such file{self._interrupted_hint()}")
-        return Hdf5File(self.path)
+        return Hdf5File(self.path, missing=self._interrupted_hint())
 
     def _interrupted_hint(self) -> str:
-        if self.path.with_name(f"{self.path.name}.parts").is_dir():
+        # os.path: where the folder may not be searched, that is told by whoever opens the file
+        if os.path.isdir(f"{self.path}.parts"):  # noqa: PTH112
             return "; an interrupted simulation is there: run the same 'caloforge simulate' with --resume"
         return ""
 

@@ -99,15 +99,19 @@ class Hdf5File:
         size: Bytes on the disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, missing: str = "") -> None:
         """Open a file.
+
+        Args:
+            path: The file.
+            missing: What to say besides where there is none.
 
         Raises:
             DataError: Not a regular file, not readable, locked, left open by its writer, truncated, damaged,
                 or no HDF5.
         """
         self.path = path
-        self.size = _check_readable(path)
+        self.size = _check_readable(path, missing)
         if problem := look(path):
             raise DataError(f"{path}: {problem}; take another copy, or make it again")
         try:
@@ -177,7 +181,7 @@ class Hdf5File:
         # of one
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.reshape(-1)[0]
-        if isinstance(value, np.generic):
+        if isinstance(value, np.generic) and not isinstance(value, np.void):
             value = value.item()
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
@@ -292,7 +296,7 @@ def _product(shape: tuple[int, ...]) -> int:
     return product
 
 
-def _check_readable(path: Path) -> int:
+def _check_readable(path: Path, missing: str) -> int:
     """Size of a regular file that may be read."""
     try:
         # also where a FIFO or a device was named: opening these could wait for ever
@@ -304,7 +308,7 @@ def _check_readable(path: Path) -> int:
         with path.open("rb") as stream:
             stream.read(1)
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file") from error
+        raise DataError(f"{path}: no such file{missing}") from error
     except PermissionError as error:
         raise DataError(
             f"{path}: no permission to read this file; ask its owner for it (chmod a+r), it is not damaged"
