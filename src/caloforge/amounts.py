@@ -20,6 +20,8 @@ def plain(value: float, digits: int = 3) -> str:
 
 def duration(seconds: float) -> str:
     """A time such as "8.2 ms", "45 s", "3 min 20 s" or "2 d 5 h"."""
+    if not math.isfinite(seconds):
+        return f"{seconds} s"
     whole = round(seconds)
     for size, unit, small, small_unit in _TIMES:
         if whole >= size:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError, nearest
@@ -27,11 +27,27 @@ COUNTERS = 2
 WORDS = 4 * COUNTERS
 
 
+# the models of Geant4 hold for electrons and photons in these limits, MeV
+LOWEST, HIGHEST = 1e-3, 1e8
+
+
+def _in_reach(energy: float) -> float:
+    if not LOWEST <= energy <= HIGHEST:
+        raise ValueError(
+            f"got {energy:.6g} MeV, expected {LOWEST * 1e3:g} keV to {HIGHEST / 1e6:g} TeV, "
+            "the range of Geant4's models"
+        )
+    return energy
+
+
+BeamEnergy = Annotated[Energy, Field(gt=0), AfterValidator(_in_reach)]
+
+
 class _FixedEnergy(StrictModel):
     """One energy for every shower."""
 
     kind: Literal["fixed"] = "fixed"
-    value: Energy = Field(gt=0)
+    value: BeamEnergy
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -46,8 +62,8 @@ class _FixedEnergy(StrictModel):
 class _EnergyInterval(StrictModel):
     """An interval of positive energies, `min` below `max`."""
 
-    min: Energy = Field(gt=0)
-    max: Energy = Field(gt=0)
+    min: BeamEnergy
+    max: BeamEnergy
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -84,7 +100,7 @@ class _ListedEnergy(StrictModel):
     """Energies drawn from a list, each equally likely."""
 
     kind: Literal["list"] = "list"
-    values: tuple[Annotated[Energy, Field(gt=0)], ...] = Field(min_length=1)
+    values: tuple[BeamEnergy, ...] = Field(min_length=1)
 
     @property
     def limits(self) -> tuple[float, float]:

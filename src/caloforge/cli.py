@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _say("stopped; nothing half-written is left behind", "yellow", 1)
     except MemoryError:
-        return _say("error: out of memory; take a smaller batch size", "bold red", 1)
+        return _say("error: out of memory; take fewer showers or a smaller batch size", "bold red", 1)
 
 
 def _take(tokens: list[str], flag: str) -> bool:

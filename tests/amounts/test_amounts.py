@@ -18,7 +18,7 @@ def test_plain(value, text):
     ("seconds", "text"),
     [(8, "8 s"), (0.25, "250 ms"), (0, "0 s"), (3.26, "3.3 s"), (59.4, "59 s"), (59.7, "1 min"),
      (200, "3 min 20 s"), (3600, "1 h"), (3700, "1 h 1 min"), (190_000, "2 d 4 h"), (2e-6, "2 µs"),
-     (9.7, "10 s"), (86_400, "1 d")],
+     (9.7, "10 s"), (86_400, "1 d"), (float("nan"), "nan s")],
 )  # fmt: skip
 def test_duration(seconds, text):
     assert amounts.duration(seconds) == text

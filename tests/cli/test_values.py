@@ -73,6 +73,7 @@ def test_seeds(capsys, place, arguments, value):
     [
         (["generate", "clic-electron", "-n", "1", "-o", "a.h5", "--threads", "1000000"], "from 1 to 1024"),
         (["validate", "few.h5", "few.h5", "-o", "r", "--workers", "0"], "from 1 to 1024"),
+        (["validate", "few.h5", "few.h5", "-o", "r", "--seed", str(2**32)], "from 0 to 4294967295"),
         (["simulate", "demo", "-n", "1", "-o", "a.h5", "-w", "0"], "from 1 to 1024"),
         (["generate", "clic-electron", "-n", "1", "-o", "a.h5", "--device", "tpu"], "expected cpu, cuda"),
         (["generate", "clic-electron", "-n", "1", "-o", "a.h5", "--device", "meta"], "expected cpu, cuda"),

@@ -96,6 +96,8 @@ def test_numbers_to_the_base_of_ten(value, number):
         "training.batch_size=0x10",
         "training.batch_size=12.5",
         "beam.energy.max=２０ GeV",
+        "beam.energy.max=1e300 TeV",
+        "beam.energy={kind: fixed, value: 1e-300 eV}",
         "training.optimizer.rates={generator: -1}",
         "training.optimizer.rates={generator: 0}",
         "training.optimizer.rates={generator: .nan}",

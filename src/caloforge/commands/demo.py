@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from caloforge.amounts import duration, plain
-from caloforge.commands.options import FilePath, Seed, Showers, Workers
+from caloforge.commands.options import FilePath, ShortSeed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import OutputError
 from caloforge.files import check_new, write_text
@@ -32,7 +32,7 @@ def demo(
     train_showers: Showers = 1500,
     test_showers: Showers = 500,
     workers: Workers | None = None,
-    seed: Seed = 1,
+    seed: ShortSeed = 1,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:

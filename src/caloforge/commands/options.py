@@ -14,8 +14,8 @@ else:
     # what a command line gives, and its help shows
     FilePath = Path
 
-# of a seed: a 64-bit integer with a sign; of showers: more than any file holds
-LARGEST_SEED = 2**63 - 1
+# of a seed: a 64-bit integer with a sign, and what scikit-learn takes; of showers: more than any file holds
+LARGEST_SEED, LARGEST_SHORT_SEED = 2**63 - 1, 2**32 - 1
 MOST_SHOWERS = 2_000_000_000
 # of threads and processes on one machine
 MOST_WORKERS = 1024
@@ -40,4 +40,5 @@ Count = Annotated[int, Parameter(converter=_whole(0, MOST))]
 Whole = Annotated[int, Parameter(converter=_whole(1, MOST))]
 Showers = Annotated[int, Parameter(converter=_whole(1, MOST_SHOWERS))]
 Seed = Annotated[int, Parameter(converter=_whole(0, LARGEST_SEED))]
+ShortSeed = Annotated[int, Parameter(converter=_whole(0, LARGEST_SHORT_SEED))]
 Workers = Annotated[int, Parameter(converter=_whole(1, MOST_WORKERS))]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import FilePath, Seed, Whole, Workers
+from caloforge.commands.options import FilePath, ShortSeed, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.names import shipped_name
 
@@ -27,7 +27,7 @@ def validate(
     triforce: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
     protocol: Literal["calochallenge"] | None = None,
     pdf: bool = True,
-    seed: Seed = 0,
+    seed: ShortSeed = 0,
     workers: Workers | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
