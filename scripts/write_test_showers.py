@@ -1,6 +1,6 @@
-"""Simulate the Geant4 showers of tests/data, which every clone checks physics, defects and the released model with.
+"""Simulate the Geant4 showers of tests/data: physics, defects and the released model are checked with them.
 
-    python scripts/write_test_showers.py SCRATCH          # 400 electrons and 100 photons: 11 minutes of one core
+    python scripts/write_test_showers.py SCRATCH    # 400 electrons and 100 photons: 11 minutes of one core
 
 SCRATCH keeps what Geant4 gave; an interrupted run goes on there. The energies are rounded, so that the files
 are small. No released model was trained on these seeds.
