@@ -28,6 +28,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "caloforge_pages",
+    "notebooks",
     "svg_math",
 ]
 exclude_patterns = ["_build", "_ext"]

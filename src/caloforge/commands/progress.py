@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, a timed line now and then elsewhere."""
 
 import time
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Self
 
@@ -42,7 +43,7 @@ class Meter:
 
     def __enter__(self) -> Self:
         self._entered = self._start = self._last = time.monotonic()
-        if self.enabled and self._console.is_terminal:
+        if self.enabled and _shows_bars(self._console):
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
                 BarColumn(),
@@ -97,3 +98,8 @@ class Meter:
         elif rate > 0:
             parts.append(f"about {amounts.duration((self.total - done) / rate)} left")
         return "".join(f", {part}" for part in parts)
+
+
+def _shows_bars(console: Console) -> bool:
+    """A terminal does, and a notebook with ipywidgets; elsewhere there are lines."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
