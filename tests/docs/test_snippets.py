@@ -12,6 +12,7 @@ from pages import NAMES, blocks
 from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector, load_run
 from caloforge.config import build
 from caloforge.geometry import Detector
+from caloforge.models.facts import declared_beams
 from caloforge.run import recipe_text
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.space import Space
@@ -95,7 +96,9 @@ def test_the_files_of_a_farm_are_joined_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     detector = load_detector({"preset": "clic-ecal-25", "mesh": {"nx": 3, "ny": 3}})
     for seed in range(1, 21):
-        with ShowerWriter(f"train-{seed}.h5", detector, {"seed": seed}, with_seconds=True) as writer:
+        beam = {"energy": {"kind": "fixed", "value": f"{seed} GeV"}}
+        facts = {"seed": seed, "beam": beam}
+        with ShowerWriter(f"train-{seed}.h5", detector, facts, with_seconds=True) as writer:
             writer.append(
                 ShowerBatch(
                     showers=np.ones((2, *detector.shower_shape)),
@@ -109,5 +112,6 @@ def test_the_files_of_a_farm_are_joined_in_order(tmp_path, monkeypatch):
     [program] = blocks("docs/how-to/farm.md", "python")
     exec(compile(program, "farm.md", "exec"), {})
     with ShowerFile("train.h5") as file:
+        assert len(declared_beams(file.provenance)) == 20
         np.testing.assert_array_equal(file.column("incident_energy"), np.repeat(1000.0 * np.arange(1, 21), 2))
         assert file.provenance["joined"][-1] == "train-20.h5"

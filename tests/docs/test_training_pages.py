@@ -69,7 +69,7 @@ def test_every_key_of_metrics_jsonl_is_explained(model, data):
     torch.manual_seed(1)
     logs = {name for phase in model.step(batch) for name in phase.logs}
     with Processes(60) as alone:
-        found = Evaluation(data, 4, SHOWERS, alone)(model, torch.device("cpu"), "fp32")
+        found = Evaluation(data, range(4, SHOWERS), alone)(model, torch.device("cpu"), "fp32")
     keys = {f"eval_{name}" for name in found} | {f"seconds_{name}" for name in asdict(TimeSplit())}
     assert logs | keys <= named("run-directory")
 

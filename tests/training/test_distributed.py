@@ -21,6 +21,7 @@ from caloforge.config import build
 from caloforge.errors import ConfigError
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import create_model
+from caloforge.run import load_run
 from caloforge.showers import ShowerBatch
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.training.checkpoint import checkpoints, read_state
@@ -216,7 +217,7 @@ def test_the_verb_under_mpirun_and_torchrun_and_resumed_by_one_process(data, tmp
     assert [copy.read_bytes() for copy in copies] == [data.read_bytes()]
     # 5 of 9 steps of the first epoch are done; one process finishes it
     seen = []
-    model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=1)
+    model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=1, beam=load_run(run).beam)
     held_out = {"share": 0.15, "showers": 36}
     settings = plain_settings(batch_size=12, augment=True, optimizer={}, evaluation=held_out)
     with Processes(60) as alone:

@@ -15,9 +15,9 @@ Json = dict[str, Any]
 CITED = ("caloforge", "Geant4", "3DGAN")
 # failures are listed up to so many observables
 SHOWN = 12
-HELD_OUT = (
-    "The showers of a file that were not trained on are its last ones; they chose the step that was kept."
-)
+# of models whose card says what each part covers, and of earlier ones
+HELD_OUT = "The showers of a file that were not trained on {}; they chose the step that was kept."
+AT_RANDOM, AT_THE_END = "were drawn at random", "are its last ones"
 LEGEND = """Means, spreads and deviations are relative differences to Geant4 at the same incident energy, of
 profiles in bins with more than 1 % of the whole. *Geant4 against Geant4* is what two samples of Geant4 of
 these sizes show; of a profile, what the farthest of as many bins shows. An area (AUC) of 0.5 means that the
@@ -102,7 +102,8 @@ def _training(data: Sequence[Json], card: Json) -> str:
     head = ["file", "made by", "showers", "trained on", "seed", "SHA-256"]
     text = f"## Training data\n\n{_table(head, rows)}"
     if any(record["trained_on"] < record["showers"] for record in data):
-        text += f"\n\n{HELD_OUT}"
+        random = all("held_out" in record for record in data)
+        text += f"\n\n{HELD_OUT.format(AT_RANDOM if random else AT_THE_END)}"
     run = [f"{key} {card[key]}" for key in ("seed", "step", "epoch") if card.get(key) is not None]
     return text + (f"\n\nTraining: {', '.join(run)}." if run else "")
 
