@@ -14,13 +14,13 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from together import plain_model, plain_settings, plain_split
+from together import family_models, plain_model, plain_settings, plain_split
 from toy import DETECTOR, MODEL
 
 from caloforge.config import build
 from caloforge.errors import ConfigError
 from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.registry import create_model
+from caloforge.models.registry import create_model, list_models
 from caloforge.run import load_run
 from caloforge.showers import ShowerBatch
 from caloforge.showers.dataset import ShowerBatches
@@ -112,26 +112,11 @@ def test_two_processes_equal_one_with_the_doubled_batch(outcome, data, tmp_path)
     out, (first, second) = outcome
     assert first["weights"] == second["weights"]
     assert first["weights"][0] == first["weights"][1]
-    ranks = [
-        ShowerBatches(data, 11, members=plain_split().trained, seed=1, rank=rank, world_size=2)
-        for rank in (0, 1)
-    ]
+    ranks = batches_of_both(data)
     assert len({ranks[0].weight(step) for step in range(len(ranks[0]))}) > 1
-    # as many threads as each process has: the first operations of a process on several may round otherwise
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with Processes(60) as alone:
-        trainer = Trainer(
-            plain_model(data), data, plain_settings(batch_size=22), tmp_path, alone, seed=1, resume=False
-        )
-        pairs = [(ShowerBatch.concatenate(list(pair)), 1.0) for pair in zip(*ranks, strict=True)]
-        assert len(pairs) == trainer.total == 10
-        trainer.course.showers = lambda _clock: iter(pairs)
-        trainer.progress.epoch = 1
-        before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-        trainer.run()
-    torch.set_num_threads(threads)
-    both, one = (checkpoints(path / "checkpoints")[-1] for path in (out / "plain", tmp_path))
+    model = plain_model(data)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one, both = doubled(data, model, tmp_path), checkpoints(out / "plain" / "checkpoints")[-1]
     for name in ("model", "average", "optimizer-generator", "optimizer-discriminator"):
         found, expected = load_file(both / f"{name}.safetensors"), load_file(one / f"{name}.safetensors")
         assert found.keys() == expected.keys()
@@ -139,6 +124,70 @@ def test_two_processes_equal_one_with_the_doubled_batch(outcome, data, tmp_path)
             torch.testing.assert_close(found[key], expected[key], rtol=1e-4, atol=1e-5, msg=f"{name} {key}")
     moved = load_file(both / "model.safetensors")
     assert max(float((moved[name] - before[name]).abs().max()) for name in before) > 0.02
+
+
+@pytest.mark.parametrize("family", list_models())
+def test_every_family_trains_on_two_processes(outcome, family):
+    _, (first, second) = outcome
+    one, other = first["families"][family], second["families"][family]
+    assert one["weights"] == other["weights"]
+    assert one["merits"] == other["merits"]
+    assert np.isfinite(one["merits"]).all()
+
+
+def batches_of_both(data):
+    """What each of two processes trains on."""
+    return [
+        ShowerBatches(data, 11, members=plain_split().trained, seed=1, rank=rank, world_size=2)
+        for rank in (0, 1)
+    ]
+
+
+def doubled(data, model, out):
+    """The last checkpoint of one process whose batches are those of both."""
+    ranks, threads = batches_of_both(data), torch.get_num_threads()
+    # as many as each process has: the first operations of a process on several may round otherwise
+    torch.set_num_threads(1)
+    with Processes(60) as alone:
+        trainer = Trainer(model, data, plain_settings(batch_size=22), out, alone, seed=1, resume=False)
+        pairs = [(ShowerBatch.concatenate(list(pair)), 1.0) for pair in zip(*ranks, strict=True)]
+        assert len(pairs) == trainer.total == 10
+        trainer.course.showers = lambda _clock: iter(pairs)
+        trainer.progress.epoch = 1
+        trainer.run()
+    torch.set_num_threads(threads)
+    return checkpoints(out / "checkpoints")[-1]
+
+
+def test_the_layered_model_of_two_processes_equals_that_of_the_doubled_batch(outcome, data, tmp_path):
+    """Its likelihood is a mean over showers. Its comparison is none: it compares quantiles and means of hits
+    of a batch, so that two processes take other steps.
+    """
+    out, _ = outcome
+    one = doubled(data, family_models(data)["layered likelihood"], tmp_path)
+    both = checkpoints(out / "families" / "layered likelihood" / "checkpoints")[-1]
+    found, expected = (load_file(path / "model.safetensors") for path in (both, one))
+    assert found.keys() == expected.keys()
+    # sums over the showers of a batch; the processes have the mean of both
+    expected["cell_stage.shape.moments"] /= 2
+    for key in found:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=1e-5, msg=key)
+    start = family_models(data)["layered likelihood"].state_dict()
+    name = "cell_stage.alone.base"
+    assert float((found[name] - start[name]).abs().max()) > 0.02
+
+
+def test_the_frozen_library_of_two_processes_is_that_of_one(outcome, data, tmp_path):
+    out, _ = outcome
+    with Processes(60) as alone:
+        model = family_models(data)["frozen"]
+        train_model(model, data, plain_settings(), tmp_path, seed=1, processes=alone)
+    one, both = (
+        load_file(checkpoints(path / "checkpoints")[-1] / "model.safetensors")
+        for path in (tmp_path, out / "families" / "frozen")
+    )
+    assert one.keys() == both.keys()
+    assert all(torch.equal(one[name], both[name]) for name in one)
 
 
 def test_the_shared_evaluation_is_that_of_one_process(outcome, data):

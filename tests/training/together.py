@@ -17,7 +17,8 @@ from toy import MODEL
 from caloforge.config import build
 from caloforge.errors import CaloforgeError
 from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.registry import create_model
+from caloforge.models.registry import create_model, list_models, read_model_config
+from caloforge.provenance import digest_json
 from caloforge.training.config import DistributionConfig, TrainingConfig
 from caloforge.training.data import split_showers
 from caloforge.training.distribution import distribute
@@ -82,8 +83,7 @@ def learnt(data, out, processes, epochs, **distribution):
     )
     model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
     train_model(model, data, config, out, seed=1, processes=processes)
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line["eval_merit"] for line in lines if "eval_merit" in line]
+    return merits(out)
 
 
 def forces(data, processes):
@@ -110,6 +110,40 @@ def forces(data, processes):
     return found
 
 
+def family_models(data):
+    """A small model of every family; of the layered one also one that learns without noise."""
+    layered = {"family": "layered", "preset": "debug", "zones": [0, 1, 2], "donors": 64}
+    documents = {name: {"family": name, "preset": "debug"} for name in list_models()} | {
+        "gan3d": MODEL,
+        # both of its phases
+        "layered": layered | {"likelihood_steps": 4, "matching_steps": 6},
+        # no draws: the likelihood of a shower is the same wherever it is trained on
+        "layered likelihood": layered | {"likelihood_steps": 100, "matching_steps": 6},
+    }
+    return {
+        name: create_model(read_model_config(document, "model"), data, seed=4)
+        for name, document in documents.items()
+    }
+
+
+def train_families(data, out, processes):
+    """Train each; digests of the weights and the figures of merit, of this process."""
+    found = {}
+    for name, model in family_models(data).items():
+        folder = out / name
+        train_model(model, data, plain_settings(), folder, seed=1, processes=processes)
+        state = model.state_dict()
+        texts = [f"{key} {value.dtype} {value.tolist()}" for key, value in state.items()]
+        found[name] = {"weights": digest_json(texts), "merits": merits(folder)}
+    return found
+
+
+def merits(out):
+    """Figures of merit of the evaluations of a training."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line["eval_merit"] for line in lines if "eval_merit" in line]
+
+
 def strategies(data, out):
     # mpirun leaves its own to the processes that it starts
     inherited = beyond_loopback([os.getpid()])
@@ -126,6 +160,7 @@ def strategies(data, out):
             "weights": [table[0].tolist() for table in processes.gather(weights[None].astype(np.float32))],
             "listening": len(listening([os.getpid()])),
             "beyond": sorted(beyond_loopback([os.getpid()]) - inherited),
+            "families": train_families(data, out / "families", processes),
         }
     (out / f"strategies-{processes.rank}.json").write_text(json.dumps(found))
 

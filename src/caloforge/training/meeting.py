@@ -59,9 +59,10 @@ def meet(layout: Layout, timeout: float) -> Meeting:
             store = _store(layout.address, layout.port, keeper, wait)
         return _gather(store, layout, timeout)
     except (RuntimeError, OSError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
             f"process {layout.rank} of {layout.ranks} ({layout.launcher}): cannot meet the others at {place} "
-            f"({str(error).splitlines()[0]}). Can this host and port (MASTER_ADDR, MASTER_PORT) be reached, "
+            f"({reason}). Can this host and port (MASTER_ADDR, MASTER_PORT) be reached, "
             "and is the port free?"
         ) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ T = TypeVar("T")
 MESSAGE = 2**25
 # the interface of a machine to itself
 LOOPBACK = "lo"
+# words of the errors of gloo and NCCL where it is the others that did not answer
+OTHERS_MISSING = re.compile(r"tim(ed ?|e)out|connect|peer|pipe|socket|abort|heartbeat|nccl", re.IGNORECASE)
 # seconds that the threads of the exchanges get to put away what they hold before the process ends
 LEAVE = 0.2
 
@@ -91,19 +94,27 @@ class Processes:
 
     @contextmanager
     def talk(self) -> Iterator[None]:
-        """Around an exchange: a failure in it names the process that is missing.
+        """Around an exchange: a failure in it names the process that is missing, or what failed here.
 
         Raises:
-            TrainingError: A process is gone or did not come in time.
+            TrainingError: A process is gone or did not come in time, or this one cannot take part.
         """
         assert self._watch is not None
         self._watch.sign.talks += 1
         try:
             yield
         except RuntimeError as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            if not OTHERS_MISSING.search(reason):
+                # a fault of this process, which the others hear as its last words
+                raise TrainingError(
+                    f"process {self.rank}: an exchange with the others failed ({reason})"
+                ) from error
+            self._watch.sign.waited = True
             raise TrainingError(
                 f"process {self.rank} waited for the others in vain (at most {self.timeout:g} s): "
-                f"{self._watch.diagnose()}. Continue from the last checkpoint: the same command with --resume"
+                f"{self._watch.diagnose() or reason}. Continue from the last checkpoint: the same command "
+                "with --resume"
             ) from error
 
     def at_step(self, step: int) -> None:
@@ -186,7 +197,8 @@ class Processes:
         with self.clock.stall(self.device), self.talk(), torch.no_grad():
             for tensor in tensors:
                 held = tensor.contiguous()
-                dist.broadcast(held, 0)
+                # as bytes: gloo knows neither int16 nor others of torch's types
+                dist.broadcast(held.reshape(-1).view(torch.uint8), 0)
                 tensor.copy_(held)
 
     def wait_for_all(self, patience: float | None = None) -> None:

@@ -25,6 +25,7 @@ class Sign:
         talks: Exchanges with the others that it has begun; one that hangs stays behind.
         step: Its training step.
         last_words: Why it stopped.
+        waited: Whether it stopped because others did not answer.
     """
 
     host: str
@@ -32,6 +33,7 @@ class Sign:
     talks: int = 0
     step: int = 0
     last_words: str = ""
+    waited: bool = False
 
 
 class Watch:
@@ -78,21 +80,23 @@ class Watch:
         self._say()
 
     def diagnose(self) -> str:
-        """Which processes are gone, behind, or have stopped; takes a few seconds."""
+        """Which processes are gone, behind, or stopped first, empty if none; takes a few seconds."""
         self._say()
         first = self._signs()
         time.sleep(MISSED * BEAT)
         second = self._signs()
         if first is None or second is None:
             return "process 0, which keeps the meeting point, is gone or has stopped; it may have said why"
-        words = []
+        words: list[str] = []
+        waited: list[str] = []
         furthest = max(sign.talks for sign in second.values())
         for rank, sign in second.items():
             who = f"process {rank} on {sign.host}"
             if rank == self._rank:
                 continue
             if sign.last_words:
-                words.append(f"{who} stopped: {sign.last_words}")
+                # what came first is the reason of what came later
+                (waited if sign.waited else words).append(f"{who} stopped: {sign.last_words}")
             elif rank not in first or first[rank].beat == sign.beat:
                 words.append(
                     f"{who}, last heard of at step {sign.step}, no longer answers (killed, or its machine "
@@ -103,7 +107,7 @@ class Watch:
         missing = [str(rank) for rank in range(self._ranks) if rank not in second]
         if missing:
             words.append(f"process {', '.join(missing)} never came")
-        return "; ".join(words) or "it is not known which process"
+        return "; ".join(words or waited)
 
     def _signs(self) -> dict[int, Sign] | None:
         """Signs by rank; None where nobody keeps the store any more."""
