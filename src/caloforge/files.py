@@ -9,11 +9,12 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from caloforge.amounts import size
-from caloforge.errors import OutputError
+from caloforge.errors import DataError, OutputError
 from caloforge.output import readable
 
 
@@ -113,6 +114,28 @@ def _is_running(pid: int) -> bool:
         # of another user, or no valid number: not ours to judge
         return True
     return True
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The content of a regular file; devices, pipes and folders are refused and never waited for.
+
+    Args:
+        path: The file; a symbolic link to one may be given.
+        most: Largest size in bytes.
+
+    Raises:
+        DataError: No regular file, or larger.
+        OSError: It cannot be read.
+    """
+    # without O_NONBLOCK, opening a pipe would wait for somebody who writes to it
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(stream.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise DataError(f"{path}: a device, pipe or folder, expected a file; take another copy")
+        if found.st_size > most:
+            raise DataError(f"{path}: {found.st_size} bytes, expected at most {most}; take another copy")
+        return stream.read(found.st_size)
 
 
 @contextlib.contextmanager

@@ -1,14 +1,17 @@
 """Model directories: complete, digested, never unpickled."""
 
 import json
+import math
+import os
 
 import pytest
 import torch
 
 from caloforge.errors import ConfigError, ModelError
 from caloforge.models.facts import facts_of_file
+from caloforge.models.registry import list_models
 from caloforge.models.released import read_card
-from caloforge.models.store import load_model, model_digest, save_model
+from caloforge.models.store import load_model, model_digest, save_model, whole_card
 from caloforge.provenance import collect
 from caloforge.showers import ShowerWriter
 from caloforge.testing.model_contract import made_up_batch
@@ -83,7 +86,7 @@ def test_missing_weights(saved):
         ({"format": "other"}, "not the description"),
         ({"config": {"family": "gan3d", "generater": {}}}, "generator"),
         ({"detector": {"name": "x"}}, "incomplete or changed"),
-        ({"weights_sha256": "../../etc/passwd"}, "cannot be read"),
+        ({"weights_sha256": "../../etc/passwd"}, "expected 64 hexadecimal digits"),
     ],
 )
 def test_changed_cards(saved, change, message):
@@ -156,3 +159,188 @@ def test_outside_the_trained_range(make_model):
     ranges.check(**inside | {"energy": np.array([1e6])}, extrapolate=True)
     with pytest.raises(ConfigError, match="particle 22"):
         ranges.check(**inside | {"pdg_id": np.array([22])}, extrapolate=True)
+
+
+# ---- what strangers may put into a model directory
+
+
+def change_card(folder, **changes):
+    card = json.loads((folder / "model.json").read_text()) | changes
+    (folder / "model.json").write_text(json.dumps(card))
+
+
+def refusals(folder):
+    """What loading and looking say; one line each."""
+    for ask in (load_model, whole_card):
+        with pytest.raises(ModelError) as caught:
+            ask(folder)
+        words = str(caught.value)
+        assert "\n" not in words
+        assert len(words) < 500
+        yield words
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "[]", "3", '"x"', "{}", "", "[" * 100_000, "1" * 5000, '{"a": NaN}']
+)
+def test_cards_that_are_none(saved, text):
+    _, folder = saved
+    (folder / "model.json").write_text(text)
+    for words in refusals(folder):
+        assert "model.json" in words
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": None},
+        {"config": []},
+        {"config": {"family": None}},
+        {"config": {"family": "x" * 100_000}},
+        {"config": {"family": ["gan3d"]}},
+        {"detector": None},
+        {"detector": {"name": "a\0b"}},
+        {"facts": 3},
+        {"facts": {"ranges": {}}},
+        {"weights_sha256": "a\0b"},
+        {"weights_sha256": 7},
+        {"weights_sha256": "../" * 30},
+        {"weights_bytes": -1},
+        {"weights_bytes": "many"},
+        {"weights_bytes": True},
+        {"weights_bytes": 10},
+        {"weights_bytes": 10**12},
+    ],
+)
+def test_cards_with_parts_that_are_none(saved, change):
+    _, folder = saved
+    change_card(folder, **change)
+    for words in refusals(folder):
+        assert str(folder) in words
+
+
+def test_ranges_that_cannot_be(saved):
+    _, folder = saved
+    facts = json.loads((folder / "model.json").read_text())["facts"]
+    for change in ({"energy": [-1.0, 5.0]}, {"energy": [0, 0]}, {"theta": [2.0, 1.0]}, {"pdg_ids": [11, 11]}):
+        change_card(folder, facts=facts | {"ranges": facts["ranges"] | change})
+        for words in refusals(folder):
+            assert next(iter(change)) in words
+
+
+@pytest.mark.parametrize("name", ["family", "parameters", "config", "detector", "facts", "weights_bytes"])
+def test_cards_without_a_part(saved, name):
+    _, folder = saved
+    card = json.loads((folder / "model.json").read_text())
+    del card[name]
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=name):
+        whole_card(folder)
+
+
+def test_another_family_than_the_configuration_says(saved):
+    _, folder = saved
+    change_card(folder, family="layered")
+    with pytest.raises(ModelError, match="family"):
+        whole_card(folder)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", ["device", "zero", "pipe", "folder", "loop", "larger", "shorter", "link"])
+def test_weights_that_are_no_file_of_the_size_the_card_names(saved, what):
+    model, folder = saved
+    weights = next(folder.glob("*.safetensors"))
+    data = weights.read_bytes()
+    weights.unlink()
+    if what in ("device", "zero"):
+        weights.symlink_to({"device": "/dev/null", "zero": "/dev/zero"}[what])
+    elif what == "pipe":
+        os.mkfifo(weights)
+    elif what == "folder":
+        weights.mkdir()
+    elif what == "loop":
+        weights.symlink_to(weights)
+    elif what == "link":
+        # caches of models are made of these
+        (folder.parent / "blob").write_bytes(data)
+        weights.symlink_to(folder.parent / "blob")
+        loaded = load_model(folder).state_dict()
+        assert all(torch.equal(value, loaded[name]) for name, value in model.state_dict().items())
+        return
+    else:
+        weights.write_bytes(data[:-1] if what == "shorter" else data + b"0" * 10**6)
+    for words in refusals(folder):
+        assert weights.name in words
+
+
+@pytest.mark.timeout(20)
+def test_a_card_that_is_a_pipe_or_endless(saved):
+    _, folder = saved
+    card = folder / "model.json"
+    card.unlink()
+    os.mkfifo(card)
+    with pytest.raises(ModelError, match=r"no model\.json"):
+        load_model(folder)
+    card.unlink()
+    with card.open("wb") as stream:
+        stream.truncate(2**40)
+    with pytest.raises(ModelError, match="expected at most"):
+        load_model(folder)
+
+
+BLOCK = {"filters": 1, "kernel": [1, 1, 1]}
+LARGE = {
+    "weights": {"generator": {"latent": 65536, "seed_channels": 1024, "blocks": [BLOCK]}},
+    "filters": {"discriminator": {"blocks": [{"filters": 1024, "kernel": [25, 25, 25], "same": True}] * 3}},
+    "images": {
+        "generator": {
+            "blocks": [
+                {"filters": 64, "kernel": [1, 1, 1], "upsample": [32, 32, 32]},
+                {"filters": 1, "kernel": [1, 1, 1], "upsample": [32, 32, 32]},
+            ]
+        }
+    },
+    "blocks": {"generator": {"blocks": [BLOCK] * 2000}},
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("what", LARGE)
+def test_networks_that_would_take_gigabytes(saved, what):
+    _, folder = saved
+    config = json.loads((folder / "model.json").read_text())["config"]
+    change_card(folder, config=config | {k: config[k] | v for k, v in LARGE[what].items()})
+    with pytest.raises(ModelError, match=r"--allow-large|at most 256"):
+        load_model(folder)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("family", ["layered", "frozen"])
+def test_meshes_that_would_take_gigabytes(make_model, tmp_path, family):
+    model = make_model("debug", "par04-siw", family=family)
+    save_model(model, tmp_path, dict(model.state_dict()))
+    detector = json.loads((tmp_path / "model.json").read_text())["detector"]
+    mesh = detector["mesh"] | {"nr": 100, "nphi": 4000, "cell_r": "0.1 mm"}
+    facts = json.loads((tmp_path / "model.json").read_text())["facts"]
+    # every turn of a cylinder is an image
+    facts["ranges"]["theta"] = [math.pi / 2] * 2
+    change_card(tmp_path, detector=detector | {"mesh": mesh}, facts=facts)
+    with pytest.raises(ModelError, match="--allow-large"):
+        load_model(tmp_path)
+
+
+def test_a_large_model_is_taken_where_it_is_asked_for(saved, monkeypatch):
+    _, folder = saved
+    monkeypatch.setattr("caloforge.models.checks.LARGEST_MODEL", 1000)
+    with pytest.raises(ModelError, match=r"expected at most 1e\+03; .* --allow-large"):
+        load_model(folder)
+    load_model(folder, allow_large=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "detector"), [(f, d) for f in list_models() for d in ("clic-ecal-25", "par04-siw")]
+)
+def test_numbers_are_counted_before_they_are_there(make_model, family, detector):
+    model = make_model("debug", detector, family=family)
+    held = sum(part.numel() for part in (*model.parameters(), *model.buffers()))
+    assert held <= type(model).count_numbers(model.config, model.detector, model.facts) < 50 * held

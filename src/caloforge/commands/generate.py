@@ -39,6 +39,7 @@ def generate(
     device: str = "cpu",
     threads: int | None = None,
     extrapolate: bool = False,
+    allow_large: bool = False,
     force: bool = False,
     progress: bool = True,
 ) -> Outcome: ...
@@ -62,6 +63,7 @@ def generate(
     device: str = "cpu",
     threads: int | None = None,
     extrapolate: bool = False,
+    allow_large: bool = False,
     force: bool = False,
     progress: bool = True,
 ) -> "ShowerBatch": ...
@@ -84,6 +86,7 @@ def generate(
     device: str = "cpu",
     threads: Workers | None = None,
     extrapolate: Annotated[bool, Parameter(negative=())] = False,
+    allow_large: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Any:
@@ -107,6 +110,7 @@ def generate(
         device: "cpu" or "cuda".
         threads: CPU threads; the default is all cores.
         extrapolate: Allow conditions outside the trained range.
+        allow_large: Take a model of more than 100 million numbers; those of strangers may fill the memory.
         force: Replace an existing output.
         progress: Show progress.
 
@@ -128,7 +132,7 @@ def generate(
     from caloforge.models.store import read_model
     from caloforge.provenance import collect
 
-    stored = read_model(model)
+    stored = read_model(model, allow_large=allow_large)
     columns, facts = _conditions(stored, like, n, energy, theta, phi, particle, seed)
     plan = plan_for(
         stored,

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
-from caloforge.errors import ConfigError, OutputError, nearest
+from caloforge.errors import ConfigError, ModelError, OutputError, nearest
 from caloforge.files import check_writable, replacing
 from caloforge.geometry import load_detector, preset_names
 from caloforge.names import shipped_name
@@ -105,18 +105,24 @@ def _model(what: str, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[
     """The whole card, what is shown of it, and the figures."""
     from caloforge.cards import describe_model
     from caloforge.geometry import Detector
-    from caloforge.models.released import read_card
+    from caloforge.models.store import whole_card
 
-    card = read_card(what)
+    card = whole_card(what)
+    try:
+        shown = describe_model(card)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise ModelError(
+            f"{what}: its card is incomplete or changed ({error!r}); take another copy"
+        ) from error
     if not draw:
-        return card, describe_model(card), {}
+        return card, shown, {}
     from caloforge.geometry.pictures import cross_section
     from caloforge.training.pictures import training_curves
 
     figures = {"detector": cross_section(Detector.from_json(json.dumps(card["detector"]), what))}
     if (history := Path(what) / "metrics.jsonl").is_file():
         figures["training"] = training_curves(history)
-    return card, describe_model(card), figures
+    return card, shown, figures
 
 
 def _lines(facts: dict[str, Any], indent: int = 0) -> str:

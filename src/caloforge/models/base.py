@@ -131,6 +131,36 @@ class ShowerModel(nn.Module, ABC):
         self.detector = detector
         self.facts = facts
 
+    @classmethod
+    def count_numbers(cls, config: Any, detector: Detector, facts: DataFacts) -> int:
+        """How many numbers a model would hold at once: weights, tables, and what a shower takes on its way.
+
+        It is asked before a stranger's model is built, so it must be cheap for any configuration. By default
+        the parameters and buffers, counted without memory; a family whose tables are made of arrays, or whose
+        layers are larger than its weights, counts itself.
+
+        Args:
+            config: The family's configuration.
+            detector: What the showers are made in.
+            facts: What is known of the training data.
+
+        Raises:
+            ConfigError: The model does not fit the detector.
+        """
+        with torch.device("meta"):
+            model = cls(config, detector, facts)
+        return sum(part.numel() for part in (*model.parameters(), *model.buffers()))
+
+    def check_weights(self) -> None:
+        """Refuse weights that `generate` or `compiled` cannot use; called when a model is loaded.
+
+        That they are finite, of the types and, but for sizes of its own, of the shapes of this model has been
+        checked. A family checks here what is an index, a count, a size or a divisor.
+
+        Raises:
+            ValueError: With the name, what it holds and what was expected.
+        """
+
     @property
     def ranges(self) -> TrainedRange:
         """Conditions of the training data."""

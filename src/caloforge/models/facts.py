@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from caloforge.beam import AngleChoice, BeamConfig, EnergyChoice
 from caloforge.config import StrictModel, build
@@ -29,6 +29,8 @@ ANGLE_SLACK = 1e-4
 GAP = 10.0
 # what float32 columns differ from declared limits by, relative or rad
 ROUNDING = 1e-6
+# numbers of particles are kept as int32
+LARGEST_PDG = 2**31 - 1
 # visible share assumed where there is no data yet (the pre-flight without a file)
 ASSUMED_RESPONSE = 0.02
 
@@ -39,7 +41,24 @@ class TrainedRange(StrictModel):
     energy: tuple[float, float]
     theta: tuple[float, float]
     phi: tuple[float, float]
-    pdg_ids: tuple[int, ...] = Field(min_length=1)
+    pdg_ids: tuple[Annotated[int, Field(ge=-LARGEST_PDG, le=LARGEST_PDG)], ...] = Field(
+        min_length=1, max_length=100
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name, (low, high), least, most in (
+            ("energy", self.energy, 1e-6, 1e12),
+            ("theta", self.theta, 0.0, np.pi + ANGLE_SLACK),
+            ("phi", self.phi, -7.0, 7.0),
+        ):
+            if not least <= low <= high <= most:
+                raise ValueError(
+                    f"{name}: got {low:g} to {high:g}, expected a range within {least:g} to {most:g}"
+                )
+        if len(set(self.pdg_ids)) < len(self.pdg_ids):
+            raise ValueError("pdg_ids: a particle stands there twice")
+        return self
 
     def check(
         self,
@@ -110,7 +129,7 @@ class DataFacts(StrictModel):
 
     ranges: TrainedRange
     energy_meaning: EnergyMeaning = "visible"
-    response_fit: tuple[float, ...]
+    response_fit: tuple[float, ...] = Field(max_length=100)
     precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ("fp32",)
 
     def response_argument(self) -> tuple[float, float]:

@@ -52,6 +52,9 @@ FAMILIES: dict[str, Family] = {
     "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen", ragged=True),
 }
 
+# what is shown of a name that is none
+LONGEST_NAME = 60
+
 if TYPE_CHECKING:
     ModelConfig = FamilyConfig
 else:
@@ -82,12 +85,21 @@ def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
     Raises:
         ConfigError: No or an unknown family, or settings that are unknown, missing or out of range.
     """
-    name = str(document.get("family", ""))
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{origin}: got {type(document).__name__}, expected the settings of a model family")
+    name = str(document.get("family", ""))[:LONGEST_NAME]
     if name not in FAMILIES:
         raise ConfigError(
             f"{origin}.family: got {name!r}, expected a model family. {nearest(name, FAMILIES)}"
         )
     return build(FAMILIES[name].config, document, origin)
+
+
+def family_of(config: ModelConfig) -> type[ShowerModel]:
+    """The class of a configuration's models; imports torch."""
+    module, _, name = next(f.model for f in FAMILIES.values() if type(config) is f.config).partition(":")
+    family: type[ShowerModel] = getattr(importlib.import_module(module), name)
+    return family
 
 
 def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, seed: int = 0) -> ShowerModel:
@@ -104,8 +116,7 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
     """
     import torch
 
-    module, _, name = next(f.model for f in FAMILIES.values() if type(config) is f.config).partition(":")
-    family: type[ShowerModel] = getattr(importlib.import_module(module), name)
+    family = family_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return family(config, detector, facts)

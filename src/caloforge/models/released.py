@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from caloforge.errors import ModelError, nearest
+from caloforge.errors import DataError, ModelError, nearest
+from caloforge.files import read_regular
 from caloforge.names import is_path, shipped_name
 
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
 CARD = "model.json"
+# bytes; a card with long reports has some hundred thousand
+LARGEST_CARD = 2**24
 RELEASED = Path(__file__).parents[1] / "pretrained"
 
 
@@ -63,9 +66,11 @@ def read_card(path: Path | str) -> dict[str, Any]:
     """
     card_path = model_folder(path) / CARD
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        card = json.loads(read_regular(card_path, LARGEST_CARD))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{card_path}: cannot be read as JSON; take another copy") from error
+    except DataError as error:
+        raise ModelError(str(error)) from error
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise ModelError(f"{card_path}: not the description of a caloforge model")
     if card.get("format_version") != FORMAT_VERSION:

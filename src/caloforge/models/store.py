@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caloforge.amounts import size
+from caloforge import amounts
 from caloforge.config import build
-from caloforge.errors import CaloforgeError, ModelError
-from caloforge.files import write_bytes, write_text, writing
+from caloforge.errors import CaloforgeError, ConfigError, DataError, ModelError
+from caloforge.files import read_regular, write_bytes, write_text, writing
 from caloforge.geometry import Detector
+from caloforge.models.checks import check_size, check_state, stored_weights
 from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.presets import FamilyConfig
 from caloforge.models.registry import FAMILIES, build_model, read_model_config
 from caloforge.models.released import CARD, FORMAT, FORMAT_VERSION, model_folder, read_card
-from caloforge.provenance import collect, digest_file, digest_json
+from caloforge.provenance import collect, digest_json
 from caloforge.showers.file import EnergyMeaning
 from caloforge.units import format_angle, format_energy
 
@@ -89,62 +91,98 @@ def _serialised(tensors: dict[str, Tensor]) -> bytes:
     return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
 
 
-def read_tensors(path: Path, digest: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, digest: str, size: int | None = None) -> dict[str, Tensor]:
     """Read a safetensors file.
 
+    Args:
+        path: The file.
+        digest: Its SHA-256.
+        size: Its size in bytes, where it is known.
+
     Raises:
-        ModelError: Missing, damaged, or with another digest than its JSON names.
+        ModelError: Missing, no regular file, damaged, or with another size or digest than its JSON names.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        found = digest_file(path)
+        data = read_regular(path, sys.maxsize - 1 if size is None else size)
     except OSError as error:
         raise ModelError(
             f"{path}: cannot be read ({error.strerror}); train again or take another copy"
         ) from error
+    except DataError as error:
+        raise ModelError(str(error)) from error
+    if size not in (None, len(data)):
+        raise ModelError(f"{path}: {len(data)} bytes, its description says {size}; take another copy")
+    found = hashlib.sha256(data).hexdigest()
     if found != digest:
         raise ModelError(
             f"{path}: not the weights that their description names (SHA-256 {found[:12]}…, expected "
             f"{digest[:12]}…): damaged or tampered with; take another copy"
         )
     try:
-        return load_file(path)
+        return load(data)
     except SafetensorError as error:
         raise ModelError(f"{path}: damaged ({error}); take another copy") from error
 
 
-def load_model(path: Path | str) -> ShowerModel:
+def load_model(path: Path | str, *, allow_large: bool = False) -> ShowerModel:
     """A trained model, ready to generate.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.
+        allow_large: Take a model of any size.
 
     Raises:
-        ModelError: Missing, damaged, tampered with, or of another version.
+        ModelError: Missing, damaged, tampered with, of another version, or too large.
     """
-    return read_model(path).load()
+    return read_model(path, allow_large=allow_large).load()
 
 
-def read_model(path: Path | str) -> StoredModel:
+def read_model(path: Path | str, *, allow_large: bool = False) -> StoredModel:
     """What the card of a model says; its weights are not touched, and torch is not imported.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.
+        allow_large: Let `load` take a model of any size.
 
     Raises:
         ModelError: Missing, incomplete, or of another version.
     """
     folder = model_folder(path)
+    return _stored(folder, read_card(folder), allow_large=allow_large)
+
+
+def whole_card(path: Path | str) -> dict[str, Any]:
+    """The card of a model whose parts can be understood and whose weights are there and its own.
+
+    Raises:
+        ModelError: Missing, damaged, tampered with, or of another version.
+    """
+    folder = model_folder(path)
     card = read_card(folder)
+    stored = _stored(folder, card, allow_large=False)
     with _of_card(folder):
+        if card.get("family") != stored.family:
+            raise ConfigError("family: another one than that of the configuration")
+        if not isinstance(card.get("parameters"), dict):
+            raise ConfigError("parameters: missing")
+    stored.weights()
+    return card
+
+
+def _stored(folder: Path, card: dict[str, Any], *, allow_large: bool) -> StoredModel:
+    with _of_card(folder):
+        digest, count = stored_weights(card)
         return StoredModel(
             folder=folder,
-            config=read_model_config(card["config"], f"{folder / CARD} › config"),
-            detector=build(Detector, card["detector"], f"{folder / CARD} › detector"),
-            facts=build(DataFacts, card["facts"], f"{folder / CARD} › facts"),
-            weights_sha256=str(card["weights_sha256"]),
+            config=read_model_config(card["config"], "config"),
+            detector=build(Detector, card["detector"], "detector"),
+            facts=build(DataFacts, card["facts"], "facts"),
+            weights_sha256=digest,
+            weights_bytes=count,
+            allow_large=allow_large,
         )
 
 
@@ -152,8 +190,12 @@ def read_model(path: Path | str) -> StoredModel:
 def _of_card(folder: Path) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, CaloforgeError) as error:
-        raise ModelError(f"{folder / CARD}: incomplete or changed: {error}") from error
+    except KeyError as error:
+        raise ModelError(f"{folder / CARD}: incomplete or changed: it has no {error.args[0]}") from error
+    except (TypeError, CaloforgeError) as error:
+        reason, *more = str(error).splitlines()
+        more_words = f", and {len(more)} more" if more else ""
+        raise ModelError(f"{folder / CARD}: incomplete or changed: {reason}{more_words}") from error
 
 
 @dataclass(frozen=True)
@@ -166,6 +208,8 @@ class StoredModel:
         detector: What the showers are made in.
         facts: What is known of the training data.
         weights_sha256: Digest of the file of weights.
+        weights_bytes: Its size.
+        allow_large: Whether `load` takes a model of any size.
     """
 
     folder: Path
@@ -173,6 +217,8 @@ class StoredModel:
     detector: Detector
     facts: DataFacts
     weights_sha256: str
+    weights_bytes: int
+    allow_large: bool = False
 
     @property
     def family(self) -> str:
@@ -200,16 +246,26 @@ class StoredModel:
         parts = [part.model_dump(mode="json") for part in (self.config, self.detector, self.facts)]
         return digest_json([self.family, *parts, self.weights_sha256])
 
+    def weights(self) -> dict[str, Tensor]:
+        """Its tensors by name.
+
+        Raises:
+            ModelError: Missing, damaged or tampered with.
+        """
+        path = self.folder / _weights_name(self.weights_sha256)
+        return read_tensors(path, self.weights_sha256, self.weights_bytes)
+
     def load(self) -> ShowerModel:
         """The model, ready to generate.
 
         Raises:
-            ModelError: The weights are missing, damaged, tampered with, or of another network.
+            ModelError: The weights are missing, damaged, tampered with, or of another network; or too large.
         """
         with _of_card(self.folder):
+            if not self.allow_large:
+                check_size(self.config, self.detector, self.facts, self.weights_bytes)
             model = build_model(self.config, self.detector, self.facts)
-        path = self.folder / _weights_name(self.weights_sha256)
-        load_state(model, read_tensors(path, self.weights_sha256), self.folder)
+        load_state(model, self.weights(), self.folder)
         return model.eval()
 
 
@@ -217,13 +273,17 @@ def load_state(model: ShowerModel, state: dict[str, Tensor], origin: Path) -> No
     """Put weights into a model.
 
     Raises:
-        ModelError: They belong to another network.
+        ModelError: They belong to another network, or cannot be used.
     """
     try:
+        check_state(model, state)
         model.load_state_dict(state)
+        model.check_weights()
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(f"{origin}: the weights are of another network ({reason})") from error
+    except ValueError as error:
+        raise ModelError(f"{origin}: the weights cannot be used: {error}") from error
 
 
 def model_digest(path: Path | str) -> str:
@@ -244,7 +304,7 @@ Made by caloforge {card["provenance"]["caloforge"]} on {card["provenance"]["crea
 
 - Particles (PDG): {pdg_ids}; {energy}; theta {theta}
 - Voxels: {card["facts"]["energy_meaning"]} energy in MeV
-- Weights: {size(card["weights_bytes"])}; trained parameters: {", ".join(parts) or "none"}
+- Weights: {amounts.size(card["weights_bytes"])}; trained parameters: {", ".join(parts) or "none"}
 - Figure of merit (P + E against held-out full simulation, 0 is perfect): {merit}
 
 Generate: `caloforge generate DIR --like TRUTH.h5 -o generated.h5`; weights SHA-256 {card["weights_sha256"]}.

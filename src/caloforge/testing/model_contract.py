@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.showers import ShowerBatch
 
 if TYPE_CHECKING:
-    from caloforge.models.base import Phase, ShowerModel, TrainingBatch
+    from torch import Tensor
+
+    from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch
 
 SHOWERS = 4
 FIT_SHOWERS = 60
@@ -27,7 +30,8 @@ def check_model(build: Callable[[], ShowerModel]) -> None:
     for, and of no other part while they are stepped; generation has the right shape, is not negative, is
     reproducible, and makes each shower from its own condition and noise alone, whatever the batch; saving and
     loading gives the same showers, and so does the compiled form where there is one; a model asked in the
-    wrong range says so.
+    wrong range says so. Weights whose tensors hold other numbers, types or shapes are refused when they are
+    loaded, or make other showers; they never crash.
 
     Args:
         build: Makes the model, the same one at every call.
@@ -41,6 +45,7 @@ def check_model(build: Callable[[], ShowerModel]) -> None:
     _check_generation(model, batch)
     _check_storage(model, batch)
     _check_ranges(model)
+    _check_damaged(model, batch)
 
 
 def made_up_batch(model: ShowerModel, count: int = SHOWERS, seed: int = 0) -> TrainingBatch:
@@ -135,13 +140,15 @@ def _check_generation(model: ShowerModel, batch: TrainingBatch) -> None:
     assert torch.equal(showers, again), "the same noise gives other showers"
     assert torch.allclose(showers[1:3], part, rtol=1e-3, atol=1e-4), "a shower depends on its neighbours"
     if model.compilable:
-        numbers = noise.numpy()
-        compiled = torch.from_numpy(
-            model.compiled()(batch.condition.columns(), lambda start, stop: numbers[start:stop])
-        )
+        compiled = torch.from_numpy(_by_machine_code(model, batch.condition, noise))
         # a cell at a threshold may fall on the other side of it
         moved = float((compiled - showers).abs().sum() / showers.sum())
         assert moved < 1e-3, f"the compiled form makes other showers: {moved:.2g} of the energy elsewhere"
+
+
+def _by_machine_code(model: ShowerModel, condition: Condition, noise: Tensor) -> NDArray[np.float32]:
+    numbers = noise.numpy()
+    return model.compiled()(condition.columns(), lambda start, stop: numbers[start:stop])
 
 
 def _check_storage(model: ShowerModel, batch: TrainingBatch) -> None:
@@ -172,3 +179,65 @@ def _check_ranges(model: ShowerModel) -> None:
     except ConfigError:
         return
     raise AssertionError("an energy outside the trained range is not refused")
+
+
+def _check_damaged(model: ShowerModel, batch: TrainingBatch) -> None:
+    import torch
+
+    from caloforge.errors import ModelError
+    from caloforge.models.store import load_state
+
+    noise = torch.randn((1, *model.noise_shape), generator=torch.Generator().manual_seed(3))
+    condition = batch.condition[:1]
+    good = {name: value.clone() for name, value in model.state_dict().items()}
+    learnt = dict(model.named_parameters())
+    for name, value in good.items():
+        for damage, damaged, hopeless in _damages(value, learnt=name in learnt):
+            words = f"{name} with {damage}"
+            try:
+                load_state(model, good | {name: damaged}, Path("damaged"))
+            except ModelError:
+                continue
+            except Exception as error:
+                raise AssertionError(f"{words} is not refused but fails: {error!r}") from error
+            assert not hopeless, f"{words} is not refused"
+            try:
+                with torch.no_grad():
+                    model.generate(condition, noise)
+                    if model.compilable:
+                        _by_machine_code(model, condition, noise)
+            except Exception as error:
+                raise AssertionError(f"{words} is not refused, and generation fails: {error!r}") from error
+    load_state(model, good, Path("whole"))
+
+
+def _damages(value: Tensor, *, learnt: bool) -> Iterator[tuple[str, Tensor, bool]]:
+    """What is wrong, the tensor, and whether it must be refused."""
+    import torch
+
+    floating = value.is_floating_point()
+    limits = torch.finfo(value.dtype) if floating else torch.iinfo(value.dtype)
+    yield "nothing but the largest number", torch.full_like(value, limits.max), False
+    yield "another type", value.to(torch.int32 if floating else torch.float64), True
+    if floating and value.numel():
+        one = value.clone(memory_format=torch.contiguous_format)
+        one.view(-1)[-1] = float("nan")
+        yield "a nan at its end", one, True
+    if learnt:
+        # which is no index
+        return
+    numbers = [limits.min, -1, 1000, limits.max] + ([float("inf")] if floating else [])
+    for number in numbers:
+        hopeless = not np.isfinite(number) and value.numel() > 0
+        yield f"nothing but {number:g}", torch.full_like(value, number), hopeless
+        if value.numel() > 1:
+            one = value.clone(memory_format=torch.contiguous_format)
+            one.view(-1)[-1] = number
+            yield f"a {number:g} at its end", one, hopeless
+    # torch takes a list of one number for a number
+    yield "an axis more", value[None], value.ndim > 0
+    if value.ndim:
+        yield "nothing in it", value[:0], value.numel() > 0
+        yield "a row less", value[:-1], value.numel() > 0
+        yield "a row twice", torch.cat([value, value[-1:]]), value.numel() > 0
+        yield "no axes", value.new_zeros(()), True

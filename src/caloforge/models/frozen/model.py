@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.errors import ModelError, TrainingError
-from caloforge.geometry import Detector
+from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch
+from caloforge.models.checks import check_between, check_rising, check_shape
 from caloforge.models.facts import ANGLE_SLACK, DataFacts
 from caloforge.models.frozen.config import FrozenConfig
-from caloforge.models.frozen.library import draw_library, pack
+from caloforge.models.frozen.library import TOP, draw_library, pack
 from caloforge.models.symmetries import cell_images, symmetries
 from caloforge.showers import ShowerBatch
 
 # distance between particles: larger than any between energies and angles, whose ranges have the length 1
 APART = 1e6
+# of energies in MeV that float32 holds with room for scaling
+LOG_ENERGIES = (-40.0, 40.0)
 LIBRARY = ("conditions", "pdg_ids", "starts", "cells", "codes", "scale")
 
 
@@ -58,6 +61,38 @@ class Frozen(ShowerModel):
         mirrored = np.ones((len(images), 2), np.float32) if len(images) > len(group) else mirrored
         self.register_buffer("images", torch.from_numpy(images), persistent=False)
         self.register_buffer("mirrored", torch.from_numpy(mirrored), persistent=False)
+
+    @classmethod
+    def count_numbers(cls, config: FrozenConfig, detector: Detector, facts: DataFacts) -> int:
+        """See the base class: where each cell goes in each image; showers are as large as their file."""
+        group = symmetries(detector, facts.ranges)[: None if config.symmetries else 1]
+        turns = detector.mesh.nphi if isinstance(detector.mesh, CylindricalMesh) and len(group) > 1 else 1
+        # and while they are made
+        return 2 * len(group) * turns * math.prod(detector.shower_shape)
+
+    def check_weights(self) -> None:
+        """See the base class: where showers begin, which cells they have, the order of the library."""
+        count, entries = self.pdg_ids.numel(), self.cells.numel()
+        check_shape("conditions", self.conditions, count, 3)
+        check_shape("pdg_ids", self.pdg_ids, count)
+        check_shape("starts", self.starts, count + 1)
+        check_shape("cells", self.cells, entries)
+        check_shape("codes", self.codes, entries)
+        check_shape("scale", self.scale, 2)
+        if not count:
+            raise ValueError("the library is empty")
+        check_rising("starts", self.starts)
+        check_between("starts", self.starts[[0]], 0, 0)
+        check_between("starts", self.starts[[-1]], entries, entries)
+        check_between("cells", self.cells.long(), 0, self.images.shape[1] - 1)
+        check_between("conditions", self.conditions[:, 0], *LOG_ENERGIES)
+        check_between(
+            "scale", torch.stack([self.scale[0], self.scale[0] + TOP * self.scale[1]]), *LOG_ENERGIES
+        )
+        check_rising("the order of the library", self._sort_key(self.conditions[:, 0], self.pdg_ids))
+        missing = set(self.ranges.pdg_ids) - set(self.pdg_ids.tolist())
+        if missing:
+            raise ValueError(f"the library has no shower of the particle {min(missing)}")
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

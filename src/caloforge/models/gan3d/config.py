@@ -52,7 +52,7 @@ class GeneratorConfig(StrictModel):
     latent: int = Field(ge=3, le=65536)
     conditioning: Literal["multiply", "concatenate"]
     seed_channels: int = Field(ge=1, le=1024)
-    blocks: tuple[ConvBlock, ...] = Field(min_length=1)
+    blocks: tuple[ConvBlock, ...] = Field(min_length=1, max_length=256)
 
     @model_validator(mode="after")
     def _one_image(self) -> Self:
@@ -66,7 +66,7 @@ class DiscriminatorConfig(StrictModel):
 
     model_config = FILLED_FROM_PRESET
 
-    blocks: tuple[ConvBlock, ...] = Field(min_length=1)
+    blocks: tuple[ConvBlock, ...] = Field(min_length=1, max_length=256)
     pool: int = Field(default=2, ge=1, le=16)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -11,10 +12,11 @@ from torch.nn import functional as F
 from caloforge.errors import ConfigError
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
+from caloforge.models.checks import check_between
 from caloforge.models.facts import DataFacts
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.gan3d.losses import measured_angle, percentage_error, spectrum_counts
-from caloforge.models.gan3d.network import Discriminator, Generator
+from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
 from caloforge.transforms import PowerScale
 
 
@@ -46,6 +48,17 @@ class Gan3d(ShowerModel):
         self.discriminator = Discriminator(config, shape)
         # 1.2 to 3 times faster on CPUs with AVX-512 than channels first, and no slower elsewhere
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    @classmethod
+    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
+        """See the base class; with the images between the blocks, the largest things of a shower."""
+        return count_numbers(config, require_regular_mesh(detector, cls.family))
+
+    def check_weights(self) -> None:
+        """See the base class: variances, which are divided by."""
+        for name, buffer in self.named_buffers():
+            if name.endswith(("running_var", "num_batches_tracked")):
+                check_between(name, buffer, 0, math.inf)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

@@ -33,6 +33,32 @@ def blocks_output(blocks: tuple[ConvBlock, ...], size: int, axis: int) -> int:
     return size
 
 
+def count_numbers(config: Gan3dConfig, shape: Shape) -> int:
+    """Numbers of the weights, and of the images of one shower on its way through both networks.
+
+    Raises:
+        ConfigError: The blocks cannot reach the mesh.
+    """
+    generator, discriminator = config.generator, config.discriminator
+    first = tuple(seed_size(generator.blocks, shape[axis], axis) for axis in range(3))
+    seed = generator.seed_channels * math.prod(first)
+    made, _ = _block_numbers(generator.blocks, generator.seed_channels, first)
+    judged, features = _block_numbers(discriminator.blocks, 1, shape)
+    return (generator.latent + 1) * seed + made + judged + 2 * features
+
+
+def _block_numbers(blocks: tuple[ConvBlock, ...], channels: int, sizes: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers of weights and images of blocks, and of what comes out."""
+    total, out = 0, list(sizes)
+    for block in blocks:
+        grown = [n * block.upsample[axis] + sum(_margins(block, axis)) for axis, n in enumerate(out)]
+        out = [max(block_output(block, n, axis), 0) for axis, n in enumerate(out)]
+        weights = block.filters * (channels * math.prod(block.kernel) + 5)
+        total += weights + channels * math.prod(grown) + block.filters * math.prod(out)
+        channels = block.filters
+    return total, channels * math.prod(out)
+
+
 def seed_size(blocks: tuple[ConvBlock, ...], target: int, axis: int) -> int:
     """Smallest first grid from which the blocks reach `target` cells along an axis.
 

@@ -66,3 +66,5 @@ FIRST_KNOT, LAST_KNOT, CENTRE, WIDTH, OFFSET = -4.0, 3.2, 1.0, 0.365, 0.56
 LARGEST_COORDINATE = CENTRE + WIDTH * LAST_KNOT + OFFSET
 # back from the coordinate: degrees of the polynomial below the MIP peak and of the one above
 WEAK_DEGREE, STRONG_DEGREE = 10, 8
+# bins of energy no further apart than this are one
+NEAR = 1e-6

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from caloforge.models.checks import check_between, check_shape
 from caloforge.models.layered.constants import (
     FIRST_JOINT,
     FOLD,
@@ -103,6 +104,23 @@ class Donors(nn.Module):
             relatives = first + _most_alike(torch.cat(place, dim=1), shower[own])
             self.relatives[own] = relatives.short()
 
+    def check(self, name: str) -> None:
+        """Refuse numbers of donors that there are none of.
+
+        Args:
+            name: Of this module, for the message.
+
+        Raises:
+            ValueError: With the buffer.
+        """
+        count = len(self.scores)
+        check_shape(f"{name}.scores", self.scores, count, len(self.front))
+        check_shape(f"{name}.relatives", self.relatives, count, RELATIVES)
+        check_shape(f"{name}.coordinates", self.coordinates, count, LEADING)
+        check_between(f"the size of {name}.scores", torch.tensor(count), 1, torch.iinfo(torch.int16).max)
+        check_between(f"{name}.relatives", self.relatives, 0, count - 1)
+        check_between(f"{name}.windows", self.windows, 0, count - 1)
+
     def forward(self, noise: Tensor, argument: Tensor, particle: Tensor) -> Tensor:
         """Scores (N, size).
 
@@ -143,7 +161,7 @@ class Donors(nn.Module):
         for name in ("scores", "relatives", "coordinates"):
             stored = state.get(prefix + name)
             if stored is not None and stored.shape[1:] == getattr(self, name).shape[1:]:
-                setattr(self, name, torch.empty_like(getattr(self, name)[:1]).expand(stored.shape).clone())
+                setattr(self, name, getattr(self, name).new_empty(stored.shape))
         super()._load_from_state_dict(state, prefix, *rest)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from caloforge.models.base import Condition
 from caloforge.models.facts import TrainedRange
 from caloforge.models.layered.conditions import Scale
-from caloforge.models.layered.constants import KNOTS, LARGEST_SCORE, LAST_SCORE, MEAN_DEGREE
+from caloforge.models.layered.constants import KNOTS, LARGEST_SCORE, LAST_SCORE, MEAN_DEGREE, NEAR
 from caloforge.models.layered.donors import Donors
 
 SPREAD_DEGREE = 3
@@ -152,7 +152,8 @@ class LayerStage(nn.Module):
         argument = self.argument(energy)
         lower = (argument[:, None] >= self.centres[None, 1:-1]).sum(1)
         start, stop = self.centres[lower], self.centres[lower + 1]
-        return lower, ((argument - start) / (stop - start)).clamp(0, 1)
+        # energies that many showers share may be the centres of several bins
+        return lower, ((argument - start) / (stop - start).clamp_min(NEAR)).clamp(0, 1)
 
     def _moments(self, condition: Condition) -> tuple[Tensor, Tensor]:
         """Mean and spread of every number, (N, size)."""

@@ -20,14 +20,15 @@ from caloforge.models.base import (
     TrainingBatch,
     require_regular_mesh,
 )
+from caloforge.models.checks import check_between, check_rising
 from caloforge.models.columns import CompiledForm
 from caloforge.models.facts import DataFacts
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.comparison import moments
 from caloforge.models.layered.config import LayeredConfig
-from caloforge.models.layered.constants import CHOICES
+from caloforge.models.layered.constants import CHOICES, KERNEL, KNOTS
 from caloforge.models.layered.density import Cells, Given, step
-from caloforge.models.layered.layers import LayerStage
+from caloforge.models.layered.layers import BINS, LayerStage
 from caloforge.models.layered.order import order_of
 from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.summary import Layout, summarise, summary_images
@@ -47,6 +48,10 @@ BEND, BEND_REACH = 0.03, 1
 BALANCE_DEGREE, BALANCE_RIDGE = 3, 1e-9
 # rates end at this share of their first value
 LAST_RATE = 0.02
+# of the first stage's numbers, which are scores and coefficients
+LARGEST_NUMBER = 1e6
+# energies of a single particle in a cell, MeV
+UNIT_RANGE = (1e-9, 1e9)
 
 
 class Layered(ShowerModel):
@@ -80,6 +85,36 @@ class Layered(ShowerModel):
         self.register_buffer("balance", torch.zeros(layers))
         self.register_buffer("numbers", torch.from_numpy(self.order.of_cells), persistent=False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def count_numbers(cls, config: LayeredConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
+        """See the base class; a little more than there are."""
+        layers, rows, columns = require_regular_mesh(detector, cls.family)
+        cells, zones = rows * columns, len(config.zones)
+        summary = Layout(layers, zones).size
+        # parameters and noise of the cells; pairs of cells; zones of the cells; tables of the summary; depths
+        return (
+            layers * cells * 48
+            + cells * (KERNEL * KERNEL * 6 + 12 * zones)
+            + summary * (BINS * KNOTS + 64)
+            + 2 * layers * layers
+            + 4 * zones * zones
+        )
+
+    def check_weights(self) -> None:
+        """See the base class: donors, most hits of the zones, what is divided by."""
+        for name, buffer in self.layer_stage.named_buffers(prefix="layer_stage"):
+            # sums of products of these become hits, which are counted
+            if not name.endswith((".front", ".back")):
+                check_between(name, buffer, -LARGEST_NUMBER, LARGEST_NUMBER)
+        self.layer_stage.donors.check("layer_stage.donors")
+        check_rising("layer_stage.centres", self.layer_stage.centres)
+        sizes = torch.from_numpy(self.plane.zone_sizes)
+        for most, size in zip(self.cell_stage.most_hits, sizes, strict=True):
+            check_between("cell_stage.most_hits", most, 1, int(size))
+        unit = self.cell_stage.alone.spectrum.unit
+        check_between("cell_stage.alone.spectrum.unit", unit, *UNIT_RANGE)
+        check_between("steps", self.steps, 0, 2**40)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

@@ -60,8 +60,8 @@ def order_of(plane: Plane) -> Order:
     columns, zones = _columns(zone, images)
     width = -(-int(columns.max() + 1) // LANES) * LANES
     cell = np.full((images.max(), width), -1)
-    for orbit, column in enumerate(columns):
-        own = np.flatnonzero(plane.orbit == orbit)
+    own_cells = np.split(np.argsort(plane.orbit, kind="stable"), np.cumsum(images)[:-1])
+    for own, column in zip(own_cells, columns, strict=True):
         cell[: len(own), column] = own
     ends = np.array([(np.flatnonzero(row >= 0)[[0, -1]] + (0, 1)) for row in cell])
     lengths = ends[:, 1] - ends[:, 0]

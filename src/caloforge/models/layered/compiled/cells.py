@@ -169,7 +169,8 @@ def _orbits(tables, layer, zone_energy, hits, argument, memory):
         wanted = hits[layer, zone]
         energy = max(zone_energy[layer, zone], tables.scalars[3]) / max(wanted, ONE)
         energy = f32(math.log(energy)) - tables.scalars[0]
-        number = tables.numbers[zone, np.uint64(wanted)]
+        # nothing is read that is not there, whatever the number
+        number = tables.numbers[zone, min(np.uint64(wanted), np.uint64(tables.numbers.shape[1] - 1))]
         for o in range(tables.zones[zone, 0], tables.zones[zone, 1]):
             scale[0, o], scale[1, o] = energy, number
     for block in range(0, width, LANES):

@@ -21,6 +21,7 @@ from caloforge.models.layered.constants import (
     LAST_SCORE,
     LEADING,
     MEAN_DEGREE,
+    NEAR,
     RELATIVES,
     RUNGS,
     SPAN,
@@ -69,6 +70,8 @@ def chosen(tables, columns, particle, noise):
     first = window[0, k] + inside * (window[0, k + 1] - window[0, k])
     last = window[1, k] + inside * (window[1, k + 1] - window[1, k])
     own = np.int64(np.rint(first + _uniform(noise[0]) * (last - first)))
+    # nothing is read that is not there, whatever the numbers
+    own = min(max(own, np.int64(0)), np.int64(len(tables.scores) - 1))
     front = np.int64(tables.relatives[own, _relative(noise[1])])
     back = np.int64(tables.relatives[own, _relative(noise[2])])
     begin, width = f32(FIRST_JOINT[0]), f32(FIRST_JOINT[1] - FIRST_JOINT[0])
@@ -76,7 +79,7 @@ def chosen(tables, columns, particle, noise):
     lower = 0
     for other in range(1, len(centres) - 1):
         lower += argument >= centres[other]
-    share = (argument - centres[lower]) / (centres[lower + 1] - centres[lower])
+    share = (argument - centres[lower]) / max(centres[lower + 1] - centres[lower], f32(NEAR))
     return Choice(own, front, back, joint, lower, min(max(share, ZERO), ONE))
 
 

@@ -1,0 +1,102 @@
+"""What is asked of a stored model before it is believed: sizes before anything is built, then its weights."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from caloforge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caloforge.geometry import Detector
+    from caloforge.models.base import ShowerModel
+    from caloforge.models.facts import DataFacts
+    from caloforge.models.presets import FamilyConfig
+
+# numbers of a model that nobody has to ask for; the published 3DGANs have up to 4 million
+LARGEST_MODEL = 100_000_000
+# the widest type of a weight
+BYTES = 8
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def stored_weights(card: dict[str, Any]) -> tuple[str, int]:
+    """Digest and size in bytes of the weights that a card names.
+
+    Raises:
+        ConfigError: One is missing, or no such thing.
+    """
+    digest, size = card.get("weights_sha256"), card.get("weights_bytes")
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+        raise ConfigError(f"weights_sha256: got {_short(digest)}, expected 64 hexadecimal digits")
+    if type(size) is not int or size < 0:
+        raise ConfigError(f"weights_bytes: got {_short(size)}, expected a number of bytes")
+    return digest, size
+
+
+def check_size(config: FamilyConfig, detector: Detector, facts: DataFacts, weights_bytes: int) -> None:
+    """Refuse a model that would take minutes and gigabytes, before it is built.
+
+    Raises:
+        ConfigError: More than LARGEST_MODEL numbers, or weights of so many; or no model for the detector.
+    """
+    from caloforge.models.registry import family_of
+
+    numbers = family_of(config).count_numbers(config, detector, facts)
+    for count, what in ((numbers, "numbers"), (weights_bytes // BYTES, "numbers of 8 bytes in its weights")):
+        if count > LARGEST_MODEL:
+            raise ConfigError(
+                f"the model would hold {count:.3g} {what}, expected at most {LARGEST_MODEL:.3g}; if you know "
+                "who made it, caloforge generate --allow-large takes it"
+            )
+
+
+def check_state(model: ShowerModel, state: dict[str, Tensor]) -> None:
+    """Refuse weights of another type than the model's, and such that are not finite.
+
+    Raises:
+        ValueError: With the name of the tensor.
+    """
+    own = model.state_dict()
+    for name, value in state.items():
+        if name in own and value.dtype != own[name].dtype:
+            raise ValueError(f"{name} has the type {value.dtype}, expected {own[name].dtype}")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} holds a value that is not finite")
+
+
+def check_between(name: str, values: Tensor, low: float, high: float) -> None:
+    """Refuse values outside [low, high], for `ShowerModel.check_weights`.
+
+    Raises:
+        ValueError: With the first of them.
+    """
+    bad = (values < low) | (values > high)
+    if bool(bad.any()):
+        raise ValueError(f"{name} holds {values[bad].flatten()[0].item():g}, expected {low:g} to {high:g}")
+
+
+def check_rising(name: str, values: Tensor) -> None:
+    """Refuse numbers (n,) that fall somewhere, for `ShowerModel.check_weights`.
+
+    Raises:
+        ValueError: They do.
+    """
+    if bool((values[1:] < values[:-1]).any()):
+        raise ValueError(f"{name} falls somewhere, expected numbers that rise")
+
+
+def check_shape(name: str, values: Tensor, *shape: int) -> None:
+    """Refuse another shape, for `ShowerModel.check_weights`.
+
+    Raises:
+        ValueError: With both.
+    """
+    if tuple(values.shape) != shape:
+        raise ValueError(f"{name} has the shape {tuple(values.shape)}, expected {shape}")
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:60]
