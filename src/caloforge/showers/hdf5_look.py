@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import os
 import resource
 import signal
@@ -17,8 +18,13 @@ from pathlib import Path
 
 import h5py
 
-# CPU seconds of the look; a whole index of a million chunks takes one
-CPU_SECONDS = 4
+# CPU seconds of the look, and bytes of a file for which it gets one more; the index of a million chunks takes
+# a quarter of one
+CPU_SECONDS = 1
+BYTES_PER_SECOND = 10**8
+# rows of different lengths that are read at once, and bytes of a chunk that is tried
+ROWS = 64
+TRIED = 2**24
 # bytes the look may take beyond what the process has
 MEMORY = 2**29
 # names and attributes that are looked at
@@ -36,11 +42,11 @@ def look(path: Path) -> str:
     found = path.stat()
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     if key not in _seen:
-        _seen[key] = _ask(path)
+        _seen[key] = _ask(path, CPU_SECONDS + found.st_size // BYTES_PER_SECOND)
     return _seen[key]
 
 
-def _ask(path: Path) -> str:
+def _ask(path: Path, seconds: int) -> str:
     with warnings.catch_warnings():
         # the child runs HDF5 alone, whose lock h5py keeps whole over a fork; other threads do not matter
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -48,7 +54,7 @@ def _ask(path: Path) -> str:
     if child == 0:
         # os._exit: nothing of the parent (buffers, exit handlers) is to run here
         try:
-            _walk_with_limits(path)
+            _walk_with_limits(path, seconds)
         finally:
             os._exit(0)
     try:
@@ -59,18 +65,18 @@ def _ask(path: Path) -> str:
     if not os.WIFSIGNALED(status):
         return ""
     if os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
-        return f"it is damaged: HDF5 does not come to an end reading it ({CPU_SECONDS} s of CPU time)"
+        return f"it is damaged: HDF5 does not come to an end reading it ({seconds} s of CPU time)"
     return f"it is damaged: HDF5 crashes reading it ({signal.Signals(os.WTERMSIG(status)).name})"
 
 
-def _walk_with_limits(path: Path) -> None:
+def _walk_with_limits(path: Path, seconds: int) -> None:
     faulthandler.disable()
     for number in (signal.SIGXCPU, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGABRT):
         signal.signal(number, signal.SIG_DFL)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     for kind, most in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY),
     ):
         _, hard = resource.getrlimit(kind)
@@ -102,4 +108,9 @@ def _look_at(item: h5py.Group | h5py.Dataset) -> None:
     if item.chunks:
         # walks over the whole index
         item.id.get_num_chunks()
-    _ = item.dtype
+    if h5py.check_vlen_dtype(item.dtype) is not None:
+        # each row is an address of its own
+        for start in range(0, len(item), ROWS):
+            _ = item[start : start + ROWS]
+    elif item.shape and item.dtype.itemsize * math.prod(item.chunks or item.shape[1:]) <= TRIED:
+        _ = item[:1]

@@ -168,8 +168,8 @@ class ForeignFile(Hdf5File):
     def _scaled(self, stored: StoredArray, part: slice, scale: float) -> Floats:
         values = self.read(stored, part.start, part.stop)
         scaled = np.empty(values.shape, np.float32)
-        # what float32 cannot hold becomes infinite and is refused
-        with np.errstate(over="ignore"):
+        # what float32 cannot hold becomes infinite and is refused, as NaN are
+        with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(values, scale, out=scaled, casting="same_kind")
         return scaled
 
