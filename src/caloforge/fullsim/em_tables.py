@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -35,6 +36,8 @@ FORMAT_VERSION = 3
 SOURCES = ("seltzer_berger.npz", "epdl_photo_high.npz")
 MAX_Z = 98
 NUCLEAR_STATES = "ENSDFSTATE.dat"
+# partial files have names by process, which its threads would share
+_WRITING = threading.Lock()
 
 # cm2/g times A gives barn per atom after division by this (Avogadro's number times 1e-24)
 AVOGADRO_BARN = 0.602214076
@@ -250,24 +253,29 @@ def write_tables(elements: Iterable[int]) -> Path:
         raise SimulationError(f"no electromagnetic tables for Z = {wrong[0]}, expected 1 to {MAX_Z}")
     root = table_directory()
     try:
-        for folder in ("brem_SB", "epics2017/phot", "epics2017/rayl", "complete"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
-        if not (states := root / NUCLEAR_STATES).exists():
-            _write_whole(states, "")
-        for z in wanted:
-            # written last: an element with this mark has all of its tables
-            mark = root / "complete" / str(z)
-            if mark.exists():
-                continue
-            for name, text in table_texts(z).items():
-                _write_whole(root / name, text)
-            _write_whole(mark, "")
+        with _WRITING:
+            _write_missing(root, wanted)
     except OSError as error:
         raise OutputError(
             f"{error.filename or root}: the electromagnetic tables cannot be written ({error.strerror}); "
             "set XDG_CACHE_HOME to a directory that can be written"
         ) from error
     return root
+
+
+def _write_missing(root: Path, wanted: list[int]) -> None:
+    for folder in ("brem_SB", "epics2017/phot", "epics2017/rayl", "complete"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    if not (states := root / NUCLEAR_STATES).exists():
+        _write_whole(states, "")
+    for z in wanted:
+        # written last: an element with this mark has all of its tables
+        mark = root / "complete" / str(z)
+        if mark.exists():
+            continue
+        for name, text in table_texts(z).items():
+            _write_whole(root / name, text)
+        _write_whole(mark, "")
 
 
 def _write_whole(path: Path, text: str) -> None:
