@@ -5,6 +5,8 @@ import base64
 import contextlib
 import io
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from docutils import nodes
 from myst_parser.parsers.sphinx_ import MystParser
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 
 
 def run_notebook(document: dict[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
@@ -66,8 +69,12 @@ class NotebookParser(MystParser):
     supported = ("notebook",)
 
     def parse(self, inputstring: str, document: nodes.document) -> None:
-        """Run the notebook and parse its page."""
-        super().parse(markdown_of(json.loads(inputstring)), document)
+        """Run the notebook in a process of its own, where nothing is mocked, and parse its page."""
+        command = [sys.executable, __file__]
+        done = subprocess.run(command, input=inputstring, capture_output=True, text=True)  # noqa: S603
+        if done.returncode:
+            raise ExtensionError(f"{document['source']}: a cell failed\n{done.stderr}")
+        super().parse(done.stdout, document)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -75,3 +82,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_source_suffix(".ipynb", "notebook")
     app.add_source_parser(NotebookParser)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown_of(json.load(sys.stdin)))

@@ -1,6 +1,5 @@
 """`caloforge generate`."""
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
@@ -11,6 +10,7 @@ from caloforge.commands.options import FilePath, Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import ConfigError
+from caloforge.output import tell
 
 if TYPE_CHECKING:
     from caloforge.models.columns import Columns
@@ -142,7 +142,7 @@ def generate(
         batch_size=batch_size,
         threads=threads,
         device=device,
-        say=_note if progress else lambda _: None,
+        say=(lambda text: tell(f"generate: {text}")) if progress else lambda _: None,
     )
     packages = ("numba",) if plan.backend == "numba" else ("torch", *packages_of(plan))
     facts |= {"backend": plan.backend, "precision": plan.precision}
@@ -189,8 +189,3 @@ def _conditions(
         return columns, facts | {"like": {"name": path.name, "sha256": digest_file(path)}}
     beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
     return columns_sampled(beam, seed, n or 0), facts | {"beam": beam.model_dump(mode="json")}
-
-
-def _note(text: str) -> None:
-    sys.stderr.write(f"generate: {text}\n")
-    sys.stderr.flush()

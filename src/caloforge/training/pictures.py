@@ -104,7 +104,7 @@ def _draw(axes: Axes, rows: list[dict[str, Any]], names: list[str]) -> None:
     axes.set_xlim(-0.02 * steps, 1.02 * steps) if steps else axes.set_xticks([0])
     axes.margins(y=0.05 if steps else 0.5)
     if steps:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(names) > 1:
         axes.legend(
             fontsize=8, frameon=False, labelcolor=INK, handlelength=1.5, loc="upper left",
