@@ -85,6 +85,8 @@ def _panels(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
 
 
 def _draw(axes: Axes, rows: list[dict[str, Any]], names: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     values, judged = [], names[0].startswith("eval_")
     for index, name in enumerate(names):
         points = [(row["step"], row[name]) for row in rows if name in row]
