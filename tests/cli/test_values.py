@@ -147,15 +147,18 @@ def test_like_and_a_number_take_the_first(capsys, place):
 
 
 def test_check_is_not_ready_where_train_refuses(capsys, place, monkeypatch):
-    batch = ["--set", "training.batch_size=64"]
-    assert main(["train", "demo", "--data", "few.h5", "-o", "r", *batch]) == 2
-    told = capsys.readouterr().err
     monkeypatch.setattr("caloforge.commands.check._fullsim", lambda *_: {"text": "left out"})
-    for arguments, origin in ((["-n", "60"], "-n 60"), (["--data", "few.h5"], "few.h5")):
-        assert main(["check", "demo", *arguments, *batch]) == 2
+    with ShowerFile(place / "few.h5") as file:
+        three, detector = file.read(0, 3), file.detector
+    with ShowerWriter(place / "three.h5", detector, {"engine": "test"}) as writer:
+        writer.append(three)
+    assert main(["train", "demo", "--data", "three.h5", "-o", "r"]) == 2
+    told = capsys.readouterr().err
+    for arguments, origin in ((["-n", "3"], "-n 3"), (["--data", "three.h5"], "three.h5")):
+        assert main(["check", "demo", *arguments]) == 2
         out, _ = capsys.readouterr()
         assert "ready to run" not in out
-        assert told.removeprefix("error: few.h5").strip() in out
+        assert told.removeprefix("error: three.h5").strip() in out
         assert origin in out
 
 
