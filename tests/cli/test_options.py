@@ -18,14 +18,14 @@ OPTIONS = {
     "inspect": "WHAT -o/--out --set",
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
-    "--backend --precision --device --threads --extrapolate --force --progress/--no-progress",
+    "--backend --precision --device --threads --extrapolate --allow-large --force --progress/--no-progress",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 --reweight "
     "--threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed --workers --force "
     "--progress/--no-progress",
     "tune": "STUDY -o/--out --data --test --address --progress/--no-progress",
     "card": "MODEL REPORTS --benchmark --data --name",
     "submit": "WHERE COMMAND --nodes --processes --gpus --cpus --memory --time --image --volume --env "
-    "--secret --name --sbatch --namespace --dashboard --print",
+    "--secret --setup --name --sbatch --namespace --dashboard --print",
     "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
     "doctor": "",
     "cite": "",
