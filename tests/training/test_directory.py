@@ -151,6 +151,19 @@ def test_only_one_training_writes_a_directory(run, data, tmp_path):
     assert files(out) == before
 
 
+def test_processes_that_a_killed_training_leaves_hold_nobody_up_for_long(tmp_path):
+    """Loader processes have the lock as well, and live on for some seconds."""
+    orphans = "import os, sys, time; from pathlib import Path\n"
+    orphans += "from caloforge.training.directory import RunDirectory\n"
+    orphans += "held = RunDirectory(Path(sys.argv[1])); held.take(resume=True, force=False)\n"
+    orphans += "(time.sleep(3), os._exit(0)) if os.fork() == 0 else os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", orphans, str(tmp_path / "run")], check=False)
+    start = time.monotonic()
+    with RunDirectory(tmp_path / "run") as directory:
+        directory.take(resume=True, force=False)
+    assert 0.2 < time.monotonic() - start < 10
+
+
 @pytest.mark.parametrize("left", ["", "{", '{"host": "elsewhere", "process": 1}', '{"host": 3}'])
 def test_a_lock_file_that_nobody_holds_is_no_lock(tmp_path, left):
     (tmp_path / "run").mkdir()

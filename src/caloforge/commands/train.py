@@ -116,7 +116,8 @@ def _told(result: "TrainingResult", config: RunConfig, out: Path, ranks: int) ->
     )
     lines = [f"{done}; {figure}", f"trained on {trained}; judged by {held} that were held out"]
     if result.steps and result.batch < config.training.batch_size:
-        lines.append(f"batches of {result.batch}: there are no more showers for the {ranks} process(es)")
+        shared = f" for each of {ranks} processes" if ranks > 1 else ""
+        lines.append(f"in batches of {result.batch}: there are no more showers{shared}")
     if result.steps:
         waited = f"waited for showers {percent(result.seconds.waiting)} of the time"
         if ranks > 1:
