@@ -49,7 +49,7 @@ def visible(page):
 def test_the_verdict_is_what_opens(page):
     assert visible(page) == ["section-verdict"]
     text = page.run("document.querySelector('main').innerText")
-    assert "good is within the thresholds" in text and "NOT within" in text
+    assert "good: undecided with the thresholds" in text and "NOT within" in text
     assert page.run("document.querySelectorAll('svg[role=img]').length") == 0
 
 

@@ -45,6 +45,7 @@ class Difference:
         dof: Degrees of freedom of the uncertainty: the effective number of showers that carry the variance.
         place: Index of the bin of a profile, or of the pair of observables; None for one number.
         at: The same for people: "readout layer 4".
+        most: Showers of either sample that the metric looks at, at most; None for all.
     """
 
     generator: str
@@ -55,6 +56,7 @@ class Difference:
     dof: float = math.inf
     place: int | None = None
     at: str = ""
+    most: int | None = None
 
     @property
     def where(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -75,7 +76,8 @@ class Drawers:
 
 
 def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
-    """Draw every `count`-th PDF of a figures.json, from number `share` on."""
+    """Draw every `count`-th PDF of a figures.json, from number `share` on, while the caller lives."""
+    caller = os.getppid()
     content = json.loads(document.read_text(encoding="utf-8"))
     by_observable: dict[str, list[Figure]] = {}
     for entry in content["figures"]:
@@ -91,6 +93,8 @@ def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
             job = functools.partial(write_maps, groups=content[name], planes=content["planes"])
             jobs.append((f"showers_{name}", job))
     for name, draw in jobs[share::count]:
+        if os.getppid() != caller:
+            return
         draw(folder / f"{name}.pdf")
 
 
