@@ -39,9 +39,7 @@ def calls(monkeypatch):
         made.append(("validate", truth.name, generated.name))
         name = generated.stem
         facts = {name: {"sentence": f"UNDECIDED with '3dgan', {truth.name}"}}
-        return Outcome(
-            "", 4, report=out / "report.html", verdict="undecided", passed=False, generators=facts
-        )
+        return Outcome("", 4, report=out / "report.html", verdict="undecided", passed=False, generators=facts)
 
     monkeypatch.setattr("caloforge.commands.simulate.simulate", simulate)
     monkeypatch.setattr("caloforge.commands.generate.generate", generate)

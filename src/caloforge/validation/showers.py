@@ -141,7 +141,7 @@ def geometry(detector: Detector) -> dict[str, float]:
         cell = mesh.cell_r
     else:
         cell = half / 10
-    return {"half": half, "depth": depth, "cell": cell, "size": float(np.hypot(2 * half, depth))}
+    return {"half": half, "depth": depth, "cell": cell, "size": float(np.hypot(2 * np.sqrt(2) * half, depth))}
 
 
 def events(picked: Sequence[Sequence[Picked]], detector: Detector) -> list[dict[str, Any]]:

@@ -221,6 +221,8 @@ class _Job:
         contents.notes += self.inputs.notes()
         for sample in contents.samples:
             contents.notes += notes.odd_showers(sample)
+        contents.notes += notes.few_bins(self.bins, contents.samples)
+        contents.notes += notes.not_measured(self.thresholds, contents.verdicts)
         contents.notes += notes.small_samples(contents.verdicts, contents.generated)
         contents.metrics |= metrics_document(
             contents.truth,
