@@ -48,6 +48,8 @@ def report_data(contents: Contents) -> dict[str, Any]:
         "judgements": {v.generator: _judgements(v) for v in contents.verdicts},
         "geometry": showers.geometry(contents.truth.detector),
         "planes": showers.planes(contents.truth.detector),
+        "extents": showers.extents(contents.truth.detector),
+        "decades": showers.DECADES,
         "events": contents.events,
         "averages": contents.averages,
     }

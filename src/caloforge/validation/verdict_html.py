@@ -26,6 +26,7 @@ def verdict_section(contents: Contents) -> str:
     """HTML of the verdict: a box for each generator, notes, the table."""
     titles, thresholds = contents.titles(), contents.metrics["thresholds"]
     parts = [_box(verdict, titles, thresholds) for verdict in contents.verdicts]
+    parts.append('<div class="first"></div>')
     parts += [f'<div class="note">{html.escape(note)}</div>' for note in contents.notes]
     for number, verdict in enumerate(contents.verdicts):
         several = len(contents.verdicts) > 1
@@ -34,7 +35,8 @@ def verdict_section(contents: Contents) -> str:
         if number == 0:
             parts.append(
                 '<div class="tools"><label><input type="checkbox" id="only-failures"> only what fails</label>'
-                "<span>A row shows the comparison nearest to failing; open it for all of them.</span></div>"
+                "<span>A row shows what fails, else what is not decided, else what is nearest to its "
+                "threshold; open it for all comparisons.</span></div>"
             )
         parts.append(_table(verdict, titles))
     parts.append(_reading(contents.verdicts[0], thresholds))
@@ -148,35 +150,37 @@ def _table(verdict: Verdict, titles: Titles) -> str:
             count[1] += 1
     body = "".join(_row(verdict, j, counts[j.difference.observable], titles) for j in rows)
     return (
-        '<div class="scroll"><table><thead><tr><th></th><th>observable</th><th>where</th>'
-        '<th class="optional">metric</th><th class="n">value</th><th class="n optional">floor</th>'
-        '<th class="n">threshold</th><th class="n">beyond</th><th class="n optional">fail / all</th></tr>'
+        '<div class="scroll"><table class="stacked"><thead><tr><th></th><th>observable</th><th>where</th>'
+        '<th>metric</th><th class="n">value</th><th class="n">floor</th><th class="n">threshold</th>'
+        '<th class="n">beyond</th><th class="n">fail / all</th></tr>'
         "</thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def tag(status: str) -> str:
-    """The status as a coloured word; on a narrow screen its sign alone is left."""
+    """The status as a coloured word."""
     sign = {"pass": "✓", "fail": "✗", "undecided": "?"}[status]
-    return f'<span class="tag {status}">{sign}<span class="optional"> {status}</span></span>'
+    return f'<span class="tag {status}">{sign} {status}</span>'
 
 
 def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> str:
     d = j.difference
+    value = labels.with_error(d.result.value, d.result.uncertainty, d.metric)
     sigma = labels.format_sigma(j.sigma) if not math.isinf(j.sigma) or j.sigma > 0 else ""
     return (
         f'<tr class="row" tabindex="0" aria-expanded="false" data-status="{j.status}" '
         f'data-generator="{html.escape(verdict.generator)}" data-observable="{html.escape(d.observable)}">'
         f"<td>{tag(j.status)}</td>"
         f"<td>{title_html(titles[d.observable])} "
-        f'<span class="key optional">{html.escape(d.observable)}</span></td>'
-        f"<td>{html.escape(d.where)}</td>"
-        f'<td class="optional">{labels.METRICS[d.metric].short}</td>'
-        f'<td class="n">{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}</td>'
-        f'<td class="n optional">{labels.format_number(d.result.floor, d.metric)}</td>'
-        f'<td class="n">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
-        f'<td class="n">{sigma}</td><td class="n optional">{count[0]} / {count[1]}</td></tr>'
+        f'<span class="key">{html.escape(d.observable)}</span></td>'
+        f'<td data-label="where">{html.escape(d.where)}</td>'
+        f'<td data-label="metric">{labels.METRICS[d.metric].short}</td>'
+        f'<td class="n" data-label="value">{value}</td>'
+        f'<td class="n" data-label="floor">{labels.format_number(d.result.floor, d.metric)}</td>'
+        f'<td class="n" data-label="threshold">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
+        f'<td class="n" data-label="beyond">{sigma or "–"}</td>'
+        f'<td class="n" data-label="fail / all">{count[0]} / {count[1]}</td></tr>'
     )
 
 
