@@ -1,6 +1,7 @@
 """The command line: verbs to functions, outcomes to text or JSON, errors to messages and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 validation below threshold.
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 validation not within its thresholds, 4 validation
+undecided.
 """
 
 import json

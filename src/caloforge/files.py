@@ -92,7 +92,7 @@ def check_space(path: Path, needed: int, what: str) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """A temporary name beside an output; what killed processes left under such names is removed.
+    """A temporary name beside an output, a file or a folder; what killed processes left there is removed.
 
     The name holds the host and the process: on a shared disk only the host itself knows which of its
     processes live.
@@ -101,7 +101,10 @@ def partial_path(path: Path) -> Path:
     for stale in path.absolute().parent.glob(f".{glob.escape(path.name)}.{host}.*.partial"):
         number = stale.name.removesuffix(".partial").rpartition(".")[2]
         if number.isdecimal() and not _is_running(int(number)):
-            stale.unlink(missing_ok=True)
+            if stale.is_dir() and not stale.is_symlink():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
     return path.with_name(f".{path.name}.{host}.{os.getpid()}.partial")
 
 

@@ -37,7 +37,9 @@ def calls(monkeypatch):
 
     def validate(truth, generated, *, out, **_):
         made.append(("validate", truth.name, generated.name))
-        return Outcome("", 3, report=out / "report.html", passed=False)
+        name = generated.stem
+        facts = {name: {"sentence": f"UNDECIDED with '3dgan', {truth.name}"}}
+        return Outcome("", 4, report=out / "report.html", verdict="undecided", passed=False, generators=facts)
 
     monkeypatch.setattr("caloforge.commands.simulate.simulate", simulate)
     monkeypatch.setattr("caloforge.commands.generate.generate", generate)
@@ -76,6 +78,9 @@ def test_the_released_model_is_judged_by_showers_of_its_own(calls, tmp_path, mon
         ("generate", "clic-electron", "clic-electron-truth.h5"),
         ("validate", "clic-electron-truth.h5", "clic-electron.h5"),
     ]
+    assert outcome["verdict"] == outcome["released"]["verdict"] == "undecided"
+    assert "generated: UNDECIDED with '3dgan', truth.h5" in outcome.text
+    assert "clic-electron: UNDECIDED with '3dgan', clic-electron-truth.h5" in outcome.text
     assert outcome["released"]["speed_up"] == pytest.approx(10000, rel=1e-3)
     assert outcome.text.rstrip().endswith("demo/clic-electron-report/report.html")
     assert "8/8" in capsys.readouterr().err

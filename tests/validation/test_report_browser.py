@@ -49,8 +49,12 @@ def visible(page):
 def test_the_verdict_is_what_opens(page):
     assert visible(page) == ["section-verdict"]
     text = page.run("document.querySelector('main').innerText")
-    assert "good is within the thresholds" in text and "NOT within" in text
-    assert page.run("document.querySelectorAll('svg[role=img]').length") == 0
+    assert "good: undecided with the thresholds" in text and "NOT within" in text
+    # one shower of the truth beside one of each generator, with axes and a colour scale; no other figure yet
+    page.wait("document.querySelectorAll('.first svg image').length === 3")
+    assert page.run("document.querySelectorAll('svg[role=img]').length") == 3
+    labels = page.run("document.querySelector('.first svg').textContent")
+    assert "layer" in labels and "x [mm]" in labels and "MeV" in labels
 
 
 def test_names_of_files_are_text(page):
@@ -145,8 +149,40 @@ def test_a_phone_needs_no_sideways_scrolling_and_dark_mode_follows_the_system(pa
         page.resize(1280, 900)
 
 
+def test_a_phone_shows_every_column_of_the_verdict(page):
+    page.run("location.hash = '#verdict'")
+    page.resize(390, 800)
+    try:
+        page.run("document.querySelector('tr.row').click()")
+        for row in ("tr.row", "tr.more tbody tr"):
+            cells = page.run(
+                f"[...document.querySelector('{row}').cells].map(c => [c.dataset.label || '', "
+                "c.getBoundingClientRect().width, c.getBoundingClientRect().right])"
+            )
+            shown = [label for label, width, right in cells if width > 0 and right <= 390]
+            assert len(shown) == len(cells)
+            assert {"where", "metric", "value", "floor", "threshold", "beyond"} <= set(shown)
+        page.run("document.querySelector('tr.row').click()")
+    finally:
+        page.resize(1280, 900)
+
+
+def test_nothing_moves_for_those_who_ask_for_it(page):
+    feature = {"name": "prefers-reduced-motion", "value": "reduce"}
+    page.send("Emulation.setEmulatedMedia", features=[feature])
+    page.open(page.run("location.href.split('#')[0]"))
+    page.run("location.hash = '#showers'")
+    page.wait("document.querySelectorAll('.displays canvas').length === 3")
+    still = page.wait("document.querySelector('.displays canvas').dataset.turn")
+    time.sleep(0.2)
+    assert page.run("document.querySelector('.displays canvas').dataset.turn") == still
+    page.resize(1280, 900)
+
+
 def test_it_prints_every_section(page):
     pdf = page.pdf()
+    # several figures a page
+    assert len(re.findall(rb"/Type /Page[\n /]", pdf)) < 30
     assert pdf.startswith(b"%PDF")
     assert pdf.count(b"/Type /Page\n") + pdf.count(b"/Type /Page/") + pdf.count(b"/Type /Page ") > 5
     # everything was drawn for the paper

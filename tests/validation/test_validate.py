@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import toy_showers
 
+from caloforge.cli import main
 from caloforge.commands.validate import validate
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
@@ -49,8 +50,12 @@ def result(files, folder):
 
 
 def test_the_verdict_is_on_every_generator(result):
-    assert not result.passed
-    assert result.metrics["generators"]["equal"]["passed"]
+    assert not result.passed and result.verdict == "not within" == result.metrics["verdict"]
+    equal = result.metrics["generators"]["equal"]
+    # 400 showers show no failure, and decide little
+    assert equal["verdict"] == "undecided" and not equal["passed"] and not equal["failures"]
+    assert equal["undecided"] > 10 and equal["showers_needed"] > 400
+    assert f"about {equal['showers_needed']} showers" in equal["sentence"]
     high = result.metrics["generators"]["high"]
     assert not high["passed"]
     failed = {failure["observable"] for failure in high["failures"]}
@@ -106,6 +111,7 @@ def test_the_report_needs_nothing_from_outside(result):
     assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "{{" not in text
     assert "“3dgan”" in text
+    assert '<div class="verdict fail">' in text and '<div class="verdict undecided">' in text
 
 
 def test_the_same_seed_gives_the_same_numbers(result, files, folder):
@@ -126,7 +132,7 @@ def test_other_meshes(kind, tmp_path):
         for seed in (1, 2)
     ]
     result = validate_files(files[0], files[1:], tmp_path / "report", classifier=False, pdf=False)
-    assert result.passed
+    assert not next(iter(result.metrics["generators"].values()))["failures"]
     assert (result.report.parent / "figures.json").is_file()
 
 
@@ -164,6 +170,38 @@ def test_the_command_ends_with_3_below_the_thresholds(files, tmp_path, capsys):
     assert outcome.exit_code == 3 and not outcome["passed"]
     assert "NOT within" in outcome.text and str(tmp_path / "report" / "report.html") in outcome.text
     assert "compare observables" in capsys.readouterr().err
+    assert outcome["verdict"] == outcome["generators"]["high"]["verdict"] == "not within"
+
+
+def test_the_command_ends_with_4_where_nothing_fails_and_not_all_is_decided(files, tmp_path, capsys):
+    arguments = ["validate", *map(str, files[:2]), "--no-classifier", "--no-pdf", "--json"]
+    assert main([*arguments, "-o", str(tmp_path / "report")]) == 4
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["verdict"] == "undecided" and not facts["passed"]
+    entry = facts["generators"]["equal"]
+    assert entry["undecided"] > 0 and entry["showers_needed"] > 400
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert '<div class="verdict undecided">' in page and '<div class="verdict pass">' not in page
+    assert f"about {entry['showers_needed']} showers" in page.replace("About", "about")
+    assert main([*arguments, "-o", str(tmp_path / "again"), "--allow-undecided"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["verdict"] == "undecided" and facts["passed"]
+
+
+def test_the_command_ends_with_0_where_every_comparison_is_decided(files, tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\ninclusive: {}\nbins: {}\n")
+    outcome = validate(
+        files[0], files[1], out=tmp_path / "none", classifier=False, pdf=False, thresholds=str(own)
+    )
+    # no threshold, no verdict
+    assert outcome.exit_code == 4 and "no threshold applies" in outcome.text
+    own.write_text("name: own\ninclusive: {negative_energy: 0.0, near_copies: 0.2}\n")
+    outcome = validate(
+        files[0], files[1], out=tmp_path / "few", classifier=False, pdf=False, thresholds=str(own)
+    )
+    assert outcome.exit_code == 0 and outcome["verdict"] == "within" and outcome["passed"]
+    assert "equal: within 'own': all 2 comparisons decided at 95 % confidence" in outcome.text
 
 
 def test_neural_classifiers_on_request(files, tmp_path, monkeypatch):

@@ -62,3 +62,16 @@ def write(path, showers: ShowerBatch, kind: str = "cartesian", **options):
     with ShowerWriter(path, options.pop("detector", detector(kind)), provenance, **options) as writer:
         writer.append(showers)
     return path
+
+
+def one_layer(n: int, seed: int) -> tuple[ShowerBatch, Detector]:
+    """Showers of a homogeneous block with a single readout layer."""
+    block = {
+        "name": "block",
+        "width": "60 mm",
+        "layers": [{"slabs": [{"material": "G4_PbWO4", "thickness": "220 mm", "active": True}]}],
+        "mesh": {"kind": "cartesian", "nx": 7, "ny": 7, "cell_x": "5 mm", "cell_y": "5 mm"},
+    }
+    showers = batch(n, seed)
+    showers.showers = showers.showers.sum(axis=1, keepdims=True)
+    return showers, _Detector.model_validate(block)

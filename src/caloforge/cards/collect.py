@@ -16,6 +16,8 @@ Json = dict[str, Any]
 # the key of model.json that holds what is collected here
 KEY = "card"
 FIRST = "fp32"
+# version of metrics.json
+LAYOUT = 2
 
 
 def collect_card(
@@ -93,6 +95,10 @@ def _read(path: Path, name: str, kind: str) -> Json:
 def _validation(path: Path, digest: str, training: Sequence[Json]) -> Json:
     """What one report says of the model."""
     metrics = _read(path, "metrics.json", "caloforge validate")
+    if metrics["version"] != LAYOUT:
+        raise DataError(
+            f"{path}: its metrics.json has layout {metrics['version']}, expected {LAYOUT}; validate again"
+        )
     name = _generator(path, metrics, digest)
     truth, found = metrics["truth"], metrics["generators"][name]
     files = metrics["provenance"]["files"]
@@ -110,8 +116,9 @@ def _validation(path: Path, digest: str, training: Sequence[Json]) -> Json:
         "passed": found["passed"],
         "trials": found["trials"],
         "undecided": found["undecided"],
+        "showers_needed": found["showers_needed"],
         "failures": _failures(found["failures"], {b["key"]: b["label"] for b in metrics["bins"]}),
-        "verdict": _verdict(found, metrics["thresholds"]["name"]),
+        "verdict": found["sentence"],
         "figures": figures(metrics, name),
         "command": metrics["provenance"]["command"],
         "caloforge": metrics["provenance"]["caloforge"],
@@ -168,20 +175,15 @@ def _failures(failures: Sequence[Json], bins: dict[str, str]) -> list[Json]:
     return list(grouped.values())
 
 
-def _verdict(found: Json, thresholds: str) -> str:
-    if found["passed"]:
-        return f"within '{thresholds}', {found['trials']} comparisons"
-    failed = len(found["failures"])
-    return f"NOT within '{thresholds}': {failed} of {found['trials']} comparisons fail"
-
-
 def _precisions(validations: Sequence[Json]) -> list[str]:
     """Arithmetics in which no comparison fails that does not fail in fp32 as well."""
     checked = [FIRST]
     plain = [_failing(v) for v in validations if v["precision"] == FIRST]
     for report in validations:
         name = report["precision"]
-        if name not in checked and (report["passed"] or any(_failing(report) <= fails for fails in plain)):
+        if name not in checked and (
+            not report["failures"] or any(_failing(report) <= fails for fails in plain)
+        ):
             checked.append(name)
     return checked
 

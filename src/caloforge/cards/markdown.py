@@ -210,9 +210,12 @@ def _limits(card: Json) -> str:
 
 def _failed(report: Json) -> Iterable[str]:
     if report["undecided"]:
+        # cards of earlier releases do not know how many
+        needed = report.get("showers_needed")
+        more = f"; about {needed} of each sample would decide" if needed else ""
         yield (
             f"{report['undecided']} of {report['trials']} comparisons with '{report['thresholds']}' are "
-            f"undecided: {report['showers']} showers are too few to see what is tolerated."
+            f"undecided: {report['showers']} showers are too few to show it within{more}."
         )
     failures = report["failures"]
     if failures:

@@ -83,16 +83,17 @@ def demo(
     text = (
         f"\ndone in {duration(seconds)}. On this machine the network makes a shower {plain(speed)} times "
         "faster than Geant4.\nIt was trained for about a minute: expect the report to say where it falls "
-        f"short.\n{result['report']}"
+        f"short.\n{_verdict(result)}"
     )
     if shown:
         text += (
             f"\nThe released model {RELEASED} makes a shower {plain(shown['speed_up'])} times faster than "
-            f"Geant4. Against {RELEASED_SHOWERS} fresh Geant4 showers:\n{shown['report']}"
+            f"Geant4. Against {RELEASED_SHOWERS} fresh Geant4 showers:\n{shown['text']}"
         )
     return Outcome(
         text,
         report=result["report"],
+        verdict=result["verdict"],
         passed=result["passed"],
         seconds=seconds,
         speed_up=speed,
@@ -122,7 +123,19 @@ def _judge_released(out: Path, steps: "_Steps", workers: int, seed: int, progres
     generate(Path(RELEASED), out=fast, like=truth, seed=seed, backend="numba", progress=progress)
     steps.begin("compare them with Geant4")
     result = validate(truth, fast, out=out / f"{RELEASED}-report", seed=seed)
-    return {"report": result["report"], "passed": result["passed"], "speed_up": _speed_up(truth, fast)}
+    return {
+        "report": result["report"],
+        "verdict": result["verdict"],
+        "passed": result["passed"],
+        "speed_up": _speed_up(truth, fast),
+        "text": _verdict(result),
+    }
+
+
+def _verdict(result: Outcome) -> str:
+    """What was found, and where the report lies."""
+    lines = [f"{name}: {entry['sentence']}" for name, entry in result["generators"].items()]
+    return "\n".join([*lines, str(result["report"])])
 
 
 class _Steps:

@@ -8,7 +8,7 @@ class Outcome(dict[str, Any]):
 
     Attributes:
         text: What the command line prints.
-        exit_code: 0, or 3 where a validation fell below its thresholds.
+        exit_code: 0; of a validation also 3 (not within its thresholds) and 4 (undecided).
     """
 
     def __init__(self, text: str = "", exit_code: int = 0, **facts: Any) -> None:

@@ -10,6 +10,11 @@ from caloforge.commands.outcome import Outcome
 from caloforge.names import shipped_name
 
 Network = Literal["low", "low-normed", "high", "cnn", "strong"]
+EXIT_CODES = {"within": 0, "not within": 3, "undecided": 4}
+# of each generator in metrics.json
+FACTS = (
+    "verdict", "sentence", "passed", "trials", "critical_sigma", "undecided", "showers_needed", "failures",
+)  # fmt: skip
 
 
 def validate(
@@ -30,11 +35,13 @@ def validate(
     seed: ShortSeed = 0,
     workers: Workers | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
+    allow_undecided: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:
     """Compare generated showers with full simulation and write a report with a verdict.
 
-    Exit code 3 says that a sample is not within the thresholds.
+    Exit code 0 says that every sample is shown to be within the thresholds, 3 that one is not, and 4 that
+    nothing fails but the showers are too few to decide every comparison.
 
     Args:
         truth: Shower file of the full simulation.
@@ -57,14 +64,14 @@ def validate(
         seed: Seed of the bootstrap and of every training.
         workers: Threads, and processes that draw; the default is one per core.
         force: Replace an existing report.
+        allow_undecided: End with 0 where nothing fails, also where comparisons are not decided.
         progress: Show progress.
     """
-    import contextlib
     import os
-    import tempfile
+    import shutil
 
     from caloforge.commands.progress import Meter
-    from caloforge.files import check_new, check_writable
+    from caloforge.files import check_new, check_writable, partial_path
     from caloforge.units import parse_energy
     from caloforge.validation import validate_files
 
@@ -80,14 +87,16 @@ def validate(
     out = Path(out)
     samples = [generated, *more]
     models = [sample for sample in samples if _is_model(sample)]
+    made = partial_path(out.with_name(f"{out.name}-showers"))
     if models:
         # before minutes are spent on showers
         check_new(out, force=force)
         check_writable(out)
-    folder = tempfile.TemporaryDirectory(prefix=".caloforge-", dir=out.absolute().parent) if models else None
-    with folder or contextlib.nullcontext("") as made:
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir()
+    try:
         for model in models:
-            samples[samples.index(model)] = _generate(model, Path(truth), Path(made), seed, progress)
+            samples[samples.index(model)] = _generate(model, Path(truth), made, seed, progress)
         result = validate_files(
             Path(truth),
             [Path(sample) for sample in samples],
@@ -107,15 +116,17 @@ def validate(
             force=force,
             progress=show,
         )
-    lines = [_line(name, entry, thresholds) for name, entry in result.metrics["generators"].items()]
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    generators = result.metrics["generators"]
+    lines = [f"{name}: {entry['sentence']}" for name, entry in generators.items()]
     lines += [f"note: {note}" for note in result.metrics["notes"]]
     text = "\n".join([*lines, str(result.report)])
-    facts = {
-        name: {key: entry[key] for key in ("passed", "trials", "critical_sigma", "undecided", "failures")}
-        for name, entry in result.metrics["generators"].items()
-    }
-    code = 0 if result.passed else 3
-    return Outcome(text, code, passed=result.passed, report=result.report, generators=facts)
+    facts = {name: {key: entry[key] for key in FACTS} for name, entry in generators.items()}
+    code = EXIT_CODES[result.verdict] if not (allow_undecided and result.verdict == "undecided") else 0
+    return Outcome(
+        text, code, verdict=result.verdict, passed=code == 0, report=result.report, generators=facts
+    )
 
 
 def _is_model(sample: str | Path) -> bool:
@@ -141,14 +152,3 @@ def _generate(model: str | Path, truth: Path, folder: Path, seed: int, progress:
     out = folder / f"{Path(model).absolute().name}.h5"
     generate(model, out=out, like=truth, seed=seed, progress=progress)
     return out
-
-
-def _line(name: str, entry: dict[str, object], thresholds: str) -> str:
-    """The verdict on one generator in a line."""
-    failures = entry["failures"]
-    assert isinstance(failures, list)
-    if not failures:
-        return f"{name}: within the thresholds '{thresholds}', {entry['trials']} comparisons"
-    names = list(dict.fromkeys(failure["observable"] for failure in failures))
-    shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
-    return f"{name}: NOT within the thresholds '{thresholds}': {len(names)} observables fail ({shown})"

@@ -91,7 +91,7 @@ def neighbour_spacing(
 
     Returns:
         The ratio; its uncertainty is the scatter between disjoint parts of both samples, the floor the ratio
-        of two halves of the truth.
+        of two halves of the truth. NaN where the truth repeats a few showers only.
 
     Raises:
         ValueError: Fewer than 16 showers in a sample.
@@ -129,8 +129,14 @@ def _share(copies: NDArray[np.bool_], floor: float, clustered: int) -> Metric:
 
 
 def _spacing(truth: Array, generated: Array) -> float:
-    """Ratio of the geometric means; a copy counts as a thousandth of the typical distance of the truth."""
+    """Ratio of the geometric means; a copy counts as a thousandth of the typical distance of the truth.
+
+    NaN where all showers of the truth are alike, which have no such distance.
+    """
     reference, found = np.sqrt(radii(truth, 1)), np.sqrt(radii(generated, 1))
-    smallest = 1e-3 * float(np.median(reference))
+    apart = reference[reference > 0]
+    if not len(apart):
+        return float("nan")
+    smallest = 1e-3 * float(np.median(apart))
     logs = [np.mean(np.log(np.maximum(distance, smallest))) for distance in (found, reference)]
     return float(np.exp(logs[0] - logs[1]))

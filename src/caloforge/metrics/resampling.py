@@ -107,7 +107,9 @@ class Resampler:
         among_truth = build(truth, truth)
         halves = np.concatenate([among_truth(*weights) for weights in self.halves()])
         floor = float(np.mean(np.abs(halves))) * self.floor_scale(scaling)
-        return Metric(float(value), float(np.std(drawn, ddof=1)), floor)
+        # not a number where replicas lack the few showers that carry the spread
+        error = float(np.std(drawn, ddof=1)) if np.isfinite(drawn).all() else float("nan")
+        return Metric(float(value), error, floor)
 
 
 def halves(sample: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any]]:

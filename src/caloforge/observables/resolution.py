@@ -37,6 +37,12 @@ class ResponseCurve:
     resolution_error: Array
     count: NDArray[np.int64]
 
+    @property
+    def spread(self) -> NDArray[np.bool_]:
+        """(k,) bins in which the response differs from shower to shower, and has an error."""
+        differs: NDArray[np.bool_] = (self.resolution > 1e-9) & (self.resolution_error > 0)
+        return differs
+
 
 def response_curve(incident_energy: NDArray[Any], response: NDArray[Any], edges: Array) -> ResponseCurve:
     """The response in bins of incident energy.
@@ -117,20 +123,20 @@ def fit_resolution(curve: ResponseCurve) -> ResolutionFit:
 
     The squared resolution is linear in the squared terms, so that least squares need no start values. None of
     the squares may be negative: of the seven choices of terms, the best fit with all terms allowed is taken.
+    Bins in which all showers have the same response are left out, see `ResponseCurve.spread`.
 
     Args:
-        curve: At least 3 bins.
+        curve: At least 3 bins with spread.
 
     Raises:
-        ValueError: Fewer than 3 bins, or a bin without spread.
+        ValueError: Fewer than 3 bins with spread.
     """
-    if len(curve.energy) < 3:
-        raise ValueError(f"got {len(curve.energy)} energy bins, expected at least 3 for three terms")
-    if not (curve.resolution > 1e-9).all():
-        raise ValueError("got an energy bin in which all showers have the same response")
-    gev = curve.energy / 1e3
+    spread = curve.spread
+    if spread.sum() < 3:
+        raise ValueError(f"got {spread.sum()} energy bins with spread, expected at least 3 for three terms")
+    gev, resolution = curve.energy[spread] / 1e3, curve.resolution[spread]
     basis = np.stack([1 / gev, 1 / gev**2, np.ones_like(gev)], axis=1)
-    square, error = curve.resolution**2, 2 * curve.resolution * curve.resolution_error
+    square, error = resolution**2, 2 * resolution * curve.resolution_error[spread]
     terms, errors, chi2 = _nonnegative(basis / error[:, None], square / error)
     scale = np.array([1.0, 1e3, 1.0])
     stochastic, noise, constant = np.sqrt(terms) * scale

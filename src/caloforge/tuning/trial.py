@@ -184,7 +184,7 @@ def judge(
     boosted = any(name in CLASSIFIER for name in figures)
     how = command_line(workers=verbs.threads, no_classifier=not boosted, no_pdf=True, no_progress=True)
     shutil.rmtree(report, ignore_errors=True)
-    verbs.run("validate", str(truth), str(generated), "-o", str(report), *how)
+    verbs.run("validate", str(truth), str(generated), "-o", str(report), "--allow-undecided", *how)
     generated.unlink(missing_ok=True)
     metrics = json.loads((report / "metrics.json").read_text(encoding="utf-8"))
     try:

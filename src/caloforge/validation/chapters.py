@@ -38,8 +38,6 @@ def add_response(contents: Contents) -> None:
     peaks = tuple(mip_peaks(contents.samples))
     contents.cards.append(Card("mip_peak", "Peak of minimum ionising particles", "cells", peaks))
     found = summarise_response(contents.samples)
-    if found is None:
-        return
     contents.cards += [
         Card("resolution", "Resolution against the incident energy", "response", found.resolution),
         Card("linearity", "Linearity", "response", found.linearity),

@@ -28,6 +28,8 @@ from caloforge.validation.sample import Sample
 
 # a mean below this share of the spread says nothing: shifts are then measured in spreads
 MIN_MEAN = 0.25
+# values that differ by less than this share of their size are one value
+SAME = 1e-6
 # bins of a profile that hold less than this share are not compared one by one
 MIN_SHARE = 0.01
 
@@ -45,6 +47,7 @@ class Difference:
         dof: Degrees of freedom of the uncertainty: the effective number of showers that carry the variance.
         place: Index of the bin of a profile, or of the pair of observables; None for one number.
         at: The same for people: "readout layer 4".
+        most: Showers of either sample that the metric looks at, at most; None for all.
     """
 
     generator: str
@@ -55,6 +58,7 @@ class Difference:
     dof: float = math.inf
     place: int | None = None
     at: str = ""
+    most: int | None = None
 
     @property
     def where(self) -> str:
@@ -97,10 +101,11 @@ class Comparison:
             parts = self._in_bin(observable, adjusted, where)
             differences += self._measure(observable, where, parts)
             if observable.kind == "scalar":
-                drawn.append(figures.histogram(observable, self.truth, self.generated, where))
+                figure = figures.histogram(observable, self.truth, self.generated, where)
             else:
-                drawn.append(figures.profile(observable, where, parts))
-        if observable.kind == "scalar":
+                figure = figures.profile(observable, where, parts)
+            drawn += [figure] if figure else []
+        if observable.kind == "scalar" and drawn:
             pairs = list(zip((self.truth, *self.generated), adjusted, strict=True))
             against = figures.trend(observable, pairs[0], pairs[1:])
             drawn += [against] if against else []
@@ -170,7 +175,8 @@ def effective_showers(values: NDArray[Any]) -> NDArray[np.float64]:
 
 def _scalar(observable: Observable, want: NDArray[Any], got: NDArray[Any], resampler: Resampler) -> Measured:
     spread = float(want.std())
-    if spread == 0:
+    if spread <= SAME * float(np.abs(want).max()):
+        yield from _against_constant(observable, want, got)
         return
     dof = float(np.minimum(effective_showers(want), effective_showers(got)))
     if observable.signed or abs(float(want.mean())) < MIN_MEAN * spread:
@@ -185,6 +191,18 @@ def _scalar(observable: Observable, want: NDArray[Any], got: NDArray[Any], resam
     yield "kolmogorov_smirnov", kolmogorov_smirnov(want, got, resampler), math.inf, None
 
 
+def _against_constant(observable: Observable, want: NDArray[Any], got: NDArray[Any]) -> Measured:
+    """The mean alone, where all showers of the truth have one value; nothing where the others have it too."""
+    level, spread = float(want.mean()), float(got.std())
+    shift = float(got.mean()) - level
+    if max(abs(shift), spread) <= SAME * abs(level):
+        return
+    relative = level != 0 and not observable.signed
+    scale = abs(level) if relative else spread or abs(shift)
+    found = Metric(shift / scale, spread / scale / math.sqrt(len(got)), 0.0)
+    yield "mean_shift" if relative else "mean_offset", found, float(effective_showers(got)), None
+
+
 def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resampler: Resampler) -> Measured:
     mean, spread = want.mean(axis=0), want.std(axis=0)
     difference = got.mean(axis=0) - mean
@@ -193,7 +211,7 @@ def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resa
     # mean size of a normal variate, at the sizes of these samples
     floor = np.sqrt(2 / np.pi * own * (1 + len(want) / len(got)))
     dof = np.minimum(effective_showers(want), effective_showers(got))
-    tested = spread > 0
+    tested = spread > SAME * np.abs(want).max(axis=0)
     if observable.signed:
         metric, scale = "bin_offset", spread
     else:

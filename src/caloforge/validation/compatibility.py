@@ -85,7 +85,7 @@ def check_units(truth_path: Path, truth: float, path: Path, other: float) -> Non
         )
 
 
-def check_enough(path: Path, count: int) -> None:
+def check_enough(path: Path | str, count: int) -> None:
     """Refuse a sample too small to compare.
 
     Raises:

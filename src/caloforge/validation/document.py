@@ -8,9 +8,11 @@ from typing import Any
 
 from caloforge.validation.sample import Sample
 from caloforge.validation.thresholds import ThresholdSet
-from caloforge.validation.verdict import Judgement, Verdict
+from caloforge.validation.verdict import Judgement, Verdict, worst_state
 
-FORMAT, VERSION = "caloforge-metrics", 1
+FORMAT, VERSION = "caloforge-metrics", 2
+# observables that the sentence names, at most
+NAMED = 6
 
 
 def metrics_document(
@@ -32,15 +34,20 @@ def metrics_document(
     return {
         "format": FORMAT,
         "version": VERSION,
+        "verdict": worst_state(verdicts),
         "passed": all(v.passed for v in verdicts),
         "thresholds": thresholds.model_dump(mode="json"),
         "truth": describe_sample(truth),
         "generators": {
             sample.name: {
+                "verdict": verdict.state,
+                "sentence": sentence(verdict, thresholds),
                 "passed": verdict.passed,
                 "trials": verdict.trials,
                 "critical_sigma": verdict.critical,
+                "assured_sigma": verdict.assured,
                 "undecided": len(verdict.undecided),
+                "showers_needed": verdict.showers_needed,
                 "sample": describe_sample(sample),
                 "failures": [_failure(j) for j in verdict.failures],
                 "observables": _observables(verdict),
@@ -49,6 +56,36 @@ def metrics_document(
         },
         **facts,
     }
+
+
+def sentence(verdict: Verdict, thresholds: ThresholdSet) -> str:
+    """The verdict in a line, the same on the command line and on cards."""
+    if verdict.state == "within":
+        return (
+            f"within '{thresholds.name}': all {verdict.trials} comparisons decided at "
+            f"{100 * thresholds.confidence:g} % confidence"
+        )
+    waiting = len(verdict.undecided)
+    if verdict.state == "undecided":
+        return (
+            f"UNDECIDED with '{thresholds.name}': nothing fails, but {waiting} of {verdict.trials} "
+            f"comparisons are not decided; {remedy(verdict)}"
+        )
+    names = list(dict.fromkeys(j.difference.observable for j in verdict.failures))
+    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return (
+        f"NOT within '{thresholds.name}': {len(verdict.failures)} of {verdict.trials} comparisons fail "
+        f"({shown}), {waiting} are not decided"
+    )
+
+
+def remedy(verdict: Verdict) -> str:
+    """What decides the comparisons that are open."""
+    if (needed := verdict.showers_needed) is not None:
+        return f"about {needed} showers of each sample would decide"
+    if not verdict.trials:
+        return "no threshold applies to what was measured"
+    return "no number of showers would decide with these thresholds"
 
 
 def describe_sample(sample: Sample) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -75,7 +76,8 @@ class Drawers:
 
 
 def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
-    """Draw every `count`-th PDF of a figures.json, from number `share` on."""
+    """Draw every `count`-th PDF of a figures.json, from number `share` on, while the caller lives."""
+    caller = os.getppid()
     content = json.loads(document.read_text(encoding="utf-8"))
     by_observable: dict[str, list[Figure]] = {}
     for entry in content["figures"]:
@@ -91,6 +93,8 @@ def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
             job = functools.partial(write_maps, groups=content[name], planes=content["planes"])
             jobs.append((f"showers_{name}", job))
     for name, draw in jobs[share::count]:
+        if os.getppid() != caller:
+            return
         draw(folder / f"{name}.pdf")
 
 
@@ -178,7 +182,8 @@ def _few_ticks(ax: Axes, figure: Figure) -> None:
     """Small panels: few ticks, which are also most of the time that drawing takes."""
     ax.tick_params(labelsize=7)
     for axis, log in ((ax.xaxis, figure.log_x), (ax.yaxis, figure.log_y)):
-        axis.set_major_locator(LogLocator(numticks=4) if log else MaxNLocator(3))
+        whole = axis is ax.xaxis and _whole_numbers(figure)
+        axis.set_major_locator(LogLocator(numticks=4) if log else MaxNLocator(3, integer=whole))
         axis.set_minor_locator(NullLocator())
 
 
@@ -201,6 +206,8 @@ def _draw(ax: Axes, ratio: Axes, figure: Figure, names: Sequence[str]) -> None:
             markersize=2.5,
             elinewidth=0.8,
         )
+    if _whole_numbers(figure):
+        ratio.xaxis.set_major_locator(MaxNLocator(integer=True))
     reach = panel_reach(figure)
     ratio.set_ylim(level - reach, level + reach)
     # without the outermost ticks, whose numbers would meet those of the panel above
@@ -240,6 +247,11 @@ def _band(ax: Axes, figure: Figure, series: Series) -> None:
         ax.fill_between(figure.edges, low, high, color=FILL, linewidth=0)
     else:
         ax.stairs(high, figure.edges, baseline=low, fill=True, color=TRUTH, alpha=0.35, linewidth=0)
+
+
+def _whole_numbers(figure: Figure) -> bool:
+    """Whether the edges lie half-way between whole numbers: counts, or numbers of layers."""
+    return figure.kind != "trend" and not figure.log_x and bool(np.allclose(figure.edges % 1, 0.5))
 
 
 def _centres(figure: Figure) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -118,11 +118,18 @@ def with_unit(label: str, unit: str) -> str:
     return f"{label} [{shown}]" if unit else label
 
 
-def histogram(observable: Observable, truth: Sample, generated: Sequence[Sample], where: Bin) -> Figure:
-    """Distribution of a scalar in one bin: the share of the showers in each of up to 40 steps."""
+def histogram(
+    observable: Observable, truth: Sample, generated: Sequence[Sample], where: Bin
+) -> Figure | None:
+    """Distribution of a scalar in one bin: the share of the showers in each of up to 40 steps.
+
+    None where all showers have the same value.
+    """
     want = truth.values[observable.name][where.select(truth.conditions)]
     others = [g.values[observable.name][where.select(g.conditions)] for g in generated]
     edges = common_edges(want, others)
+    if edges is None:
+        return None
     return Figure(
         observable.name,
         where,
@@ -138,16 +145,20 @@ def histogram(observable: Observable, truth: Sample, generated: Sequence[Sample]
     )
 
 
-def common_edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array:
-    """Equal steps over the bulk of the truth, wider by at most half its range for generators beyond it."""
+def common_edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array | None:
+    """Equal steps over the bulk of the truth, wider by at most half its range for generators beyond it.
+
+    Where the truth has one value only, over what the generators have; None where that is the same.
+    """
     low, high = np.quantile(want.astype(np.float64), [0.001, 0.999])
-    if high <= low:
-        pad = max(abs(low) * 1e-3, 1e-6)
-        return np.array([low - pad, high + pad])
-    reach = (high - low) / 2
+    # float32 rounds
+    alike = high - low <= 1e-6 * max(abs(low), abs(high))
+    reach = math.inf if alike else (high - low) / 2
     for values in others:
         first, last = np.quantile(values.astype(np.float64), [0.005, 0.995])
         low, high = max(min(low, first), low - reach), min(max(high, last), high + reach)
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
+        return None
     bins = int(np.clip(np.sqrt(len(want)), MIN_BINS, MAX_BINS))
     if np.array_equal(want, np.round(want)):
         # counts: steps of whole numbers, or the bins would beat with them
@@ -165,8 +176,8 @@ def shares(values: NDArray[Any], edges: Array) -> Series:
     return Series(count / size, np.sqrt(count) / size)
 
 
-def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]]) -> Figure:
-    """Mean profile or spectrum in one bin.
+def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]]) -> Figure | None:
+    """Mean profile or spectrum in one bin; None for an axis of one bin, which is no profile.
 
     Args:
         observable: A profile or spectrum.
@@ -174,6 +185,8 @@ def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]])
         samples: (n, k) values at fixed incident conditions of the truth and of each generator, in the bin.
     """
     assert observable.axis is not None
+    if len(observable.axis.edges) < 3:
+        return None
     first, *others = (_mean(values) for values in samples)
     # empty ends of a spectrum are no information
     filled = np.flatnonzero(np.any([s.value != 0 for s in (first, *others)], axis=0))

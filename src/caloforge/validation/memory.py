@@ -10,6 +10,7 @@ from caloforge.geometry import Detector
 from caloforge.observables import catalogue, default_threshold, observe
 from caloforge.showers import ShowerBatch
 from caloforge.validation.comparison import Comparison, Difference
+from caloforge.validation.compatibility import check_enough
 from caloforge.validation.conditions import Conditions, make_bins
 from caloforge.validation.derived import AT_DEPTH, add_response_at_depth
 from caloforge.validation.sample import NegativeCells, Sample, kept_whole
@@ -41,7 +42,12 @@ def judge_batches(
 
     Returns:
         The verdict with every comparison.
+
+    Raises:
+        DataError: Fewer showers than a comparison takes.
     """
+    for batch, name in ((truth, "truth"), (generated, "generated")):
+        check_enough(name, len(batch))
     if threshold is None:
         threshold = default_threshold(detector)
     observables = (*catalogue(detector, threshold=threshold), AT_DEPTH)
@@ -58,7 +64,8 @@ def judge_batches(
         differences += comparison.measure(observable)
     differences += compare_correlations(one, [other]).differences
     differences += compare_showers(one, other, bins, classifier=classifier, seed=seed)
-    return judge("generated", differences, load_thresholds(thresholds, [o.name for o in observables]))
+    tolerated = load_thresholds(thresholds, [o.name for o in observables])
+    return judge("generated", differences, tolerated, (len(truth), len(generated)))
 
 
 def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float) -> Sample:

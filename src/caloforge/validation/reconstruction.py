@@ -61,6 +61,8 @@ def _add_curves(contents: Contents, name: str, title: str, curves: Sequence[Curv
 
 def _add_residuals(contents: Contents, name: str, title: str, values: Sequence[Any]) -> None:
     edges = common_edges(values[0], values[1:])
+    if edges is None:
+        return
     series = [shares(sample, edges) for sample in values]
     _add(contents, Card(name, title, SECTION), "histogram", (title, "share of the showers"), edges, series)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from caloforge.validation import labels, mathtext, showers
 from caloforge.validation.contents import Card, Contents
-from caloforge.validation.figures import Figure
+from caloforge.validation.figures import TREND_SHOWERS, Figure
 from caloforge.validation.verdict import Verdict
 
 
@@ -46,6 +48,8 @@ def report_data(contents: Contents) -> dict[str, Any]:
         "judgements": {v.generator: _judgements(v) for v in contents.verdicts},
         "geometry": showers.geometry(contents.truth.detector),
         "planes": showers.planes(contents.truth.detector),
+        "extents": showers.extents(contents.truth.detector),
+        "decades": showers.DECADES,
         "events": contents.events,
         "averages": contents.averages,
     }
@@ -63,7 +67,21 @@ def _facts(contents: Contents, name: str) -> list[str]:
         ]
         if parts:
             lines.append(f"{verdict.generator}: {' · '.join(parts)}")
-    return lines
+    return [*lines, *_missing(contents, name)]
+
+
+def _missing(contents: Contents, name: str) -> list[str]:
+    """Why there is no figure, or none against the incident energy."""
+    own = [f for f in contents.figures if f.observable == name]
+    values = contents.truth.values[name]
+    if not own:
+        one = values.ndim == 1
+        return [f"The same in all showers: {values[0]:.4g}." if one else "One bin: no profile to draw."]
+    truth, fewest = contents.truth, 3 * TREND_SHOWERS
+    energies = len(np.unique(truth.conditions.energy))
+    if energies < 3 or len(truth) >= fewest or not any(f.kind == "histogram" for f in own):
+        return []
+    return [f"The mean against the incident energy needs {fewest} showers; {truth.name} has {len(truth)}."]
 
 
 def _figure(figure: Figure, number: dict[str, int], fails: bool) -> dict[str, Any]:

@@ -26,14 +26,15 @@ class ResponseSummary:
     linearity: tuple[str, ...]
 
 
-def summarise_response(samples: Sequence[Sample]) -> ResponseSummary | None:
-    """Resolution and linearity of every sample, the truth first; None for fewer than 4 energies."""
+def summarise_response(samples: Sequence[Sample]) -> ResponseSummary:
+    """Resolution and linearity of every sample, the truth first; the reason where there are none."""
     edges = _edges(samples[0])
     if edges is None:
-        return None
+        return _nothing(f"{samples[0].name} has {_energies(samples[0])}")
     curves = [response_curve(s.conditions.energy, s.values["response"], edges) for s in samples]
-    if min(len(curve.energy) for curve in curves) < 4 or len({len(curve.energy) for curve in curves}) > 1:
-        return None
+    for sample, curve in zip(samples, curves, strict=True):
+        if len(curve.energy) < len(edges) - 1:
+            return _nothing(f"{sample.name} has fewer than 10 showers, or no energy, in some of the bins")
     lines = [fit_linearity(curve) for curve in curves]
     figures = (
         _figure(
@@ -49,13 +50,7 @@ def summarise_response(samples: Sequence[Sample]) -> ResponseSummary | None:
             [Series(1 + line.residuals, line.residual_errors) for line in lines],
         ),
     )
-    fits = [fit_resolution(curve) for curve in curves]
-    resolution = [
-        f"{s.name}: stochastic {100 * f.stochastic:.2f} ± {100 * f.stochastic_error:.2f} %·√GeV, constant "
-        f"{100 * f.constant:.2f} ± {100 * f.constant_error:.2f} %, noise {f.noise:.1f} ± {f.noise_error:.1f} "
-        f"MeV (χ² {f.chi2:.1f} / {f.ndf})"
-        for s, f in zip(samples, fits, strict=True)
-    ]
+    resolution = [f"{s.name}: {_terms(curve)}" for s, curve in zip(samples, curves, strict=True)]
     linearity = [
         f"{s.name}: slope {100 * line.slope:.3f} ± {100 * line.slope_error:.3f} %, "
         f"offset {line.offset:.2f} ± {line.offset_error:.2f} MeV, "
@@ -63,6 +58,33 @@ def summarise_response(samples: Sequence[Sample]) -> ResponseSummary | None:
         for s, line in zip(samples, lines, strict=True)
     ]
     return ResponseSummary(figures, tuple(resolution), tuple(linearity))
+
+
+def _nothing(reason: str) -> ResponseSummary:
+    need = f"needs at least 4 energies, or {4 * SHOWERS_PER_POINT} showers of a spectrum; {reason}."
+    return ResponseSummary((), (f"The fit {need}",), (f"The line {need}",))
+
+
+def _energies(truth: Sample) -> str:
+    listed = len(np.unique(truth.conditions.energy))
+    if listed <= POINTS:
+        return f"{listed} energies" if listed > 1 else "one energy"
+    return f"{len(truth)} showers"
+
+
+def _terms(curve: ResponseCurve) -> str:
+    """The three terms of the resolution, and what was left out of their fit."""
+    alike = [f"{energy / 1e3:.3g} GeV" for energy in curve.energy[~curve.spread]]
+    reason = f"at {', '.join(alike)} all showers have the same response" if alike else ""
+    try:
+        f = fit_resolution(curve)
+    except ValueError:
+        return f"no fit, {reason}"
+    return (
+        f"stochastic {100 * f.stochastic:.2f} ± {100 * f.stochastic_error:.2f} %·√GeV, constant "
+        f"{100 * f.constant:.2f} ± {100 * f.constant_error:.2f} %, noise {f.noise:.1f} ± {f.noise_error:.1f} "
+        f"MeV (χ² {f.chi2:.1f} / {f.ndf})" + (f"; left out: {reason}" if alike else "")
+    )
 
 
 def _edges(truth: Sample) -> Array | None:

@@ -46,6 +46,23 @@ def planes(detector: Detector) -> tuple[str, ...]:
     return ()
 
 
+def extents(detector: Detector) -> list[dict[str, Any]]:
+    """Of each projection the axes: titles, and the range of each (left, right, bottom, top)."""
+    mesh, depth = detector.mesh, detector.n_layers
+    if isinstance(mesh, CartesianMesh):
+        x, y = mesh.nx * mesh.cell_x / 2, mesh.ny * mesh.cell_y / 2
+        across = ("x [mm]", -x, x), ("y [mm]", -y, y)
+    elif isinstance(mesh, CylindricalMesh):
+        across = ("r [mm]", 0.0, mesh.nr * mesh.cell_r), ("φ [rad]", -math.pi, math.pi)
+    else:
+        return []
+    layers = ("layer", -0.5, depth - 0.5)
+    return [
+        {"x": horizontal[0], "y": vertical[0], "range": [*horizontal[1:], *vertical[1:]]}
+        for horizontal, vertical in (across, (layers, across[0]), (layers, across[1]))
+    ]
+
+
 def projections(shower: NDArray[Any], detector: Detector) -> list[Array]:
     """The energies summed along each axis, drawn with depth to the right; (rows, columns) each, MeV.
 
@@ -95,7 +112,13 @@ def encode_map(image: Array, top: float) -> dict[str, Any]:
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1 + np.log10(image / top) / DECADES
     level = np.where(image > 0, 1 + np.round(254 * np.clip(share, 0, 1)), 0).astype(np.uint8)
-    return {"h": image.shape[0], "w": image.shape[1], "d": base64.b64encode(level.tobytes()).decode()}
+    level_top = float(f"{top:.4g}")
+    return {
+        "h": image.shape[0],
+        "w": image.shape[1],
+        "top": level_top,
+        "d": base64.b64encode(level.tobytes()).decode(),
+    }
 
 
 def encode_voxels(shower: NDArray[np.float32], detector: Detector) -> dict[str, list[int]]:
@@ -141,7 +164,7 @@ def geometry(detector: Detector) -> dict[str, float]:
         cell = mesh.cell_r
     else:
         cell = half / 10
-    return {"half": half, "depth": depth, "cell": cell, "size": float(np.hypot(2 * half, depth))}
+    return {"half": half, "depth": depth, "cell": cell, "size": float(np.hypot(2 * np.sqrt(2) * half, depth))}
 
 
 def events(picked: Sequence[Sequence[Picked]], detector: Detector) -> list[dict[str, Any]]:

@@ -51,6 +51,8 @@ class ThresholdSet(StrictModel):
         name: Name of the set.
         summary: One sentence about it, shown in the report.
         false_alarm: Probability that a generator equal to full simulation fails, all comparisons together.
+        confidence: With which each difference must be shown to be smaller than its threshold, so that a
+            generator beyond a threshold is called within with a probability of at most 1 - confidence.
         inclusive: Threshold of each metric over all showers.
         bins: The same in every bin of energy, angle and particle.
         observables: Thresholds that differ for one observable, inclusive and in bins; null takes the metric
@@ -60,6 +62,7 @@ class ThresholdSet(StrictModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     summary: str = ""
     false_alarm: float = Field(default=0.05, gt=0, lt=0.5)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
     inclusive: dict[MetricName, Threshold]
     bins: dict[MetricName, Threshold] = Field(default_factory=dict)
     observables: dict[str, dict[MetricName, Threshold | None]] = Field(default_factory=dict)

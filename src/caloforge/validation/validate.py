@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from caloforge import provenance
 from caloforge.errors import ConfigError, OutputError
-from caloforge.files import check_new, write_text, writing
+from caloforge.files import check_new, partial_path, write_text, writing
 from caloforge.observables import Observable, catalogue, default_threshold
 from caloforge.references import REFERENCES
 from caloforge.validation import notes
@@ -34,7 +33,7 @@ from caloforge.validation.sample import Sample
 from caloforge.validation.showers import averages, events, pick, planes
 from caloforge.validation.slow import Slow, add_slow, check_networks, check_protocol
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
-from caloforge.validation.verdict import judge
+from caloforge.validation.verdict import State, judge
 from caloforge.validation.whole_showers import compare_correlations, compare_generators, compare_showers
 
 # a folder without both is no report, and --force leaves it alone
@@ -46,14 +45,19 @@ class Result:
     """The outcome of a validation.
 
     Attributes:
-        passed: Whether every generator is within the thresholds.
+        verdict: The worst of all generators: "within", "undecided" or "not within".
         report: The report, report.html.
         metrics: The content of metrics.json.
     """
 
-    passed: bool
+    verdict: State
     report: Path
     metrics: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every generator is within the thresholds."""
+        return self.verdict == "within"
 
 
 def validate_files(
@@ -147,7 +151,7 @@ def validate_files(
             drawers.wait()
         finally:
             drawers.stop()
-    return Result(contents.metrics["passed"], out / "report.html", contents.metrics)
+    return Result(contents.metrics["verdict"], out / "report.html", contents.metrics)
 
 
 @dataclass(frozen=True)
@@ -206,12 +210,19 @@ class _Job:
         if self.second:
             differences = self._with_floors(samples, differences)
         contents.verdicts = [
-            judge(s.name, [d for d in differences if d.generator == s.name], self.thresholds)
+            judge(
+                s.name,
+                [d for d in differences if d.generator == s.name],
+                self.thresholds,
+                (len(contents.truth), len(s)),
+            )
             for s in contents.generated
         ]
         contents.notes += self.inputs.notes()
         for sample in contents.samples:
             contents.notes += notes.odd_showers(sample)
+        contents.notes += notes.few_bins(self.bins, contents.samples)
+        contents.notes += notes.not_measured(self.thresholds, contents.verdicts)
         contents.notes += notes.small_samples(contents.verdicts, contents.generated)
         contents.metrics |= metrics_document(
             contents.truth,
@@ -275,7 +286,7 @@ def _figures_document(contents: Contents) -> str:
 @contextlib.contextmanager
 def _report_folder(out: Path) -> Iterator[Path]:
     """A folder beside the final place, moved there when everything in it is complete."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial = partial_path(out)
     try:
         with writing(out):
             shutil.rmtree(partial, ignore_errors=True)

@@ -16,6 +16,7 @@ from caloforge.validation.conditions import INCLUSIVE
 from caloforge.validation.thresholds import ThresholdSet
 
 Status = Literal["pass", "fail", "undecided", "shown"]
+State = Literal["within", "not within", "undecided"]
 # metrics that can be negative: their size is compared with the threshold
 SIGNED = {"mean_shift", "mean_offset", "width_shift", "bin_deviation", "bin_offset", "correlation_shift"}
 # metrics that are above zero for equal distributions too: what exceeds the floor is compared
@@ -29,6 +30,8 @@ SHARES = {"precision", "recall", "coverage"}
 SIMILARITIES = {"ssim", "ssim_generated"}
 # ratios, 1 for equal distributions
 RATIOS = {"density", "neighbour_spacing"}
+# areas under the ROC curve: equal distributions have one half
+AREAS = {"classifier_auc"}
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Judgement:
     Attributes:
         difference: What was measured.
         threshold: What is tolerated, or None where the metric does not decide.
-        status: "fail": beyond the threshold, and not by chance. "undecided": these samples could not tell a
-            difference as large as the threshold from none. "shown": no threshold.
+        status: "fail": beyond the threshold, and not by chance. "pass": within the threshold, shown at the
+            confidence of the threshold set. "undecided": neither. "shown": no threshold.
         sigma: By how many standard errors the value lies beyond the threshold; negative within. Fewer where
             few showers carry the variance, see `equivalent_sigma`.
         sees: The smallest value that would have failed, given the sample sizes.
@@ -61,17 +64,28 @@ class Verdict:
         judgements: Every difference, judged.
         trials: How many comparisons decide.
         critical: A value fails when it is beyond its threshold by more than this many standard errors.
+        assured: A value passes when it is below its threshold by at least this many standard errors.
+        showers: In the truth and in this sample.
     """
 
     generator: str
     judgements: tuple[Judgement, ...]
     trials: int
     critical: float
+    assured: float
+    showers: tuple[int, int]
+
+    @property
+    def state(self) -> State:
+        """Within: all comparisons pass. Not within: one fails. Undecided: anything else."""
+        if self.failures:
+            return "not within"
+        return "within" if self.trials and not self.undecided else "undecided"
 
     @property
     def passed(self) -> bool:
-        """Whether nothing fails."""
-        return not self.failures
+        """Whether every comparison shows that the sample is within its threshold."""
+        return self.state == "within"
 
     @property
     def failures(self) -> list[Judgement]:
@@ -81,11 +95,55 @@ class Verdict:
 
     @property
     def undecided(self) -> list[Judgement]:
-        """Comparisons these samples are too small for."""
-        return [j for j in self.judgements if j.status == "undecided"]
+        """Comparisons these samples are too small for, the one that needs most showers first."""
+        waiting = [j for j in self.judgements if j.status == "undecided"]
+        return sorted(waiting, key=lambda j: -self._growth(j))
+
+    @property
+    def showers_needed(self) -> int | None:
+        """Showers of each sample that would decide every comparison, two digits; None where no number does.
+
+        Errors fall with the root of the number of showers. The estimate is for a generator that equals full
+        simulation: all of its comparisons then pass, but for the probability of a false alarm. Where the
+        errors are already that small, the difference found is taken for the true one.
+        """
+        both = 2 / sum(1 / n for n in self.showers)
+        wanted = [
+            min(both * growth, math.inf if most is None or math.isinf(growth) else most)
+            for j, most in ((j, j.difference.most) for j in self.undecided)
+            # a metric that looks at no more showers than there are gains nothing from others
+            if (growth := self._growth(j)) and (most is None or most > both)
+        ]
+        largest = max(wanted, default=math.inf)
+        if math.isinf(largest):
+            return None
+        step = int(10 ** max(0, math.floor(math.log10(largest)) - 1))
+        return step * math.ceil(largest / step)
+
+    def _growth(self, judgement: Judgement) -> float:
+        """How many times as many showers decide one comparison."""
+        d = judgement.difference
+        error, threshold = d.result.uncertainty, judgement.threshold or 0.0
+        margin = threshold - 0.5 if d.metric in AREAS else threshold
+        if not math.isfinite(error) or margin <= 0:
+            return math.inf
+        times = ((self.assured + self.critical) * error / margin) ** 2
+        if times > 1:
+            return times
+        size, limit = _size_and_limit(d.metric, d.result, threshold)
+        wanted = self.critical if size > limit else self.assured
+        return (wanted * error / abs(size - limit)) ** 2 if size != limit else math.inf
 
 
-def judge(generator: str, differences: Sequence[Difference], thresholds: ThresholdSet) -> Verdict:
+def worst_state(verdicts: Sequence[Verdict]) -> State:
+    """The state of several samples together: that of the worst."""
+    order: tuple[State, ...] = ("within", "undecided", "not within")
+    return max((verdict.state for verdict in verdicts), key=order.index)
+
+
+def judge(
+    generator: str, differences: Sequence[Difference], thresholds: ThresholdSet, showers: tuple[int, int]
+) -> Verdict:
     """Compare every difference with its threshold.
 
     Many comparisons are made, so that some are off by two or three standard errors in any sample. A value
@@ -93,18 +151,25 @@ def judge(generator: str, differences: Sequence[Difference], thresholds: Thresho
     the comparisons with the probability `thresholds.false_alarm` (Bonferroni: they count as independent,
     which is cautious).
 
+    A value passes when its confidence limit at `thresholds.confidence` is within the threshold. A sample is
+    within when all pass; one that is beyond any of its thresholds passes there with a probability of at most
+    1 - confidence, however many comparisons there are (R. L. Berger, Technometrics 24 (1982) 295).
+
     Args:
         generator: Name of the sample.
         differences: Of this sample.
         thresholds: What is tolerated.
+        showers: In the truth and in this sample.
     """
     limits = [thresholds.threshold(d.metric, d.observable, inclusive=d.bin is INCLUSIVE) for d in differences]
     trials = sum(limit is not None for limit in limits)
     critical = critical_sigma(trials, thresholds.false_alarm)
+    assured = NormalDist().inv_cdf(thresholds.confidence)
     judgements = [
-        _judge(difference, limit, critical) for difference, limit in zip(differences, limits, strict=True)
+        _judge(difference, limit, critical, assured)
+        for difference, limit in zip(differences, limits, strict=True)
     ]
-    return Verdict(generator, tuple(judgements), trials, critical)
+    return Verdict(generator, tuple(judgements), trials, critical, assured, showers)
 
 
 def critical_sigma(trials: int, false_alarm: float) -> float:
@@ -132,7 +197,7 @@ def student_sigma(sigma: float, dof: float) -> float:
     return math.sqrt(dof * math.expm1(exponent)) if exponent < 700 else math.inf
 
 
-def _judge(difference: Difference, threshold: float | None, critical: float) -> Judgement:
+def _judge(difference: Difference, threshold: float | None, critical: float, assured: float) -> Judgement:
     if threshold is None:
         return Judgement(difference, None, "shown", float("nan"), float("nan"))
     result = difference.result
@@ -140,17 +205,18 @@ def _judge(difference: Difference, threshold: float | None, critical: float) -> 
     error = result.uncertainty
     if not np.isfinite(size):
         return Judgement(difference, threshold, "fail", float("inf"), limit)
+    if not np.isfinite(error):
+        return Judgement(difference, threshold, "undecided", float("nan"), float("inf"))
     # a number without an error, such as negative energy, decides as it stands
     sigma = math.inf if size > limit else -math.inf
     if error > 0:
         sigma = equivalent_sigma((size - limit) / error, difference.dof)
-    reach = student_sigma(critical, difference.dof) * error
-    sees = limit + reach
-    status: Status = "pass"
+    sees = limit + student_sigma(critical, difference.dof) * error
+    status: Status = "undecided"
     if sigma > critical:
         status = "fail"
-    elif error > 0 and reach > max(threshold, 1e-12):
-        status = "undecided"
+    elif sigma <= -assured:
+        status = "pass"
     return Judgement(difference, threshold, status, sigma, sees)
 
 

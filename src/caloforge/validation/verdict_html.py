@@ -9,6 +9,7 @@ from typing import Any
 
 from caloforge.validation import labels
 from caloforge.validation.contents import Contents
+from caloforge.validation.document import remedy
 from caloforge.validation.mathtext import Run
 from caloforge.validation.verdict import Judgement, Verdict
 
@@ -25,6 +26,7 @@ def verdict_section(contents: Contents) -> str:
     """HTML of the verdict: a box for each generator, notes, the table."""
     titles, thresholds = contents.titles(), contents.metrics["thresholds"]
     parts = [_box(verdict, titles, thresholds) for verdict in contents.verdicts]
+    parts.append('<div class="first"></div>')
     parts += [f'<div class="note">{html.escape(note)}</div>' for note in contents.notes]
     for number, verdict in enumerate(contents.verdicts):
         several = len(contents.verdicts) > 1
@@ -33,7 +35,8 @@ def verdict_section(contents: Contents) -> str:
         if number == 0:
             parts.append(
                 '<div class="tools"><label><input type="checkbox" id="only-failures"> only what fails</label>'
-                "<span>A row shows the comparison nearest to failing; open it for all of them.</span></div>"
+                "<span>A row shows what fails, else what is not decided, else what is nearest to its "
+                "threshold; open it for all comparisons.</span></div>"
             )
         parts.append(_table(verdict, titles))
     parts.append(_reading(contents.verdicts[0], thresholds))
@@ -52,11 +55,19 @@ def title_html(runs: Sequence[Run]) -> str:
 def _box(verdict: Verdict, titles: Titles, thresholds: dict[str, Any]) -> str:
     count = len({j.difference.observable for j in verdict.judgements if j.threshold is not None})
     name, chosen = html.escape(verdict.generator), html.escape(thresholds["name"])
-    if verdict.passed:
+    confidence = f"{100 * thresholds['confidence']:g} % confidence"
+    if verdict.state == "within":
         return (
             f'<div class="verdict pass"><strong>{name} is within the thresholds “{chosen}”.</strong><p>All '
-            f"{verdict.trials} comparisons of {count} observables{_open(verdict)}. "
-            f"{html.escape(thresholds['summary'])}</p></div>"
+            f"{verdict.trials} comparisons of {count} observables are decided: no difference is larger than "
+            f"tolerated, at {confidence}. {html.escape(thresholds['summary'])}</p></div>"
+        )
+    if verdict.state == "undecided":
+        return (
+            f'<div class="verdict undecided"><strong>{name}: undecided with the thresholds “{chosen}”.'
+            f"</strong><p>Nothing fails, but {_open(verdict)} of {count} observables are not decided: these "
+            f"{min(verdict.showers)} showers do not show at {confidence} that the differences are as small "
+            f"as tolerated. {remedy(verdict).capitalize()}.</p></div>"
         )
     failing: dict[str, list[Judgement]] = {}
     for judgement in verdict.failures:
@@ -68,7 +79,8 @@ def _box(verdict: Verdict, titles: Titles, thresholds: dict[str, Any]) -> str:
     more = f"<li>and {rest} more, in the table</li>" if rest > 0 else ""
     return (
         f'<div class="verdict fail"><strong>{name} is NOT within the thresholds “{chosen}”: '
-        f"{len(failing)} of {count} observables fail.</strong><ul>{items}{more}</ul></div>"
+        f"{len(failing)} of {count} observables fail.</strong><ul>{items}{more}</ul>"
+        f"<p>{_open(verdict)} are not decided.</p></div>"
     )
 
 
@@ -107,26 +119,29 @@ def _elsewhere(failures: Sequence[Judgement], verdict: Verdict) -> str:
 
 
 def _open(verdict: Verdict) -> str:
-    count = len(verdict.undecided)
-    return f", {count} of them undecided for want of showers" if count else ""
+    return f"{len(verdict.undecided)} of {verdict.trials} comparisons"
 
 
 def worst_of(verdict: Verdict) -> dict[str, Judgement]:
-    """Of each observable the comparison that fails most clearly, or comes nearest to failing."""
+    """Of each observable what fails most clearly; else what is not decided, nearest to failing."""
     worst: dict[str, Judgement] = {}
     for j in verdict.judgements:
         if j.threshold is None:
             continue
         name = j.difference.observable
         old = worst.get(name)
-        # a failure first; among the others the most significant excess
-        if old is None or (j.status == "fail", j.sigma) > (old.status == "fail", old.sigma):
+        if old is None or _rank(j) < _rank(old):
             worst[name] = j
     return worst
 
 
+def _rank(j: Judgement) -> tuple[int, float]:
+    """What fails, what is not decided, what passes; the most significant excess first in each."""
+    return ("fail", "undecided", "pass").index(j.status), -j.sigma if math.isfinite(j.sigma) else 0.0
+
+
 def _table(verdict: Verdict, titles: Titles) -> str:
-    rows = sorted(worst_of(verdict).values(), key=lambda j: (j.status != "fail", -j.sigma))
+    rows = sorted(worst_of(verdict).values(), key=_rank)
     counts: dict[str, list[int]] = {}
     for j in verdict.judgements:
         if j.threshold is not None:
@@ -135,35 +150,37 @@ def _table(verdict: Verdict, titles: Titles) -> str:
             count[1] += 1
     body = "".join(_row(verdict, j, counts[j.difference.observable], titles) for j in rows)
     return (
-        '<div class="scroll"><table><thead><tr><th></th><th>observable</th><th>where</th>'
-        '<th class="optional">metric</th><th class="n">value</th><th class="n optional">floor</th>'
-        '<th class="n">threshold</th><th class="n">beyond</th><th class="n optional">fail / all</th></tr>'
+        '<div class="scroll"><table class="stacked"><thead><tr><th></th><th>observable</th><th>where</th>'
+        '<th>metric</th><th class="n">value</th><th class="n">floor</th><th class="n">threshold</th>'
+        '<th class="n">beyond</th><th class="n">fail / all</th></tr>'
         "</thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
 def tag(status: str) -> str:
-    """The status as a coloured word; on a narrow screen its sign alone is left."""
+    """The status as a coloured word."""
     sign = {"pass": "✓", "fail": "✗", "undecided": "?"}[status]
-    return f'<span class="tag {status}">{sign}<span class="optional"> {status}</span></span>'
+    return f'<span class="tag {status}">{sign} {status}</span>'
 
 
 def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> str:
     d = j.difference
+    value = labels.with_error(d.result.value, d.result.uncertainty, d.metric)
     sigma = labels.format_sigma(j.sigma) if not math.isinf(j.sigma) or j.sigma > 0 else ""
     return (
         f'<tr class="row" tabindex="0" aria-expanded="false" data-status="{j.status}" '
         f'data-generator="{html.escape(verdict.generator)}" data-observable="{html.escape(d.observable)}">'
         f"<td>{tag(j.status)}</td>"
         f"<td>{title_html(titles[d.observable])} "
-        f'<span class="key optional">{html.escape(d.observable)}</span></td>'
-        f"<td>{html.escape(d.where)}</td>"
-        f'<td class="optional">{labels.METRICS[d.metric].short}</td>'
-        f'<td class="n">{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}</td>'
-        f'<td class="n optional">{labels.format_number(d.result.floor, d.metric)}</td>'
-        f'<td class="n">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
-        f'<td class="n">{sigma}</td><td class="n optional">{count[0]} / {count[1]}</td></tr>'
+        f'<span class="key">{html.escape(d.observable)}</span></td>'
+        f'<td data-label="where">{html.escape(d.where)}</td>'
+        f'<td data-label="metric">{labels.METRICS[d.metric].short}</td>'
+        f'<td class="n" data-label="value">{value}</td>'
+        f'<td class="n" data-label="floor">{labels.format_number(d.result.floor, d.metric)}</td>'
+        f'<td class="n" data-label="threshold">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
+        f'<td class="n" data-label="beyond">{sigma or "–"}</td>'
+        f'<td class="n" data-label="fail / all">{count[0]} / {count[1]}</td></tr>'
     )
 
 
@@ -179,6 +196,8 @@ def _reading(verdict: Verdict, thresholds: dict[str, Any]) -> str:
         f"threshold by more than {verdict.critical:.1f} standard errors, so that a perfect generator fails "
         f"anywhere with a probability of at most {alarm:g} % (Bonferroni). Distances, which are above zero "
         "for equal distributions too, are compared with threshold plus floor.</p>"
-        "<p><b>undecided</b>: these samples are too small to tell a difference as large as the threshold "
-        "from none; it does not fail, and it is no proof either.</p>"
+        f"<p><b>pass</b>: with {100 * thresholds['confidence']:g} % confidence the difference is no larger "
+        f"than tolerated: the value lies at least {verdict.assured:.2f} standard errors within its "
+        "threshold. <b>undecided</b>: neither that nor a failure; more showers decide. A sample is "
+        "<b>within</b> the thresholds when every comparison passes.</p>"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import CartesianMesh
-from caloforge.metrics.diversity import near_copies, neighbour_spacing
+from caloforge.metrics.diversity import MAX_SHOWERS, near_copies, neighbour_spacing
 from caloforge.metrics.figures_of_merit import figures_of_merit
 from caloforge.metrics.fpd import frechet_physics_distance
 from caloforge.metrics.kpd import kernel_physics_distance
@@ -20,12 +21,18 @@ from caloforge.observables import CORRELATION_SET, Correlations, correlations, h
 from caloforge.observables.energy import fractions
 from caloforge.validation.comparison import Difference
 from caloforge.validation.conditions import INCLUSIVE, AtFixedConditions, Bin
-from caloforge.validation.sample import Sample
+from caloforge.validation.sample import KEPT_SHOWERS, Sample
 
 # names in place of an observable
 SHOWER, CORRELATION = "shower", "correlation"
 # showers whose nearest neighbours are looked for
 MAX_NEIGHBOURS = 5_000
+# showers of either sample that these look at, at most
+MOST = {
+    "near_copies": MAX_SHOWERS,
+    **dict.fromkeys(("neighbour_spacing", "precision", "recall", "density", "coverage"), MAX_NEIGHBOURS),
+    **dict.fromkeys(("ssim", "ssim_generated"), KEPT_SHOWERS),
+}
 # L of the structural similarity, MeV: of those of the 3DGAN papers, the one that sees most
 SSIM_RANGE = 10.0
 
@@ -56,11 +63,15 @@ def compare_showers(
     }
     if classifier:
         # scikit-learn takes a second to import
-        from caloforge.metrics.classifier import classifier_auc
+        from caloforge.metrics.classifier import MAX_PER_CLASS, classifier_auc
 
-        results["classifier_auc"] = classifier_auc(*features, seed=seed)
+        area = classifier_auc(*features, seed=seed)
+        yield Difference(generated.name, SHOWER, "classifier_auc", INCLUSIVE, area, most=MAX_PER_CLASS)
     for metric, result in results.items():
-        yield Difference(generated.name, SHOWER, metric, INCLUSIVE, result)
+        # of a truth that repeats itself; a note says so
+        if math.isnan(result.value):
+            continue
+        yield Difference(generated.name, SHOWER, metric, INCLUSIVE, result, most=MOST.get(metric))
 
 
 def compare_generators(truth: Sample, generated: Sequence[Sample], *, seed: int) -> Iterator[Difference]:

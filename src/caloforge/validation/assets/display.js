@@ -27,6 +27,32 @@ function drawMap(canvas, map) {
   context.putImageData(picture, 0, 0);
 }
 
+// a projection with its axes and its colour scale, as SVG around the pixels
+function drawMapFigure(map, extent, decades, title) {
+  const width = 250, height = 214, left = 40, right = 200, top = 8, bottom = 178, size = 10;
+  const canvas = document.createElement("canvas");
+  drawMap(canvas, map);
+  const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, role: "img" });
+  element("title", {}, svg).textContent = title;
+  const picture = { x: left, y: top, width: right - left, height: bottom - top, preserveAspectRatio: "none", href: canvas.toDataURL() };
+  element("image", { ...picture, style: "image-rendering: pixelated" }, svg);
+  const [x0, x1, y0, y1] = extent.range, sx = new Scale(x0, x1, left, right, false), sy = new Scale(y0, y1, bottom, top, false);
+  sx.whole = extent.x === "layer"; sy.whole = extent.y === "layer";
+  drawAxes({ svg, left, right, size }, sx, sy, top, bottom, 4, true, 4);
+  writeRuns(element("text", { x: (left + right) / 2, y: height - 6, "text-anchor": "middle", "font-size": size }, svg), [[extent.x, ""]], size);
+  writeRuns(element("text", { "text-anchor": "middle", "font-size": size, transform: `translate(10 ${(top + bottom) / 2}) rotate(-90)` }, svg), [[extent.y, ""]], size);
+  const bar = right + 8, steps = 48, step = (bottom - top) / steps;
+  for (let i = 0; i < steps; i++) {
+    element("rect", { x: bar, y: bottom - (i + 1) * step, width: 8, height: step + 0.5, fill: `rgb(${ramp((i + 0.5) / steps).join(",")})` }, svg);
+  }
+  const scale = new Scale(map.top / 10 ** decades, map.top, bottom, top, true);
+  for (const [value, runs] of scale.ticks(4)) {
+    writeRuns(element("text", { x: bar + 11, y: scale.at(value) + 3, "font-size": 8 }, svg), runs, 8);
+  }
+  element("text", { x: right + 8, y: bottom + 14, "font-size": 8 }, svg).textContent = "MeV";
+  return svg;
+}
+
 class Display {
   constructor(canvas, voxels, geometry, view) {
     this.canvas = canvas; this.view = view; this.geometry = geometry;

@@ -52,7 +52,7 @@ class Scale {
       for (const v of niceTicks(low, high, count)) if (v > 0) found.push([v, numberLabel(v, high - low)]);
       return found;
     }
-    return niceTicks(this.low, this.high, count).map((v) => [v, numberLabel(v, this.high - this.low)]);
+    return niceTicks(this.low, this.high, count, this.whole).map((v) => [v, numberLabel(v, this.high - this.low)]);
   }
 }
 
@@ -61,9 +61,14 @@ function powerLabel(p) {
   return [["10", ""], [String(p).replace("-", "−"), "sup"]];
 }
 
-function niceTicks(low, high, count) {
+// edges half-way between whole numbers: counts, or numbers of layers
+function wholeNumbers(figure) {
+  return figure.kind !== "trend" && !figure.log_x && figure.edges.every((e) => Math.abs(e - Math.floor(e) - 0.5) < 1e-6);
+}
+
+function niceTicks(low, high, count, whole) {
   const raw = (high - low) / Math.max(count, 1), power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((f) => f * power).find((s) => s >= raw * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((f) => f * (whole ? Math.max(1, power) : power)).find((s) => s >= raw * 0.999 && !(whole && s % 1));
   const ticks = [];
   for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-6; v += step) ticks.push(v);
   return ticks;
@@ -172,6 +177,7 @@ function drawFigure(figure, names, options) {
   const ends = steps ? [figure.edges[0], figure.edges[figure.edges.length - 1]] : extent(figure.edges);
   const pad = steps ? 0 : (ends[1] - ends[0]) * 0.04;
   const sx = new Scale(ends[0] - pad, ends[1] + pad, left, width - right, figure.log_x);
+  sx.whole = wholeNumbers(figure);
   const sy = new Scale(...valueRange(figure), split, top, figure.log_y);
   const reach = panelReach(figure), level = figure.difference ? 0 : 1;
   const sr = new Scale(level - reach * 1.12, level + reach * 1.12, height - bottom, height - bottom - panel, false);

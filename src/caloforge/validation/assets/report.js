@@ -136,10 +136,11 @@ function details(row) {
   if (next && next.classList.contains("more")) { next.remove(); row.setAttribute("aria-expanded", "false"); return; }
   row.setAttribute("aria-expanded", "true");
   const list = report.judgements[row.dataset.generator][row.dataset.observable] || [];
-  const head = make("tr", {}, ...["", "where", "metric", "value", "floor", "threshold", "beyond"].map((t, i) => make("th", { class: i > 2 ? "n" : "" }, t)));
+  const titles = ["where", "metric", "value", "floor", "threshold", "beyond"];
+  const head = make("tr", {}, ...["", ...titles].map((t, i) => make("th", { class: i > 2 ? "n" : "" }, t)));
   const body = list.map((j) => make("tr", {}, make("td", {}, make("span", { class: `tag ${j[0]}` }, j[0])),
-    ...j.slice(1).map((text, i) => make("td", { class: i > 1 ? "n" : "" }, text))));
-  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...body));
+    ...j.slice(1).map((text, i) => make("td", { class: i > 1 ? "n" : "", "data-label": titles[i] }, text || "–"))));
+  const table = make("table", { class: "stacked" }, make("thead", {}, head), make("tbody", {}, ...body));
   const cell = make("td", { colspan: row.children.length }, make("div", { class: "scroll" }, table));
   row.after(make("tr", { class: "more" }, cell));
 }
@@ -155,12 +156,9 @@ if (filter) filter.addEventListener("change", () => {
 
 // ---- showers
 
-function mapNode(map, title, name) {
-  const canvas = make("canvas", { class: "map", role: "img", "aria-label": `${name}, ${title}` });
-  // square whatever the number of cells, so that projections stand side by side
-  canvas.style.aspectRatio = "1";
-  const node = make("figure", {}, canvas, make("figcaption", {}, title));
-  pending.set(node, () => drawMap(canvas, map));
+function mapNode(map, plane, name) {
+  const node = make("figure", {}), extent = report.extents[plane];
+  pending.set(node, () => node.append(drawMapFigure(map, extent, report.decades, `${name}, ${report.planes[plane]}`)));
   watcher.observe(node);
   return node;
 }
@@ -191,7 +189,7 @@ function buildShowers(section) {
     choice.addEventListener("change", open);
     open();
   }
-  if (report.averages.length) maps.append(make("h2", {}, "Projections"), make("p", {}, "Energy summed along the third axis; colours span four decades below the brightest pixel of truth and generators."));
+  if (report.averages.length) maps.append(make("h2", {}, "Projections"), make("p", {}, "Energy summed along the third axis, of truth and generators on one colour scale."));
   for (const average of report.averages) {
     maps.append(make("h3", {}, `Mean shower, ${average.label}`));
     maps.append(make("div", { class: "pair" }, ...average.showers.map(mapRow)));
@@ -199,7 +197,7 @@ function buildShowers(section) {
 }
 
 function mapRow(row) {
-  const maps = row.maps.map((map, i) => mapNode(map, report.planes[i], row.name));
+  const maps = row.maps.map((map, i) => mapNode(map, i, row.name));
   return make("div", { class: "card" }, make("h3", {}, row.name), make("div", { class: "maps" }, ...maps));
 }
 
@@ -215,5 +213,22 @@ function eventNode(event, view, ready) {
   return make("div", {}, displays, projections);
 }
 
+// the first page: one shower of the truth beside one of each generator
+function buildFirst() {
+  const room = document.querySelector("#section-verdict .first");
+  if (!room || !report.events.length) return;
+  const event = report.events[Math.floor(report.events.length / 2)];
+  if (!event.showers[0].maps.length) return;
+  // along the depth
+  const side = event.showers[0].maps.length > 1 ? 1 : 0;
+  room.append(make("h2", {}, `One shower: ${event.label}`));
+  room.append(make("div", { class: "firsts" }, ...event.showers.map((shower) => {
+    const node = mapNode(shower.maps[side], side, shower.name);
+    node.prepend(make("figcaption", {}, shower.name, make("br", {}), make("span", { class: "key" }, shower.facts)));
+    return node;
+  })));
+}
+
+buildFirst();
 show(location.hash.slice(1));
 document.documentElement.dataset.ready = "yes";
