@@ -19,14 +19,16 @@ from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.environment import atomic_numbers, check_data, uses_own_tables
 from caloforge.fullsim.pool import Pool
 from caloforge.fullsim.track import check_beam, check_physics
-from caloforge.geometry import Detector
+from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.signals import StopRequest
 
 Progress = Callable[[int, int], object]
 
-# raise it, by the mesh, whenever the same seed would give other showers
-ALGORITHM = {"cartesian": 1, "cylindrical": 2}
+# raise it whenever the same seed would give other showers
+ALGORITHM = 1
+# that of rings and sectors in homogeneous detectors
+ALGORITHM_OF_PLACED_RINGS = 2
 # finished blocks and the compressed file together, rounded up
 BYTES_PER_VOXEL = 2
 MERGE_BYTES = 2**24
@@ -163,12 +165,13 @@ def _check(
 
 def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed: int) -> dict[str, Any]:
     """Everything that decides what the showers are."""
+    placed = detector.is_homogeneous and isinstance(detector.mesh, CylindricalMesh)
     return {
         "detector": _detector_document(detector),
         "beam": beam.model_dump(mode="json"),
         "fullsim": fullsim.model_dump(mode="json"),
         "seed": seed,
-        "algorithm": ALGORITHM[detector.mesh.kind],
+        "algorithm": ALGORITHM_OF_PLACED_RINGS if placed else ALGORITHM,
         "geant4_pybind": provenance.package_version("geant4-pybind"),
         "tables": TABLES_VERSION if uses_own_tables() else "G4LEDATA of the user",
     }

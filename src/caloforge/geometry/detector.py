@@ -138,6 +138,11 @@ class Detector(StrictModel):
     # ---- depth
 
     @property
+    def is_homogeneous(self) -> bool:
+        """Whether every plate is read out, as in crystals."""
+        return bool(self.layers) and all(slab.active for layer in self.layers for slab in layer.slabs)
+
+    @property
     def depth(self) -> float:
         """Thickness of the whole calorimeter, mm."""
         return sum(layer.thickness * layer.repeat for layer in self.layers)
