@@ -25,7 +25,7 @@ OPTIONS = {
     "tune": "STUDY -o/--out --data --test --address --progress/--no-progress",
     "card": "MODEL REPORTS --benchmark --data --name",
     "submit": "WHERE COMMAND --nodes --processes --gpus --cpus --memory --time --image --volume --env "
-    "--secret --name --sbatch --namespace --dashboard --print",
+    "--secret --setup --name --sbatch --namespace --dashboard --print",
     "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
     "doctor": "",
     "cite": "",
