@@ -21,14 +21,14 @@ SIGNATURES = {
     "doctor": "",
     "generate": "model, *, out=None, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
     "seed=0, batch_size=None, backend=auto, precision=auto, device=cpu, threads=None, extrapolate=False, "
-    "force=False, progress=True",
+    "allow_large=False, force=False, progress=True",
     "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
     "visible=False, force=False, progress=True",
     "init": "preset=None, *, from_=None, out=run.yaml, force=False",
     "inspect": "what, *, out=None, set_=None",
     "list_": "",
     "load_detector": "source, overrides=()",
-    "load_model": "path",
+    "load_model": "path, *, allow_large=False",
     "load_run": "source, overrides=()",
     "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
     "submit": "where, *command, nodes=1, processes=None, gpus=0, cpus=4, memory=16Gi, time=04:00:00, "

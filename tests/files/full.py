@@ -61,7 +61,7 @@ def tries(folder):
     yield "simulate", (1, 4), simulate
     for family in FAMILIES:
         train = ["train", folder / f"{family}.yaml", "--data", folder / "train.h5", "-o", "out"]
-        yield f"train {family}", (8,), train
+        yield f"train {family}", (1, 8), train
         generate = ["generate", folder / f"run-{family}", "--like", folder / "truth.h5", "-o", "out.h5"]
         yield f"generate {family}", (16,), [*generate, "--backend", "torch"]
     yield "generate by machine code", (16,), ["generate", folder / "run-layered", *generate[2:]]

@@ -69,11 +69,10 @@ class RunDirectory:
                 (self.path / FORCED).unlink(missing_ok=True)
             (self.path / LOCK).unlink(missing_ok=True)
             self._lock.close()
-        if not self._begun:
-            for folder in self._made:
-                # somebody else may have put something there
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+        for folder in self._made:
+            # only what is empty: nothing was begun, or the disk had no room for it
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def take(self, *, resume: bool, force: bool, launched: bool = False, again: bool = False) -> None:
         """Lock the directory, made if absent, and see what is there.
