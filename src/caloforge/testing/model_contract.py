@@ -138,7 +138,9 @@ def _check_generation(model: ShowerModel, batch: TrainingBatch) -> None:
     assert torch.isfinite(showers).all(), "generated energies are not finite"
     assert (showers >= 0).all(), "generated energies are negative"
     assert torch.equal(showers, again), "the same noise gives other showers"
-    assert torch.allclose(showers[1:3], part, rtol=1e-3, atol=1e-4), "a shower depends on its neighbours"
+    # a sum of another number of rows rounds otherwise, which weak cells feel most
+    moved = float((showers[1:3] - part).abs().sum() / showers[1:3].sum())
+    assert moved < 1e-5, f"a shower depends on its neighbours: {moved:.2g} of the energy elsewhere"
     if model.compilable:
         compiled = torch.from_numpy(_by_machine_code(model, batch.condition, noise))
         # a cell at a threshold may fall on the other side of it
