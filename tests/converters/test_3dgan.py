@@ -301,7 +301,8 @@ def showers(detector: Detector, n: int, seed: int = 1, **changes: Any) -> Shower
     )
     columns = {
         "showers": values,
-        "incident_energy": rng.uniform(1e4, 5e5, n),
+        # the showers hold 3 GeV each, 2 to 4 % of it
+        "incident_energy": rng.uniform(8e4, 1.5e5, n),
         "incident_theta": np.full(n, RIGHT),
         "incident_phi": np.zeros(n),
         "pdg_id": rng.choice([11, 22], n),

@@ -240,11 +240,11 @@ def test_an_attribute_that_is_one(tmp_path, value, expected):
         assert file.attribute("y") is None
 
 
-def test_a_closed_file_says_so(shower_file):
-    with ShowerFile(shower_file) as file:
-        pass
+def test_a_closed_file_says_so(file):
+    with Hdf5File(file) as opened:
+        stored = opened.array("showers")
     with pytest.raises(DataError, match="this file is closed; open it again"):
-        file.read()
+        opened.read(stored)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ class ForeignFile(Hdf5File):
         stored = self.numbers(name)
         if stored.lengths:
             raise DataError(f"{self.path}: {name} holds rows of different lengths, expected numbers")
-        values: NDArray[np.float64] = self.read(stored).astype(np.float64)
+        # some NaN warn when they are converted
+        with np.errstate(invalid="ignore"):
+            values: NDArray[np.float64] = self.read(stored).astype(np.float64)
         bad = ~_finite(values)
         if bad.any():
             raise DataError(

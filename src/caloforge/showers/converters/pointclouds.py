@@ -178,7 +178,9 @@ def _fill(
     where = f"{sample.path}: shower {number}"
     if row.ndim != 1 or row.size % sample.width:
         raise DataError(f"{where} has {row.size} numbers, expected points of {sample.width}")
-    points = row.reshape(-1, sample.width)[:, :4].astype(np.float64)
+    # some NaN warn when they are converted
+    with np.errstate(invalid="ignore"):
+        points = row.reshape(-1, sample.width)[:, :4].astype(np.float64)
     if not np.isfinite(points).all():
         raise DataError(f"{where} holds NaN or infinite values")
     x, y, depth, energy = points.T
