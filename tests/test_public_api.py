@@ -32,8 +32,8 @@ SIGNATURES = {
     "load_run": "source, overrides=()",
     "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
     "submit": "where, *command, nodes=1, processes=None, gpus=0, cpus=4, memory=16Gi, time=04:00:00, "
-    "image=None, volume=None, env=None, secret=None, name=None, sbatch=None, namespace=None, dashboard=None, "
-    "print_=False",
+    "image=None, volume=None, env=None, secret=None, setup=None, name=None, sbatch=None, namespace=None, "
+    "dashboard=None, print_=False",
     "train": "run, *, data, out, seed=None, resume=False, force=False, start=None, set_=None, progress=True",
     "tune": "study, *, out, data=None, test=None, address=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "

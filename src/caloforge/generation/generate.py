@@ -21,6 +21,7 @@ from caloforge.generation.noise import NoiseStream
 from caloforge.generation.opening import open_model
 from caloforge.generation.plan import Network, Plan
 from caloforge.generation.runtimes import Backend, Precision
+from caloforge.geometry import Detector
 from caloforge.models.columns import Columns
 from caloforge.models.store import StoredModel
 from caloforge.showers import ShowerBatch, ShowerWriter
@@ -150,15 +151,8 @@ def generate_batch(
     plan = Plan(backend, precision, batch_size, threads, str(device))
     plan.check()
     _check_conditions(model, columns, extrapolate)
+    check_memory(model.detector, len(columns))
     shape = model.detector.shower_shape
-    needed = 4 * math.prod(shape) * len(columns)
-    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    if needed > most:
-        raise ConfigError(
-            f"{len(columns)} showers of {shape} need {needed / 1e9:.1f} GB of memory, at most "
-            f"{most / 1e9:.1f} GB, half of what there is, are taken; write a file with out='showers.h5', "
-            "or ask for fewer showers"
-        )
     showers = np.empty((len(columns), *shape), np.float32)
     seconds = np.empty(len(columns), np.float32)
     done = 0
@@ -171,6 +165,22 @@ def generate_batch(
     return ShowerBatch(
         showers, columns.energy, columns.theta, columns.phi, columns.pdg_id, seconds, model.detector
     )
+
+
+def check_memory(detector: Detector, count: int) -> None:
+    """Make sure that showers fit into half of the machine's memory.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    shape = detector.shower_shape
+    needed = 4 * math.prod(shape) * count
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    if needed > most:
+        raise ConfigError(
+            f"{count} showers of {shape} need {needed / 1e9:.1f} GB of memory, at most {most / 1e9:.1f} GB, "
+            "half of what there is, are taken; write a file with out='showers.h5', or ask for fewer showers"
+        )
 
 
 def _check_conditions(model: ShowerModel | StoredModel, columns: Columns, extrapolate: bool) -> None:
