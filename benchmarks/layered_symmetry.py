@@ -18,12 +18,12 @@ from layered_pieces import METRICS, draw, figures, whole
 
 from caloforge.cli import main as caloforge
 from caloforge.geometry import Detector
-from caloforge.models.facts import TrainedRange
 from caloforge.models.layered import model as layered_model
 from caloforge.models.layered import plane as layered_plane
 from caloforge.models.layered.model import Layered
 from caloforge.models.store import load_model
 from caloforge.models.symmetries import Symmetry
+from caloforge.models.training_metadata import TrainedRange
 from caloforge.showers import ShowerFile
 
 

@@ -37,7 +37,7 @@ def beam(energy):
 def cpu_child(variant, n):
     """CPU seconds of a block of 100 GeV electrons in one of the variants."""
     from caloforge.fullsim import application
-    from caloforge.fullsim.environment import silenced
+    from caloforge.fullsim.geant4_import import silenced
 
     if variant != "full":
         application._Actions.Build = lambda self: self.SetUserAction(self._actions[0])

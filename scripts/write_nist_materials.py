@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from caloforge.fullsim.environment import load_geant4
+from caloforge.fullsim.geant4_import import load_geant4
 
 TARGET = Path(__file__).parents[1] / "src/caloforge/geometry/nist_materials.json"
 

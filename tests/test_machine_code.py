@@ -40,6 +40,6 @@ def test_a_full_disk_does_not_stop_what_is_compiled(tmp_path, monkeypatch):
 
 
 def test_code_is_kept():
-    from caloforge.generation.mixing import _mix
+    from caloforge.generation.noise_kernels import _mix
 
     assert _mix.stats.cache_path

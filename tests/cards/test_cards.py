@@ -15,12 +15,12 @@ from caloforge.errors import DataError, ModelError
 from caloforge.metrics.resampling import Metric
 from caloforge.models import released as lookup
 from caloforge.models import store
-from caloforge.models.facts import data_record, facts_of_file
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.released import model_folder, read_card, released_models
 from caloforge.models.store import save_model
+from caloforge.models.training_metadata import data_record, facts_of_file
 from caloforge.showers import ShowerWriter
-from caloforge.validation import whole_showers
+from caloforge.validation import multivariate
 
 NAME = "tiny-electron"
 DETECTOR = ("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"))
@@ -64,7 +64,7 @@ def released(folder):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lookup, "RELEASED", folder / "pretrained")
-        patch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.002, 0.001))
+        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.002, 0.001))
         yield target
 
 

@@ -318,10 +318,10 @@ def test_pictures_in_a_place_that_cannot_be_written(capsys, tmp_path):
 def run_directory(tmp_path):
     """A model with random weights and the history of a training."""
     from caloforge.config import build
-    from caloforge.models.facts import DataFacts, TrainedRange
     from caloforge.models.gan3d.config import Gan3dConfig
     from caloforge.models.registry import build_model
     from caloforge.models.store import save_model
+    from caloforge.models.training_metadata import DataFacts, TrainedRange
 
     ranges = TrainedRange(energy=(1e4, 1e5), theta=(1.5, 1.6), phi=(0.0, 0.0), pdg_ids=(11,))
     detector = caloforge.load_detector("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"))

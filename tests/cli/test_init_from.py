@@ -9,7 +9,7 @@ import caloforge
 from caloforge.cli import main
 from caloforge.commands.check import _data as check_data
 from caloforge.errors import ConfigError, DataError
-from caloforge.fullsim.track import check_physics
+from caloforge.fullsim.beam_placement import check_physics
 from caloforge.geometry import load_detector
 from caloforge.models.registry import families_for
 from caloforge.run import load_run

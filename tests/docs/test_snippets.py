@@ -12,7 +12,7 @@ from pages import NAMES, blocks
 from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector, load_run
 from caloforge.config import build
 from caloforge.geometry import Detector
-from caloforge.models.facts import declared_beams
+from caloforge.models.training_metadata import declared_beams
 from caloforge.run import recipe_text
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.space import Space

@@ -12,16 +12,16 @@ from pages import blocks, read
 from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector
 from caloforge.config import build
 from caloforge.models.base import TrainingBatch
-from caloforge.models.facts import facts_of_file
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import create_model
 from caloforge.models.store import save_model
+from caloforge.models.training_metadata import facts_of_file
 from caloforge.training.checkpoint import Progress, save_checkpoint
-from caloforge.training.clock import TimeSplit
 from caloforge.training.config import OptimizerConfig
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.optimizers import build_optimizers
-from caloforge.training.processes import Processes
+from caloforge.training.process_group import Processes
+from caloforge.training.timers import TimeSplit
 
 SETTINGS = {
     "preset": "debug",

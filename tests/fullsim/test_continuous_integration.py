@@ -10,7 +10,7 @@ pytestmark = pytest.mark.geant4
 
 CODE = """
 import os
-from caloforge.fullsim.environment import load_geant4
+from caloforge.fullsim.geant4_import import load_geant4
 load_geant4().G4NistManager
 print(os.environ["CI"], os.listdir(os.environ["HOME"]))
 """

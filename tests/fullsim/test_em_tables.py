@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from caloforge.errors import MissingDependencyError, OutputError, SimulationError
-from caloforge.fullsim import environment
+from caloforge.fullsim import geant4_import
 from caloforge.fullsim.config import FULL_EM_PHYSICS, HADRONIC_PHYSICS, PHYSICS, FullSimConfig
 from caloforge.fullsim.em_tables import (
     EDGE_GAP,
@@ -29,7 +29,7 @@ from caloforge.fullsim.em_tables import (
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for variable in (*environment.DATA_VARIABLES, environment.DATA_ROOT):
+    for variable in (*geant4_import.DATA_VARIABLES, geant4_import.DATA_ROOT):
         # set first, so that what a test leaves behind is taken away again
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
@@ -176,10 +176,10 @@ def no_import(monkeypatch):
 
 
 def test_environment_is_filled(cache, no_import):
-    environment.load_geant4([74])
-    assert {os.environ[v] for v in environment.DATA_VARIABLES} == {str(table_directory())}
+    geant4_import.load_geant4([74])
+    assert {os.environ[v] for v in geant4_import.DATA_VARIABLES} == {str(table_directory())}
     # a second call, here or in a child process, knows these for its own and adds to them
-    environment.load_geant4([14])
+    geant4_import.load_geant4([14])
     assert (table_directory() / "brem_SB/br14").exists()
     assert (table_directory() / "brem_SB/br1").exists()
 
@@ -196,7 +196,7 @@ def data_sets(root, elements=(1, 74)):
 def test_data_of_the_user_are_kept(cache, no_import, monkeypatch):
     emlow = data_sets(cache / "geant4")
     monkeypatch.setenv("G4LEDATA", str(emlow))
-    environment.load_geant4([74])
+    geant4_import.load_geant4([74])
     assert os.environ["G4LEDATA"] == str(emlow)
     assert os.environ["G4PIIDATA"] == str(table_directory())
     assert not (table_directory() / "brem_SB/br74").exists()
@@ -205,12 +205,12 @@ def test_data_of_the_user_are_kept(cache, no_import, monkeypatch):
 def test_data_root_of_the_user_is_kept(cache, no_import, monkeypatch):
     monkeypatch.setenv("GEANT4_DATA_DIR", str(cache / "geant4"))
     data_sets(cache / "geant4")
-    environment.load_geant4([74], hadronic=True, full_em=True)
-    assert not [v for v in environment.DATA_VARIABLES if v in os.environ]
+    geant4_import.load_geant4([74], hadronic=True, full_em=True)
+    assert not [v for v in geant4_import.DATA_VARIABLES if v in os.environ]
     assert [path.name for path in cache.iterdir()] == ["geant4"]
     monkeypatch.setenv("GEANT4_DATA_DIR", str(cache / "nowhere"))
     with pytest.raises(MissingDependencyError, match="no directory"):
-        environment.load_geant4([74])
+        geant4_import.load_geant4([74])
 
 
 @pytest.mark.parametrize(
@@ -228,19 +228,19 @@ def test_wrong_data_are_named_before_geant4_reads_them(cache, no_import, monkeyp
     data_sets(cache / "geant4")
     monkeypatch.setenv(variable, str(cache / place))
     with pytest.raises(MissingDependencyError, match=words):
-        environment.load_geant4([74, 82])
+        geant4_import.load_geant4([74, 82])
 
 
 def test_hadronic_needs_data(cache, no_import, monkeypatch):
-    environment.load_geant4([74])
+    geant4_import.load_geant4([74])
     with pytest.raises(MissingDependencyError) as caught:
-        environment.load_geant4([74], hadronic=True)
+        geant4_import.load_geant4([74], hadronic=True)
     for variable in ("G4LEDATA", "G4PARTICLEXSDATA", "G4LEVELGAMMADATA", "G4SAIDXSDATA", "GEANT4_DATA_DIR"):
         assert variable in str(caught.value)
     monkeypatch.setenv("G4LEDATA", str(data_sets(cache / "geant4")))
-    environment.load_geant4([74], full_em=True)
+    geant4_import.load_geant4([74], full_em=True)
     with pytest.raises(MissingDependencyError) as caught:
-        environment.load_geant4([74], hadronic=True)
+        geant4_import.load_geant4([74], hadronic=True)
     assert "G4LEDATA" not in str(caught.value)
 
 

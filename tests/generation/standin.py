@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from caloforge.config import StrictModel
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition, ShowerModel
-from caloforge.models.facts import DataFacts, TrainedRange
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 
 STAGE1 = 275
 

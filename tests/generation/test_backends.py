@@ -11,10 +11,10 @@ from standin import stand_in
 from caloforge.errors import ConfigError, MissingDependencyError, ModelError
 from caloforge.export.graph import export_graph, sample_inputs
 from caloforge.files import cache_folder
-from caloforge.generation import choice, measurement, network, plan, trial
-from caloforge.generation.choice import choices_file, fastest, plan_for
+from caloforge.generation import backend_selection, engine, measurement, plan, runtime_benchmark
+from caloforge.generation.backend_selection import choices_file, fastest, plan_for
+from caloforge.generation.engine import open_network
 from caloforge.generation.generate import stream
-from caloforge.generation.network import open_network
 from caloforge.generation.plan import Plan
 from caloforge.models.columns import Columns
 
@@ -88,22 +88,22 @@ def test_the_graph_is_written_once_and_found_again(model):
     assert path.stat().st_mtime_ns == before
     other = stand_in(SMALL)
     other.first.weight.data += 1
-    assert network.graph_path(other) != path
+    assert engine.graph_path(other) != path
 
 
 @EXTRA
 def test_a_graph_of_another_model_is_found_out(model, monkeypatch):
-    path = network.graph_of(model)
+    path = engine.graph_of(model)
     good = path.read_bytes()
     # near, but not the same showers
-    path.write_bytes(network.graph_of(model, "int8").read_bytes())
+    path.write_bytes(engine.graph_of(model, "int8").read_bytes())
     written = []
 
     def export_again(model, path):
         written.append(path)
         path.write_bytes(good)
 
-    monkeypatch.setattr(network, "export_graph", export_again)
+    monkeypatch.setattr(engine, "export_graph", export_again)
     assert np.allclose(showers(model, backend="onnx"), showers(model), rtol=1e-3, atol=1e-3)
     assert written == [path]
     monkeypatch.setattr("caloforge.export.graph.PARITY", -1)
@@ -142,7 +142,7 @@ def test_wrong_wishes(model, wish, message):
 
 def without(monkeypatch, *gone):
     real = plan.find_spec
-    for module in (plan, choice):
+    for module in (plan, backend_selection):
         monkeypatch.setattr(module, "find_spec", lambda name: None if name in gone else real(name))
 
 
@@ -155,7 +155,7 @@ def test_a_missing_extra_names_the_command(model, monkeypatch, backend):
 
 def test_auto_goes_without_it(model, monkeypatch):
     without(monkeypatch, "onnx")
-    monkeypatch.setattr(choice, "WORTH", 0)
+    monkeypatch.setattr(backend_selection, "WORTH", 0)
     plan = plan_for(model, 10**9, threads=1)
     assert (plan.backend, plan.precision) == ("torch", "fp32")
     assert not choices_file().exists()
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written(model, monkeypatch, tmp_path):
 
 @EXTRA
 def test_a_real_measurement(model, monkeypatch):
-    monkeypatch.setattr(choice, "WORTH", 0)
+    monkeypatch.setattr(backend_selection, "WORTH", 0)
     monkeypatch.setattr(measurement, "BATCHES", (4,))
     plan = plan_for(model, 100, threads=1)
     (entry,) = json.loads(choices_file().read_text()).values()
@@ -253,8 +253,8 @@ def test_what_hangs_or_crashes_costs_its_time_only(model, monkeypatch, tmp_path,
     script = tmp_path / "python"
     script.write_text(f"#!{sys.executable}\n{program}")
     script.chmod(0o755)
-    monkeypatch.setattr(trial.sys, "executable", str(script))
-    assert trial.try_runtime({}, sample_inputs(model), limit=1.0) == {}
+    monkeypatch.setattr(runtime_benchmark.sys, "executable", str(script))
+    assert runtime_benchmark.try_runtime({}, sample_inputs(model), limit=1.0) == {}
 
 
 def test_the_measurement_stops_where_it_takes_too_long():
@@ -262,12 +262,12 @@ def test_the_measurement_stops_where_it_takes_too_long():
 
     def slow(inputs):
         calls.append(len(inputs["energy"]))
-        begin = trial.time.process_time()
-        while trial.time.process_time() - begin < 0.2:
+        begin = runtime_benchmark.time.process_time()
+        while runtime_benchmark.time.process_time() - begin < 0.2:
             pass
 
     # the time of the work, not of what the machine does besides
-    assert 0.04 <= trial.measure(slow, {"energy": np.ones(3)}, 5, 1, patience=0.1) < 0.06
+    assert 0.04 <= runtime_benchmark.measure(slow, {"energy": np.ones(3)}, 5, 1, patience=0.1) < 0.06
     assert calls == [5]
 
 

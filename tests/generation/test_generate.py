@@ -12,10 +12,10 @@ import caloforge
 from caloforge.config import build
 from caloforge.errors import ConfigError, DataError, ModelError, OutputError
 from caloforge.geometry import load_detector
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import build_model
 from caloforge.models.store import save_model
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 
 MESH = ("mesh.nx=7", "mesh.ny=7")

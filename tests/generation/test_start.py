@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from caloforge.errors import ModelError
-from caloforge.generation import choice, compiled, network
-from caloforge.generation.choice import plan_for
+from caloforge.generation import backend_selection, compiled, engine
+from caloforge.generation.backend_selection import plan_for
 from caloforge.generation.generate import stream
 from caloforge.generation.opening import open_model
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.columns import Columns
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.layered.conditions import Scale
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.store import load_model, read_model, save_model
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.testing.model_contract import fit_to_made_up
 
 # what takes long to load, and numba generation does not need
@@ -78,7 +78,7 @@ def test_the_released_model_in_machine_code_needs_no_torch(tmp_path, monkeypatch
 
 def test_a_form_that_was_kept_makes_the_same_showers(stored, monkeypatch):
     first = showers(stored, "numba")
-    monkeypatch.setattr(network, "checked_form", lambda model: pytest.fail("it was kept"))
+    monkeypatch.setattr(engine, "checked_form", lambda model: pytest.fail("it was kept"))
     assert np.array_equal(showers(stored, "numba"), first)
     monkeypatch.undo()
     assert np.abs(showers(load_model(stored.folder), "torch") - first).sum() < 1e-3 * first.sum()
@@ -122,14 +122,14 @@ def test_other_sources_are_other_code(stored, monkeypatch):
 
 def test_auto_takes_what_is_compiled_at_once(stored, monkeypatch):
     open_model(stored, Plan("numba"))
-    monkeypatch.setattr(choice, "_loaded", lambda model: pytest.fail("loads torch"))
+    monkeypatch.setattr(backend_selection, "_loaded", lambda model: pytest.fail("loads torch"))
     assert plan_for(stored, 1, threads=1).backend == "numba"
     assert plan_for(stored, 10**6, threads=2, batch_size=5) == Plan("numba", batch_size=5, threads=2)
 
 
 def test_auto_compiles_where_the_work_is_worth_it_and_says_so(stored, monkeypatch):
     said = []
-    monkeypatch.setattr(choice, "_seconds_with_torch", lambda model, plan: 1e-3)
+    monkeypatch.setattr(backend_selection, "_seconds_with_torch", lambda model, plan: 1e-3)
     assert plan_for(stored, 9_000, threads=1, say=said.append).backend == "torch"
     assert not said
     assert plan_for(stored, 11_000, threads=1, say=said.append).backend == "numba"
@@ -141,13 +141,13 @@ def test_auto_compiles_where_the_work_is_worth_it_and_says_so(stored, monkeypatc
 
 def test_auto_goes_on_where_code_cannot_be_compiled(stored, monkeypatch):
     said = []
-    monkeypatch.setattr(choice, "_seconds_with_torch", lambda model, plan: 1e-3)
-    monkeypatch.setattr(choice, "candidates", lambda *a: [])
+    monkeypatch.setattr(backend_selection, "_seconds_with_torch", lambda model, plan: 1e-3)
+    monkeypatch.setattr(backend_selection, "candidates", lambda *a: [])
 
     def broken(model):
         raise ModelError("the family layered cannot be compiled here")
 
-    monkeypatch.setattr(network, "checked_form", broken)
+    monkeypatch.setattr(engine, "checked_form", broken)
     assert plan_for(stored, 10**6, threads=1, say=said.append).backend == "torch"
     assert "cannot be compiled here" in said[-1]
     with pytest.raises(ModelError):

@@ -126,7 +126,7 @@ def test_the_table_is_what_geant4_knows():
     script = ROOT / "scripts/write_nist_materials.py"
     code = (
         "import json, runpy, sys\n"
-        "from caloforge.fullsim.environment import silenced\n"
+        "from caloforge.fullsim.geant4_import import silenced\n"
         f"read_table = runpy.run_path({str(script)!r})['read_table']\n"
         "with silenced():\n"
         "    table = read_table()\n"

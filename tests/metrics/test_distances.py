@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from caloforge.metrics import distributions, means
+from caloforge.metrics import distributions, relative_shifts
 from caloforge.metrics.resampling import Metric, Resampler
 
 EDGES = np.linspace(-3, 3, 13)
@@ -21,9 +21,9 @@ def names():
 
 def measure(name, truth, generated, resampler):
     if name == "mean":
-        return means.mean_shift(truth + 10, generated + 10, resampler)
+        return relative_shifts.mean_shift(truth + 10, generated + 10, resampler)
     if name == "width":
-        return means.width_shift(truth, generated, resampler)
+        return relative_shifts.width_shift(truth, generated, resampler)
     if name == "separation":
         return distributions.separation_power(truth, generated, EDGES, resampler)
     if name == "chi2":
@@ -33,7 +33,7 @@ def measure(name, truth, generated, resampler):
     if name == "wasserstein":
         return distributions.wasserstein(truth, generated, resampler)
     profile = np.array([1.0, -2.0, 3.0])
-    return means.profile_deviation(
+    return relative_shifts.profile_deviation(
         20 + np.outer(truth, profile), 20 + np.outer(generated, profile), resampler
     )
 
@@ -85,7 +85,7 @@ def test_identical_samples_are_at_zero_and_disjoint_ones_at_one():
 
 def test_scale_stands_in_for_a_mean_of_zero():
     truth, generated = gaussians(5, shift=0.5)
-    got = means.mean_shift(truth, generated, Resampler(400, 400, replicas=2), scale=2.0)
+    got = relative_shifts.mean_shift(truth, generated, Resampler(400, 400, replicas=2), scale=2.0)
     assert got.value == pytest.approx((generated.mean() - truth.mean()) / 2)
 
 
@@ -93,10 +93,10 @@ def test_bins_only_the_generated_sample_fills_are_an_infinite_deviation():
     truth, generated = np.zeros((10, 2)), np.ones((10, 2))
     resampler = Resampler(10, 10, replicas=2)
     with np.errstate(invalid="ignore"):  # spread of infinities
-        got = means.profile_deviation(truth, generated, resampler)
+        got = relative_shifts.profile_deviation(truth, generated, resampler)
     assert got.value == np.inf
     assert got.to_json()["value"] is None
-    assert means.profile_deviation(truth, truth, resampler).value == 0
+    assert relative_shifts.profile_deviation(truth, truth, resampler).value == 0
 
 
 def test_quantile_edges_cover_the_bulk():

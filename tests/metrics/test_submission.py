@@ -8,9 +8,9 @@ import pytest
 from caloforge.errors import DataError
 from caloforge.geometry import load_detector
 from caloforge.metrics import calochallenge as cc
-from caloforge.metrics import neural
+from caloforge.metrics import neural_networks
 from caloforge.metrics.fpd import frechet_physics_distance
-from caloforge.metrics.neural import Perceptron
+from caloforge.metrics.neural_networks import Perceptron
 from caloforge.metrics.submission import _Sample, submission
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.showers.converters.binning import dataset_detector
@@ -49,7 +49,7 @@ def files(tmp_path_factory):
 
 
 def test_row_has_what_is_published_and_sees_the_difference(files, monkeypatch):
-    monkeypatch.setattr(neural, "Perceptron", lambda width: Perceptron(width, hidden=16))
+    monkeypatch.setattr(neural_networks, "Perceptron", lambda width: Perceptron(width, hidden=16))
     same = submission(files[0], files[1])
     other = submission(files[0], files[2], networks=("high",))
     assert same.dataset == "1-pions"

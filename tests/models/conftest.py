@@ -1,8 +1,8 @@
 import pytest
 
 from caloforge.geometry import load_detector
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.registry import build_model, read_model_config
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 
 SMALL = {"generator": {"latent": 8, "seed_channels": 4}}
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from caloforge.errors import ModelError, TrainingError
-from caloforge.generation.choice import candidates
-from caloforge.generation.network import open_network
+from caloforge.generation.backend_selection import candidates
+from caloforge.generation.engine import open_network
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.frozen.library import draw_library
 from caloforge.models.registry import build_model, read_model_config
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch, ShowerFile
 
 HALF = math.pi / 2

@@ -8,13 +8,13 @@ import torch
 from scipy import stats
 
 from caloforge.geometry import load_detector
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.layered.constants import CHOICES
 from caloforge.models.layered.density import CellDensity, Cells, Given, gumbel_of_normal
 from caloforge.models.layered.shape import HitShape
 from caloforge.models.layered.spectrum import HitSpectrum
 from caloforge.models.layered.summary import summarise
 from caloforge.models.registry import build_model, read_model_config
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.testing.model_contract import fit_to_made_up, made_up_batch
 
 MESH = ("mesh.nx=9", "mesh.ny=9")

@@ -11,12 +11,11 @@ from numba import njit
 
 from caloforge.errors import ModelError
 from caloforge.export.graph import condition_of, export_graph, sample_inputs
+from caloforge.generation.engine import open_network
 from caloforge.generation.generate import stream
-from caloforge.generation.network import open_network
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.layered.compiled.arithmetic import exp, gumbel
 from caloforge.models.layered.compiled.lanes import (
     above,
@@ -34,6 +33,7 @@ from caloforge.models.layered.constants import LANES
 from caloforge.models.layered.density import gumbel_of_normal
 from caloforge.models.layered.order import order_of
 from caloforge.models.registry import build_model, read_model_config
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.testing.model_contract import fit_to_made_up
 
 ORTHOGONAL = {"theta": (math.pi / 2,) * 2, "phi": (0.0, 0.0), "pdg_ids": (11,)}

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from caloforge.geometry import load_detector
-from caloforge.models.facts import TrainedRange
 from caloforge.models.layered.constants import FADE
 from caloforge.models.layered.depth import SCALE, Depth
 from caloforge.models.layered.plane import plane_of
+from caloforge.models.training_metadata import TrainedRange
 
 LAYERS, ZONES = 5, (0, 1, 2, 3)
 DIPOLE, QUADRUPOLE = 0, 1

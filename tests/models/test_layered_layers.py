@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 
 from caloforge.models.base import Condition
-from caloforge.models.facts import TrainedRange
 from caloforge.models.layered.constants import CHOICES, RELATIVES
 from caloforge.models.layered.donors import Donors, uniform_of_normal
 from caloforge.models.layered.layers import LayerStage
+from caloforge.models.training_metadata import TrainedRange
 
 RANGES = TrainedRange(energy=(1e4, 5e5), theta=(math.pi / 2,) * 2, phi=(0.0, 0.0), pdg_ids=(11,))
 

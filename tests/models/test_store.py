@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from caloforge.errors import ConfigError, ModelError
-from caloforge.models.facts import facts_of_file
 from caloforge.models.registry import list_models
 from caloforge.models.released import read_card
 from caloforge.models.store import load_model, model_digest, save_model, whole_card
+from caloforge.models.training_metadata import facts_of_file
 from caloforge.provenance import collect
 from caloforge.showers import ShowerWriter
 from caloforge.testing.model_contract import made_up_batch

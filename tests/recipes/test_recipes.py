@@ -7,7 +7,7 @@ import yaml
 
 from caloforge.cli import main
 from caloforge.commands.init import init
-from caloforge.fullsim.track import check_beam
+from caloforge.fullsim.beam_placement import check_beam
 from caloforge.run import RECIPES, load_run, recipe_names, recipe_text, run_schema
 
 TYPES = {

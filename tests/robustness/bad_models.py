@@ -12,9 +12,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from caloforge.geometry import load_detector
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.store import save_model
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.testing.model_contract import fit_to_made_up
 
 FAMILIES = ("layered", "frozen", "gan3d")

@@ -15,9 +15,9 @@ import pytest
 
 import caloforge
 from caloforge.files import partial_path
-from caloforge.models.facts import facts_of_file
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.store import save_model
+from caloforge.models.training_metadata import facts_of_file
 from caloforge.showers import ShowerWriter
 
 SEED = 20

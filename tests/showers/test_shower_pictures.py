@@ -8,8 +8,8 @@ from caloforge.errors import DataError
 from caloforge.geometry import load_detector
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.pictures import energy_overview, mean_shower, side_by_side, single_shower
+from caloforge.showers.projections import views
 from caloforge.showers.summary import scan_showers
-from caloforge.showers.views import views
 
 
 def test_every_projection_holds_the_energy_of_its_layers(any_detector):

@@ -14,10 +14,10 @@ from caloforge.errors import ConfigError, DataError, TrainingError
 from caloforge.run import load_run
 from caloforge.showers import ShowerWriter
 from caloforge.timing.scaling import document as module
-from caloforge.timing.scaling import measure
+from caloforge.timing.scaling import measurement
+from caloforge.timing.scaling.allreduce import Link
 from caloforge.timing.scaling.document import Plan, scaling_document, workload
-from caloforge.timing.scaling.measure import Measured, batches, launch, layouts, measure_training
-from caloforge.timing.scaling.network import Link
+from caloforge.timing.scaling.measurement import Measured, batches, launch, layouts, measure_training
 from caloforge.timing.scaling.pictures import speedup_figure
 from caloforge.timing.scaling.tables import markdown_tables, text_tables
 from caloforge.training.preflight import made_up_showers
@@ -32,15 +32,15 @@ def plan():
 def test_the_spread_of_steps():
     stamps = np.cumsum(np.random.default_rng(1).normal(0.1, 0.01, 4000))
     # half the distance from the 16th to the 84th percentile is a standard deviation
-    assert measure._spread(stamps.tolist()) == pytest.approx(0.1, rel=0.05)
-    assert measure._spread([0.0, 1.0, 2.0]) == 0
+    assert measurement._spread(stamps.tolist()) == pytest.approx(0.1, rel=0.05)
+    assert measurement._spread([0.0, 1.0, 2.0]) == 0
 
 
 # ---- the layouts
 
 
 def test_processes_double_up_to_the_largest(monkeypatch):
-    monkeypatch.setattr(measure, "available", lambda: 24)
+    monkeypatch.setattr(measurement, "available", lambda: 24)
     assert layouts(None) == [1, 2]
     assert layouts(1) == [1]
     assert layouts(24) == [1, 2, 4, 8, 16, 24]
@@ -74,7 +74,7 @@ def pretend(_run, _data, processes, batch, _steps, _seed):
 
 @pytest.fixture
 def document(plan, monkeypatch):
-    monkeypatch.setattr(measure, "available", lambda: 2)
+    monkeypatch.setattr(measurement, "available", lambda: 2)
     monkeypatch.setattr(module, "measure_training", pretend)
     monkeypatch.setattr(module, "measure_link", lambda _: (Link(1e-4, 1e9, "measured here"), [1e-4, 2e-4]))
     seen = []
@@ -229,7 +229,7 @@ def test_a_measurement_that_does_not_end_is_ended(monkeypatch):
             super().__init__(*arguments, **options)
             started.append(self.pid)
 
-    monkeypatch.setattr(measure, "LIMIT", 0.3)
+    monkeypatch.setattr(measurement, "LIMIT", 0.3)
     monkeypatch.setattr(subprocess, "Popen", Popen)
     with pytest.raises(TrainingError, match="not done after 0 s"):
         launch({"kind": "messages", "sizes": [4]}, 1)
@@ -240,7 +240,7 @@ def test_a_measurement_that_does_not_end_is_ended(monkeypatch):
 @pytest.mark.slow
 def test_the_whole_benchmark(tmp_path, capsys):
     out = tmp_path / "scaling"
-    options = ["--steps", "4", "--processes", str(min(2, measure.available())), "-o", str(out)]
+    options = ["--steps", "4", "--processes", str(min(2, measurement.available())), "-o", str(out)]
     assert main(["benchmark", "scaling", *options, "--no-progress", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     document = json.loads((out / "scaling.json").read_text())

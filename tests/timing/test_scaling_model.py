@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from caloforge.errors import ConfigError
-from caloforge.timing.scaling.network import Link, Network, fastest, fit, ring, tree
-from caloforge.timing.scaling.project import Workload, epoch, project, slowest_of, speedup
+from caloforge.timing.scaling.allreduce import Link, Network, fastest, fit, ring, tree
+from caloforge.timing.scaling.projection import Workload, epoch, project, slowest_of, speedup
 from caloforge.timing.scaling.published import network_link, networks, predict, published_tables
 
 FAST = Link(1e-6, 10e9)

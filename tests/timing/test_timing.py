@@ -12,10 +12,10 @@ from caloforge.cli import main
 from caloforge.fullsim.timing import stratified, time_showers
 from caloforge.run import load_run
 from caloforge.timing import markdown_table, text_table, worker
-from caloforge.timing.case import Found, measure
 from caloforge.timing.compare import Plan, _add_ratios, _rows, spectrum_mean
 from caloforge.timing.machine import machine, quietest_core
 from caloforge.timing.sources import PUBLISHED, Source
+from caloforge.timing.timed_process import Found, measure
 from caloforge.timing.worker import FEWEST, MOST, measure_engine, plan_repeats
 
 

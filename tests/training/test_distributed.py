@@ -26,10 +26,10 @@ from caloforge.showers import ShowerBatch
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.training.checkpoint import checkpoints, read_state
 from caloforge.training.config import DistributionConfig
-from caloforge.training.data import split_showers
+from caloforge.training.data_split import split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
-from caloforge.training.processes import Processes
+from caloforge.training.process_group import Processes
 
 TOGETHER = Path(__file__).with_name("together.py")
 MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -377,7 +377,7 @@ def test_groups_must_fit(data, tmp_path):
 
 
 def test_a_changed_file_is_copied_again_and_a_damaged_copy_replaced(data, tmp_path, monkeypatch):
-    from caloforge.training.cache import local_copy
+    from caloforge.training.local_copy import local_copy
 
     original, folder = tmp_path / "train.h5", str(tmp_path / "near")
     original.write_bytes(data.read_bytes())

@@ -8,7 +8,7 @@ from caloforge.models.registry import create_model, read_model_config
 from caloforge.models.released import read_card
 from caloforge.models.store import load_model
 from caloforge.showers import ShowerFile
-from caloforge.training.data import split_showers
+from caloforge.training.data_split import split_showers
 from caloforge.training.loop import train_model
 
 # 240 showers, of which 15 % are held out

@@ -12,15 +12,15 @@ from caloforge.config import build
 from caloforge.errors import ConfigError, MissingDependencyError
 from caloforge.geometry import load_detector
 from caloforge.models.base import TrainingBatch
-from caloforge.models.facts import TrainedRange
 from caloforge.models.symmetries import Symmetry, symmetries
+from caloforge.models.training_metadata import TrainedRange
 from caloforge.observables import measured_angle
-from caloforge.training.arithmetic import choose_precision
 from caloforge.training.augment import augment
-from caloforge.training.average import average_of, swapped, update_average
 from caloforge.training.config import OptimizerConfig
+from caloforge.training.ema import average_of, swapped, update_average
 from caloforge.training.loop import train_model
 from caloforge.training.optimizers import build_optimizers, learning_rate
+from caloforge.training.precision import choose_precision
 from caloforge.training.preflight import try_step
 
 HALF = math.pi / 2
@@ -158,7 +158,7 @@ def test_the_choice_of_arithmetic_leaves_no_trace(new_model):
 
 
 def test_slow_bf16_is_not_tried_further(new_model, monkeypatch):
-    monkeypatch.setattr("caloforge.training.arithmetic._convolution_is_quick", lambda _device: False)
+    monkeypatch.setattr("caloforge.training.precision._convolution_is_quick", lambda _device: False)
     assert choose_precision(new_model(), TrainingBatch.of(make_showers(2)), "auto") == "fp32"
 
 

@@ -10,14 +10,14 @@ from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.config import build
 from caloforge.errors import ConfigError
 from caloforge.geometry import load_detector
-from caloforge.models.facts import FIT_SHOWERS, facts_of_file
 from caloforge.models.registry import create_model, read_model_config
 from caloforge.models.released import read_card
 from caloforge.models.store import load_model
+from caloforge.models.training_metadata import FIT_SHOWERS, facts_of_file
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig
-from caloforge.training.data import TrainingShowers, check_count, fewest_showers, split_showers
+from caloforge.training.data_split import TrainingShowers, check_count, fewest_showers, split_showers
 from caloforge.training.loop import train_model
 
 FROZEN = {"family": "frozen", "preset": "debug", "showers": 1000}
@@ -188,7 +188,7 @@ def test_the_provenance_of_other_origin_declares_nothing(tmp_path):
 def test_a_response_is_fitted_to_the_whole_of_a_large_file(tmp_path, monkeypatch):
     """Sorted by energy, with a response that falls: the first showers alone would say another one."""
     assert FIT_SHOWERS < 10**5
-    monkeypatch.setattr("caloforge.models.facts.FIT_SHOWERS", 100)
+    monkeypatch.setattr("caloforge.models.training_metadata.FIT_SHOWERS", 100)
     drawn = sample_conditions(beam(10, 100), 1, 0, 1000)
     batch = showers_of(drawn)
     batch.showers = batch.showers * (1 - 0.3 * (batch.incident_energy / 1e5))[:, None, None, None]

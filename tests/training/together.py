@@ -20,12 +20,12 @@ from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.registry import create_model, list_models, read_model_config
 from caloforge.provenance import digest_json
 from caloforge.training.config import DistributionConfig, TrainingConfig
-from caloforge.training.data import split_showers
-from caloforge.training.distribution import distribute
+from caloforge.training.data_split import split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
 from caloforge.training.optimizers import build_optimizers
-from caloforge.training.processes import Processes
+from caloforge.training.parallel import distribute
+from caloforge.training.process_group import Processes
 from listening import beyond_loopback, listening
 
 

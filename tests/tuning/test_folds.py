@@ -4,7 +4,7 @@ import pytest
 from caloforge.errors import ConfigError
 from caloforge.showers import ShowerFile
 from caloforge.training.config import EvaluationConfig
-from caloforge.training.data import split_showers
+from caloforge.training.data_split import split_showers
 from caloforge.tuning.folds import make_folds
 
 

@@ -15,7 +15,7 @@ from synthetic import merit
 from caloforge.cli import main
 from caloforge.errors import ConfigError, Interrupted, TuningError
 from caloforge.run import load_run
-from caloforge.tuning import connection
+from caloforge.tuning import ray_connection
 from caloforge.tuning.study import run_study
 
 FOUR = {"groups": 4, "cores": 0.25}
@@ -197,9 +197,9 @@ def test_an_address_that_does_not_answer_is_an_error_in_bounded_time(folder, stu
 
 
 def test_somebody_else_at_the_address_is_an_error_in_bounded_time(monkeypatch):
-    monkeypatch.setattr(connection, "START", 0.3)
+    monkeypatch.setattr(ray_connection, "START", 0.3)
     with pytest.raises(TuningError, match="Ray does not answer within"):
-        connection._within(connection.START, "ray://here:1", lambda: time.sleep(3))
+        ray_connection._within(ray_connection.START, "ray://here:1", lambda: time.sleep(3))
 
 
 def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_path):
@@ -229,7 +229,7 @@ def test_ray_that_does_not_start_is_explained(error, hint, monkeypatch):
 
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"), connection.connected(None):
+    with pytest.raises(TuningError, match=f"Ray does not start here.*{hint}"), ray_connection.connected(None):
         pass
 
 
@@ -244,7 +244,7 @@ def test_a_cluster_that_refuses_is_explained(monkeypatch):
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with (
             pytest.raises(TuningError, match=f"{address}: Ray cannot be joined there.*RAY_AUTH_TOKEN"),
-            connection.connected(address),
+            ray_connection.connected(address),
         ):
             pass
 

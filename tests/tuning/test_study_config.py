@@ -3,9 +3,9 @@ import pytest
 from synthetic import DECAY, RATE
 
 from caloforge.errors import ConfigError
-from caloforge.tuning.engine import check_layout
 from caloforge.tuning.space import Space
 from caloforge.tuning.study import run_study
+from caloforge.tuning.worker_groups import check_layout
 
 LATENT = {"kind": "int", "low": 4, "high": 16}
 HIGH, HALF = {"kind": "float", "low": 2, "high": 3}, {"kind": "float", "low": 0.1, "high": 0.5}

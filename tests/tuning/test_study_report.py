@@ -14,8 +14,8 @@ import numpy as np
 from caloforge.tuning.plots import BLUE, _recolour, short_names
 from caloforge.tuning.report import aligned, build_report
 from caloforge.tuning.space import Space
-from caloforge.tuning.store import open_study
-from caloforge.tuning.suggestions import COMPLETE, START
+from caloforge.tuning.storage import open_study
+from caloforge.tuning.suggestion_thread import COMPLETE, START
 from caloforge.tuning.summary import best_trials, study_document
 
 SPACE = {

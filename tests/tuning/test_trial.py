@@ -9,7 +9,7 @@ import pytest
 from caloforge.config import to_yaml
 from caloforge.run import load_run
 from caloforge.tuning.trial import RUN, Job, Seat, read_result, train_fold
-from caloforge.tuning.verbs import NotDoneError, alone_in
+from caloforge.tuning.verb_processes import NotDoneError, alone_in
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import toy_showers
 from caloforge.metrics.diversity import neighbour_spacing
 from caloforge.metrics.resampling import Metric
 from caloforge.observables.resolution import fit_resolution, response_curve
-from caloforge.validation import validate_files, whole_showers
+from caloforge.validation import multivariate, validate_files
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
         yield
 
 

@@ -8,7 +8,7 @@ import pytest
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
 from caloforge.testing.defects import DEFECTS, Setting
-from caloforge.validation import judge_batches, whole_showers
+from caloforge.validation import judge_batches, multivariate
 
 SMALL = os.environ.get("CALOFORGE_SCALE") == "small"
 SPLITS = 3 if SMALL else 20
@@ -40,7 +40,7 @@ def sample(truth):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The Fréchet distance takes long and has no threshold."""
-    monkeypatch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+    monkeypatch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
 
 
 def halves(batch, seed):

@@ -10,7 +10,7 @@ import pytest
 import toy_showers
 
 from caloforge.metrics.resampling import Metric
-from caloforge.validation import validate_files, whole_showers
+from caloforge.validation import multivariate, validate_files
 
 pytestmark = pytest.mark.skipif(headless.PROGRAM is None, reason="no Chromium is installed")
 
@@ -25,7 +25,7 @@ def report(tmp_path_factory):
     # a name that would break out of the document if it were not escaped
     odd = toy_showers.write(folder / "<b>bad</script>{{data}}.h5".replace("/", "∕"), bad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
         options = {"classifier": False, "pdf": False, "workers": 1}
         return validate_files(truth, [good, odd], folder / "report", **options).report
 

@@ -10,7 +10,7 @@ from test_planted_defects import SEEN_BY, halves
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
 from caloforge.testing.defects import DEFECTS, Setting
-from caloforge.validation import judge_batches, whole_showers
+from caloforge.validation import judge_batches, multivariate
 
 CAUGHT = (
     "one layer 5 % low",
@@ -25,7 +25,7 @@ CAUGHT = (
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The Fréchet distance takes long and has no threshold."""
-    monkeypatch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+    monkeypatch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
 
 
 @pytest.mark.parametrize("name", [None, *CAUGHT])

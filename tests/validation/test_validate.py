@@ -11,16 +11,16 @@ from caloforge.cli import main
 from caloforge.commands.validate import validate
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
-from caloforge.validation import validate_files, whole_showers
-from caloforge.validation.drawing import write_maps, write_matrices, write_pdf
-from caloforge.validation.figures import Figure
+from caloforge.validation import multivariate, validate_files
+from caloforge.validation.figure_data import Figure
+from caloforge.validation.pdf_figures import write_maps, write_matrices, write_pdf
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
     """Half of the time would be the Fréchet distance, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(whole_showers, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
         yield
 
 
@@ -205,15 +205,15 @@ def test_the_command_ends_with_0_where_every_comparison_is_decided(files, tmp_pa
 
 
 def test_neural_classifiers_on_request(files, tmp_path, monkeypatch):
-    from caloforge.metrics import neural
+    from caloforge.metrics import neural_networks
 
     asked = []
 
     def classifier(truth, generated, *, voxels, repeats, seed, progress):
         asked.append((len(truth), len(generated), truth.width, truth.take(np.arange(3)).shape, voxels))
-        return neural.NeuralResult(Metric(0.7, 0.01, 0.5), Metric(0.1, 0.01, 0.0), ())
+        return neural_networks.NeuralResult(Metric(0.7, 0.01, 0.5), Metric(0.1, 0.01, 0.0), ())
 
-    monkeypatch.setattr(neural, "neural_classifier", classifier)
+    monkeypatch.setattr(neural_networks, "neural_classifier", classifier)
     result = validate_files(
         files[0], files[2:], tmp_path / "report", classifier=False, pdf=False, neural=["low", "cnn"]
     )
@@ -225,9 +225,9 @@ def test_neural_classifiers_on_request(files, tmp_path, monkeypatch):
 
 
 def test_the_strong_classifier_sees_cells_and_measures_its_floor(files, tmp_path, monkeypatch):
-    from caloforge.metrics import strong
-    from caloforge.metrics.neural import NeuralResult
-    from caloforge.metrics.strong_network import Images
+    from caloforge.metrics import cnn_classifier
+    from caloforge.metrics.cnn_network import Images
+    from caloforge.metrics.neural_networks import NeuralResult
 
     asked = []
 
@@ -236,7 +236,7 @@ def test_the_strong_classifier_sees_cells_and_measures_its_floor(files, tmp_path
         progress(1, 1)
         return NeuralResult(Metric(0.8, 0.01, 0.52), Metric(0.2, 0.01, 0.0), ())
 
-    monkeypatch.setattr(strong, "strong_classifier", classifier)
+    monkeypatch.setattr(cnn_classifier, "strong_classifier", classifier)
     seen = []
     result = validate_files(
         files[0],
@@ -268,7 +268,7 @@ def test_the_strong_classifier_sees_cells_and_measures_its_floor(files, tmp_path
     ],
 )
 def test_images_are_those_the_beam_allows(tmp_path, kind, theta, want):
-    from caloforge.metrics.strong_network import Images
+    from caloforge.metrics.cnn_network import Images
     from caloforge.validation.classifiers import images
     from caloforge.validation.conditions import Conditions
 

@@ -68,7 +68,7 @@ def _shareable(value: Any, key: str = "") -> Any:
 
 def _whole(path: Path) -> Json:
     # caloforge list shows cards, and does not wait for what reads showers
-    from caloforge.models.facts import data_record
+    from caloforge.models.training_metadata import data_record
 
     record = data_record(path, 0)
     return {**record, "trained_on": record["showers"]}

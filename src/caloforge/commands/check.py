@@ -121,7 +121,7 @@ def _data(config: RunConfig, data: Path) -> dict[str, Any]:
 
 def _training(config: RunConfig, data: Path | None, n: int) -> dict[str, Any]:
     from caloforge.showers import ShowerFile
-    from caloforge.training.data import check_count
+    from caloforge.training.data_split import check_count
     from caloforge.training.preflight import try_step
 
     start = time.perf_counter()

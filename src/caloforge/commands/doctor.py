@@ -100,7 +100,7 @@ def _geant4() -> dict[str, Any]:
     code = """
 import sys
 from caloforge.errors import CaloforgeError
-from caloforge.fullsim.environment import load_geant4
+from caloforge.fullsim.geant4_import import load_geant4
 try:
     load_geant4()
 except CaloforgeError as error:

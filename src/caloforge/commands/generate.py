@@ -126,7 +126,7 @@ def generate(
     if n is not None and n < 1:
         raise ConfigError(f"-n: got {n}, expected at least 1")
 
-    from caloforge.generation.choice import plan_for
+    from caloforge.generation.backend_selection import plan_for
     from caloforge.generation.generate import check_memory, generate_batch, generate_file
     from caloforge.generation.plan import packages_of
     from caloforge.models.store import read_model

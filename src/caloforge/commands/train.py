@@ -19,7 +19,7 @@ from caloforge.units import format_energy
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
     from caloforge.training.loop import TrainingResult
-    from caloforge.training.processes import Processes
+    from caloforge.training.process_group import Processes
 
 # how a training that has ended is said to have done so
 ENDS = {
@@ -63,7 +63,7 @@ def train(
     from caloforge.models.registry import create_model
     from caloforge.training.directory import RunDirectory
     from caloforge.training.loop import train_model
-    from caloforge.training.processes import Processes
+    from caloforge.training.process_group import Processes
 
     with (
         Processes(config.training.distribution.timeout_seconds) as processes,
@@ -133,7 +133,7 @@ def _energies(limits: list[float]) -> str:
 def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
     """The shower file, or its copy on this machine; of the detector of the run."""
     from caloforge.showers import ShowerFile
-    from caloforge.training.cache import local_copy
+    from caloforge.training.local_copy import local_copy
 
     near = local_copy(data, config.training.cache, processes)
     with ShowerFile(near) as file:

@@ -13,11 +13,11 @@ import numpy as np
 
 from caloforge.beam import PARTICLES, BeamConfig, sample_conditions
 from caloforge.errors import SimulationError
+from caloforge.fullsim.beam_placement import check_beam, check_physics, tracks
 from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.construction import SCORER, SENSITIVE_DETECTOR, Construction
-from caloforge.fullsim.environment import atomic_numbers, load_geant4, silenced
-from caloforge.fullsim.track import check_beam, check_physics, tracks
+from caloforge.fullsim.geant4_import import atomic_numbers, load_geant4, silenced
 from caloforge.geometry import Detector
 
 load_geant4()

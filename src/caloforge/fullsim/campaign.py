@@ -13,12 +13,12 @@ from caloforge import provenance
 from caloforge.beam import BeamConfig, Conditions, sample_conditions
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_named, check_new, check_space
+from caloforge.fullsim.beam_placement import check_beam, check_physics
 from caloforge.fullsim.blocks import DamagedBlockError, Parts
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
-from caloforge.fullsim.environment import atomic_numbers, check_data, uses_own_tables
+from caloforge.fullsim.geant4_import import atomic_numbers, check_data, uses_own_tables
 from caloforge.fullsim.pool import Pool
-from caloforge.fullsim.track import check_beam, check_physics
 from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.signals import StopRequest

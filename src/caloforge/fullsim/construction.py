@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from caloforge.fullsim.environment import load_geant4
+from caloforge.fullsim.geant4_import import load_geant4
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, Slab
 from caloforge.geometry.materials import Material
 from caloforge.units import DENSITY_UNITS

@@ -57,7 +57,7 @@ def stream(
         seed: Seed of the noise.
         batch_size: Showers in a pass.
         device: Where torch runs.
-        backend: What computes; `caloforge.generation.choice.plan_for` measures which is fastest.
+        backend: What computes; `caloforge.generation.backend_selection.plan_for` measures which is fastest.
         precision: Arithmetic.
         threads: Passes at the same time, each on one core.
     """

@@ -10,10 +10,10 @@ from typing import Any
 from caloforge.errors import CaloforgeError
 from caloforge.export.graph import condition_of, sample_inputs
 from caloforge.files import cache_folder
-from caloforge.generation.network import graph_of, graph_path, open_network
+from caloforge.generation.engine import graph_of, graph_path, open_network
 from caloforge.generation.plan import Plan
+from caloforge.generation.runtime_benchmark import measure, try_runtime
 from caloforge.generation.runtimes import Arrays
-from caloforge.generation.trial import measure, try_runtime
 from caloforge.models.base import ShowerModel
 
 # batch sizes that are tried

@@ -41,7 +41,7 @@ class NoiseStream:
     def __init__(self, seed: int, shape: tuple[int, ...]) -> None:
         """Keep the seed and the shape of one shower's noise."""
         # loading the compiler takes half a second
-        from caloforge.generation.mixing import Mixer
+        from caloforge.generation.noise_kernels import Mixer
 
         self.seed = seed
         self.shape = shape

@@ -25,11 +25,11 @@ def open_model(model: ShowerModel | StoredModel, plan: Plan) -> Network:
     if isinstance(model, StoredModel) and plan.backend == "numba" and model.compilable:
         form = kept_form(model)
         if form is None:
-            from caloforge.generation.network import checked_form
+            from caloforge.generation.engine import checked_form
 
             form = checked_form(model.load())
             keep_form(model, form)
         return network_of(form, model, plan)
-    from caloforge.generation.network import open_network
+    from caloforge.generation.engine import open_network
 
     return open_network(model.load() if isinstance(model, StoredModel) else model, plan)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry.detector import Detector, Layer, Slab
-from caloforge.geometry.look import ACCENT, FAINT, INK, MANY_CELLS, draw_rings, new_figure, style
 from caloforge.geometry.mesh import CartesianMesh, CylindricalMesh, RaggedMesh
+from caloforge.geometry.plot_style import ACCENT, FAINT, INK, MANY_CELLS, draw_rings, new_figure, style
 from caloforge.geometry.summary import describe_detector, mean_profile
 from caloforge.units import format_energy
 

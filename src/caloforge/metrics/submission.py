@@ -172,8 +172,8 @@ def _classify(
     progress: Progress | None,
 ) -> dict[str, Metric]:
     """Train one kind of network, all epochs."""
-    from caloforge.metrics.neural import neural_classifier
-    from caloforge.metrics.rows import DenseRows, Rows, low_level, low_level_normed
+    from caloforge.metrics.feature_table import DenseRows, Rows, low_level, low_level_normed
+    from caloforge.metrics.neural_networks import neural_classifier
 
     def rows(file: ShowerFile, sample: _Sample) -> Rows:
         if network == "high":

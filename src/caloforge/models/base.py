@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from caloforge.config import StrictModel
 from caloforge.geometry import Detector, RaggedMesh
 from caloforge.models.columns import Columns, CompiledForm
-from caloforge.models.facts import DataFacts, TrainedRange
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch
 from caloforge.showers.file import EnergyMeaning
 

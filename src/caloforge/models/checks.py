@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
-    from caloforge.models.facts import DataFacts
     from caloforge.models.presets import FamilyConfig
+    from caloforge.models.training_metadata import DataFacts
 
 # numbers of a model that nobody has to ask for; the published 3DGANs have up to 4 million
 LARGEST_MODEL = 100_000_000

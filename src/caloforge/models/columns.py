@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import Detector
-from caloforge.models.facts import DataFacts
+from caloforge.models.training_metadata import DataFacts
 
 if TYPE_CHECKING:
     from caloforge.models.base import Condition

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from caloforge.beam import BeamConfig
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
-    from caloforge.models.facts import DataFacts
+    from caloforge.models.training_metadata import DataFacts
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def create_model(
         DataError: The file cannot be used.
         ConfigError: The model does not fit the detector.
     """
-    from caloforge.models.facts import facts_of_file
+    from caloforge.models.training_metadata import facts_of_file
     from caloforge.showers import ShowerFile
 
     with ShowerFile(data) as file:

@@ -21,10 +21,10 @@ from caloforge.errors import CaloforgeError, ConfigError, DataError, ModelError
 from caloforge.files import read_regular, write_bytes, write_text, writing
 from caloforge.geometry import Detector
 from caloforge.models.checks import check_size, check_state, stored_weights
-from caloforge.models.facts import DataFacts, TrainedRange
 from caloforge.models.presets import FamilyConfig
 from caloforge.models.registry import FAMILIES, build_model, read_model_config
 from caloforge.models.released import CARD, FORMAT, FORMAT_VERSION, model_folder, read_card
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.provenance import collect, digest_json
 from caloforge.showers.file import EnergyMeaning
 from caloforge.units import format_angle, format_energy

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
-from caloforge.models.facts import ANGLE_SLACK, TrainedRange
+from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -231,7 +231,7 @@ class Hdf5File:
                 continue
             known = FILTERS.get(number)
             title = known or label.split(b";")[0].decode("ascii", "replace").strip("\0 ")[:40] or "unknown"
-            mend = "pip install hdf5plugin" if known else "take a copy without it (h5repack -f GZIP=1)"
+            mend = "pip install 'caloforge[hdf5]'" if known else "take a copy without it (h5repack -f GZIP=1)"
             raise DataError(
                 f"{self.path}: {name!r} is compressed with {title} (HDF5 filter {number}), which is not "
                 "installed; "

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
-from caloforge.geometry.look import ACCENT, FAINT, INK, SERIES, new_figure, style
+from caloforge.geometry.plot_style import ACCENT, FAINT, INK, SERIES, new_figure, style
 from caloforge.output import readable
 from caloforge.showers.batch import ShowerBatch
+from caloforge.showers.projections import LAYER, View, layer_edges, views
 from caloforge.showers.summary import (
     LISTED_ENERGIES,
     ShowerScan,
@@ -25,7 +26,6 @@ from caloforge.showers.summary import (
     scan_showers,
     spans_decades,
 )
-from caloforge.showers.views import LAYER, View, layer_edges, views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

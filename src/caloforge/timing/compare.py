@@ -15,9 +15,9 @@ from caloforge.beam import BeamConfig
 from caloforge.errors import SimulationError
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import Detector
-from caloforge.timing.case import Found, measure
 from caloforge.timing.machine import machine, quietest_core
 from caloforge.timing.sources import PUBLISHED, Source, library
+from caloforge.timing.timed_process import Found, measure
 
 FORMAT = "caloforge-benchmark"
 FORMAT_VERSION = 1

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from caloforge.errors import CaloforgeError
 
 if TYPE_CHECKING:
-    from caloforge.timing.engines import Engine
+    from caloforge.timing.generators import Engine
 
 # repeats of a measurement, at least and at most
 FEWEST, MOST = 3, 9
@@ -129,7 +129,7 @@ def _serve(job: dict[str, Any], answer: Answer) -> None:
     if job["kind"] == "full simulation":
         _full_simulation(job, answer)
         return
-    from caloforge.timing.engines import open_engine
+    from caloforge.timing.generators import open_engine
 
     engine = open_engine(job)
     answer(opened=engine.facts)

@@ -18,7 +18,7 @@ from caloforge.models.base import Condition, ShowerModel
 from caloforge.observables import observe
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.select import Numbers, read_numbers
-from caloforge.training.processes import Processes
+from caloforge.training.process_group import Processes
 
 # small, so that the usual thousand showers are enough for many processes
 BLOCK = 32

@@ -16,9 +16,9 @@ from torch import Tensor
 from caloforge.errors import MissingDependencyError
 from caloforge.files import write_text, writing
 from caloforge.training.checkpoint import Progress
-from caloforge.training.clock import TimeSplit
 from caloforge.training.config import TrainingConfig
 from caloforge.training.curves import COMMON, shown
+from caloforge.training.timers import TimeSplit
 
 METRICS = "metrics.jsonl"
 # steps averaged in one line

@@ -19,16 +19,13 @@ from torch import Tensor
 
 from caloforge.errors import Interrupted, TrainingError
 from caloforge.models.base import Phase, ShowerModel, TrainingBatch
-from caloforge.models.facts import data_record
 from caloforge.models.store import save_model
 from caloforge.models.symmetries import symmetries
+from caloforge.models.training_metadata import data_record
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.signals import StopRequest
-from caloforge.training.arithmetic import autocast, choose_precision
 from caloforge.training.augment import augment
-from caloforge.training.average import average_of, swapped, update_average
-from caloforge.training.cache import local_copy
 from caloforge.training.checkpoint import (
     Progress,
     checkpoints,
@@ -37,17 +34,20 @@ from caloforge.training.checkpoint import (
     save_checkpoint,
     sweep,
 )
-from caloforge.training.clock import Clock, TimeSplit
 from caloforge.training.config import TrainingConfig
-from caloforge.training.course import Course
-from caloforge.training.data import TrainingShowers, batch_size, split_file
+from caloforge.training.data_split import TrainingShowers, batch_size, split_file
 from caloforge.training.directory import RunDirectory
-from caloforge.training.distribution import distribute
+from caloforge.training.ema import average_of, swapped, update_average
 from caloforge.training.evaluation import Evaluation
-from caloforge.training.identity import check_identity, identity_of
+from caloforge.training.fingerprint import check_identity, identity_of
+from caloforge.training.local_copy import local_copy
 from caloforge.training.log import MetricsLog
 from caloforge.training.optimizers import build_optimizers, learning_rate
-from caloforge.training.processes import Processes
+from caloforge.training.parallel import distribute
+from caloforge.training.precision import autocast, choose_precision
+from caloforge.training.process_group import Processes
+from caloforge.training.schedule import Course
+from caloforge.training.timers import Clock, TimeSplit
 
 # a generator may make empty images for its first steps; later it has collapsed
 COLLAPSE_STEP = 10

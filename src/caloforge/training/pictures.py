@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.amounts import duration
 from caloforge.errors import DataError
-from caloforge.geometry.look import INK, SERIES, new_figure, style
+from caloforge.geometry.plot_style import INK, SERIES, new_figure, style
 from caloforge.output import readable
 from caloforge.training.curves import COMMON, GAP, is_loss
 

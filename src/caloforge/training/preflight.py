@@ -12,12 +12,12 @@ import torch
 from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.geometry import Detector
 from caloforge.models.base import ShowerModel, TrainingBatch, parameter_count
-from caloforge.models.facts import ASSUMED_RESPONSE, facts_of_beam
 from caloforge.models.registry import ModelConfig, build_model, create_model
+from caloforge.models.training_metadata import ASSUMED_RESPONSE, facts_of_beam
 from caloforge.showers import ShowerBatch, ShowerFile
-from caloforge.training.arithmetic import autocast, choose_precision
 from caloforge.training.config import TrainingConfig
 from caloforge.training.optimizers import build_optimizers
+from caloforge.training.precision import autocast, choose_precision
 
 # share of voxels that hold energy in the made-up showers
 OCCUPANCY = 0.1

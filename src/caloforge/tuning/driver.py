@@ -13,12 +13,12 @@ from caloforge.errors import Interrupted, TuningError
 from caloforge.files import write_text
 from caloforge.signals import StopRequest
 from caloforge.tuning.config import StudyConfig
-from caloforge.tuning.engine import Cluster, Group
 from caloforge.tuning.folds import Fold
 from caloforge.tuning.objective import combine, evaluations
-from caloforge.tuning.record import ATTEMPTS, FOLDS, NOISE, REASON
-from caloforge.tuning.suggestions import Proposal, Suggestions
+from caloforge.tuning.suggestion_thread import Proposal, Suggestions
 from caloforge.tuning.trial import RUN, Job, Result, Work, read_result, train_fold
+from caloforge.tuning.trial_attributes import ATTEMPTS, FOLDS, NOISE, REASON
+from caloforge.tuning.worker_groups import Cluster, Group
 
 if TYPE_CHECKING:
     from optuna.trial import TrialState

@@ -14,7 +14,7 @@ from caloforge.files import check_space
 from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig
-from caloforge.training.data import Split, split_showers
+from caloforge.training.data_split import Split, split_showers
 
 BLOCK = 512
 # showers that a training holds out, and that a validation compares, at the least

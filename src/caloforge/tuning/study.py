@@ -15,17 +15,17 @@ from caloforge.files import write_text
 from caloforge.observables import catalogue
 from caloforge.showers import ShowerFile
 from caloforge.tuning.config import StudyConfig
-from caloforge.tuning.connection import require_ray
 from caloforge.tuning.driver import TRIALS, Search, Tell
-from caloforge.tuning.engine import Cluster
-from caloforge.tuning.final import compare_with_start
+from caloforge.tuning.final_evaluation import compare_with_start
 from caloforge.tuning.folds import Fold, make_folds, plan_folds
 from caloforge.tuning.objective import check_observables, needs_validation
+from caloforge.tuning.ray_connection import require_ray
 from caloforge.tuning.space import Space
-from caloforge.tuning.store import check_identity, open_study, study_folder
-from caloforge.tuning.suggestions import Suggestions, count_trials
+from caloforge.tuning.storage import check_identity, open_study, study_folder
+from caloforge.tuning.suggestion_thread import Suggestions, count_trials
 from caloforge.tuning.summary import study_document
 from caloforge.tuning.trial import RUN, Work, train_fold
+from caloforge.tuning.worker_groups import Cluster
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -11,8 +11,8 @@ from caloforge import provenance
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import TRIALS, fold_folder
 from caloforge.tuning.objective import evaluations
-from caloforge.tuning.record import ATTEMPTS, FOLDS, NOISE, PARENT, REASON
-from caloforge.tuning.suggestions import COMPLETE, START
+from caloforge.tuning.suggestion_thread import COMPLETE, START
+from caloforge.tuning.trial_attributes import ATTEMPTS, FOLDS, NOISE, PARENT, REASON
 
 if TYPE_CHECKING:
     from optuna import Study

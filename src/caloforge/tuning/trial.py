@@ -17,7 +17,7 @@ from caloforge.errors import ConfigError
 from caloforge.files import write_text
 from caloforge.run import load_run
 from caloforge.tuning.objective import CLASSIFIER, MERIT, Value, merit_of, needs_validation, read_figures
-from caloforge.tuning.verbs import Ending, NotDoneError, Verbs, alone_in, command_line
+from caloforge.tuning.verb_processes import Ending, NotDoneError, Verbs, alone_in, command_line
 
 RESULT, LOG, RUN = "result.json", "trial.log", "run.yaml"
 

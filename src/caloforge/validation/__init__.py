@@ -1,6 +1,6 @@
 """Physics validation: shower files in, a report with a verdict out."""
 
-from caloforge.validation.memory import judge_batches
+from caloforge.validation.in_memory import judge_batches
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds, threshold_sets
 from caloforge.validation.validate import Result, validate_files
 

@@ -10,17 +10,17 @@ from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError
 from caloforge.geometry import CylindricalMesh, Detector, RaggedMesh
+from caloforge.metrics.feature_table import DenseRows, Rows, low_level, low_level_normed, voxel_table
 from caloforge.metrics.resampling import Metric
-from caloforge.metrics.rows import DenseRows, Rows, low_level, low_level_normed, voxel_table
-from caloforge.models.facts import TrainedRange
 from caloforge.models.symmetries import symmetries
+from caloforge.models.training_metadata import TrainedRange
 from caloforge.observables import high_level_features
 from caloforge.showers import ShowerFile
 from caloforge.validation.conditions import Conditions
-from caloforge.validation.sample import Sample
+from caloforge.validation.observed_sample import Sample
 
 if TYPE_CHECKING:
-    from caloforge.metrics.strong_network import Images
+    from caloforge.metrics.cnn_network import Images
 
 STRONG = "strong"
 # the networks of the CaloChallenge, and ours
@@ -56,8 +56,8 @@ def classify(
         ConfigError: "cnn" or "strong" on a mesh without images.
     """
     # torch is imported only where a network is trained
-    from caloforge.metrics.neural import neural_classifier
-    from caloforge.metrics.strong import strong_classifier
+    from caloforge.metrics.cnn_classifier import strong_classifier
+    from caloforge.metrics.neural_networks import neural_classifier
 
     results = {}
     for number, name in enumerate(names):
@@ -114,7 +114,7 @@ def images(detector: Detector, conditions: Conditions) -> Images:
         detector: Of both samples.
         conditions: Of the truth; those of the other sample are alike.
     """
-    from caloforge.metrics.strong_network import Images
+    from caloforge.metrics.cnn_network import Images
 
     shape = _image_shape(detector)
 

@@ -18,13 +18,13 @@ from caloforge.metrics.distributions import (
     spectrum_separation,
     wasserstein,
 )
-from caloforge.metrics.means import mean_shift, profile_deviation, width_shift
+from caloforge.metrics.relative_shifts import mean_shift, profile_deviation, width_shift
 from caloforge.metrics.resampling import Metric, Resampler
 from caloforge.observables import Observable
-from caloforge.validation import figures, mathtext
+from caloforge.validation import figure_data, mathtext
 from caloforge.validation.conditions import AtFixedConditions, Bin
-from caloforge.validation.figures import Figure
-from caloforge.validation.sample import Sample
+from caloforge.validation.figure_data import Figure
+from caloforge.validation.observed_sample import Sample
 
 # a mean below this share of the spread says nothing: shifts are then measured in spreads
 MIN_MEAN = 0.25
@@ -101,13 +101,13 @@ class Comparison:
             parts = self._in_bin(observable, adjusted, where)
             differences += self._measure(observable, where, parts)
             if observable.kind == "scalar":
-                figure = figures.histogram(observable, self.truth, self.generated, where)
+                figure = figure_data.histogram(observable, self.truth, self.generated, where)
             else:
-                figure = figures.profile(observable, where, parts)
+                figure = figure_data.profile(observable, where, parts)
             drawn += [figure] if figure else []
         if observable.kind == "scalar" and drawn:
             pairs = list(zip((self.truth, *self.generated), adjusted, strict=True))
-            against = figures.trend(observable, pairs[0], pairs[1:])
+            against = figure_data.trend(observable, pairs[0], pairs[1:])
             drawn += [against] if against else []
         return differences, drawn
 

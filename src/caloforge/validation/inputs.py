@@ -17,7 +17,7 @@ from caloforge.output import readable
 from caloforge.showers import ShowerFile
 from caloforge.validation import compatibility as same
 from caloforge.validation.conditions import Bin, Conditions
-from caloforge.validation.sample import Sample, read_sample
+from caloforge.validation.observed_sample import Sample, read_sample
 
 Progress = Callable[[str, int, int], object]
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.validation.conditions import INCLUSIVE, particle_name
-from caloforge.validation.contents import Card, Contents, Table
-from caloforge.validation.figures import Figure, Series, common_edges, shares
+from caloforge.validation.figure_data import Figure, Series, common_edges, shares
+from caloforge.validation.report_model import Card, Contents, Table
 from caloforge.validation.triforce_result import Curve, Roc, SampleResult, TriforceResult
 
 SECTION = "reconstruction"

@@ -8,8 +8,8 @@ import re
 from importlib import resources
 from typing import Any
 
-from caloforge.validation.contents import Contents, Table
 from caloforge.validation.report_data import report_data
+from caloforge.validation.report_model import Contents, Table
 from caloforge.validation.verdict_html import verdict_section
 
 SCRIPTS = ("plot.js", "display.js", "report.js")

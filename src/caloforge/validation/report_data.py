@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from caloforge.validation import labels, mathtext, showers
-from caloforge.validation.contents import Card, Contents
-from caloforge.validation.figures import TREND_SHOWERS, Figure
+from caloforge.validation import event_displays, labels, mathtext
+from caloforge.validation.figure_data import TREND_SHOWERS, Figure
+from caloforge.validation.report_model import Card, Contents
 from caloforge.validation.verdict import Verdict
 
 
@@ -46,10 +46,10 @@ def report_data(contents: Contents) -> dict[str, Any]:
             for m in contents.matrices
         ],
         "judgements": {v.generator: _judgements(v) for v in contents.verdicts},
-        "geometry": showers.geometry(contents.truth.detector),
-        "planes": showers.planes(contents.truth.detector),
-        "extents": showers.extents(contents.truth.detector),
-        "decades": showers.DECADES,
+        "geometry": event_displays.geometry(contents.truth.detector),
+        "planes": event_displays.planes(contents.truth.detector),
+        "extents": event_displays.extents(contents.truth.detector),
+        "decades": event_displays.DECADES,
         "events": contents.events,
         "averages": contents.averages,
     }

@@ -10,8 +10,8 @@ import numpy as np
 from caloforge.observables import SPECTRUM_EDGES, mip_peak
 from caloforge.observables.resolution import ResponseCurve, fit_linearity, fit_resolution, response_curve
 from caloforge.validation.conditions import INCLUSIVE
-from caloforge.validation.figures import Array, Figure, Series
-from caloforge.validation.sample import Sample
+from caloforge.validation.figure_data import Array, Figure, Series
+from caloforge.validation.observed_sample import Sample
 
 POINTS = 10
 SHOWERS_PER_POINT = 100

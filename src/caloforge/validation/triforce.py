@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from caloforge.errors import DataError
 from caloforge.geometry import Detector, RaggedMesh
+from caloforge.metrics.feature_table import SparseRows
 from caloforge.metrics.resampling import Array
-from caloforge.metrics.rows import SparseRows
 from caloforge.showers import ShowerFile
 from caloforge.validation.triforce_result import Applied, TriforceResult, compare
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.metrics.distributions import kolmogorov_smirnov
-from caloforge.metrics.means import mean_shift, width_shift
+from caloforge.metrics.relative_shifts import mean_shift, width_shift
 from caloforge.metrics.resampling import Array, Metric, Resampler
 
 ENERGY_BINS = 8

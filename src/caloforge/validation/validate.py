@@ -18,23 +18,23 @@ from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, partial_path, write_text, writing
 from caloforge.observables import Observable, catalogue, default_threshold
 from caloforge.references import REFERENCES
-from caloforge.validation import notes
-from caloforge.validation.chapters import add_correlations, add_response, add_whole_showers
+from caloforge.validation import data_warnings
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
-from caloforge.validation.contents import Contents
-from caloforge.validation.derived import AT_DEPTH, add_response_at_depth
-from caloforge.validation.document import metrics_document
-from caloforge.validation.drawing import Drawers
-from caloforge.validation.figures import Figure
+from caloforge.validation.event_displays import averages, events, pick, planes
+from caloforge.validation.figure_data import Figure
 from caloforge.validation.inputs import Inputs, Progress, admit, read_samples
+from caloforge.validation.leakage_correction import AT_DEPTH, add_response_at_depth
+from caloforge.validation.metrics_document import metrics_document
+from caloforge.validation.multivariate import compare_correlations, compare_generators, compare_showers
+from caloforge.validation.observed_sample import Sample
+from caloforge.validation.optional_tests import Slow, add_slow, check_networks, check_protocol
+from caloforge.validation.pdf_figures import Drawers
 from caloforge.validation.report import build_report
-from caloforge.validation.sample import Sample
-from caloforge.validation.showers import averages, events, pick, planes
-from caloforge.validation.slow import Slow, add_slow, check_networks, check_protocol
+from caloforge.validation.report_model import Contents
+from caloforge.validation.report_sections import add_correlations, add_response, add_whole_showers
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
 from caloforge.validation.verdict import State, judge
-from caloforge.validation.whole_showers import compare_correlations, compare_generators, compare_showers
 
 # a folder without both is no report, and --force leaves it alone
 MARKS = ("report.html", "metrics.json")
@@ -220,10 +220,10 @@ class _Job:
         ]
         contents.notes += self.inputs.notes()
         for sample in contents.samples:
-            contents.notes += notes.odd_showers(sample)
-        contents.notes += notes.few_bins(self.bins, contents.samples)
-        contents.notes += notes.not_measured(self.thresholds, contents.verdicts)
-        contents.notes += notes.small_samples(contents.verdicts, contents.generated)
+            contents.notes += data_warnings.odd_showers(sample)
+        contents.notes += data_warnings.few_bins(self.bins, contents.samples)
+        contents.notes += data_warnings.not_measured(self.thresholds, contents.verdicts)
+        contents.notes += data_warnings.small_samples(contents.verdicts, contents.generated)
         contents.metrics |= metrics_document(
             contents.truth,
             contents.generated,

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caloforge.validation import labels
-from caloforge.validation.contents import Contents
-from caloforge.validation.document import remedy
 from caloforge.validation.mathtext import Run
+from caloforge.validation.metrics_document import remedy
+from caloforge.validation.report_model import Contents
 from caloforge.validation.verdict import Judgement, Verdict
 
 LISTED = 8

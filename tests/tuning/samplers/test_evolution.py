@@ -7,10 +7,10 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from caloforge.tuning.record import PARENT
 from caloforge.tuning.samplers.cma_es import CmaEsSampler
 from caloforge.tuning.samplers.evolution import RegularisedEvolutionSampler
 from caloforge.tuning.samplers.population_based import PopulationBasedSampler
+from caloforge.tuning.trial_attributes import PARENT
 
 GENES = {f"g{i}": CategoricalDistribution(tuple(range(10))) for i in range(6)}
 WEIGHTS = {

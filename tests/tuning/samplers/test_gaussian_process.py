@@ -13,10 +13,10 @@ from scipy.stats import norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
-from caloforge.tuning.record import NOISE
 from caloforge.tuning.samplers import regression
 from caloforge.tuning.samplers.gaussian_process import GaussianProcessSampler, log_improvement
 from caloforge.tuning.samplers.regression import GaussianProcess
+from caloforge.tuning.trial_attributes import NOISE
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 
 from caloforge.errors import ConfigError
 from caloforge.testing.problems import branin_problem
-from caloforge.tuning.record import NOISE
 from caloforge.tuning.samplers import make_sampler
 from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
+from caloforge.tuning.trial_attributes import NOISE
 
 # Optuna makes it a failed trial, and says so
 pytestmark = pytest.mark.filterwarnings("ignore:The value nan is not acceptable:UserWarning")

@@ -14,10 +14,10 @@ from caloforge.errors import ModelError, TrainingError
 from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch
 from caloforge.models.checks import check_between, check_rising, check_shape
-from caloforge.models.facts import ANGLE_SLACK, DataFacts
 from caloforge.models.frozen.config import FrozenConfig
 from caloforge.models.frozen.library import TOP, draw_library, pack
 from caloforge.models.symmetries import cell_images, symmetries
+from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts
 from caloforge.showers import ShowerBatch
 
 # distance between particles: larger than any between energies and angles, whose ranges have the length 1

@@ -13,10 +13,10 @@ from caloforge.errors import ConfigError
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
 from caloforge.models.checks import check_between
-from caloforge.models.facts import DataFacts
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.gan3d.losses import measured_angle, percentage_error, spectrum_counts
 from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
+from caloforge.models.training_metadata import DataFacts
 from caloforge.transforms import PowerScale
 
 

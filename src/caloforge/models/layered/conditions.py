@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from caloforge.models.facts import ANGLE_SLACK, TrainedRange
+from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
 
 
 class Scale:

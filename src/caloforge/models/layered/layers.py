@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.models.base import Condition
-from caloforge.models.facts import TrainedRange
 from caloforge.models.layered.conditions import Scale
 from caloforge.models.layered.constants import KNOTS, LARGEST_SCORE, LAST_SCORE, MEAN_DEGREE, NEAR
 from caloforge.models.layered.donors import Donors
+from caloforge.models.training_metadata import TrainedRange
 
 SPREAD_DEGREE = 3
 BINS = 8

@@ -22,7 +22,6 @@ from caloforge.models.base import (
 )
 from caloforge.models.checks import check_between, check_rising
 from caloforge.models.columns import CompiledForm
-from caloforge.models.facts import DataFacts
 from caloforge.models.layered.cells import CellStage
 from caloforge.models.layered.comparison import moments
 from caloforge.models.layered.config import LayeredConfig
@@ -33,6 +32,7 @@ from caloforge.models.layered.order import order_of
 from caloforge.models.layered.plane import plane_of
 from caloforge.models.layered.summary import Layout, summarise, summary_images
 from caloforge.models.symmetries import symmetries
+from caloforge.models.training_metadata import DataFacts
 from caloforge.showers import ShowerBatch
 
 # rows that the first stage is fitted to, images of the showers included

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
-from caloforge.models.facts import ANGLE_SLACK, TrainedRange
 from caloforge.models.symmetries import cell_images, symmetries
+from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from caloforge.geometry import Detector
 from caloforge.models.registry import ModelConfig
 from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.timing.machine import machine
-from caloforge.timing.scaling.measure import (
+from caloforge.timing.scaling.allreduce import Link, Network
+from caloforge.timing.scaling.measurement import (
     Measured,
     batches,
     layouts,
     measure_link,
     measure_training,
 )
-from caloforge.timing.scaling.network import Link, Network
-from caloforge.timing.scaling.project import Scaling, Workload, project, speedup
+from caloforge.timing.scaling.projection import Scaling, Workload, project, speedup
 from caloforge.timing.scaling.published import network_link, predict, published_tables
 from caloforge.training.config import TrainingConfig
 
@@ -117,7 +117,7 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
 
 def _shares(plan: Plan, data: Path) -> tuple[int, int]:
     """Showers of an epoch that is projected, and those that are judged in a measurement."""
-    from caloforge.training.data import split_file
+    from caloforge.training.data_split import split_file
 
     split = split_file(data, plan.training, 1)
     judged = len(split.judged(plan.training.evaluation.showers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from caloforge.geometry.look import INK, SERIES, new_figure, style
+from caloforge.geometry.plot_style import INK, SERIES, new_figure, style
 from caloforge.timing.scaling.published import Prediction, Table, predict, published_tables
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from caloforge.config import StrictModel, build, read_yaml
 from caloforge.errors import ConfigError, nearest
-from caloforge.timing.scaling.network import Link, Network
-from caloforge.timing.scaling.project import Epoch, Workload, epoch
+from caloforge.timing.scaling.allreduce import Link, Network
+from caloforge.timing.scaling.projection import Epoch, Workload, epoch
 
 DATA = Path(__file__).parent / "data"
 

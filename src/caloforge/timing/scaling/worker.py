@@ -15,7 +15,7 @@ from caloforge.models.registry import ModelConfig
 from caloforge.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from caloforge.training.clock import TimeSplit
+    from caloforge.training.timers import TimeSplit
 
 # steps and messages that are not counted: the first ones prepare what the others use
 WARM_UP = 2
@@ -46,7 +46,7 @@ def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train; seconds of each kind in this process, without those of the first steps."""
     from caloforge.models.registry import create_model
     from caloforge.training.loop import train_model
-    from caloforge.training.processes import Processes
+    from caloforge.training.process_group import Processes
 
     run, data = build(Learning, job["run"], "measurement"), Path(job["data"])
     steps = WARM_UP + job["steps"]

@@ -39,7 +39,7 @@ def make_sampler(config: SamplerConfig, *, seed: int, objectives: int = 1) -> Ba
 def _of_optuna(config: SamplerConfig, seed: int) -> BaseSampler | None:
     from optuna import samplers
 
-    from caloforge.tuning.samplers.fresh import FreshSampler
+    from caloforge.tuning.samplers.stateless import FreshSampler
 
     if config.kind == "random":
         return FreshSampler(samplers.RandomSampler, seed)

@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial
 from scipy.special import erfcx, log_ndtr
 from threadpoolctl import threadpool_limits
 
-from caloforge.tuning.record import NOISE
 from caloforge.tuning.samplers.base import History, ReplaySampler, read_history
 from caloforge.tuning.samplers.embedding import Embedding, Points
 from caloforge.tuning.samplers.quasi_random import sobol
 from caloforge.tuning.samplers.regression import GaussianProcess, Vector
+from caloforge.tuning.trial_attributes import NOISE
 
 # points at which the acquisition is looked at: anywhere, around the best ones, and in each round of the
 # search

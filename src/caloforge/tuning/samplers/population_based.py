@@ -10,9 +10,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from caloforge.tuning.record import PARENT
 from caloforge.tuning.samplers.base import ReplaySampler, is_enqueued, read_history
 from caloforge.tuning.samplers.embedding import make_axis
+from caloforge.tuning.trial_attributes import PARENT
 
 MEMBER = "pbt:member"
 # share of the members that are replaced, and by whom; of a parameter's value drawn again; its change

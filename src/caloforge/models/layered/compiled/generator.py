@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from caloforge.geometry import Detector
 from caloforge.models.columns import Columns, NoiseOf
-from caloforge.models.facts import DataFacts
 from caloforge.models.layered.compiled.showers import make
 from caloforge.models.layered.compiled.tables import LayerTables, Tables
 from caloforge.models.layered.conditions import Scale
 from caloforge.models.layered.constants import CHOICES
+from caloforge.models.training_metadata import DataFacts
 
 # showers whose noise, an eighth of a megabyte each, is made and used at once
 AT_ONCE = 8

@@ -1,0 +1,222 @@
+"""Choosing a backend, where possible without torch: what was remembered, machine code, or a measurement."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from caloforge.errors import CaloforgeError, ConfigError, nearest
+from caloforge.files import cache_folder, write_text
+from caloforge.generation.compiled import is_compiled, is_kept
+from caloforge.generation.opening import open_model
+from caloforge.generation.plan import BATCH, CUDA_BATCH, Plan, packages_of
+from caloforge.generation.runtimes import PRECISIONS, Backend, Precision
+from caloforge.models.store import StoredModel
+from caloforge.provenance import cpu, digest_json, package_version
+
+if TYPE_CHECKING:
+    from caloforge.models.base import ShowerModel
+
+BackendWish = Literal["auto", "torch", "numba", "onnx", "openvino"]
+PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
+Say = Callable[[str], None]
+# seconds of work with torch from which compiling or measuring is worth it
+WORTH = 10.0
+# a larger gain than the noise of a measurement, or the exact arithmetic is kept
+GAIN = 1.1
+VERSIONS = ("caloforge", "torch", "onnxruntime", "openvino")
+
+
+def choices_file() -> Path:
+    """Where choices are remembered; may be deleted at any time."""
+    return cache_folder() / "backends.json"
+
+
+def all_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def plan_for(
+    model: ShowerModel | StoredModel,
+    count: int,
+    *,
+    backend: BackendWish = "auto",
+    precision: PrecisionWish = "auto",
+    batch_size: int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    say: Say = lambda _: None,
+) -> Plan:
+    """How to run a model, where the caller left it open.
+
+    `auto` takes machine code where the family has it and the work is worth compiling it, or it is compiled
+    already; otherwise what was measured to be fastest, here and for this model, among what is installed. The
+    arithmetic is fp32 unless the model's card says that its physics was checked for another one. Measuring
+    happens once, within seconds, and only where the work is worth it; shorter work runs on torch.
+
+    Args:
+        model: The model.
+        count: Showers that are wanted.
+        backend: What computes.
+        precision: Arithmetic.
+        batch_size: Showers in a pass; the default is what was fastest.
+        threads: Cores; the default is all.
+        device: "cpu" or a GPU, which torch alone knows.
+        say: Told what takes time.
+
+    Raises:
+        ConfigError, MissingDependencyError: What is asked for cannot be done here.
+    """
+    threads = all_cores() if threads is None else threads
+    fixed = Plan(
+        backend="torch" if backend == "auto" else backend,
+        precision="fp32" if precision == "auto" else precision,
+        batch_size=1 if batch_size is None else batch_size,
+        threads=threads,
+        device=device,
+    )
+    if backend == "auto":
+        able = [name for name, known in PRECISIONS.items() if fixed.precision in known]
+        if not able:
+            raise ConfigError(
+                f"precision: got {precision!r}. {nearest(str(precision), ('auto', *get_args(Precision)))}"
+            )
+        fixed = replace(fixed, backend=cast(Backend, able[0]))
+    fixed.check()
+    if device != "cpu":
+        return replace(fixed, batch_size=batch_size or CUDA_BATCH)
+    found = None
+    if backend == "auto" and fixed.precision == "fp32" and model.compilable:
+        found = _machine_code(model, fixed, count, say)
+    if found is None and "auto" in (backend, precision) and backend != "numba":
+        plans = candidates(_loaded(model), fixed, backend, precision)
+        found = _measured(_loaded(model), plans, count, say)
+    found = found or replace(fixed, batch_size=BATCH[fixed.backend])
+    return replace(found, batch_size=batch_size or found.batch_size)
+
+
+def _machine_code(model: ShowerModel | StoredModel, plan: Plan, count: int, say: Say) -> Plan | None:
+    """A plan with machine code, or None where torch is done before it is compiled, or it cannot be."""
+    found = replace(plan, backend="numba", batch_size=BATCH["numba"])
+    if isinstance(model, StoredModel) and is_kept(model):
+        return found
+    if not is_compiled(model.family):
+        if _seconds_with_torch(_loaded(model), plan) * count < WORTH * plan.threads:
+            return None
+        say("compiling machine code for this processor, about 15 s, once on this machine")
+    try:
+        open_model(model, found)
+    except CaloforgeError as error:
+        say(f"{error}; choosing something else")
+        return None
+    return found
+
+
+def _seconds_with_torch(model: ShowerModel, plan: Plan) -> float:
+    from caloforge.export.graph import sample_inputs
+    from caloforge.generation.measurement import seconds_with_torch
+
+    torch_plan = replace(plan, backend="torch", precision="fp32")
+    return seconds_with_torch(model, torch_plan, sample_inputs(model), (2,))[2]
+
+
+def _loaded(model: ShowerModel | StoredModel) -> ShowerModel:
+    return model.load() if isinstance(model, StoredModel) else model
+
+
+def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: PrecisionWish) -> list[Plan]:
+    """What is measured: installed, and of an arithmetic that is allowed."""
+    allowed = model.facts.precisions if precision == "auto" else (plan.precision,)
+    plans = [
+        replace(plan, backend=cast(Backend, name), precision=arithmetic)
+        for name, known in PRECISIONS.items()
+        for arithmetic in known
+        if backend in ("auto", name)
+        and name != "numba"
+        and (name == "torch" or model.exportable)
+        and arithmetic in allowed
+        # in bf16 torch is hundreds of times slower than in fp32 on processors that do not have it
+        and (name, arithmetic) != ("torch", "bf16")
+    ]
+    return [plan for plan in plans if all(find_spec(package) for package in packages_of(plan))]
+
+
+def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Say) -> Plan | None:
+    """The fastest plan, remembered or measured now; None where that is not worth it, or nothing works."""
+    if len(plans) < 2:
+        return None
+    key = _key(model, plans)
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return _matching(plans, _read()[key["digest"]]["choice"])
+    if _seconds_with_torch(model, plans[0]) * count < WORTH * plans[0].threads:
+        return None
+    from caloforge.generation.measurement import measure_plans
+
+    seconds = measure_plans(model, plans, say)
+    if not seconds:
+        return None
+    best = fastest(seconds)
+    _remember(key, seconds, best)
+    return best
+
+
+def fastest(seconds: dict[Plan, float]) -> Plan:
+    """The plan with the shortest time; exact arithmetic where the other is not clearly faster."""
+    ranked = sorted(seconds, key=seconds.__getitem__)
+    exact = [plan for plan in ranked if plan.precision == "fp32"]
+    if exact and seconds[exact[0]] < GAIN * seconds[ranked[0]]:
+        return exact[0]
+    return ranked[0]
+
+
+def _key(model: ShowerModel, plans: list[Plan]) -> dict[str, Any]:
+    from caloforge.generation.engine import state_digest
+
+    name, flags = cpu()
+    facts = {
+        "model": state_digest(model),
+        "cpu": name,
+        "flags": digest_json(sorted(flags))[:16],
+        "threads": plans[0].threads,
+        "versions": {package: package_version(package) for package in VERSIONS},
+        "among": sorted(f"{plan.backend} {plan.precision}" for plan in plans),
+    }
+    return {"digest": digest_json(facts)[:16], **facts}
+
+
+def _matching(plans: list[Plan], known: dict[str, Any]) -> Plan:
+    (plan,) = [p for p in plans if (p.backend, p.precision) == (known["backend"], known["precision"])]
+    return replace(plan, batch_size=max(1, int(known["batch_size"])))
+
+
+def _read() -> dict[str, Any]:
+    try:
+        document = json.loads(choices_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _remember(key: dict[str, Any], seconds: dict[Plan, float], best: Plan) -> None:
+    entry = {
+        **key,
+        "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ms_per_shower": {
+            f"{plan.backend} {plan.precision} batch {plan.batch_size}": round(1e3 * value, 4)
+            for plan, value in seconds.items()
+        },
+        "choice": asdict(best),
+    }
+    # a cache that cannot be written costs the next run a measurement, nothing else
+    with contextlib.suppress(CaloforgeError, OSError):
+        choices_file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(choices_file(), json.dumps({**_read(), key["digest"]: entry}, indent=1))

@@ -1,0 +1,97 @@
+"""What makes showers, on a backend: built from a job of the worker."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.beam import BeamConfig
+from caloforge.config import build
+from caloforge.generation.engine import open_network
+from caloforge.generation.generate import run, write_file
+from caloforge.generation.plan import Network, Plan
+from caloforge.geometry import load_detector
+from caloforge.models.base import ShowerModel
+from caloforge.models.columns import Columns
+from caloforge.models.registry import build_model, create_model, read_model_config
+from caloforge.models.store import load_model, model_digest
+from caloforge.models.training_metadata import facts_of_beam
+from caloforge.showers import ShowerFile
+from caloforge.timing.sources import PUBLISHED_BEAM
+
+
+class Engine:
+    """A model on a backend, with conditions over its trained range.
+
+    Attributes:
+        facts: What the model is: family, detector, shape, parameters and bytes of what generates.
+    """
+
+    def __init__(self, model: ShowerModel, backend: str, precision: str, threads: int, seed: int) -> None:
+        """Keep the model; a backend is made ready for a batch size when it is first used."""
+        self.model, self.seed, self.threads = model.eval(), seed, threads
+        self.network = cache(lambda batch: self._open(backend, precision, batch))
+        self.facts = {
+            "family": model.family,
+            "detector": model.detector.name,
+            "shape": list(model.detector.shower_shape),
+            "parameters": sum(parameter.numel() for parameter in model.sampler().parameters()),
+            "weight_bytes": sum(value.nbytes for value in model.sampler().state_dict().values()),
+        }
+
+    def _open(self, backend: Any, precision: Any, batch: int) -> Network:
+        return open_network(self.model, Plan(backend, precision, batch, self.threads))
+
+    def prepare(self, batch: int) -> None:
+        """Export and compile for a batch size."""
+        self.network(batch)
+
+    def make(self, showers: int, batch: int) -> None:
+        """Make showers in memory, everything included: noise, network, inverse transform, thresholds."""
+        for _ in run(self.network(batch), self._columns(showers), seed=self.seed):
+            pass
+
+    def write(self, showers: int, batch: int, path: Path) -> None:
+        """Generate showers into a file."""
+        write_file(
+            self.network(batch), self._columns(showers), path, seed=self.seed, provenance={}, force=True
+        )
+
+    def _columns(self, showers: int) -> Columns:
+        """Conditions, uniform over the trained range."""
+        rng, ranges = np.random.default_rng(self.seed), self.model.ranges
+
+        def within(limits: tuple[float, float]) -> NDArray[np.float32]:
+            return rng.uniform(*limits, showers).astype(np.float32)
+
+        particles = rng.choice(np.array(ranges.pdg_ids, np.int32), showers)
+        return Columns(within(ranges.energy), within(ranges.theta), within(ranges.phi), particles)
+
+
+def open_engine(job: dict[str, Any]) -> Engine:
+    """The engine that a job describes by its `source`, `backend`, `precision`, `threads` and `seed`.
+
+    Raises:
+        CaloforgeError: A model that cannot be read or built.
+    """
+    source, seed = job["source"], job["seed"]
+    if "preset" in source:
+        config = read_model_config({"family": "gan3d", "preset": source["preset"]}, "model")
+        facts = facts_of_beam(build(BeamConfig, PUBLISHED_BEAM, "beam"))
+        model = build_model(config, load_detector(source["detector"]), facts, seed=seed)
+    elif "library" in source:
+        path = Path(source["library"])
+        model = create_model(read_model_config({"family": "frozen"}, "model"), path)
+        with ShowerFile(path) as file:
+            model.fit(file.iterate(), np.random.default_rng(seed))
+    else:
+        model = load_model(source["model"])
+    engine = Engine(model, job["backend"], job["precision"], job["threads"], seed)
+    if "model" in source:
+        # by which a model card finds its own times
+        engine.facts["model_digest"] = model_digest(source["model"])
+    return engine

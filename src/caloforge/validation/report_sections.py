@@ -1,0 +1,120 @@
+"""Chapters of a report beyond the observables: response, whole showers, neural networks, CaloChallenge."""
+
+from __future__ import annotations
+
+import math
+
+from caloforge.metrics.calochallenge import published, published_source
+from caloforge.metrics.resampling import Metric
+from caloforge.metrics.submission import Submission
+from caloforge.validation import labels
+from caloforge.validation.multivariate import CORRELATION, SHOWER, CorrelationComparison
+from caloforge.validation.report_model import Card, Contents, Matrix, Table
+from caloforge.validation.response import mip_peaks, summarise_response
+from caloforge.validation.verdict import Verdict
+
+# columns of the CaloChallenge table: key, title, factor
+ROW = (
+    ("fpd_1e3", "FPD · 10³", 1.0),
+    ("kpd_1e3", "KPD · 10³", 1.0),
+    ("auc_low", "AUC low", 1.0),
+    ("auc_high", "AUC high", 1.0),
+    ("auc_cnn", "AUC CNN", 1.0),
+    ("precision", "precision", 1.0),
+    ("recall", "recall", 1.0),
+    ("density", "density", 1.0),
+    ("coverage", "coverage", 1.0),
+    ("separation_layer_energy", "S layers · 10³", 1e3),
+    ("separation_total_energy", "S total · 10³", 1e3),
+    ("separation_cell_energy", "S voxels · 10³", 1e3),
+    ("separation_centre_eta", "S centre η · 10³", 1e3),
+    ("separation_width_eta", "S width η · 10³", 1e3),
+    ("separation_sparsity", "S sparsity · 10³", 1e3),
+)
+
+
+def add_response(contents: Contents) -> None:
+    """Resolution and linearity against the energy, and where minimum ionising particles peak."""
+    peaks = tuple(mip_peaks(contents.samples))
+    contents.cards.append(Card("mip_peak", "Peak of minimum ionising particles", "cells", peaks))
+    found = summarise_response(contents.samples)
+    contents.cards += [
+        Card("resolution", "Resolution against the incident energy", "response", found.resolution),
+        Card("linearity", "Linearity", "response", found.linearity),
+    ]
+    contents.figures += found.figures
+
+
+def add_whole_showers(contents: Contents) -> None:
+    """Metrics of all observables at once."""
+    contents.cards.append(Card(SHOWER, "whole showers", "whole"))
+    contents.tables += [_whole_table(verdict) for verdict in contents.verdicts]
+
+
+def add_correlations(contents: Contents, found: CorrelationComparison) -> None:
+    """The correlation matrices."""
+    contents.cards.append(Card(CORRELATION, "correlations of observables", "correlations"))
+    named = {o.name: o.label for o in contents.observables}
+    contents.matrices.append(
+        Matrix(
+            "correlations",
+            tuple(named[name] for name in found.names),
+            tuple(f"{s.name}: correlation at fixed incident conditions" for s in contents.samples),
+            tuple(matrix.r.tolist() for matrix in found.matrices),
+        )
+    )
+
+
+def _whole_table(verdict: Verdict) -> Table:
+    rows = []
+    for j in verdict.judgements:
+        d = j.difference
+        if d.observable == SHOWER:
+            limit = "" if j.threshold is None else labels.format_number(j.threshold, d.metric)
+            value = labels.with_error(d.result.value, d.result.uncertainty, d.metric)
+            floor = labels.format_number(d.result.floor, d.metric)
+            rows.append((labels.METRICS[d.metric].long, value, floor, limit, j.status))
+    head = ("metric", "value", "floor", "threshold", "")
+    return Table("whole", f"{verdict.generator}: all observables at once", head, tuple(rows))
+
+
+def networks_table(generator: str, results: dict[str, tuple[Metric, Metric]]) -> Table:
+    """Areas and divergences of the CaloChallenge networks.
+
+    Args:
+        generator: Its name.
+        results: By network, AUC and JSD.
+    """
+    rows = tuple(
+        (name, *(f"{m.value:.4f} ± {m.uncertainty:.4f}" for m in numbers), f"{numbers[0].floor:.4f}")
+        for name, numbers in results.items()
+    )
+    note = (
+        "Area under the ROC curve (0.5 cannot tell) and Jensen-Shannon divergence of the calibrated scores."
+    )
+    head = ("input of the network", "AUC", "JSD", "AUC of full simulation")
+    return Table("networks", f"{generator}: neural classifiers", head, rows, note=note)
+
+
+def protocol_table(dataset: str, own: list[tuple[str, Submission]]) -> Table:
+    """The rows a submission would have, above the published ones."""
+    rows = [(name, submission.row(name)) for name, submission in own]
+    # Geant4 against itself first, then the nearest to it
+    reference, *submissions = published(dataset)
+    submissions.sort(key=lambda row: float(row.get("fpd_1e3", math.inf)))
+    rows += [(str(row["name"]), row) for row in (reference, *submissions)]
+    columns = [column for column in ROW if any(column[0] in row for _, row in rows)]
+    text = tuple(
+        (name, *(_cell(row.get(key), row.get(f"{key}_error"), factor) for key, _, factor in columns))
+        for name, row in rows
+    )
+    head = ("submission", *(title for _, title, _ in columns))
+    title = f"Data set {dataset} of the CaloChallenge"
+    return Table("calochallenge", title, head, text, frozenset(range(len(own))), published_source())
+
+
+def _cell(value: float | None, error: float | None, factor: float) -> str:
+    if value is None:
+        return "–"
+    text = f"{factor * value:.4g}".replace("-", "−")
+    return text if error is None else f"{text} ± {factor * error:.2g}"
