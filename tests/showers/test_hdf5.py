@@ -132,7 +132,7 @@ def test_a_filter_that_is_not_installed(tmp_path, monkeypatch, number, name):
         file.array("showers")
     text = str(caught.value)
     assert f"'showers' is compressed with {name} (HDF5 filter {number}), which is not installed" in text
-    assert text.endswith("the file is not damaged: pip install hdf5plugin")
+    assert text.endswith("the file is not damaged: pip install 'caloforge[hdf5]'")
 
 
 def test_a_filter_that_nobody_knows(tmp_path):

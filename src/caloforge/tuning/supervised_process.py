@@ -1,4 +1,4 @@
-"""`python -m caloforge.tuning.supervised_process VERB ...`: a verb that ends with the process that started it."""
+"""`python -m caloforge.tuning.supervised_process VERB ...`: a verb that ends with its parent process."""
 
 from __future__ import annotations
 
