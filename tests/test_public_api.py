@@ -38,7 +38,7 @@ SIGNATURES = {
     "tune": "study, *, out, data=None, test=None, address=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "
     "reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, "
-    "seed=0, workers=None, force=False, progress=True",
+    "seed=0, workers=None, force=False, allow_undecided=False, progress=True",
 }
 
 
