@@ -8,9 +8,8 @@ from cyclopts import Parameter
 from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
+from caloforge.foreign_formats import Format
 from caloforge.geometry import load_detector
-
-Format = Literal["3dgan", "calochallenge", "par04", "showerdata"]
 
 
 def import_(

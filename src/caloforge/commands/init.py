@@ -48,9 +48,9 @@ def init(
 def list_() -> Outcome:
     """Show the recipes, detectors, models, studies, particles, physics and file formats that exist."""
     from caloforge.beam import PARTICLES
+    from caloforge.foreign_formats import Format
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
-    from caloforge.showers.converters import Format
     from caloforge.tuning.config import study_names
 
     facts: dict[str, Any] = {

@@ -62,9 +62,10 @@ class Plan:
                 f"{' and '.join(PRECISIONS[self.backend])}; for {self.precision} take --backend "
                 f"{' or '.join(able)}"
             )
-        _check_device(self.device)
+        # before the search for a GPU: another device would not help such a backend
         if self.device != "cpu" and self.backend != "torch":
             raise ConfigError(f"device {self.device}: the backend {self.backend} runs on the CPU; take torch")
+        _check_device(self.device)
         missing = [name for name in packages_of(self) if find_spec(name) is None]
         if missing:
             raise MissingDependencyError(

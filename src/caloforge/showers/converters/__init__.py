@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from caloforge.errors import ConfigError, OutputError, nearest
 from caloforge.files import check_new
+from caloforge.foreign_formats import Format
 from caloforge.geometry import Detector
 from caloforge.provenance import collect
 from caloforge.showers.converters.binning import DATASETS
@@ -24,7 +25,6 @@ from caloforge.showers.converters.threedgan import open_3dgan, write_3dgan
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.writer import ShowerWriter
 
-Format = Literal["3dgan", "calochallenge", "par04", "showerdata"]
 WRITERS: dict[str, Callable[..., None]] = {
     "3dgan": write_3dgan,
     "calochallenge": write_calochallenge,
