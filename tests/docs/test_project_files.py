@@ -1,6 +1,7 @@
 """README, CITATION.cff and CHANGELOG say what is so."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -22,6 +23,13 @@ def test_the_readme_names_files_that_exist():
     for path in named:
         # what `make docs` builds
         assert path.startswith("docs/_build/") or (ROOT / path).exists(), path
+
+
+def test_contributing_shows_the_import_order_of_the_contract():
+    [contract] = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = [layer.replace("caloforge.", "").replace(" | ", ", ") for layer in contract["layers"]]
+    expected = f"`{' > '.join(layers)}`"
+    assert expected in " ".join(read("CONTRIBUTING.md").split()), f"write {expected}"
 
 
 @pytest.mark.parametrize("name", [*NAMES, "CHANGELOG.md", "CITATION.cff"])
