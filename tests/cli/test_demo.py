@@ -86,6 +86,19 @@ def test_the_released_model_is_judged_by_showers_of_its_own(calls, tmp_path, mon
     assert "8/8" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "got", "expected"), [("--train-showers", 4, 5), ("--test-showers", 99, 100)]
+)
+def test_too_few_showers_are_refused_before_an_old_demo_is_removed(
+    calls, tmp_path, capsys, option, got, expected
+):
+    demo(out=tmp_path / "demo", workers=1)
+    calls.clear()
+    assert main(["demo", "-o", str(tmp_path / "demo"), "--force", option, str(got)]) == 2
+    assert f"{option}: got {got}, expected at least {expected}" in capsys.readouterr().err
+    assert not calls and (tmp_path / "demo/train.h5").is_file()
+
+
 def test_the_showers_of_the_released_model_cover_its_range():
     beam = load_run("clic-electron", ["beam.energy.kind=log-flat"]).beam
     assert isinstance(beam, BeamConfig)

@@ -1,6 +1,7 @@
 """Generating starts soon: machine code that was checked needs no torch, and the choice says what it does."""
 
 import math
+import resource
 import subprocess
 import sys
 
@@ -107,6 +108,20 @@ def test_a_cache_that_cannot_be_written_costs_time_only(stored, tmp_path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert showers(stored, "numba").sum() > 0
     assert not compiled.is_kept(stored)
+
+
+def test_a_limit_on_the_size_of_files_costs_time_only(stored, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    form = engine.checked_form(load_model(stored.folder))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
+    try:
+        compiled.keep_form(stored, form)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not compiled.is_kept(stored)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    compiled.keep_form(stored, form)
+    assert compiled.kept_form(stored) is not None
 
 
 def test_other_sources_are_other_code(stored, monkeypatch):

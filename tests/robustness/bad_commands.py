@@ -1,7 +1,10 @@
 """Command lines with values that make no sense."""
 
 NUMBERS = ["0", "-1", "1.5", "0x10", "1e3", "", " ", "abc", "nan", "inf", "9" * 40, "１０", "1_0", "--"]
-OUTPUTS = ["/", ".", "..", "", "x" * 300, "a\x00b", "/proc/x", "/dev/null/x"]
+# no NUL: no process can be started with one among its arguments
+OUTPUTS = ["/", ".", "..", "", "x" * 300, "/proc/x", "/dev/null/x"]
+# folders that are there take the pictures of `inspect`
+PICTURES = OUTPUTS[4:]
 
 
 def commands(folder, run, data):
@@ -30,7 +33,7 @@ def commands(folder, run, data):
                 continue
             yield f"{base[0]} {option} {value!r}", replaced(base, option, value), None
     for base in (simulate, generate, validate, train, inspect):
-        for value in OUTPUTS:
+        for value in PICTURES if base is inspect else OUTPUTS:
             yield f"{base[0]} -o {value[:20]!r}", replaced(base, "-o", value), None
     texts = {
         "--energy": [
@@ -77,6 +80,7 @@ def commands(folder, run, data):
         "mesh=[" + "[" * 3000,
     ]:
         yield f"check --set {value[:20]!r}", ["check", str(run), "--set", value], None
+    yield "generate -n of terabytes", replaced(generate, "-n", "2000000000"), out
     yield "no verb of this name", ["simulat"], None
     yield "an option of no verb", [*simulate, "--colour", "red"], out
     yield "an option twice", [*simulate, "-n", "2"], out

@@ -11,10 +11,10 @@ from cyclopts import Parameter
 from caloforge.amounts import duration, plain
 from caloforge.commands.options import FilePath, ShortSeed, Showers, Workers
 from caloforge.commands.outcome import Outcome
-from caloforge.errors import OutputError
+from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, write_text
 from caloforge.output import tell
-from caloforge.run import recipe_text
+from caloforge.run import load_run, recipe_text
 
 RECIPE = "demo"
 # the released model that is judged as well, the recipe of its showers, and how many: as few as a validation
@@ -56,6 +56,7 @@ def demo(
     from caloforge.models.released import released_models
 
     start = time.perf_counter()
+    _check_numbers(train_showers, test_showers)
     out = _fresh_directory(Path(out), force)
     run = out / "run.yaml"
     write_text(run, recipe_text(RECIPE))
@@ -99,6 +100,18 @@ def demo(
         speed_up=speed,
         released=shown,
     )
+
+
+def _check_numbers(train_showers: int, test_showers: int) -> None:
+    """Refuse numbers of showers that a later step would not take."""
+    from caloforge.training.data_split import fewest_showers
+    from caloforge.validation.conditions import MIN_SHOWERS
+
+    fewest = fewest_showers(load_run(RECIPE).training)
+    if train_showers < fewest:
+        raise ConfigError(f"--train-showers: got {train_showers}, expected at least {fewest} to train on")
+    if test_showers < MIN_SHOWERS:
+        raise ConfigError(f"--test-showers: got {test_showers}, expected at least {MIN_SHOWERS} to compare")
 
 
 def _judge_released(out: Path, steps: "_Steps", workers: int, seed: int, progress: bool) -> dict[str, Any]:

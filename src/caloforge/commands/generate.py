@@ -127,15 +127,17 @@ def generate(
         raise ConfigError(f"-n: got {n}, expected at least 1")
 
     from caloforge.generation.backend_selection import plan_for
-    from caloforge.generation.generate import check_memory, generate_batch, generate_file
+    from caloforge.generation.generate import check_memory, check_output, generate_batch, generate_file
     from caloforge.generation.plan import packages_of
     from caloforge.models.store import read_model
     from caloforge.provenance import collect
 
     stored = read_model(model, allow_large=allow_large)
-    if out is None and n is not None:
-        # of very many not even the conditions would fit
+    # of very many showers not even the conditions would fit into the memory
+    if n is not None and out is None:
         check_memory(stored.detector, n)
+    elif n is not None and out is not None:
+        check_output(Path(out), stored.detector, n, force=force)
     columns, facts = _conditions(stored, like, n, energy, theta, phi, particle, seed)
     plan = plan_for(
         stored,

@@ -1,12 +1,14 @@
 """`caloforge validate`."""
 
+import contextlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from caloforge.commands.options import FilePath, ShortSeed, Whole, Workers
 from caloforge.commands.outcome import Outcome
+from caloforge.errors import OutputError
 from caloforge.names import shipped_name
 
 Network = Literal["low", "low-normed", "high", "cnn", "strong"]
@@ -71,9 +73,10 @@ def validate(
     import shutil
 
     from caloforge.commands.progress import Meter
-    from caloforge.files import check_new, check_writable, partial_path
+    from caloforge.files import partial_path, writing
+    from caloforge.models.store import read_model
     from caloforge.units import parse_energy
-    from caloforge.validation import validate_files
+    from caloforge.validation.validate import check_request, validate_files
 
     meters: dict[str, Meter] = {}
 
@@ -87,37 +90,41 @@ def validate(
     out = Path(out)
     samples = [generated, *more]
     models = [sample for sample in samples if _is_model(sample)]
-    made = partial_path(out.with_name(f"{out.name}-showers"))
-    if models:
-        # before minutes are spent on showers
-        check_new(out, force=force)
-        check_writable(out)
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir()
-    try:
-        for model in models:
-            samples[samples.index(model)] = _generate(model, Path(truth), made, seed, progress)
+    asked: dict[str, Any] = {
+        "thresholds": thresholds,
+        "truth2": truth2,
+        "reweight": reweight,
+        "threshold": None if threshold is None else parse_energy(threshold),
+        "neural": neural or (),
+        "triforce": triforce or (),
+        "protocol": protocol,
+        "seed": seed,
+        "force": force,
+    }
+    with contextlib.ExitStack() as stack:
+        if models:
+            # before minutes are spent on showers
+            check_request(truth, [sample for sample in samples if sample not in models], out, **asked)
+            for model in models:
+                read_model(model)
+            made = partial_path(out.with_name(f"{out.name}-showers"))
+            stack.callback(shutil.rmtree, made, ignore_errors=True)
+            shutil.rmtree(made, ignore_errors=True)
+            with writing(out):
+                made.mkdir()
+            for model in models:
+                samples[samples.index(model)] = _generate(model, Path(truth), made, out, seed, progress)
         result = validate_files(
-            Path(truth),
-            [Path(sample) for sample in samples],
+            truth,
+            samples,
             out,
-            thresholds=thresholds,
             classifier=classifier,
-            truth2=truth2,
-            reweight=reweight,
-            threshold=None if threshold is None else parse_energy(threshold),
-            neural=neural or (),
             repeats=repeats,
-            triforce=triforce or (),
-            protocol=protocol,
             pdf=pdf,
-            seed=seed,
             workers=workers or len(os.sched_getaffinity(0)),
-            force=force,
             progress=show,
+            **asked,
         )
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     generators = result.metrics["generators"]
     lines = [f"{name}: {entry['sentence']}" for name, entry in generators.items()]
     lines += [f"note: {note}" for note in result.metrics["notes"]]
@@ -139,16 +146,14 @@ def _is_model(sample: str | Path) -> bool:
     return path.is_dir() or not (path.exists() or path.suffix)
 
 
-def _generate(model: str | Path, truth: Path, folder: Path, seed: int, progress: bool) -> Path:
-    """Showers of a model at the conditions of the truth.
-
-    Raises:
-        ModelError: There is no such model.
-    """
+def _generate(model: str | Path, truth: Path, folder: Path, report: Path, seed: int, progress: bool) -> Path:
+    """Showers of a model at the conditions of the truth, in a folder that the user does not know of."""
     from caloforge.commands.generate import generate
-    from caloforge.models.released import model_folder
 
-    model_folder(model)
     out = folder / f"{Path(model).absolute().name}.h5"
-    generate(model, out=out, like=truth, seed=seed, progress=progress)
+    try:
+        generate(model, out=out, like=truth, seed=seed, progress=progress)
+    except OutputError as error:
+        reason = str(error).removeprefix(f"{out}: ")
+        raise OutputError(f"{report}: the showers of {model} for it: {reason}") from error
     return out

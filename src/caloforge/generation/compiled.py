@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from caloforge.errors import CaloforgeError
-from caloforge.files import cache_folder, partial_path, writing
+from caloforge.files import cache_folder, write_bytes
 from caloforge.generation.plan import Network, Plan
 from caloforge.models import __path__ as families
 from caloforge.models.columns import CompiledForm
@@ -71,14 +71,14 @@ def is_kept(model: StoredModel) -> bool:
 
 def keep_form(model: StoredModel, form: CompiledForm) -> None:
     """Write the form of a model; where that fails the next process makes it again."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays, path = form.arrays(), _path(model)
-    with contextlib.suppress(CaloforgeError, OSError), writing(path):
+    data = save(arrays, {CHECK: _check(arrays)})
+    with contextlib.suppress(CaloforgeError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = partial_path(path)
-        save_file(arrays, temporary, {CHECK: _check(arrays)})
-        temporary.replace(path)
+        # safetensors' own error of a full disk is none of the operating system's
+        write_bytes(path, data)
 
 
 def _path(model: StoredModel) -> Path:

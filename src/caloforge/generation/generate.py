@@ -233,12 +233,27 @@ def generate_file(
     """
     plan = Plan(backend, precision, batch_size, threads, str(device))
     plan.check()
-    check_new(out, force=force)
+    check_output(out, model.detector, len(columns), force=force)
     _check_conditions(model, columns, extrapolate)
-    size = 4 * int(np.prod(model.detector.shower_shape)) * len(columns)
-    check_space(out, int(size * COMPRESSION), f"a file of {len(columns)} showers")
     network = open_model(model, plan)
     return write_file(network, columns, out, seed=seed, provenance=provenance, force=force, progress=progress)
+
+
+def check_output(out: Path, detector: Detector, count: int, *, force: bool = False) -> None:
+    """Make sure that a file of showers can be written.
+
+    Args:
+        out: The shower file.
+        detector: What the showers are of.
+        count: How many showers.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The file exists without `force`, the place is not writable, or the disk too full.
+    """
+    check_new(out, force=force)
+    size = 4 * math.prod(detector.shower_shape) * count
+    check_space(out, int(size * COMPRESSION), f"a file of {count} showers")
 
 
 def write_file(

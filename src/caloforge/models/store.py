@@ -164,8 +164,6 @@ def whole_card(path: Path | str) -> dict[str, Any]:
     card = read_card(folder)
     stored = _stored(folder, card, allow_large=False)
     with _of_card(folder):
-        if card.get("family") != stored.family:
-            raise ConfigError("family: another one than that of the configuration")
         if not isinstance(card.get("parameters"), dict):
             raise ConfigError("parameters: missing")
     stored.weights()
@@ -175,7 +173,7 @@ def whole_card(path: Path | str) -> dict[str, Any]:
 def _stored(folder: Path, card: dict[str, Any], *, allow_large: bool) -> StoredModel:
     with _of_card(folder):
         digest, count = stored_weights(card)
-        return StoredModel(
+        stored = StoredModel(
             folder=folder,
             config=read_model_config(card["config"], "config"),
             detector=build(Detector, card["detector"], "detector"),
@@ -184,6 +182,9 @@ def _stored(folder: Path, card: dict[str, Any], *, allow_large: bool) -> StoredM
             weights_bytes=count,
             allow_large=allow_large,
         )
+        if card["family"] != stored.family:
+            raise ConfigError(f"family: expected {stored.family}, that of its configuration")
+        return stored
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, partial_path, write_text, writing
 from caloforge.observables import Observable, catalogue, default_threshold
 from caloforge.references import REFERENCES
+from caloforge.showers import ShowerFile
 from caloforge.validation import data_warnings
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
@@ -114,21 +115,30 @@ def validate_files(
         ConfigError: Unknown thresholds, networks or protocol, or no generated sample.
         OutputError: The report exists without `force`, or cannot be written.
     """
-    out = _check_out(Path(out), force)
     if not generated:
         raise ConfigError("no generated sample: give at least one shower file to judge")
-    check_networks(neural)
-    check_protocol(protocol)
-    inputs = admit(truth, generated, second=truth2, reweight=reweight, seed=seed)
-    if threshold is None:
-        threshold = default_threshold(inputs.detector, inputs.energy_meaning)
-    observables = (*catalogue(inputs.detector, threshold=threshold), AT_DEPTH)
+    out = Path(out)
+    request = check_request(
+        truth,
+        generated,
+        out,
+        thresholds=thresholds,
+        truth2=truth2,
+        reweight=reweight,
+        threshold=threshold,
+        neural=neural,
+        triforce=triforce,
+        protocol=protocol,
+        seed=seed,
+        force=force,
+    )
+    inputs = request.inputs
     job = _Job(
         inputs=inputs,
-        observables=observables,
+        observables=request.observables,
         bins=make_bins(inputs.files[0].taken, [file.taken for file in inputs.files[1:]]),
-        thresholds=load_thresholds(thresholds, [o.name for o in observables]),
-        hit_threshold=threshold,
+        thresholds=request.thresholds,
+        hit_threshold=request.hit_threshold,
         second=truth2 is not None,
         classifier=classifier,
         seed=seed,
@@ -152,6 +162,59 @@ def validate_files(
         finally:
             drawers.stop()
     return Result(contents.metrics["verdict"], out / "report.html", contents.metrics)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, found to be possible.
+
+    Attributes:
+        inputs: The files.
+        observables: What is compared.
+        thresholds: What is tolerated.
+        hit_threshold: Voxels above it are hits, MeV.
+    """
+
+    inputs: Inputs
+    observables: tuple[Observable, ...]
+    thresholds: ThresholdSet
+    hit_threshold: float
+
+
+def check_request(
+    truth: Path | str,
+    generated: Sequence[Path | str],
+    out: Path,
+    *,
+    thresholds: str = "3dgan",
+    truth2: Path | str | None = None,
+    reweight: bool = False,
+    threshold: float | None = None,
+    neural: Sequence[str] = (),
+    triforce: Sequence[Path | str] = (),
+    protocol: str | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> Request:
+    """Check everything that can be checked before a shower is read.
+
+    The arguments are those of `validate_files`; `generated` may lack the files that are made later.
+
+    Raises:
+        DataError, ConfigError, OutputError: See `validate_files`.
+    """
+    _check_out(out, force)
+    check_networks(neural)
+    check_protocol(protocol)
+    for path in triforce:
+        with ShowerFile(path):
+            pass
+    inputs = admit(truth, generated, second=truth2, reweight=reweight, seed=seed)
+    if threshold is None:
+        threshold = default_threshold(inputs.detector, inputs.energy_meaning)
+    observables = (*catalogue(inputs.detector, threshold=threshold), AT_DEPTH)
+    tolerated = load_thresholds(thresholds, [o.name for o in observables])
+    return Request(inputs, observables, tolerated, threshold)
 
 
 @dataclass(frozen=True)
@@ -265,10 +328,10 @@ class _Job:
         return provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files)
 
 
-def _check_out(out: Path, force: bool) -> Path:
+def _check_out(out: Path, force: bool) -> None:
     if out.exists() and force and not all((out / mark).is_file() for mark in MARKS):
         raise OutputError(f"{out} holds no report, so --force does not replace it; choose another name")
-    return check_new(out, force=force)
+    check_new(out, force=force)
 
 
 def _figures_document(contents: Contents) -> str:
