@@ -37,8 +37,8 @@ SIGNATURES = {
     "train": "run, *, data, out, seed=None, resume=False, force=False, start=None, set_=None, progress=True",
     "tune": "study, *, out, data=None, test=None, address=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "
-    "reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, pdf=True, "
-    "seed=0, workers=None, force=False, allow_undecided=False, progress=True",
+    "training=None, reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, "
+    "pdf=True, seed=0, workers=None, force=False, allow_undecided=False, progress=True",
 }
 
 

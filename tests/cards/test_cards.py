@@ -12,6 +12,7 @@ from caloforge.cards import card_markdown, collect_card, describe_model
 from caloforge.cards.figures import figures, largest_floor, write_floor, write_number
 from caloforge.cli import main
 from caloforge.errors import DataError, ModelError
+from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
 from caloforge.models import released as lookup
 from caloforge.models import store
@@ -20,7 +21,6 @@ from caloforge.models.released import model_folder, read_card, released_models
 from caloforge.models.store import save_model
 from caloforge.models.training_metadata import data_record, facts_of_file
 from caloforge.showers import ShowerWriter
-from caloforge.validation import multivariate
 
 NAME = "tiny-electron"
 DETECTOR = ("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"))
@@ -64,7 +64,7 @@ def released(folder):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lookup, "RELEASED", folder / "pretrained")
-        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.002, 0.001))
+        patch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.002, 0.001))
         yield target
 
 

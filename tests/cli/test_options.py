@@ -19,9 +19,9 @@ OPTIONS = {
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
     "--backend --precision --device --threads --extrapolate --allow-large --force --progress/--no-progress",
-    "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 --reweight "
-    "--threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed --workers --force "
-    "--allow-undecided --progress/--no-progress",
+    "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 "
+    "--training --reweight --threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed "
+    "--workers --force --allow-undecided --progress/--no-progress",
     "tune": "STUDY -o/--out --data --test --address --progress/--no-progress",
     "card": "MODEL REPORTS --benchmark --data --name",
     "submit": "WHERE COMMAND --nodes --processes --gpus --cpus --memory --time --image --volume --env "

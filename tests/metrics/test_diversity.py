@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caloforge.metrics import neighbours
-from caloforge.metrics.diversity import memorised, near_copies, neighbour_spacing
+from caloforge.metrics.diversity import memorised, near_copies, neighbour_spacing, training_distance
 from caloforge.observables import layer_energies, radial_profile, x_profile, y_profile
 from caloforge.observables.energy import fractions
 from caloforge.showers import ShowerFile
@@ -99,3 +99,31 @@ def test_library_of_frozen_geant4_showers_rescaled(electrons):
     assert frozen.value > 0.8
     honest = near_copies(shape(truth.showers), shape(batch[slice(300, 400)].showers))
     assert honest.value < 3 * honest.uncertainty
+
+
+def test_distance_to_the_training_showers():
+    training = sample(90, 1500)
+    found = [training_distance(training, sample(seed), sample(50 + seed), seed=seed) for seed in range(12)]
+    values = np.array([metric.value for metric in found])
+    assert abs(values.mean() - 1) < 4 * values.std(ddof=1) / np.sqrt(12)
+    claimed = np.mean([metric.uncertainty for metric in found])
+    assert 0.5 * values.std(ddof=1) < claimed < 2 * values.std(ddof=1)
+    floors = np.array([metric.floor for metric in found])
+    assert abs(floors.mean() - 1) < 4 * floors.std(ddof=1) / np.sqrt(12)
+    # by hand, with few showers
+    one, other, known = sample(1, 30), sample(2, 20), sample(3, 25)
+    scale = one.std(axis=0)
+    logs = [
+        np.log((np.linalg.norm((s[:, None] - known) / scale, axis=2)).min(axis=1)).mean()
+        for s in (one, other)
+    ]
+    assert training_distance(known, one, other).value == pytest.approx(np.exp(logs[1] - logs[0]))
+
+
+def test_noisy_training_showers_are_nearer_than_true_ones():
+    training, rng = sample(6, 1500), np.random.default_rng(2)
+    learnt = training[rng.integers(0, 1500, 500)] * rng.normal(1, 0.05, (500, 6))
+    got = training_distance(training, sample(7), learnt)
+    assert got.value < 0.5 and got.value < 1 - 20 * got.uncertainty
+    # exact copies have a distance, too
+    assert 0 < training_distance(training, sample(7), training[:400]).value < 0.01

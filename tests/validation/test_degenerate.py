@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import toy_showers
 
+from caloforge.metrics.definitions import features
 from caloforge.metrics.diversity import neighbour_spacing
 from caloforge.metrics.resampling import Metric
 from caloforge.observables.resolution import fit_resolution, response_curve
-from caloforge.validation import multivariate, validate_files
+from caloforge.validation import validate_files
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+        patch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
         yield
 
 

@@ -5,10 +5,11 @@ import os
 import numpy as np
 import pytest
 
+from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
 from caloforge.testing.defects import DEFECTS, Setting
-from caloforge.validation import judge_batches, multivariate
+from caloforge.validation import judge_batches
 
 SMALL = os.environ.get("CALOFORGE_SCALE") == "small"
 SPLITS = 3 if SMALL else 20
@@ -40,7 +41,7 @@ def sample(truth):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The Fréchet distance takes long and has no threshold."""
-    monkeypatch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+    monkeypatch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
 
 
 def halves(batch, seed):

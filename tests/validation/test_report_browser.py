@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import toy_showers
 
+from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
-from caloforge.validation import multivariate, validate_files
+from caloforge.validation import validate_files
 
 pytestmark = pytest.mark.skipif(headless.PROGRAM is None, reason="no Chromium is installed")
 
@@ -25,7 +26,7 @@ def report(tmp_path_factory):
     # a name that would break out of the document if it were not escaped
     odd = toy_showers.write(folder / "<b>bad</script>{{data}}.h5".replace("/", "∕"), bad)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+        patch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
         options = {"classifier": False, "pdf": False, "workers": 1}
         return validate_files(truth, [good, odd], folder / "report", **options).report
 

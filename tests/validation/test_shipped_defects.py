@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from test_planted_defects import SEEN_BY, halves
 
+from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
 from caloforge.testing.defects import DEFECTS, Setting
-from caloforge.validation import judge_batches, multivariate
+from caloforge.validation import judge_batches
 
 CAUGHT = (
     "one layer 5 % low",
@@ -25,7 +26,7 @@ CAUGHT = (
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """The Fréchet distance takes long and has no threshold."""
-    monkeypatch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+    monkeypatch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
 
 
 @pytest.mark.parametrize("name", [None, *CAUGHT])

@@ -9,9 +9,10 @@ import toy_showers
 
 from caloforge.cli import main
 from caloforge.commands.validate import validate
+from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
 from caloforge.showers import ShowerFile
-from caloforge.validation import multivariate, validate_files
+from caloforge.validation import validate_files
 from caloforge.validation.figure_data import Figure
 from caloforge.validation.pdf_figures import write_maps, write_matrices, write_pdf
 
@@ -20,7 +21,7 @@ from caloforge.validation.pdf_figures import write_maps, write_matrices, write_p
 def quick():
     """Half of the time would be the Fréchet distance, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+        patch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
         yield
 
 

@@ -8,8 +8,9 @@ import toy_showers
 import yaml
 
 from caloforge.errors import ConfigError, DataError
+from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
-from caloforge.validation import judge_batches, load_thresholds, multivariate, threshold_sets
+from caloforge.validation import judge_batches, load_thresholds, threshold_sets
 from caloforge.validation.comparison import Difference
 from caloforge.validation.conditions import INCLUSIVE, Bin
 from caloforge.validation.thresholds import ThresholdSet
@@ -220,7 +221,7 @@ def test_where_more_showers_do_not_help_no_number_is_given():
 def test_few_showers_are_never_within(name, monkeypatch):
     """Equal samples of as few showers as a comparison takes."""
     # half of the time, and without a threshold
-    monkeypatch.setattr(multivariate, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
+    monkeypatch.setattr(features, "frechet_physics_distance", lambda *_, **__: Metric(0.01, 0.01, 0.01))
     truth, equal = toy_showers.batch(100, 1), toy_showers.batch(100, 2)
     verdict = judge_batches(truth, equal, toy_showers.detector(), thresholds=name)
     assert verdict.state == "undecided" and verdict.showers_needed > 1000

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from caloforge.metrics.registry import metrics
+
 Unit = Literal["percent", "plain"]
 Json = dict[str, Any]
 
@@ -42,8 +44,8 @@ class Figure:
     in_bins: bool = False
 
 
-FIGURES = (
-    Figure("AUC, boosted trees on observables", "shower", "classifier_auc"),
+# figures of single observables
+OBSERVABLES = (
     Figure("mean response", "response", "mean_shift", "percent", in_bins=True),
     Figure("spread of the response", "response", "width_shift", "percent", in_bins=True),
     Figure("mean number of hits", "hits", "mean_shift", "percent", in_bins=True),
@@ -55,15 +57,19 @@ FIGURES = (
     Figure("hits of a layer", "layer_hits", "bin_deviation", "percent"),
     Figure("spectrum of the cells, separation power", "cell_spectrum", "separation_power"),
     Figure("correlation of two observables", "correlation", "correlation_shift"),
-    Figure("Fréchet physics distance", "shower", "fpd"),
-    Figure("kernel physics distance", "shower", "kpd"),
-    Figure("precision", "shower", "precision"),
-    Figure("recall", "shower", "recall"),
-    Figure("density", "shower", "density"),
-    Figure("coverage", "shower", "coverage"),
-    Figure("showers with a near copy", "shower", "near_copies", "percent"),
-    Figure("distance to the nearest neighbour, over the truth's", "shower", "neighbour_spacing"),
 )
+
+
+def card_figures() -> list[Figure]:
+    """Figures of every card: classifiers, then single observables, then other metrics of whole samples."""
+    classifiers: list[Figure] = []
+    others: list[Figure] = []
+    for definition in metrics().values():
+        if definition.card:
+            unit: Unit = "percent" if definition.format == "percent" else "plain"
+            group = classifiers if definition.threshold == "area" else others
+            group.append(Figure(definition.card, "shower", definition.name, unit))
+    return [*classifiers, *OBSERVABLES, *others]
 
 
 def figures(metrics: Json, generator: str) -> list[Json]:
@@ -82,7 +88,7 @@ def figures(metrics: Json, generator: str) -> list[Json]:
     labels = {b["key"]: b["label"] for b in metrics["bins"]}
     energies = [b["key"] for b in metrics["bins"] if b["axis"] == "energy"]
     observables = metrics["generators"][generator]["observables"]
-    for figure in FIGURES:
+    for figure in card_figures():
         bins = observables.get(figure.observable, {})
         for key in ("inclusive", *(energies if figure.in_bins else ())):
             numbers = bins.get(key, {}).get(figure.metric)

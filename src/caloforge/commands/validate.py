@@ -27,6 +27,7 @@ def validate(
     thresholds: str = "3dgan",
     classifier: bool = True,
     truth2: FilePath | None = None,
+    training: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
     reweight: Annotated[bool, Parameter(negative=())] = False,
     threshold: str | None = None,
     neural: Annotated[list[Network] | None, Parameter(negative=())] = None,
@@ -54,6 +55,8 @@ def validate(
         thresholds: Name of a threshold set (strict, 3dgan), or a YAML file.
         classifier: Also train boosted trees to tell the samples apart.
         truth2: A second, independent sample of the full simulation, which sets the floor of every metric.
+        training: Shower file that the generator was trained on, repeatable: are generated showers near copies
+            of its showers?
         reweight: Thin samples to the truth's incident spectrum instead of refusing them.
         threshold: Voxels above this energy are hits, such as "0.3 MeV".
         neural: Also train this neural classifier, repeatable; strong sees every cell; the others are
@@ -93,6 +96,7 @@ def validate(
     asked: dict[str, Any] = {
         "thresholds": thresholds,
         "truth2": truth2,
+        "training": training or (),
         "reweight": reweight,
         "threshold": None if threshold is None else parse_energy(threshold),
         "neural": neural or (),

@@ -74,6 +74,43 @@ def memorised(
     return _share(found < limit, float(np.mean(reference < limit)), clustered=1)
 
 
+def training_distance(
+    training: NDArray[Any],
+    truth: NDArray[Any],
+    generated: NDArray[Any],
+    *,
+    seed: int = 0,
+    max_showers: int = MAX_SHOWERS,
+) -> Metric:
+    """Distance from generated showers to the nearest training shower, over the same distance of true ones.
+
+    1 for a generator whose showers are as far from the training sample as independent full simulation; below
+    1 for one that reproduces training showers. Ratio of geometric means in features standardised by the
+    truth.
+
+    Args:
+        training: (l, k) high-level features of the training showers.
+        truth: (n, k) the same of true showers that were not trained on.
+        generated: (m, k) the same of generated showers.
+        seed: Seed of the choice of showers in large samples.
+        max_showers: Generated and true showers used at most; the training sample is searched completely.
+
+    Returns:
+        The ratio; its standard error, for independent showers and this training sample; the floor is the
+        ratio of two random halves of the truth.
+    """
+    rng = np.random.default_rng(seed)
+    one, other = (thinned(sample, max_showers, rng) for sample in (truth, generated))
+    reference, near, far = standardised(one, other, training)
+    distances = [np.sqrt(nearest(sample, far)) for sample in (reference, near)]
+    smallest = _smallest(distances[0])
+    logs = [np.log(np.maximum(distance, smallest)) for distance in distances]
+    error = np.hypot(*(log.std(ddof=1) / np.sqrt(len(log)) for log in logs))
+    value = np.exp(logs[1].mean() - logs[0].mean())
+    half, rest = halves(logs[0], rng)
+    return Metric(float(value), float(value * error), float(np.exp(half.mean() - rest.mean())))
+
+
 def neighbour_spacing(
     truth: NDArray[Any], generated: NDArray[Any], *, seed: int = 0, max_showers: int = MAX_SHOWERS
 ) -> Metric:
@@ -115,6 +152,12 @@ def _equal_parts(truth: NDArray[Any], generated: NDArray[Any], seed: int, limit:
     return one, other
 
 
+def _smallest(reference: Array) -> float:
+    """The distance that copies are given: a thousandth of the median; NaN where all distances are 0."""
+    apart = reference[reference > 0]
+    return 1e-3 * float(np.median(apart)) if len(apart) else float("nan")
+
+
 def _limit(reference: Array) -> float:
     return CLOSENESS * float(np.quantile(reference, RARE))
 
@@ -134,9 +177,6 @@ def _spacing(truth: Array, generated: Array) -> float:
     NaN where all showers of the truth are alike, which have no such distance.
     """
     reference, found = np.sqrt(radii(truth, 1)), np.sqrt(radii(generated, 1))
-    apart = reference[reference > 0]
-    if not len(apart):
-        return float("nan")
-    smallest = 1e-3 * float(np.median(apart))
+    smallest = _smallest(reference)
     logs = [np.mean(np.log(np.maximum(distance, smallest))) for distance in (found, reference)]
     return float(np.exp(logs[0] - logs[1]))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from caloforge.metrics.resampling import Array
 
+# showers of either sample whose nearest neighbours in the features a validation looks for
+MAX_NEIGHBOURS = 5_000
 # entries of a block of distances
 BLOCK = 4_000_000
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from caloforge.metrics.resampling import Array, Metric, Resampler
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
 MAX_PER_CLASS = 10_000
 FOLDS = 3
@@ -56,6 +57,9 @@ def _auc(
     truth: NDArray[np.float32], generated: NDArray[np.float32], seed: int, threads: int
 ) -> tuple[float, float]:
     """Cross-validated area and its standard error."""
+    # scikit-learn takes a second to import, and every validation reads this module
+    from sklearn.model_selection import StratifiedKFold
+
     features = np.concatenate([truth, generated])
     label = np.repeat([0, 1], [len(truth), len(generated)])
     score = np.zeros(len(label))
@@ -70,6 +74,8 @@ def _auc(
 
 
 def _fit(features: NDArray[Any], label: NDArray[Any], seed: int) -> HistGradientBoostingClassifier:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     # class weights: a sample of another size must not move the scores
     model = HistGradientBoostingClassifier(
         max_iter=80,

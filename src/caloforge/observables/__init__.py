@@ -1,15 +1,16 @@
-"""From voxels to numbers: one value, or one short vector, per shower, and fits over many showers.
+"""Observables of showers: one number or one short vector per shower, and fits over many showers.
 
-The functions take N showers at once, sum in float64 and leave their input alone. None applies a threshold
-on its own: cut the voxels first where a comparison needs it. `observe` measures all of `catalogue` at once.
+The functions take N showers at once, sum in float64 and do not change their input. None applies a threshold
+of its own: cut the voxels first where a comparison needs it. `observe` measures all of `catalogue` at once.
 """
 
 from caloforge.observables.angle import EMPTY_ANGLE, measured_angle, principal_axis
-from caloforge.observables.catalogue import SPECTRUM_EDGES, Axis, Observable, catalogue
+from caloforge.observables.catalogue import Axis, Observable, catalogue
 from caloforge.observables.correlations import CORRELATION_SET, Correlations, correlations, two_point
 from caloforge.observables.energy import depth_regions, layer_energies, response, visible_energy
 from caloforge.observables.fingerprint import distinct_showers, fingerprint
 from caloforge.observables.hits import (
+    SPECTRUM_EDGES,
     Peak,
     cell_spectrum,
     default_threshold,

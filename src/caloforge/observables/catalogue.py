@@ -1,28 +1,30 @@
-"""The catalogue: every observable a mesh has, with its name, axis title and unit.
+"""The list of observables: name, axis title, unit, and how each is measured.
 
-`catalogue` describes, `observe` measures; the keys of one are the names of the other. The validation is
-written over the catalogue alone and knows no observable by name.
+`catalogue` lists those that showers of a detector have, `observe` measures them. The validation iterates over
+the list and has no observable by name. The order is that of the columns of `high_level_features`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, Mesh
+from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
+from caloforge.observables import regions
+from caloforge.observables.block import Block
 from caloforge.observables.correlations import shifts
-from caloforge.observables.profiles import radial_edges
+from caloforge.observables.hits import SPECTRUM_EDGES
+from caloforge.observables.layers import layer_contrast
+from caloforge.observables.longitudinal import gamma_fit
+from caloforge.observables.profiles import radial_edges, ring_sums
 
 Kind = Literal["scalar", "profile", "spectrum"]
 Section = Literal["response", "longitudinal", "lateral", "hits", "cells", "angle", "correlations"]
-
-# voxel energies of the spectrum, MeV: twenty bins a decade, narrow enough for the MIP peak, from the 1 keV
-# cut of our full simulation to more than any voxel holds
-SPECTRUM_EDGES: NDArray[np.float64] = np.geomspace(1e-3, 1e5, 161)
+Measure = Callable[[Block], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,18 @@ class Axis:
 
 @dataclass(frozen=True)
 class Observable:
-    """What one entry of `observe` means.
+    """One observable: how it is called, drawn and measured.
 
     Attributes:
         name: Key in `observe` and in metrics.json.
         label: Axis title, mathtext allowed, without unit.
         unit: Unit of the values; empty for none.
-        section: Chapter of the report.
-        kind: "scalar" (N,), "profile" (N, k) one value a bin, or "spectrum" (N, k) voxels a bin.
+        section: Section of the report.
+        kind: "scalar" (N,), "profile" (N, k) one value per bin, or "spectrum" (N, k) voxels per bin.
         log: Draw the value axis logarithmically.
         axis: Bins of a profile or spectrum.
-        signed: The mean is zero by symmetry, so that shifts are measured in spreads of the truth.
+        signed: The mean is zero by symmetry: shifts are measured in standard deviations of the truth.
+        measure: Values of a block of n showers, (n,) or (n, k); None for one that follows from others.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Observable:
     log: bool = False
     axis: Axis | None = None
     signed: bool = False
+    measure: Measure | None = field(default=None, repr=False, compare=False)
 
 
 def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]:
@@ -75,111 +79,269 @@ def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]
         threshold: Voxels above it are hits, MeV.
     """
     return (
-        Observable("response", r"$E_\mathrm{vis} / E_\mathrm{inc}$", "", "response", "scalar"),
-        Observable("visible_energy", r"$E_\mathrm{vis}$", "MeV", "response", "scalar"),
-        *_longitudinal(detector),
+        *_energies(detector),
+        *_moments(),
+        *_layer_centres(detector),
         *_lateral(detector),
-        *_counts(detector, threshold),
-        *_angles(detector.mesh),
+        *_voxels(detector, threshold),
+        *_angles(detector),
         *_correlations(detector),
     )
+
+
+def _scalar(
+    section: Section, name: str, label: str, measure: Measure, unit: str = "", *, signed: bool = False
+) -> Observable:
+    return Observable(name, label, unit, section, "scalar", signed=signed, measure=measure)
+
+
+def _profile(
+    section: Section,
+    name: str,
+    label: str,
+    axis: Axis,
+    measure: Measure,
+    unit: str = "",
+    *,
+    log: bool = False,
+    signed: bool = False,
+) -> Observable:
+    return Observable(name, label, unit, section, "profile", log, axis, signed, measure)
 
 
 def _layer_axis(detector: Detector) -> Axis:
     return Axis("readout layer", "", np.arange(detector.n_layers + 1, dtype=np.float64) - 0.5)
 
 
-def _longitudinal(detector: Detector) -> Iterator[Observable]:
-    scalar = Observable("", "", "", "longitudinal", "scalar")
-    profile = replace(scalar, kind="profile", axis=_layer_axis(detector))
-    yield replace(profile, name="layer_energy", label="energy in the layer", unit="MeV", log=True)
-    yield replace(profile, name="layer_fraction", label="share of the layer in the energy", log=True)
-    yield replace(profile, name="layer_contrast", label="layer against its neighbours")
-    yield replace(scalar, name="first_layer_fraction", label="share of the first layer in the energy")
-    for i, depth in enumerate(("front", "middle", "back"), start=1):
-        yield replace(scalar, name=f"r{i}", label=rf"$R_{i}$, share of the {depth} third")
-    yield from _moments("z", "layer", "longitudinal")
+def _energies(detector: Detector) -> Iterator[Observable]:
+    """Visible energy, and its distribution over the layers."""
+    layers = _layer_axis(detector)
+    along: Section = "longitudinal"
+    yield _scalar(
+        "response",
+        "response",
+        r"$E_\mathrm{vis} / E_\mathrm{inc}$",
+        lambda b: b.visible_energy / b.incident_energy,
+    )
+    yield _scalar("response", "visible_energy", r"$E_\mathrm{vis}$", lambda b: b.visible_energy, "MeV")
+    yield _profile(
+        along, "layer_energy", "energy in the layer", layers, lambda b: b.layer_energy, "MeV", log=True
+    )
+    yield _profile(
+        along, "layer_fraction", "fraction of the energy in the layer", layers, lambda b: b.layer_fraction,
+        log=True,
+    )  # fmt: skip
+    yield _profile(
+        along,
+        "layer_contrast",
+        "layer against its neighbours",
+        layers,
+        lambda b: layer_contrast(b.layer_energy),
+    )
+    yield _scalar(
+        along,
+        "first_layer_fraction",
+        "fraction of the energy in the first layer",
+        lambda b: b.layer_fraction[:, 0],
+    )
+    for i, depth in enumerate(("front", "middle", "back")):
+        label = rf"$R_{i + 1}$, fraction of the energy in the {depth} third"
+        yield _scalar(along, f"r{i + 1}", label, _third(i))
     if detector.layers:
-        yield replace(scalar, name="shower_maximum", label="shower maximum", unit="X0")
-    yield replace(scalar, name="hottest_layer", label="layer of the hottest voxel")
+        depths = detector.active_depths_x0()
+        yield _scalar(
+            along,
+            "shower_maximum",
+            "shower maximum",
+            lambda b: gamma_fit(b.layer_energy, depths).maximum,
+            "X0",
+        )
+
+
+def _third(number: int) -> Measure:
+    return lambda b: b.thirds[:, number]
+
+
+def _moments() -> Iterator[Observable]:
+    """Energy-weighted moments along each axis."""
+    sections: tuple[tuple[str, str, Section], ...] = (
+        ("x", "mm", "lateral"),
+        ("y", "mm", "lateral"),
+        ("z", "layer", "longitudinal"),
+    )
+    for axis, unit, section in sections:
+        # the window is symmetric about the axis in x and y; skewness and kurtosis in z cross zero with depth
+        lateral = axis != "z"
+        for name, label, dimension, signed in (
+            (f"centre_{axis}", rf"$\langle {axis} \rangle$", unit, lateral),
+            (f"width_{axis}", rf"$\sigma_{axis}$", unit, False),
+            (f"skewness_{axis}", f"skewness in ${axis}$", "", True),
+            (f"kurtosis_{axis}", f"excess kurtosis in ${axis}$", "", not lateral),
+        ):
+            yield _scalar(section, name, label, _moment(name), dimension, signed=signed)
+
+
+def _moment(name: str) -> Measure:
+    return lambda b: b.moments[name]
+
+
+def _layer_centres(detector: Detector) -> Iterator[Observable]:
+    """Centre of energy and width of each layer."""
+    for axis in "xyr":
+        centre, width = f"layer_centre_{axis}", f"layer_width_{axis}"
+        for name, label, signed in (
+            (centre, rf"$\langle {axis} \rangle$ in the layer", axis != "r"),
+            (width, rf"$\sigma_{axis}$ in the layer", False),
+        ):
+            layers = _layer_axis(detector)
+            yield _profile("lateral", name, label, layers, _layer_centre(name), "mm", signed=signed)
+
+
+def _layer_centre(name: str) -> Measure:
+    return lambda b: b.layer_centres[name]
 
 
 def _lateral(detector: Detector) -> Iterator[Observable]:
+    """Transverse profiles, regions and asymmetries."""
     mesh = detector.mesh
-    scalar = Observable("", "", "", "lateral", "scalar")
-    energy = replace(scalar, kind="profile", label="energy", unit="MeV", log=True)
+    section: Section = "lateral"
     rings = Axis("distance from the axis", "mm", radial_edges(mesh))
-    yield replace(energy, name="radial_profile", axis=rings)
+    yield _profile(
+        section, "radial_profile", "energy", rings, lambda b: ring_sums(b.image, b.mesh), "MeV", log=True
+    )
+    yield _scalar(
+        section,
+        "r90",
+        "radius with 90 % of the energy",
+        lambda b: regions.containment_radius(*regions.fine_rings(b.image, b.mesh)),
+        "mm",
+    )
+    yield _scalar(
+        section, "core_fraction", "fraction of the energy in the core",
+        lambda b: b.image_fraction(b.layout.core),
+    )  # fmt: skip
+    yield _scalar(
+        section, "tail_fraction", "fraction of the energy in the tails",
+        lambda b: b.image_fraction(b.layout.tail),
+    )  # fmt: skip
+    yield _scalar(
+        section,
+        "quadrant_asymmetry",
+        "energy at $|x|>|y|$ less that at $|y|>|x|$",
+        lambda b: b.image_fraction(b.layout.quadrants),
+        signed=True,
+    )
     if isinstance(mesh, CartesianMesh):
-        for name, n, size in (("x", mesh.nx, mesh.cell_x), ("y", mesh.ny, mesh.cell_y)):
+        corner = regions.corner_region(mesh)
+        yield _scalar(
+            section,
+            "corner_fraction",
+            "fraction of the energy in the corners",
+            lambda b: b.image_fraction(corner),
+        )
+        for name, n, size, axis in (("x", mesh.nx, mesh.cell_x, 1), ("y", mesh.ny, mesh.cell_y, 2)):
             edges = (np.arange(n + 1, dtype=np.float64) - n / 2) * size
-            yield replace(energy, name=f"{name}_profile", axis=Axis(name, "mm", edges))
+            yield _profile(
+                section, f"{name}_profile", "energy", Axis(name, "mm", edges), _image_sum(mesh.ny, axis),
+                "MeV", log=True,
+            )  # fmt: skip
     if isinstance(mesh, CylindricalMesh):
         sectors = Axis(r"$\varphi$", "rad", np.linspace(-np.pi, np.pi, mesh.nphi + 1))
-        yield replace(energy, name="azimuthal_profile", axis=sectors, log=False)
-    yield from _moments("x", "mm", "lateral")
-    yield from _moments("y", "mm", "lateral")
-    yield replace(scalar, name="core_fraction", label="share of the core in the energy")
-    yield replace(scalar, name="tail_fraction", label="share of the tails in the energy")
-    if isinstance(mesh, CartesianMesh):
-        yield replace(scalar, name="corner_fraction", label="share of the corners in the energy")
-    yield replace(scalar, name="r90", label="radius with 90 % of the energy", unit="mm")
-    yield replace(scalar, name="width_asymmetry", label=r"$\sigma_x - \sigma_y$", unit="mm", signed=True)
-    yield replace(
-        scalar, name="quadrant_asymmetry", label="energy at $|x|>|y|$ less that at $|y|>|x|$", signed=True
+        yield _profile(section, "azimuthal_profile", "energy", sectors, _image_sum(mesh.nphi, 2), "MeV")
+    yield _scalar(
+        section,
+        "width_asymmetry",
+        r"$\sigma_x - \sigma_y$",
+        lambda b: b.moments["width_x"] - b.moments["width_y"],
+        "mm",
+        signed=True,
     )
-    yield replace(scalar, name="hottest_x", label="$x$ of the hottest voxel", unit="mm", signed=True)
-    yield replace(scalar, name="hottest_y", label="$y$ of the hottest voxel", unit="mm", signed=True)
-    layer = replace(scalar, kind="profile", unit="mm", axis=_layer_axis(detector))
-    for axis in "xy":
-        centre = replace(layer, name=f"layer_centre_{axis}", label=rf"$\langle {axis} \rangle$ in the layer")
-        yield replace(centre, signed=True)
-        yield replace(layer, name=f"layer_width_{axis}", label=rf"$\sigma_{axis}$ in the layer")
-    yield replace(layer, name="layer_centre_r", label=r"$\langle r \rangle$ in the layer")
-    yield replace(layer, name="layer_width_r", label=r"$\sigma_r$ in the layer")
 
 
-def _moments(axis: str, unit: str, section: Section) -> Iterator[Observable]:
-    scalar = Observable("", "", "", section, "scalar")
-    # a window is symmetric about the axis, a calorimeter is not symmetric in depth
-    odd = replace(scalar, signed=axis != "z")
-    yield replace(odd, name=f"centre_{axis}", label=rf"$\langle {axis} \rangle$", unit=unit)
-    yield replace(scalar, name=f"width_{axis}", label=rf"$\sigma_{axis}$", unit=unit)
-    # both cross zero in depth, so that a relative shift means nothing
-    yield replace(scalar, name=f"skewness_{axis}", label=f"skewness in ${axis}$", signed=True)
-    yield replace(scalar, name=f"kurtosis_{axis}", label=f"excess kurtosis in ${axis}$", signed=axis == "z")
+def _image_sum(rows: int, axis: int) -> Measure:
+    """Sum of the lateral image (n, rows, columns) over an axis."""
+    return lambda b: b.image.reshape(len(b.image), rows, -1).sum(axis=axis)
 
 
-def _counts(detector: Detector, threshold: float) -> Iterator[Observable]:
+def _voxels(detector: Detector, threshold: float) -> Iterator[Observable]:
+    """Hits, spectra of the voxel energies, and the voxel with the most energy."""
     above = f"voxels above {threshold:g} MeV"
-    yield Observable("hits", above, "", "hits", "scalar")
-    yield Observable("sparsity", f"fraction of voxels not above {threshold:g} MeV", "", "hits", "scalar")
-    yield Observable("layer_hits", above, "", "hits", "profile", axis=_layer_axis(detector))
-    spectrum = Axis("voxel energy", "MeV", SPECTRUM_EDGES, log=True)
-    yield Observable("cell_spectrum", "voxels", "", "cells", "spectrum", log=True, axis=spectrum)
-    yield Observable("tail_spectrum", "voxels in the tails", "", "cells", "spectrum", log=True, axis=spectrum)
-    yield Observable("hottest_energy", "energy of the hottest voxel", "MeV", "cells", "scalar")
+    yield _scalar("hits", "hits", above, lambda b: b.layer_hits.sum(axis=1))
+    yield _scalar(
+        "hits",
+        "sparsity",
+        f"fraction of voxels not above {threshold:g} MeV",
+        lambda b: 1 - b.layer_hits.sum(axis=1) / b.flat.shape[1],
+    )
+    yield _profile("hits", "layer_hits", above, _layer_axis(detector), lambda b: b.layer_hits)
+    axis = Axis("voxel energy", "MeV", SPECTRUM_EDGES, log=True)
+    yield Observable(
+        "cell_spectrum", "voxels", "", "cells", "spectrum", log=True, axis=axis,
+        measure=lambda b: b.spectra.sum(axis=1),
+    )  # fmt: skip
+    yield Observable(
+        "tail_spectrum", "voxels in the tails", "", "cells", "spectrum", log=True, axis=axis,
+        measure=lambda b: b.spectra[:, 1],
+    )  # fmt: skip
+    yield _scalar(
+        "cells",
+        "hottest_energy",
+        "energy of the hottest voxel",
+        lambda b: b.flat[np.arange(len(b.flat)), b.hottest],
+        "MeV",
+    )
+    yield _scalar(
+        "longitudinal", "hottest_layer", "layer of the hottest voxel",
+        lambda b: b.layout.layer_of[b.hottest],
+    )  # fmt: skip
+    yield _scalar(
+        "lateral", "hottest_x", "$x$ of the hottest voxel", lambda b: b.layout.x[b.hottest_position],
+        "mm", signed=True,
+    )  # fmt: skip
+    yield _scalar(
+        "lateral", "hottest_y", "$y$ of the hottest voxel", lambda b: b.layout.y[b.hottest_position],
+        "mm", signed=True,
+    )  # fmt: skip
 
 
-def _angles(mesh: Mesh) -> Iterator[Observable]:
-    scalar = Observable("", "", "rad", "angle", "scalar")
-    if isinstance(mesh, CartesianMesh):
-        yield replace(scalar, name="measured_angle", label=r"measured $\theta$")
-        yield replace(scalar, name="angle_residual", label=r"measured less incident $\theta$", signed=True)
-    if isinstance(mesh, CartesianMesh | CylindricalMesh):
-        yield replace(scalar, name="axis_theta", label=r"$\theta$ of the principal axis")
-        yield replace(scalar, name="axis_phi", label=r"$\varphi$ of the principal axis", signed=True)
+def _angles(detector: Detector) -> Iterator[Observable]:
+    """The direction of the shower."""
+    if isinstance(detector.mesh, RaggedMesh):
+        return
+    yield _scalar("angle", "axis_theta", r"$\theta$ of the principal axis", lambda b: b.axis[0], "rad")
+    yield _scalar(
+        "angle", "axis_phi", r"$\varphi$ of the principal axis", lambda b: b.axis[1], "rad", signed=True
+    )
+    if isinstance(detector.mesh, CartesianMesh):
+        yield _scalar("angle", "measured_angle", r"measured $\theta$", lambda b: b.measured_angle, "rad")
+        yield _scalar(
+            "angle",
+            "angle_residual",
+            r"measured less incident $\theta$",
+            lambda b: b.measured_angle - b.incident_theta,
+            "rad",
+            signed=True,
+        )
 
 
 def _correlations(detector: Detector) -> Iterator[Observable]:
-    scalar = Observable("", "", "", "correlations", "scalar")
+    """The two-point function along each axis, and its first values."""
     titles = {"x": "$x$", "y": "$y$", "xy": "the diagonals", "z": "$z$", "r": "$r$", "phi": r"$\varphi$"}
+    section: Section = "correlations"
     for axis, count in shifts(detector.mesh, detector.n_layers).items():
         along = f"overlap along {titles[axis]}"
         if count >= 1:
-            yield replace(scalar, name=f"neighbour_{axis}", label=f"{along}, 1 voxel apart")
-        if axis == "z" and count >= 2:
-            yield replace(scalar, name="neighbour_z2", label=f"{along}, 2 voxels apart")
+            yield _scalar(section, f"neighbour_{axis}", f"{along}, 1 voxel apart", _overlap(axis, 0))
         if count >= 2:
             shift = Axis("shift", "voxels", np.arange(count + 1, dtype=np.float64) + 0.5)
-            yield replace(scalar, name=f"two_point_{axis}", label=along, kind="profile", axis=shift)
+            yield _profile(section, f"two_point_{axis}", along, shift, _overlaps(axis))
+            if axis == "z":
+                yield _scalar(section, "neighbour_z2", f"{along}, 2 voxels apart", _overlap(axis, 1))
+
+
+def _overlaps(axis: str) -> Measure:
+    return lambda b: b.overlaps[axis]
+
+
+def _overlap(axis: str, shift: int) -> Measure:
+    return lambda b: b.overlaps[axis][:, shift]

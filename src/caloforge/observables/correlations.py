@@ -55,9 +55,9 @@ def two_point(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
 def shifts(mesh: Mesh, nz: int) -> dict[str, int]:
     """Number of shifts of each axis of `two_point`."""
     if isinstance(mesh, CartesianMesh):
-        return {"x": _count(mesh.nx), "y": _count(mesh.ny), "xy": 1, "z": _count(nz)}
+        return {"z": _count(nz), "y": _count(mesh.ny), "x": _count(mesh.nx), "xy": 1}
     if isinstance(mesh, CylindricalMesh):
-        return {"r": _count(mesh.nr), "phi": _count(mesh.nphi, True), "z": _count(nz)}
+        return {"z": _count(nz), "phi": _count(mesh.nphi, True), "r": _count(mesh.nr)}
     return {
         "r": max(_count(len(layer.r_edges) - 1) for layer in mesh.layers),
         "phi": max(_count(layer.nphi, True) for layer in mesh.layers),

@@ -14,6 +14,10 @@ from caloforge.observables.energy import layer_sums
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+# voxel energies of the spectrum, MeV: twenty bins a decade, narrow enough for the MIP peak, from the 1 keV
+# cut of our full simulation to more than any voxel holds
+SPECTRUM_EDGES: Array = np.geomspace(1e-3, 1e5, 161)
+
 
 def default_threshold(detector: Detector, energy_meaning: str = "visible") -> float:
     """The threshold that published analyses of this kind of data count hits with.

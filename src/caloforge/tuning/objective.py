@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from caloforge.errors import ConfigError, nearest
+from caloforge.metrics.registry import metrics
 from caloforge.training.config import EvaluationConfig
 
 # of the training's own evaluations
 MERIT = "merit"
 SPEED = "ms_per_shower"
-# need the boosted trees that a study otherwise leaves out
-CLASSIFIER = ("classifier_auc",)
-# of metrics.json, observable "shower"
-WHOLE = (
-    "merit_p", "merit_e", "merit_s", "merit_a", "merit_sum", "fpd", "kpd", "precision", "recall", "density",
-    "coverage", "near_copies", "neighbour_spacing", "negative_energy", "ssim", *CLASSIFIER,
-)  # fmt: skip
+
+
+def whole_shower_figures() -> list[str]:
+    """Metrics of whole samples, which metrics.json has under the observable "shower"."""
+    return [d.name for d in metrics().values() if d.of_samples is not None and d.requires != "training"]
+
+
+def needs_classifier(figures: Sequence[str]) -> bool:
+    """Whether boosted trees have to be trained, which a study otherwise leaves out."""
+    return any(d.name in figures for d in metrics().values() if d.requires == "classifier")
 
 
 class Value(NamedTuple):
@@ -36,7 +40,7 @@ def check_figure(name: str) -> None:
     Raises:
         ValueError: With the nearest name.
     """
-    known = (MERIT, SPEED, *WHOLE)
+    known = (MERIT, SPEED, *whole_shower_figures())
     parts = name.split(".")
     if name not in known and not (len(parts) == 3 and all(parts)):
         raise ValueError(

@@ -16,7 +16,14 @@ from typing import Any
 from caloforge.errors import ConfigError
 from caloforge.files import write_text
 from caloforge.run import load_run
-from caloforge.tuning.objective import CLASSIFIER, MERIT, Value, merit_of, needs_validation, read_figures
+from caloforge.tuning.objective import (
+    MERIT,
+    Value,
+    merit_of,
+    needs_classifier,
+    needs_validation,
+    read_figures,
+)
 from caloforge.tuning.verb_processes import Ending, NotDoneError, Verbs, alone_in, command_line
 
 RESULT, LOG, RUN = "result.json", "trial.log", "run.yaml"
@@ -181,8 +188,9 @@ def judge(
     generated = report.with_name(f"{report.name}.h5")
     how = command_line(backend="torch", precision="fp32", seed=seed, threads=verbs.threads, force=True)
     verbs.run("generate", str(model), "-o", str(generated), "--like", str(truth), "--no-progress", *how)
-    boosted = any(name in CLASSIFIER for name in figures)
-    how = command_line(workers=verbs.threads, no_classifier=not boosted, no_pdf=True, no_progress=True)
+    how = command_line(
+        workers=verbs.threads, no_classifier=not needs_classifier(figures), no_pdf=True, no_progress=True
+    )
     shutil.rmtree(report, ignore_errors=True)
     verbs.run("validate", str(truth), str(generated), "-o", str(report), "--allow-undecided", *how)
     generated.unlink(missing_ok=True)

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.metrics.distributions import (
-    kolmogorov_smirnov,
-    quantile_edges,
-    separation_power,
-    spectrum_separation,
-    wasserstein,
-)
-from caloforge.metrics.relative_shifts import mean_shift, profile_deviation, width_shift
+from caloforge.metrics.registry import metrics
 from caloforge.metrics.resampling import Metric, Resampler
+from caloforge.metrics.samples import ObservablePair
 from caloforge.observables import Observable
 from caloforge.validation import figure_data, mathtext
 from caloforge.validation.conditions import AtFixedConditions, Bin
 from caloforge.validation.figure_data import Figure
 from caloforge.validation.observed_sample import Sample
-
-# a mean below this share of the spread says nothing: shifts are then measured in spreads
-MIN_MEAN = 0.25
-# values that differ by less than this share of their size are one value
-SAME = 1e-6
-# bins of a profile that hold less than this share are not compared one by one
-MIN_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -141,91 +128,29 @@ class Comparison:
         return fixed.adjust(sample.conditions, values.reshape(len(values), -1)).reshape(values.shape)
 
     def _measure(self, observable: Observable, where: Bin, parts: list[NDArray[Any]]) -> list[Difference]:
-        measure = _scalar if observable.kind == "scalar" else _profile
         return [
             Difference(other.name, observable.name, metric, where, result, dof, place, _at(observable, place))
             for other, values in zip(self.generated, parts[1:], strict=True)
-            for metric, result, dof, place in measure(
+            for metric, result, dof, place in _compare(
                 observable, parts[0], values, self._resamplers[other.name, where.key]
             )
         ]
 
 
-Measured = Iterator[tuple[str, Metric, float, int | None]]
-
-
-def effective_showers(values: NDArray[Any]) -> NDArray[np.float64]:
-    """How many showers carry the variance: (sum r^2)^2 / sum r^4 of the distances r from the mean.
-
-    A third of all for a normal distribution, 1 where a single shower lies far out. It takes the place of the
-    number of showers as degrees of freedom: errors estimated from a few outliers are themselves uncertain.
-
-    Args:
-        values: (n,) or (n, k).
-
-    Returns:
-        () or (k,); infinite where nothing varies.
-    """
-    square = (values - values.mean(axis=0)) ** 2
-    fourth = (square**2).sum(axis=0)
-    total = square.sum(axis=0) ** 2
-    result: NDArray[np.float64] = np.divide(total, fourth, out=np.full(total.shape, np.inf), where=fourth > 0)
-    return result
-
-
-def _scalar(observable: Observable, want: NDArray[Any], got: NDArray[Any], resampler: Resampler) -> Measured:
-    spread = float(want.std())
-    if spread <= SAME * float(np.abs(want).max()):
-        yield from _against_constant(observable, want, got)
-        return
-    dof = float(np.minimum(effective_showers(want), effective_showers(got)))
-    if observable.signed or abs(float(want.mean())) < MIN_MEAN * spread:
-        yield "mean_offset", mean_shift(want, got, resampler, scale=spread), dof, None
-    else:
-        yield "mean_shift", mean_shift(want, got, resampler), dof, None
-    yield "width_shift", width_shift(want, got, resampler), dof, None
-    yield "wasserstein", wasserstein(want, got, resampler), dof, None
-    # distances of shares of the showers, which no outlier moves
-    edges = quantile_edges(want)
-    yield "separation_power", separation_power(want, got, edges, resampler), math.inf, None
-    yield "kolmogorov_smirnov", kolmogorov_smirnov(want, got, resampler), math.inf, None
-
-
-def _against_constant(observable: Observable, want: NDArray[Any], got: NDArray[Any]) -> Measured:
-    """The mean alone, where all showers of the truth have one value; nothing where the others have it too."""
-    level, spread = float(want.mean()), float(got.std())
-    shift = float(got.mean()) - level
-    if max(abs(shift), spread) <= SAME * abs(level):
-        return
-    relative = level != 0 and not observable.signed
-    scale = abs(level) if relative else spread or abs(shift)
-    found = Metric(shift / scale, spread / scale / math.sqrt(len(got)), 0.0)
-    yield "mean_shift" if relative else "mean_offset", found, float(effective_showers(got)), None
-
-
-def _profile(observable: Observable, want: NDArray[Any], got: NDArray[Any], resampler: Resampler) -> Measured:
-    mean, spread = want.mean(axis=0), want.std(axis=0)
-    difference = got.mean(axis=0) - mean
-    own = spread**2 / len(want)
-    error = np.sqrt(own + got.var(axis=0) / len(got))
-    # mean size of a normal variate, at the sizes of these samples
-    floor = np.sqrt(2 / np.pi * own * (1 + len(want) / len(got)))
-    dof = np.minimum(effective_showers(want), effective_showers(got))
-    tested = spread > SAME * np.abs(want).max(axis=0)
-    if observable.signed:
-        metric, scale = "bin_offset", spread
-    else:
-        smallest = float(dof[mean > MIN_SHARE * np.abs(mean).sum()].min(initial=np.inf))
-        yield "profile_deviation", profile_deviation(want, got, resampler), smallest, None
-        if observable.kind == "spectrum":
-            # counts at fixed conditions may fall below zero where hardly any are
-            counts = np.maximum(want, 0), np.maximum(got, 0)
-            yield "separation_power", spectrum_separation(*counts, resampler), math.inf, None
-        metric, scale = "bin_deviation", mean
-        tested &= mean > MIN_SHARE * np.abs(mean).sum()
-    for place in np.flatnonzero(tested):
-        numbers = (float(row[place] / scale[place]) for row in (difference, error, floor))
-        yield metric, Metric(*numbers), float(dof[place]), int(place)
+def _compare(
+    observable: Observable, truth: NDArray[Any], generated: NDArray[Any], resampler: Resampler
+) -> Iterator[tuple[str, Metric, float, int | None]]:
+    """Every metric of one observable: name, result, degrees of freedom, bin of the profile."""
+    pair = ObservablePair(truth, generated, observable.kind, observable.signed, resampler)
+    for definition in metrics().values():
+        found = definition.of_observable(pair) if definition.of_observable else None
+        if isinstance(found, Mapping):
+            for place, result in found.items():
+                dof = float(pair.effective_showers[place]) if definition.few_showers else math.inf
+                yield definition.name, result, dof, place
+        elif found is not None:
+            dof = pair.fewest_effective_showers if definition.few_showers else math.inf
+            yield definition.name, found, dof, None
 
 
 def _at(observable: Observable, place: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -54,6 +55,12 @@ class Conditions:
             for name in ("incident_energy", "incident_theta", "incident_phi")
         )
         return cls(energy, theta, phi, file.column("pdg_id"))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Conditions]) -> Self:
+        """The showers of several samples, one after another."""
+        columns = zip(*((p.energy, p.theta, p.phi, p.pdg_id) for p in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
 
     def __len__(self) -> int:
         return len(self.energy)

@@ -17,7 +17,7 @@ from caloforge.output import readable
 from caloforge.showers import ShowerFile
 from caloforge.validation import compatibility as same
 from caloforge.validation.conditions import Bin, Conditions
-from caloforge.validation.observed_sample import Sample, read_sample
+from caloforge.validation.observed_sample import Sample, check_unseen, joined, read_sample
 
 Progress = Callable[[str, int, int], object]
 
@@ -50,11 +50,19 @@ class Input:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The truth first, then the samples to judge, all of one detector."""
+    """The files of a validation, all of one detector.
+
+    Attributes:
+        detector: Their detector.
+        energy_meaning: What their voxels hold; see `ShowerFile.energy_meaning`.
+        files: The truth first, then the samples to judge.
+        training: Files that the generators were trained on.
+    """
 
     detector: Detector
     energy_meaning: str
     files: tuple[Input, ...]
+    training: tuple[Input, ...] = ()
 
     def notes(self) -> list[str]:
         """What the reader must know about the choice of showers."""
@@ -71,6 +79,7 @@ def admit(
     generated: Sequence[Path | str],
     *,
     second: Path | str | None = None,
+    training: Sequence[Path | str] = (),
     reweight: bool = False,
     seed: int = 0,
 ) -> Inputs:
@@ -80,6 +89,7 @@ def admit(
         truth: Shower file of the full simulation.
         generated: Shower files to judge.
         second: Another shower file of the full simulation, which comes last.
+        training: Shower files that the generators were trained on; their incident spectrum is free.
         reweight: Thin a sample whose incident spectrum differs, instead of refusing it.
         seed: Seed of the thinning.
 
@@ -103,7 +113,16 @@ def admit(
             entry = Input(file.path, name, conditions, file.provenance, spectra, keep)
             same.check_enough(file.path, len(entry.taken))
             admitted.append(entry)
-        return Inputs(first.detector, first.energy_meaning, tuple(admitted))
+        known = tuple(_training_input(first, reference, path) for path in training)
+        return Inputs(first.detector, first.energy_meaning, tuple(admitted), known)
+
+
+def _training_input(truth: ShowerFile, reference: Conditions, path: Path | str) -> Input:
+    with ShowerFile(path) as file:
+        same.check_same_detector(truth, file)
+        conditions = Conditions.of(file)
+        spectra = same.compare_spectra(reference, conditions)
+        return Input(file.path, readable(file.path.stem), conditions, file.provenance, spectra)
 
 
 def _names(files: list[ShowerFile]) -> list[str]:
@@ -124,20 +143,25 @@ def _names(files: list[ShowerFile]) -> list[str]:
 
 def read_samples(
     inputs: Inputs, bins: Sequence[Bin], *, threshold: float, workers: int, progress: Progress
-) -> list[Sample]:
+) -> tuple[list[Sample], Sample | None]:
     """Observe all files, several at once.
 
     Args:
         inputs: The files.
         bins: Mean showers are kept for each.
         threshold: Voxels above it are hits, MeV.
-        workers: Threads; reading and summing leave the interpreter free.
+        workers: Threads; reading and summing release the interpreter lock.
         progress: Called with ("read showers", done, total).
 
+    Returns:
+        The samples of `inputs.files`, and all training showers as one sample, None without.
+
     Raises:
-        DataError: Damaged files, values that are not finite, energies in another unit.
+        DataError: Damaged files, values that are not finite, energies in another unit, showers of the truth
+            among those of the training.
     """
-    total, done = sum(len(file.conditions) for file in inputs.files), 0
+    files = (*inputs.files, *inputs.training)
+    total, done = sum(len(file.conditions) for file in files), 0
 
     def count(size: int) -> None:
         nonlocal done
@@ -148,10 +172,13 @@ def read_samples(
         return read_sample(file.path, file.name, bins, threshold=threshold, keep=file.keep, progress=count)
 
     with ThreadPoolExecutor(workers) as pool:
-        samples = list(pool.map(read, inputs.files))
+        samples = list(pool.map(read, files))
+    truth, split = samples[0], len(inputs.files)
     for sample in samples[1:]:
-        same.check_units(samples[0].path, _response(samples[0]), sample.path, _response(sample))
-    return samples
+        same.check_units(truth.path, _response(truth), sample.path, _response(sample))
+    for sample in samples[split:]:
+        check_unseen(truth, sample)
+    return samples[:split], joined(samples[split:]) if inputs.training else None
 
 
 def _response(sample: Sample) -> float:

@@ -1,4 +1,4 @@
-"""Metrics of whole showers: all observables at once, copies, correlations, the 3DGAN figures of merit."""
+"""Metrics of all observables at once: of two samples, of several generators, and correlation matrices."""
 
 from __future__ import annotations
 
@@ -9,38 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.geometry import CartesianMesh
-from caloforge.metrics.diversity import MAX_SHOWERS, near_copies, neighbour_spacing
-from caloforge.metrics.figures_of_merit import figures_of_merit
-from caloforge.metrics.fpd import frechet_physics_distance
-from caloforge.metrics.kpd import kernel_physics_distance
-from caloforge.metrics.prdc import prdc
-from caloforge.metrics.resampling import Metric, Resampler
-from caloforge.metrics.ssim import RADIUS, similarity
+from caloforge.metrics.registry import metrics
+from caloforge.metrics.resampling import Metric
+from caloforge.metrics.samples import SamplePair, ShowerSample
 from caloforge.observables import CORRELATION_SET, Correlations, correlations, high_level_features
-from caloforge.observables.energy import fractions
 from caloforge.validation.comparison import Difference
 from caloforge.validation.conditions import INCLUSIVE, AtFixedConditions, Bin
-from caloforge.validation.observed_sample import KEPT_SHOWERS, Sample
+from caloforge.validation.observed_sample import Sample
 
 # names in place of an observable
 SHOWER, CORRELATION = "shower", "correlation"
-# showers whose nearest neighbours are looked for
-MAX_NEIGHBOURS = 5_000
-# showers of either sample that these look at, at most
-MOST = {
-    "near_copies": MAX_SHOWERS,
-    **dict.fromkeys(("neighbour_spacing", "precision", "recall", "density", "coverage"), MAX_NEIGHBOURS),
-    **dict.fromkeys(("ssim", "ssim_generated"), KEPT_SHOWERS),
-}
-# L of the structural similarity, MeV: of those of the 3DGAN papers, the one that sees most
-SSIM_RANGE = 10.0
 
 
 def compare_showers(
-    truth: Sample, generated: Sample, bins: Sequence[Bin], *, classifier: bool, seed: int
+    truth: Sample,
+    generated: Sample,
+    bins: Sequence[Bin],
+    *,
+    classifier: bool,
+    seed: int,
+    training: Sample | None = None,
 ) -> Iterator[Difference]:
-    """Measure what no single observable shows.
+    """Measure every registered metric of whole samples.
 
     Args:
         truth: Full simulation.
@@ -48,34 +38,28 @@ def compare_showers(
         bins: Those of energy are averaged over in the figures of merit.
         classifier: Also train boosted trees to tell the samples apart; takes the longest.
         seed: Seed of splits, bootstrap and trees.
+        training: Showers that the generator was trained on.
     """
-    features = [high_level_features(s.values, s.conditions.energy) for s in (truth, generated)]
-    results = {
-        "negative_energy": Metric(generated.negative.energy, 0.0, truth.negative.energy),
-        "near_copies": near_copies(_shape(truth), _shape(generated), seed=seed),
-        "neighbour_spacing": neighbour_spacing(*features, seed=seed, max_showers=MAX_NEIGHBOURS),
-        "fpd": frechet_physics_distance(*features, seed=seed),
-        "kpd": kernel_physics_distance(*features, seed=seed),
-        # as many of both, or the larger sample would cover the smaller one better than the reverse
-        **vars(prdc(*features, seed=seed, max_showers=min(len(truth), len(generated), MAX_NEIGHBOURS))),
-        **_merit(truth, generated, bins, seed),
-        **_similarity(truth, generated),
-    }
-    if classifier:
-        # scikit-learn takes a second to import
-        from caloforge.metrics.tree_classifier import MAX_PER_CLASS, classifier_auc
-
-        area = classifier_auc(*features, seed=seed)
-        yield Difference(generated.name, SHOWER, "classifier_auc", INCLUSIVE, area, most=MAX_PER_CLASS)
-    for metric, result in results.items():
-        # of a truth that repeats itself; a note says so
-        if math.isnan(result.value):
+    available = {"classifier": classifier, "training": training is not None}
+    pair = SamplePair(
+        _shower_sample(truth, bins),
+        _shower_sample(generated, bins),
+        seed,
+        None if training is None else _shower_sample(training, bins),
+    )
+    for definition in metrics().values():
+        if definition.of_samples is None or (definition.requires and not available[definition.requires]):
             continue
-        yield Difference(generated.name, SHOWER, metric, INCLUSIVE, result, most=MOST.get(metric))
+        result = definition.of_samples(pair)
+        # not a number where the truth repeats itself; a warning says so
+        if result is not None and not math.isnan(result.value):
+            yield Difference(
+                generated.name, SHOWER, definition.name, INCLUSIVE, result, most=definition.max_showers
+            )
 
 
 def compare_generators(truth: Sample, generated: Sequence[Sample], *, seed: int) -> Iterator[Difference]:
-    """Which of several generators the truth would be taken for; nothing for a single one."""
+    """Which of several generators a classifier takes the truth for; nothing for a single one."""
     if len(generated) < 2:
         return
     from caloforge.metrics.posterior import log_posterior
@@ -85,35 +69,21 @@ def compare_generators(truth: Sample, generated: Sequence[Sample], *, seed: int)
         yield Difference(sample.name, SHOWER, "log_posterior", INCLUSIVE, result)
 
 
-def _shape(sample: Sample) -> NDArray[np.float64]:
-    """(N, k) shares of the energy along the depth and across."""
-    names = ("layer_energy", "x_profile", "y_profile", "radial_profile", "azimuthal_profile")
-    return np.concatenate([fractions(sample.values[n]) for n in names if n in sample.values], axis=1)
-
-
-def _similarity(truth: Sample, generated: Sample) -> dict[str, Metric]:
-    """Structural similarity of the showers that were kept; none on meshes without images of 11 cells."""
-    if (
-        not isinstance(truth.detector.mesh, CartesianMesh)
-        or min(truth.detector.shower_shape[1:]) <= 2 * RADIUS
-    ):
-        return {}
-    energies = [s.conditions.energy[s.kept] for s in (truth, generated)]
-    return similarity(truth.kept_showers, generated.kept_showers, energies[0], energies[1], SSIM_RANGE)
-
-
-def _merit(truth: Sample, generated: Sample, bins: Sequence[Bin], seed: int) -> dict[str, Metric]:
-    """P, E and S of the 3DGAN over the energy bins; A needs pairs and is `angle_residual` here."""
-    energies = [b for b in bins if b.axis == "energy"] or [INCLUSIVE]
-    numbers = []
-    for sample in (truth, generated):
-        number = np.full(len(sample), -1)
-        for index, where in enumerate(energies):
-            number[where.select(sample.conditions)] = index
-        numbers.append(number)
-    resampler = Resampler(len(truth), len(generated), seed=seed)
-    found = figures_of_merit(truth.values, generated.values, resampler, bins=(numbers[0], numbers[1]))
-    return {f"merit_{name.lower()}": metric for name, metric in found.items()}
+def _shower_sample(sample: Sample, bins: Sequence[Bin]) -> ShowerSample:
+    """What the metrics use of a sample."""
+    energy_bin = np.full(len(sample), -1)
+    for number, where in enumerate([b for b in bins if b.axis == "energy"] or [INCLUSIVE]):
+        energy_bin[where.select(sample.conditions)] = number
+    energy = sample.conditions.energy
+    return ShowerSample(
+        sample.detector,
+        sample.values,
+        energy,
+        energy_bin,
+        sample.kept_showers,
+        energy[sample.kept],
+        sample.negative.energy,
+    )
 
 
 @dataclass(frozen=True)

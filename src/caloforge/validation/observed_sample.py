@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import DataError
 from caloforge.geometry import Detector
+from caloforge.metrics.samples import KEPT_SHOWERS
 from caloforge.observables import observe
 from caloforge.showers import ShowerFile
 from caloforge.validation.conditions import Bin, Conditions
 
 BATCH = 256
-# showers kept whole, and their voxels at most
-KEPT_SHOWERS, KEPT_VOXELS = 400, 10_000_000
+# voxels of the showers kept whole, at most
+KEPT_VOXELS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,41 @@ def read_sample(
             empty=int((values["visible_energy"] <= 0).sum()),
             seconds=seconds,
         )
+
+
+def joined(samples: Sequence[Sample]) -> Sample:
+    """Several samples of one detector as one; name, file and mean showers are those of the first."""
+    first = samples[0]
+    starts = np.cumsum([0, *(len(sample) for sample in samples)])
+    return replace(
+        first,
+        conditions=Conditions.joined([sample.conditions for sample in samples]),
+        values={name: np.concatenate([s.values[name] for s in samples]) for name in first.values},
+        kept=np.concatenate([s.kept + start for s, start in zip(samples, starts, strict=False)]),
+        kept_showers=np.concatenate([s.kept_showers for s in samples]),
+    )
+
+
+def check_unseen(truth: Sample, training: Sample) -> None:
+    """Refuse a truth with showers of the training: their distance to it is zero, and so is the floor.
+
+    Raises:
+        DataError: With the number of such showers.
+    """
+    seen = set(_keys(training))
+    common = sum(key in seen for key in _keys(truth))
+    if common:
+        raise DataError(
+            f"{truth.path}: {common} of its {len(truth)} showers are in the training file {training.path}; "
+            "expected full simulation that was not trained on"
+        )
+
+
+def _keys(sample: Sample) -> Iterator[bytes]:
+    """A key for each shower, equal for equal showers: incident energy and histogram of the voxel energies."""
+    spectra = sample.values["cell_spectrum"].astype(np.float64)
+    table = np.column_stack([sample.conditions.energy, spectra])
+    return (row.tobytes() for row in table)
 
 
 class _NegativeCount:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from caloforge.metrics.registry import metrics
 from caloforge.validation import event_displays, labels, mathtext
 from caloforge.validation.figure_data import TREND_SHOWERS, Figure
 from caloforge.validation.report_model import Card, Contents
@@ -60,8 +61,7 @@ def _facts(contents: Contents, name: str) -> list[str]:
     lines = []
     for verdict in contents.verdicts:
         parts = [
-            f"{labels.METRICS[d.metric].short} "
-            f"{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}"
+            f"{metrics()[d.metric].short} {labels.with_error(d.result.value, d.result.uncertainty, d.metric)}"
             for d in (j.difference for j in verdict.judgements)
             if d.observable == name and d.bin.axis == "inclusive" and d.place is None
         ]
@@ -100,7 +100,7 @@ def _judgements(verdict: Verdict) -> dict[str, list[list[str]]]:
         text = [
             j.status,
             d.where,
-            labels.METRICS[d.metric].long,
+            metrics()[d.metric].label,
             labels.with_error(d.result.value, d.result.uncertainty, d.metric),
             labels.format_number(d.result.floor, d.metric),
             labels.format_number(j.threshold, d.metric),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from caloforge.metrics.calochallenge import published, published_source
+from caloforge.metrics.registry import metrics
 from caloforge.metrics.resampling import Metric
 from caloforge.metrics.submission import Submission
 from caloforge.validation import labels
@@ -73,7 +74,7 @@ def _whole_table(verdict: Verdict) -> Table:
             limit = "" if j.threshold is None else labels.format_number(j.threshold, d.metric)
             value = labels.with_error(d.result.value, d.result.uncertainty, d.metric)
             floor = labels.format_number(d.result.floor, d.metric)
-            rows.append((labels.METRICS[d.metric].long, value, floor, limit, j.status))
+            rows.append((metrics()[d.metric].label, value, floor, limit, j.status))
     head = ("metric", "value", "floor", "threshold", "")
     return Table("whole", f"{verdict.generator}: all observables at once", head, tuple(rows))
 

@@ -5,42 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from caloforge.config import StrictModel, build, parse_yaml, read_yaml
 from caloforge.errors import ConfigError, nearest
+from caloforge.metrics.registry import metrics
 from caloforge.names import is_path, shipped_name
 
-MetricName = Literal[
-    "mean_shift",
-    "mean_offset",
-    "width_shift",
-    "wasserstein",
-    "separation_power",
-    "kolmogorov_smirnov",
-    "profile_deviation",
-    "bin_deviation",
-    "bin_offset",
-    "correlation_shift",
-    "classifier_auc",
-    "near_copies",
-    "neighbour_spacing",
-    "negative_energy",
-    "fpd",
-    "kpd",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "ssim",
-    "ssim_generated",
-    "merit_p",
-    "merit_e",
-    "merit_s",
-    "merit_sum",
-]
+
+def _check_metric(name: str) -> str:
+    known = [metric for metric, definition in metrics().items() if definition.threshold]
+    if name not in known:
+        raise ValueError(f"{name!r} is no metric with a threshold. {nearest(name, known)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_check_metric)]
 Threshold = Annotated[float, Field(ge=0)]
 
 

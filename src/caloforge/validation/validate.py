@@ -69,6 +69,7 @@ def validate_files(
     thresholds: str = "3dgan",
     classifier: bool = True,
     truth2: Path | str | None = None,
+    training: Sequence[Path | str] = (),
     reweight: bool = False,
     threshold: float | None = None,
     neural: Sequence[str] = (),
@@ -91,6 +92,8 @@ def validate_files(
         classifier: Also train boosted trees to tell the samples apart.
         truth2: Second, independent shower file of the full simulation: the floor of every metric is then its
             distance from the first one, instead of that between halves of the first.
+        training: Shower files that the generators were trained on: whether generated showers are near copies
+            of them. The truth must not be among them.
         reweight: Thin samples whose incident spectrum differs to the truth's instead of refusing them.
         threshold: Voxels above it are hits, MeV; by default what analyses of this kind of detector use.
         neural: Neural classifiers to train: "strong", and of the CaloChallenge "low", "low-normed", "high",
@@ -124,6 +127,7 @@ def validate_files(
         out,
         thresholds=thresholds,
         truth2=truth2,
+        training=training,
         reweight=reweight,
         threshold=threshold,
         neural=neural,
@@ -147,7 +151,7 @@ def validate_files(
     )
     # our own threads are enough: those of BLAS and OpenMP would wait for one another
     with threadpool_limits(limits=1):
-        samples = job.read()
+        samples, trained_on = job.read()
         contents, differences = job.compare(samples)
     slow = Slow(neural, repeats, [Path(path) for path in triforce], protocol)
     add_slow(contents, slow, inputs, seed=seed, progress=job.tell)
@@ -155,7 +159,7 @@ def validate_files(
         write_text(folder / "figures.json", _figures_document(contents))
         drawers = Drawers(folder / "figures.json", folder / "figures", workers if pdf else 0)
         try:
-            job.judge(samples, contents, differences)
+            job.judge(samples, trained_on, contents, differences)
             write_text(folder / "report.html", build_report(contents))
             write_text(folder / "metrics.json", json.dumps(contents.metrics, indent=1, allow_nan=False))
             drawers.wait()
@@ -188,6 +192,7 @@ def check_request(
     *,
     thresholds: str = "3dgan",
     truth2: Path | str | None = None,
+    training: Sequence[Path | str] = (),
     reweight: bool = False,
     threshold: float | None = None,
     neural: Sequence[str] = (),
@@ -209,7 +214,7 @@ def check_request(
     for path in triforce:
         with ShowerFile(path):
             pass
-    inputs = admit(truth, generated, second=truth2, reweight=reweight, seed=seed)
+    inputs = admit(truth, generated, second=truth2, training=training, reweight=reweight, seed=seed)
     if threshold is None:
         threshold = default_threshold(inputs.detector, inputs.energy_meaning)
     observables = (*catalogue(inputs.detector, threshold=threshold), AT_DEPTH)
@@ -232,12 +237,15 @@ class _Job:
     workers: int
     tell: Progress
 
-    def read(self) -> list[Sample]:
-        """All samples, observed: the truth first, a second sample of it last."""
-        samples = read_samples(
+    def read(self) -> tuple[list[Sample], Sample | None]:
+        """All samples, observed: the truth first, a second sample of it last; and the training showers."""
+        samples, trained_on = read_samples(
             self.inputs, self.bins, threshold=self.hit_threshold, workers=self.workers, progress=self.tell
         )
-        return add_response_at_depth(samples)
+        if trained_on is None:
+            return add_response_at_depth(samples), None
+        *samples, trained_on = add_response_at_depth([*samples, trained_on])
+        return samples, trained_on
 
     def compare(self, samples: list[Sample]) -> tuple[Contents, list[Difference]]:
         """Every difference of single observables, and the figures."""
@@ -264,14 +272,20 @@ class _Job:
                 self.tell("compare observables", done, len(self.observables))
         return differences, figures
 
-    def judge(self, samples: list[Sample], contents: Contents, differences: list[Difference]) -> None:
-        """Compare whole showers; fill in verdicts, notes and metrics.json."""
+    def judge(
+        self,
+        samples: list[Sample],
+        trained_on: Sample | None,
+        contents: Contents,
+        differences: list[Difference],
+    ) -> None:
+        """Compare all observables at once; fill in verdicts, notes and metrics.json."""
         for sample in contents.generated:
-            differences = [*differences, *self._whole(samples[0], sample)]
+            differences = [*differences, *self._multivariate(samples[0], sample, trained_on)]
         if self.classifier:
             differences += compare_generators(samples[0], contents.generated, seed=self.seed)
         if self.second:
-            differences = self._with_floors(samples, differences)
+            differences = self._with_floors(samples, trained_on, differences)
         contents.verdicts = [
             judge(
                 s.name,
@@ -297,19 +311,25 @@ class _Job:
             notes=contents.notes,
             hit_threshold_MeV=self.hit_threshold,
             seed=self.seed,
+            **self._training(),
             provenance=self._provenance(),
         )
         add_whole_showers(contents)
 
-    def _whole(self, truth: Sample, other: Sample) -> list[Difference]:
-        return list(compare_showers(truth, other, self.bins, classifier=self.classifier, seed=self.seed))
+    def _multivariate(self, truth: Sample, other: Sample, trained_on: Sample | None) -> list[Difference]:
+        found = compare_showers(
+            truth, other, self.bins, classifier=self.classifier, seed=self.seed, training=trained_on
+        )
+        return list(found)
 
-    def _with_floors(self, samples: list[Sample], differences: list[Difference]) -> list[Difference]:
+    def _with_floors(
+        self, samples: list[Sample], trained_on: Sample | None, differences: list[Difference]
+    ) -> list[Difference]:
         """The differences with the floor that the second sample of the truth measures."""
         first, second = samples[0], samples[-1]
         among, _ = self._examine(first, [second])
         among += compare_correlations(first, [second]).differences
-        among += self._whole(first, second)
+        among += self._multivariate(first, second, trained_on)
 
         def key(d: Difference) -> tuple[str, str, str, int | None]:
             return d.observable, d.metric, d.bin.key, d.place
@@ -319,6 +339,18 @@ class _Job:
             replace(d, result=replace(d.result, floor=floors.get(key(d), d.result.floor)))
             for d in differences
         ]
+
+    def _training(self) -> dict[str, Any]:
+        """The entry of the training files, where they were given."""
+        files = [
+            {
+                "file": file.path.name,
+                "showers": len(file.conditions),
+                "sha256": provenance.digest_file(file.path),
+            }
+            for file in self.inputs.training
+        ]
+        return {"training": files} if files else {}
 
     def _provenance(self) -> dict[str, Any]:
         files = {

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from caloforge.metrics.registry import metrics
 from caloforge.metrics.resampling import Metric
 from caloforge.validation.comparison import Difference
 from caloforge.validation.conditions import INCLUSIVE
@@ -17,21 +18,6 @@ from caloforge.validation.thresholds import ThresholdSet
 
 Status = Literal["pass", "fail", "undecided", "shown"]
 State = Literal["within", "not within", "undecided"]
-# metrics that can be negative: their size is compared with the threshold
-SIGNED = {"mean_shift", "mean_offset", "width_shift", "bin_deviation", "bin_offset", "correlation_shift"}
-# metrics that are above zero for equal distributions too: what exceeds the floor is compared
-DISTANCES = {
-    "wasserstein", "separation_power", "kolmogorov_smirnov", "profile_deviation", "near_copies",
-    "fpd", "kpd", "merit_p", "merit_e", "merit_s", "merit_sum",
-}  # fmt: skip
-# metrics that equal distributions share with their floor: a fall below it is compared
-SHARES = {"precision", "recall", "coverage"}
-# what equal distributions share with their floor: a distance to either side is compared
-SIMILARITIES = {"ssim", "ssim_generated"}
-# ratios, 1 for equal distributions
-RATIOS = {"density", "neighbour_spacing"}
-# areas under the ROC curve: equal distributions have one half
-AREAS = {"classifier_auc"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +110,7 @@ class Verdict:
         """How many times as many showers decide one comparison."""
         d = judgement.difference
         error, threshold = d.result.uncertainty, judgement.threshold or 0.0
-        margin = threshold - 0.5 if d.metric in AREAS else threshold
+        margin = threshold - 0.5 if metrics()[d.metric].threshold == "area" else threshold
         if not math.isfinite(error) or margin <= 0:
             return math.inf
         times = ((self.assured + self.critical) * error / margin) ** 2
@@ -221,14 +207,18 @@ def _judge(difference: Difference, threshold: float | None, critical: float, ass
 
 
 def _size_and_limit(metric: str, result: Metric, threshold: float) -> tuple[float, float]:
-    if metric in SIGNED:
-        return abs(result.value), threshold
-    if metric in DISTANCES:
-        return result.value, threshold + result.floor
-    if metric in SHARES:
-        return result.floor - result.value, threshold
-    if metric in RATIOS:
-        return abs(result.value - 1), threshold
-    if metric in SIMILARITIES:
-        return abs(result.value - result.floor), threshold
-    return result.value, threshold
+    """What is compared with the threshold, and the threshold, by the kind of the metric."""
+    match metrics()[metric].threshold:
+        case "magnitude":
+            return abs(result.value), threshold
+        case "excess":
+            # above zero for equal distributions too
+            return result.value, threshold + result.floor
+        case "deficit":
+            return result.floor - result.value, threshold
+        case "ratio":
+            return abs(result.value - 1), threshold
+        case "similarity":
+            return abs(result.value - result.floor), threshold
+        case _:
+            return result.value, threshold

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from caloforge.metrics.registry import metrics
 from caloforge.validation import labels
 from caloforge.validation.mathtext import Run
 from caloforge.validation.metrics_document import remedy
@@ -14,11 +15,6 @@ from caloforge.validation.report_model import Contents
 from caloforge.validation.verdict import Judgement, Verdict
 
 LISTED = 8
-# metrics in the order in which they speak to people
-TELLING = (
-    "mean_shift", "mean_offset", "bin_deviation", "bin_offset", "width_shift", "profile_deviation",
-    "near_copies", "wasserstein",
-)  # fmt: skip
 Titles = Mapping[str, Sequence[Run]]
 
 
@@ -85,17 +81,19 @@ def _box(verdict: Verdict, titles: Titles, thresholds: dict[str, Any]) -> str:
 
 
 def _sentence(failures: Sequence[Judgement], verdict: Verdict, titles: Titles) -> str:
-    """What is wrong with one observable, in the words of the metric that says most to people."""
+    """What is wrong with one observable, in the words of the headline metric, else of the first one."""
+    known = metrics()
+    order = list(known)
 
-    def telling(j: Judgement) -> int:
-        return TELLING.index(j.difference.metric) if j.difference.metric in TELLING else len(TELLING)
+    def position(j: Judgement) -> tuple[bool, int]:
+        return not known[j.difference.metric].headline, order.index(j.difference.metric)
 
-    judgement = min(failures, key=telling)
+    judgement = min(failures, key=position)
     d = judgement.difference
     beyond = labels.format_sigma(judgement.sigma)
     by = f", {beyond} beyond" if beyond and beyond != "always" else ""
     return (
-        f"<b>{title_html(titles[d.observable])}</b>, {html.escape(d.where)}: {labels.METRICS[d.metric].long} "
+        f"<b>{title_html(titles[d.observable])}</b>, {html.escape(d.where)}: {metrics()[d.metric].label} "
         f"{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}, threshold "
         f"{labels.format_number(judgement.threshold or 0.0, d.metric)}{by}{_elsewhere(failures, verdict)}"
     )
@@ -175,7 +173,7 @@ def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> st
         f"<td>{title_html(titles[d.observable])} "
         f'<span class="key">{html.escape(d.observable)}</span></td>'
         f'<td data-label="where">{html.escape(d.where)}</td>'
-        f'<td data-label="metric">{labels.METRICS[d.metric].short}</td>'
+        f'<td data-label="metric">{metrics()[d.metric].short}</td>'
         f'<td class="n" data-label="value">{value}</td>'
         f'<td class="n" data-label="floor">{labels.format_number(d.result.floor, d.metric)}</td>'
         f'<td class="n" data-label="threshold">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'

@@ -1,0 +1,1 @@
+"""One module per group of metrics. Each has a tuple METRICS, which `metrics.registry` collects."""
