@@ -1,4 +1,4 @@
-"""A search while it runs: a table on a terminal, a line for each trial that ended elsewhere."""
+"""Progress of a hyperparameter search: a table on a terminal, a line per finished trial elsewhere."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from caloforge.output import tell
 if TYPE_CHECKING:
     from caloforge.tuning.driver import Standing
 
-# trials that ended and stay in the table
+# finished trials that stay in the table
 SHOWN = 8
-# seconds between two lines where there is no terminal and no trial ends
+# seconds between two lines without a terminal, if no trial ends
 LINE_INTERVAL = 60.0
 STYLES = {"complete": "green", "fail": "red", "pruned": "yellow"}
 
@@ -34,12 +34,12 @@ class StudyTable:
 
         Args:
             figures: The objectives.
-            enabled: False stays silent.
+            enabled: False shows nothing.
         """
         self._figures, self._enabled = list(figures), enabled
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -55,7 +55,7 @@ class StudyTable:
             self._live.stop()
 
     def update(self, standing: Standing) -> None:
-        """Show how the search stands."""
+        """Show the state of the search."""
         if not self._enabled:
             return
         if self._live is not None:
@@ -99,12 +99,12 @@ class StudyTable:
             parts.append(f"{self._figures[0]} {min(values):.4g} to {max(values):.4g}")
         return ", ".join(parts)
 
-    # ---- elsewhere
+    # ---- no terminal
 
     def _lines(self, standing: Standing) -> None:
         for number in standing.ended:
-            if number not in self._told:
-                self._told.add(number)
+            if number not in self._printed:
+                self._printed.add(number)
                 state, values, reason = standing.ended[number]
                 shown = zip(self._figures, values or (), strict=False)
                 figures = ", ".join(f"{name} {value:.4g}" for name, value in shown)
