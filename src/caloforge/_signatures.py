@@ -1,4 +1,4 @@
-"""Signatures of the verbs for people: without what only the command line needs to know."""
+"""Signatures of the verbs for `help` and editors, without the annotations of the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 @functools.cache
 def readable(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """The same verb, for `help` and editors: plain types, and those that a program may give as well."""
+    """A verb with a plain signature, in which text is accepted for a path as well."""
 
     @functools.wraps(verb)
     def call(*arguments: Any, **keywords: Any) -> Any:
@@ -31,7 +31,7 @@ def readable(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _widened(hint: Any) -> Any:
-    """A hint in which text will do for a path."""
+    """A type hint with `Path` widened to `Path | str`."""
     if hint is Path:
         return Path | str
     if get_origin(hint) in (Union, types.UnionType):

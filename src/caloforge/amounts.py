@@ -1,4 +1,4 @@
-"""How durations, rates, shares and sizes are written for people; the only place that decides it."""
+"""Formatting of durations, rates, fractions and sizes for people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """A number with that many significant digits and no power of ten: "12.3", "447 000"."""
+    """A number in decimal notation with `digits` significant digits: "12.3", "447 000"."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     rounded = float(f"{value:.{digits}g}")
@@ -40,9 +40,9 @@ def rate(per_second: float, unit: str) -> str:
     return f"{plain(per_second)} {unit}/s" if unit else f"{plain(per_second)}/s"
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share such as "0.012 %", "12 %" or "830 %", to that many significant digits."""
-    return f"{plain(100 * share, digits)} %"
+def percent(fraction: float, digits: int = 2) -> str:
+    """A fraction as "0.012 %", "12 %" or "830 %", to that many significant digits."""
+    return f"{plain(100 * fraction, digits)} %"
 
 
 def size(n_bytes: float) -> str:

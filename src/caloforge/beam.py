@@ -1,4 +1,4 @@
-"""The particles that enter the detector: kind, energy, direction and impact point, and how to draw them."""
+"""The beam: particle, energy, direction and impact point of the showers, and their reproducible sampling."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from caloforge.units import Angle, Energy, format_angle, format_energy, parse_an
 
 # Monte Carlo numbers of the Particle Data Group (Phys. Rev. D 110, 030001, section 45)
 PARTICLES = {"e-": 11, "e+": -11, "gamma": 22, "pi0": 111, "mu-": 13, "pi+": 211, "pi-": -211}
-# those whose showers need the strong interaction; a neutral pion decays before
+# particles that need a hadronic physics list; a neutral pion decays to photons first
 HADRONS = ("pi+", "pi-")
 
-# second half of the Philox key: keeps the conditions apart from any other use of the same seed
+# second word of the Philox key: the first is the seed, which other random streams use as well
 STREAM = 0xBEA4
-# a shower uses two Philox counters of four 64-bit words; fixed for ever, or seeds change their meaning
-COUNTERS = 2
-WORDS = 4 * COUNTERS
+# a shower takes two Philox counters of four 64-bit words each; a change would change the showers of a seed
+COUNTERS_PER_SHOWER = 2
+WORDS_PER_SHOWER = 4 * COUNTERS_PER_SHOWER
 
 
 # the models of Geant4 hold for electrons and photons in these limits, MeV
-LOWEST, HIGHEST = 1e-3, 1e8
+LOWEST_ENERGY, HIGHEST_ENERGY = 1e-3, 1e8
 
 
-def _in_reach(energy: float) -> float:
-    if not LOWEST <= energy <= HIGHEST:
+def _check_energy_range(energy: float) -> float:
+    if not LOWEST_ENERGY <= energy <= HIGHEST_ENERGY:
         raise ValueError(
-            f"got {energy:.6g} MeV, expected {LOWEST * 1e3:g} keV to {HIGHEST / 1e6:g} TeV, "
+            f"got {energy:.6g} MeV, expected {LOWEST_ENERGY * 1e3:g} keV to {HIGHEST_ENERGY / 1e6:g} TeV, "
             "the range of Geant4's models"
         )
     return energy
 
 
-BeamEnergy = Annotated[Energy, Field(gt=0), AfterValidator(_in_reach)]
+BeamEnergy = Annotated[Energy, Field(gt=0), AfterValidator(_check_energy_range)]
 
 
 class _FixedEnergy(StrictModel):
@@ -164,7 +164,7 @@ AngleChoice = Annotated[_FixedAngle | _FlatAngle, Field(discriminator="kind")]
 
 
 class BeamConfig(StrictModel):
-    """What is shot at the detector.
+    """The beam: one kind of particle with distributions of energy, direction and impact point.
 
     `theta` is the polar angle from the y axis and `phi` the azimuth: 90 deg and 0 deg are orthogonal
     incidence. `impact` is where the track meets the axis of the mesh: its "centre", or anywhere in one
@@ -256,13 +256,13 @@ class Conditions:
 
 
 def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Conditions:
-    """Draw the conditions of the showers [start, stop).
+    """Draw the incident conditions of the showers [start, stop) of a campaign.
 
     Shower i depends only on (beam, seed, i): the counter of the Philox generator (Salmon et al., SC11,
     doi:10.1145/2063384.2063405) is set to its index, so that any split of a campaign gives the same showers.
 
     Args:
-        beam: What is shot.
+        beam: The distributions to draw from.
         seed: 0 to 2^64 - 1.
         start: First shower.
         stop: One past the last shower.
@@ -275,10 +275,10 @@ def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Con
     if not 0 <= start <= stop:
         raise ConfigError(f"showers: got {start} to {stop}, expected 0 <= start <= stop")
     key = np.array([seed, STREAM], np.uint64)
-    counter = np.array([COUNTERS * start, 0, 0, 0], np.uint64)
-    words = np.random.Philox(key=key, counter=counter).random_raw(WORDS * (stop - start))
+    counter = np.array([COUNTERS_PER_SHOWER * start, 0, 0, 0], np.uint64)
+    words = np.random.Philox(key=key, counter=counter).random_raw(WORDS_PER_SHOWER * (stop - start))
     # the upper 53 bits fill the mantissa of a double in [0, 1)
-    u = (words.reshape(-1, WORDS) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    u = (words.reshape(-1, WORDS_PER_SHOWER) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     impact = u[:, 3:5] - 0.5 if beam.impact == "cell" else np.zeros((len(u), 2))
     return Conditions(
         energy=beam.energy.quantile(u[:, 0]).astype(np.float32),
@@ -291,7 +291,7 @@ def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Con
 
 
 class TrainedRanges(Protocol):
-    """The conditions a model was trained on: limits in MeV and rad, and particle numbers."""
+    """The range of conditions that a model was trained on: limits in MeV and rad, and PDG numbers."""
 
     @property
     def energy(self) -> tuple[float, float]: ...  # noqa: D102
@@ -311,10 +311,10 @@ def beam_from_text(
     phi: str = "0 deg",
     particle: str | None = None,
 ) -> BeamConfig:
-    """The beam of a command line: one value such as "100 GeV" or a flat range such as "10 GeV:500 GeV".
+    """The beam given by command-line options: one value ("100 GeV") or a flat range ("10 GeV:500 GeV").
 
     Args:
-        ranges: What the model was trained on; it stands in for an energy or a particle that is not given.
+        ranges: The trained range; the default of an energy or a particle that is not given.
         energy: Kinetic energy.
         theta: Polar angle.
         phi: Azimuth.
@@ -322,13 +322,15 @@ def beam_from_text(
 
     Raises:
         ConfigError: Text that is no quantity, a value out of range, an unknown particle, or none given
-            where the model knows several.
+            where the model was trained on several.
     """
     document = {
         "particle": _trained_particle(ranges.pdg_ids) if particle is None else particle,
-        "energy": _span_text(ranges.energy) if energy is None else _span(energy, "--energy", parse_energy),
-        "theta": _span(theta, "--theta", parse_angle),
-        "phi": _span(phi, "--phi", parse_angle),
+        "energy": _flat_or_fixed(ranges.energy)
+        if energy is None
+        else _parse_range(energy, "--energy", parse_energy),
+        "theta": _parse_range(theta, "--theta", parse_angle),
+        "phi": _parse_range(phi, "--phi", parse_angle),
     }
     return build(BeamConfig, document, "beam")
 
@@ -343,12 +345,12 @@ def _trained_particle(pdg_ids: tuple[int, ...]) -> str:
     return names[0]
 
 
-def _span_text(limits: tuple[float, float]) -> dict[str, Any]:
+def _flat_or_fixed(limits: tuple[float, float]) -> dict[str, Any]:
     low, high = (format_energy(value) for value in limits)
     return {"kind": "fixed", "value": low} if low == high else {"kind": "flat", "min": low, "max": high}
 
 
-def _span(text: str, option: str, parse: Callable[[object], float]) -> dict[str, Any]:
+def _parse_range(text: str, option: str, parse: Callable[[object], float]) -> dict[str, Any]:
     parts = [part.strip() for part in text.split(":")]
     if len(parts) > 2:
         raise ConfigError(f"{option}: got {text!r}, expected one value or LOW:HIGH")

@@ -1,7 +1,6 @@
-"""How every configuration is read: strict models, YAML files, `--set` overrides and errors that teach.
+"""Reading of configurations: strict pydantic models, YAML files and `--set` overrides.
 
-A configuration document is data. Unknown keys are refused with the nearest valid name, and no key can name
-a Python object.
+Unknown keys are refused with the nearest valid name. No setting can name a Python object or run code.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ T = TypeVar("T", bound="StrictModel")
 
 
 class StrictModel(BaseModel):
-    """Base of all configuration: frozen, no unknown keys, no silent conversions of floats to text."""
+    """Base of all configuration classes: frozen, no unknown keys, no conversion of numbers to text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -43,7 +42,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 
 def _read_bounded(path: Path) -> str:
-    # a pipe of the shell, <(...), is read; a named one without a writer would never answer
+    # the shell's <(...) is read; a named pipe without a writer would block for ever
     if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
         raise ConfigError(f"{path}: cannot read this configuration (a pipe, expected a file)")
     with path.open("rb") as stream:
@@ -72,7 +71,7 @@ def _load_yaml(text: str, name: str) -> Any:
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{name}{where}: not valid YAML: {problem}") from error
     except (ValueError, OverflowError) as error:
-        # what looks like a date or a number and is none
+        # text that looks like a date or a number but is not a valid one
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
     except RecursionError as error:
         raise ConfigError(f"{name}: nested too deeply to be a configuration") from error
@@ -183,9 +182,9 @@ def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
 
 
 def _without_tags(model: type[BaseModel], location: list[str], *, last: bool) -> list[str]:
-    """The path as the user wrote it: pydantic puts the tag of a union between its keys.
+    """The path as the user wrote it, without the union tags that pydantic inserts between the keys.
 
-    At its end stands a tag only where a whole mapping is refused (`last`), else what the user wrote.
+    A final part is removed as a tag only where a whole mapping is refused (`last`).
     """
     models: list[type[BaseModel]] = [model]
     path = []
@@ -218,7 +217,7 @@ def _valid_names(model: Any, location: list[str]) -> set[str]:
             field = candidate.model_fields.get(part)
             if field is not None:
                 following += _models_in(field.annotation)
-        # a tag of a union or the index of a list stays at the same models
+        # the tag of a union or the index of a list does not lead to other models
         models = following or models
     return {name for candidate in models for name in candidate.model_fields}
 

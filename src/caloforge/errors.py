@@ -1,4 +1,4 @@
-"""Every error class of caloforge.
+"""The error classes of caloforge.
 
 An error says what is wrong, what was found, what was expected and how to mend it. The command line prints
 the message without a traceback; `exit_code` is the status it ends with.
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class CaloforgeError(Exception):
-    """Something the user can understand and mend; the root of all errors raised on purpose."""
+    """Base class of all errors that caloforge raises on purpose: the user can understand and fix them."""
 
     exit_code = 1
 
@@ -27,7 +27,7 @@ class GeometryError(ConfigError):
 
 
 class DataError(CaloforgeError):
-    """A shower file that is missing, damaged, foreign or of another detector."""
+    """A shower file that is missing, damaged, of another format or of another detector."""
 
 
 class OutputError(CaloforgeError):
@@ -47,11 +47,11 @@ class TrainingError(CaloforgeError):
 
 
 class TuningError(CaloforgeError):
-    """A search that cannot start or go on: no cluster, workers that die, trials that all fail."""
+    """A hyperparameter search that cannot run: no cluster, workers that die, trials that all fail."""
 
 
 class SubmissionError(CaloforgeError):
-    """A job that a batch system or cluster did not take."""
+    """A job that a batch system or cluster did not accept."""
 
 
 class MissingDependencyError(CaloforgeError):

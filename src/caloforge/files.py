@@ -1,4 +1,4 @@
-"""Output files: refuse to overwrite, check the disk, write atomically."""
+"""Output files: no silent overwriting, a check of the free space, atomic writing."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from caloforge.output import readable
 
 
 def cache_folder() -> Path:
-    """Folder for what can be made again: below XDG_CACHE_HOME, or ~/.cache."""
+    """The cache folder of caloforge: below XDG_CACHE_HOME, or ~/.cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
     # the XDG specification: a path that is not absolute is ignored
     return (cache if cache.is_absolute() else Path.home() / ".cache") / "caloforge"
 
 
 def check_new(path: Path | str, *, force: bool = False, hint: str = "--force to replace it") -> Path:
-    """Make sure an output can be written and nothing is lost by it.
+    """Check that an output can be created without replacing anything.
 
     Args:
         path: A file or directory to be created.
         force: Whether an existing output may be replaced.
-        hint: What the message offers for an existing output.
+        hint: The option that the message suggests for an existing output.
 
     Returns:
         The path, its parent directory existing and writable.
@@ -50,10 +50,10 @@ def check_new(path: Path | str, *, force: bool = False, hint: str = "--force to 
 
 
 def check_named(path: Path) -> Path:
-    """An output, unless it is the root or where the command runs: nothing can be put in their place.
+    """Check that an output has a name of its own, which the root and the working directory have not.
 
     Raises:
-        OutputError: It has no name of its own: "/", "." or "..".
+        OutputError: "/", "." or "..".
     """
     if path.name in ("", ".."):
         raise OutputError(f"{path}: cannot be used as an output, expected the name of a new file or folder")
@@ -61,7 +61,7 @@ def check_named(path: Path) -> Path:
 
 
 def check_writable(path: Path) -> Path:
-    """Create the parent directory of an output and make sure a file can be written there."""
+    """Create the parent directory of an output and check that a file can be written there."""
     parent = path.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -114,13 +114,13 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        # of another user, or no valid number: not ours to judge
+        # a process of another user, or no valid number: assume that it runs
         return True
     return True
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """The content of a regular file; devices, pipes and folders are refused and never waited for.
+    """The content of a regular file; devices, pipes and folders are refused without blocking.
 
     Args:
         path: The file; a symbolic link to one may be given.
@@ -130,7 +130,7 @@ def read_regular(path: Path, most: int) -> bytes:
         DataError: No regular file, or larger.
         OSError: It cannot be read.
     """
-    # without O_NONBLOCK, opening a pipe would wait for somebody who writes to it
+    # without O_NONBLOCK, opening a pipe would block until another process writes to it
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         found = os.fstat(stream.fileno())
@@ -143,13 +143,13 @@ def read_regular(path: Path, most: int) -> bytes:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors while writing `path` into one that says what to do."""
+    """Turn operating-system errors while writing `path` into an `OutputError`."""
     try:
         yield
     except OSError as error:
         raise _output_error(path, error) from error
     except RuntimeError as error:
-        # what HDF5 raises where a late write fails
+        # HDF5 raises a RuntimeError where a delayed write fails
         if "write failed" not in str(error):
             raise
         raise _output_error(path, error) from error
@@ -166,14 +166,14 @@ def _output_error(path: Path, error: OSError | RuntimeError) -> OutputError:
         )
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(f"{path}: no permission to write here; choose another output")
-    # in one line; an error with its own path would say it twice
+    # strerror alone: the message names the path already
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return OutputError(f"{path}: cannot be written ({' '.join(reason.split())})")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; a kill at any moment leaves the old file or the new one.
+    """A temporary name that is renamed to `path` at the end: a kill leaves the old file or the new one.
 
     Raises:
         OutputError: The disk is full, ...; then nothing of the new file is left.
@@ -190,7 +190,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file so that a kill at any moment leaves the old one or the new one.
+    """Write a text file atomically.
 
     Raises:
         OutputError: See `replacing`.
@@ -199,7 +199,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """The same of bytes.
+    """Write a binary file atomically.
 
     Raises:
         OutputError: See `replacing`.

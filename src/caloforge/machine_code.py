@@ -1,4 +1,4 @@
-"""Loops compiled by Numba. Importing this imports the compiler, about half a second."""
+"""Just-in-time compilation with Numba and a cache on disk. Importing this imports Numba (half a second)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from numba import njit
 
 
 def compiled(*, fastmath: bool) -> Callable[[Callable[..., Any]], Any]:
-    """A decorator: compile a function at its first call, and keep the code on disk for the next process.
+    """Decorator: compile a function to machine code at its first call and cache the code on disk.
 
-    Where no folder can be written, neither that of the module nor the user's cache, or the disk is full,
-    every process compiles.
+    Where neither the folder of the module nor the user's cache can be written, every process compiles anew.
 
     Args:
-        fastmath: Whether sums may be taken in another order.
+        fastmath: Whether the compiler may reorder floating-point operations.
     """
     options = {"fastmath": fastmath, "nogil": True, "error_model": "numpy"}
 

@@ -1,7 +1,7 @@
-"""Names of what comes with caloforge, told apart from paths: the one rule for all of them.
+"""The rule that tells names of shipped recipes, detectors, models, ... from paths.
 
-A name that comes with caloforge wins over a file or folder of that name; what has a separator or a suffix is
-a path, as `./demo` or `demo.yaml`.
+A name that comes with caloforge wins over a file or folder of that name; a word with a separator or a suffix
+is a path, such as `./demo` or `demo.yaml`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from caloforge.output import note
 
 
 def shipped_name(source: str | Path, names: Iterable[str], kind: str, folder: Path = Path()) -> str | None:
-    """The name that a source is, or None where it can only be a path.
+    """The shipped name that `source` is, or None where it is a path.
 
-    Where a file or folder has the name as well, a line on standard error says which was taken.
+    A note on standard error tells the user where a file or folder has the same name.
 
     Args:
         source: What the user wrote.
         names: Names of this kind that come with caloforge.
-        kind: "recipe", "detector", ...; for that line.
-        folder: Where a path would begin.
+        kind: "recipe", "detector", ...; for the note.
+        folder: The folder that relative paths start from.
     """
     text = str(source)
     if text not in names:
         return None
     if os.path.lexists(folder / text):
-        _say_taken(text, kind, str((folder / text).absolute()))
+        _note_ambiguous(text, kind, str((folder / text).absolute()))
     return text
 
 
@@ -39,8 +39,8 @@ def is_path(source: str | Path) -> bool:
     return os.sep in text or bool(Path(text).suffix) or text in (os.curdir, os.pardir)
 
 
-# a verb may ask for the same name several times
+# cached: a verb may resolve the same name several times, one note is enough
 @functools.cache
-def _say_taken(name: str, kind: str, there: str) -> None:
+def _note_ambiguous(name: str, kind: str, there: str) -> None:
     what = "folder" if Path(there).is_dir() else "file"
     note(f"{name} is the {kind} that comes with caloforge; for the {what} here write .{os.sep}{name}")

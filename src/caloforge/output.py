@@ -1,4 +1,4 @@
-"""Standard output and error, which end no command: closed, full, or of an encoding that lacks a character."""
+"""Robust writing to standard output and error: closed pipes, full disks, encodings without a character."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TextIO
 
 from caloforge.errors import OutputError
 
-# an error longer than this helps nobody; lines longer than the second are cut in the middle
-MESSAGE, LINE = 1000, 400
-# half characters: with the first, Python keeps bytes of a name that it cannot decode
-_BYTES, _OTHERS = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udc7f\udd00-\udfff]")
+# characters of an error message, and of one of its lines, which is cut in the middle
+MAX_MESSAGE, MAX_LINE = 1000, 400
+# surrogates: with the first kind, Python keeps bytes of a file name that it cannot decode
+_ESCAPED_BYTES, _OTHER_SURROGATES = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def open_streams() -> None:
-    """Make the three standard streams usable for this process.
+    """Make the three standard streams usable.
 
-    A closed one becomes the null device, so that no file opened later takes its number and what a library
-    prints. Characters that the encoding lacks are escaped.
+    A closed one becomes the null device: else the next opened file would get its descriptor, and the output
+    of libraries. Characters that the encoding lacks are escaped.
     """
     for number in (0, 1, 2):
         try:
@@ -38,7 +38,7 @@ def open_streams() -> None:
 
 
 def write_out(text: str) -> None:
-    """Write to standard output; a reader that has seen enough is no error.
+    """Write to standard output; a closed pipe is no error.
 
     Raises:
         OutputError: It cannot be written, as on a full disk.
@@ -54,33 +54,37 @@ def write_out(text: str) -> None:
 
 
 def readable(text: str) -> str:
-    """A text that any encoding of Unicode takes.
+    """A text without surrogates, which UTF-8 and matplotlib refuse.
 
-    Names of files that Python could not decode hold surrogates, on which files, terminals and pictures fail.
+    File names that Python could not decode hold them.
     """
-    text = _OTHERS.sub("\ufffd", text)
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if _BYTES.search(text) else text
+    text = _OTHER_SURROGATES.sub("\ufffd", text)
+    return (
+        text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if _ESCAPED_BYTES.search(text)
+        else text
+    )
 
 
 def tell(line: str) -> None:
-    """Write a line to standard error, or nothing where nobody can read it."""
+    """Write a line to standard error; does nothing where that is closed."""
     try:
         sys.stderr.write(f"{readable(line)}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         discard(sys.stderr)
     except AttributeError:
-        # closed, and not by `open_streams`
+        # sys.stderr is None: closed, and `open_streams` was not called
         return
 
 
 def note(text: str) -> None:
-    """Tell the user something that is no error, on standard error."""
+    """Write a note, which is no error, to standard error."""
     tell(f"note: {text}")
 
 
 def discard(stream: TextIO) -> None:
-    """Send what a stream still holds to the null device, or Python would complain of it at its end."""
+    """Redirect a stream to the null device, so that Python can flush it at exit without an error."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -88,24 +92,24 @@ def discard(stream: TextIO) -> None:
 
 
 def shorten(message: str) -> str:
-    """A message of at most 1000 characters, without characters that a terminal would obey."""
-    lines = [_printable(_middle_cut(readable(line))) for line in message.splitlines()]
+    """A message of at most 1000 characters, control characters escaped."""
+    lines = [_escape_control(_cut_middle(readable(line))) for line in message.splitlines()]
     kept: list[str] = []
     size = 0
     for line in lines:
         size += len(line) + 1
-        if kept and size > MESSAGE - 50:
+        if kept and size > MAX_MESSAGE - 50:
             return "\n".join([*kept, f"… and {len(lines) - len(kept)} more lines"])
         kept.append(line)
     return "\n".join(kept)
 
 
-def _middle_cut(line: str) -> str:
-    if len(line) <= LINE:
+def _cut_middle(line: str) -> str:
+    if len(line) <= MAX_LINE:
         return line
-    head, tail = line[: LINE // 2], line[-LINE // 4 :]
+    head, tail = line[: MAX_LINE // 2], line[-MAX_LINE // 4 :]
     return f"{head} … {len(line) - len(head) - len(tail)} characters … {tail}"
 
 
-def _printable(line: str) -> str:
+def _escape_control(line: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

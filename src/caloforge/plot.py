@@ -1,4 +1,4 @@
-"""Pictures for programs and notebooks: matplotlib figures, not yet saved or shown anywhere.
+"""Matplotlib figures of showers and detectors, for scripts and notebooks.
 
     caloforge.plot.shower(showers, 3).savefig("shower.png")
 
@@ -22,8 +22,8 @@ __all__ = ["compare", "detector", "energies", "mean_shower", "profiles", "shower
 
 Showers = ShowerBatch | ShowerFile | Path | str
 AnyDetector = Detector | Path | str
-# of a file that are drawn
-FIRST = 500
+# showers of a file that are drawn
+MAX_SHOWERS = 500
 
 
 def shower(showers: Showers, index: int = 0, *, detector: AnyDetector | None = None) -> Figure:
@@ -31,7 +31,7 @@ def shower(showers: Showers, index: int = 0, *, detector: AnyDetector | None = N
 
     Args:
         showers: A batch, a file, or its path.
-        index: Which of them.
+        index: Index of the shower.
         detector: A detector, preset or YAML, for a batch that does not know its own.
 
     Raises:
@@ -44,7 +44,7 @@ def shower(showers: Showers, index: int = 0, *, detector: AnyDetector | None = N
             return shower(file, index)
     if not -len(showers) <= index < len(showers):
         raise DataError(f"shower {index} was asked for, there are {len(showers)} (0 to {len(showers) - 1})")
-    batch, where = _taken(showers[index], detector)
+    batch, where = _load(showers[index], detector)
     return single_shower(batch, 0, where)
 
 
@@ -60,7 +60,7 @@ def mean_shower(showers: Showers, *, detector: AnyDetector | None = None) -> Fig
     """
     from caloforge.showers.pictures import mean_shower
 
-    return mean_shower(*_taken(showers, detector))
+    return mean_shower(*_load(showers, detector))
 
 
 def profiles(showers: Showers, *, detector: AnyDetector | None = None) -> Figure:
@@ -75,7 +75,7 @@ def profiles(showers: Showers, *, detector: AnyDetector | None = None) -> Figure
     """
     from caloforge.showers.pictures import profiles
 
-    return profiles(*_taken(showers, detector))
+    return profiles(*_load(showers, detector))
 
 
 def compare(
@@ -89,8 +89,8 @@ def compare(
 
     Args:
         left: A batch, a file, or its path.
-        right: The same of another origin.
-        titles: What each is ("Geant4", "layered").
+        right: A batch, a file, or its path, of the same detector.
+        titles: Titles of the two ("Geant4", "layered").
         detector: A detector, preset or YAML, for batches that do not know their own.
 
     Raises:
@@ -98,8 +98,8 @@ def compare(
     """
     from caloforge.showers.pictures import side_by_side
 
-    first, where = _taken(left, detector)
-    second, _ = _taken(right, detector)
+    first, where = _load(left, detector)
+    second, _ = _load(right, detector)
     return side_by_side(first, second, where, titles)
 
 
@@ -132,15 +132,15 @@ def _detector(source: AnyDetector) -> Detector:
     return source if isinstance(source, Detector) else load_detector(source)
 
 
-def _taken(showers: Showers, detector: AnyDetector | None) -> tuple[ShowerBatch, Detector]:
-    """The showers that are drawn, and their detector."""
+def _load(showers: Showers, detector: AnyDetector | None) -> tuple[ShowerBatch, Detector]:
+    """The showers to draw, and their detector."""
     if isinstance(showers, str | Path):
         with ShowerFile(showers) as file:
-            return file.read(0, FIRST), file.detector
+            return file.read(0, MAX_SHOWERS), file.detector
     if isinstance(showers, ShowerFile):
-        return showers.read(0, FIRST), showers.detector
+        return showers.read(0, MAX_SHOWERS), showers.detector
     if detector is not None:
         return showers, _detector(detector)
     if showers.detector is None:
-        raise DataError("these showers do not say what they were made in; give detector='clic-ecal-25', say")
+        raise DataError("these showers have no detector; give detector='clic-ecal-25', for example")
     return showers, showers.detector

@@ -1,4 +1,4 @@
-"""Where a file came from: versions, command, seed, digests. Stored in everything caloforge writes."""
+"""Provenance of an output: versions, command, seed and digests, stored in everything caloforge writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from caloforge._version import __version__
 
-# instruction sets that decide which arithmetic is fast
+# instruction sets on which the speed of a precision depends
 CPU_FLAGS = (
     "avx2",
     "avx_vnni",
@@ -40,7 +40,7 @@ def package_version(name: str) -> str | None:
 
 
 def cpu() -> tuple[str, set[str]]:
-    """Model name and flags of the CPU from the kernel; "unknown" and none where it does not tell."""
+    """Model name and flags of the CPU, from /proc/cpuinfo; "unknown" and none where there is no such file."""
     model, flags = platform.processor() or "unknown", set[str]()
     path = Path("/proc/cpuinfo")
     if path.exists():
@@ -54,7 +54,7 @@ def cpu() -> tuple[str, set[str]]:
 
 
 def command_line() -> str:
-    """The command that runs now, with only the name of the program, not its path."""
+    """The command line of this process, the program without its path."""
     if not sys.argv:
         return ""
     program = Path(sys.argv[0])
@@ -64,7 +64,7 @@ def command_line() -> str:
 
 
 def collect(*, packages: tuple[str, ...] = (), **facts: Any) -> dict[str, Any]:
-    """Facts about this process that let somebody make the same file again.
+    """The provenance of an output made by this process: what is needed to reproduce it.
 
     Args:
         packages: Distributions whose versions matter for the result.
@@ -94,7 +94,7 @@ def digest_file(path: Path) -> str:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """What changed between two JSON documents, one line each."""
+    """The differences between two JSON documents, one line each."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)

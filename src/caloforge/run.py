@@ -1,4 +1,4 @@
-"""RunConfig: one document for a detector, its beam, the full simulation, a model and its training."""
+"""The run configuration: detector, beam, full simulation, model and training in one document."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_schema() -> dict[str, Any]:
 
 
 def recipe_names() -> list[str]:
-    """The complete run.yaml files that come with caloforge."""
+    """Names of the recipes: complete run.yaml files that come with caloforge."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
@@ -52,7 +52,7 @@ def recipe_text(name: str) -> str:
     """The commented YAML of a recipe, by its name or by the detector preset it is for.
 
     Raises:
-        ConfigError: Neither; with the nearest name.
+        ConfigError: Neither exists; with the nearest name.
     """
     if name in recipe_names():
         return (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def load_run(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
 
 
 def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """Write the detector out, so that overrides and messages reach every key of it."""
+    """Resolve the preset of the detector, so that overrides and messages reach all of its keys."""
     chooses = [s for s in overrides if s.partition("=")[0].strip() in ("detector", "detector.preset")]
     document = apply_overrides(_with_preset(document), chooses)
     document = _with_preset(document)
@@ -111,7 +111,7 @@ def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], fo
 
 
 def _with_preset(document: dict[str, Any]) -> dict[str, Any]:
-    """A detector given by its name, as the mapping that may also hold changes to it."""
+    """The document with a detector name replaced by `{preset: name}`, to which overrides can be added."""
     if isinstance(name := document.get("detector"), str):
         return {**document, "detector": {"preset": name}}
     return document

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that long work looks at between two steps."""
+"""Graceful stop: SIGINT and SIGTERM set a flag that long loops check between two steps."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, Self
 
 
 class StopRequest:
-    """Notes the first SIGINT or SIGTERM; a second one acts at once. Use it as a context manager."""
+    """Sets `requested` at the first SIGINT or SIGTERM; a second one acts at once. A context manager."""
 
     def __init__(self) -> None:
         self.requested = False
         self._old: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        # signals can be caught in the main thread only; elsewhere the caller has to look after them
+        # Python handles signals in the main thread only; in others nothing is caught
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
+                self._old[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -31,7 +31,7 @@ class StopRequest:
     ) -> None:
         self._restore()
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         self._restore()
 
@@ -42,17 +42,17 @@ class StopRequest:
 
 
 class _Stack(ctypes.Structure):
-    """What Linux calls stack_t."""
+    """The structure `stack_t` of Linux."""
 
     _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
 
 
 @contextlib.contextmanager
 def own_signal_stack() -> Iterator[None]:
-    """Keep the stack that signals run on, whatever a library inside does to it.
+    """Restore the alternate signal stack of this thread at the end.
 
-    OpenVINO gives this thread's signals a stack of its own, and frees it with its last network: the next
-    Ctrl-C or SIGTERM would end the process with a crash.
+    OpenVINO installs one of its own and frees it with its last network: the next Ctrl-C or SIGTERM would
+    crash the process.
     """
     if sys.platform != "linux":
         yield

@@ -1,6 +1,6 @@
 """Invertible preprocessing of voxel energies.
 
-A transform has `forward` (MeV to what a network sees) and `inverse`. Both use only arithmetic that NumPy
+A transform has `forward` (MeV to the units of a network) and `inverse`. Both use only arithmetic that NumPy
 arrays and torch tensors share, so that a transform runs anywhere and can be traced into an exported graph.
 """
 
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 
 class Transform(Protocol):
-    """What `caloforge.testing.check_transform` asks of every transform."""
+    """The interface of a transform; `caloforge.testing.check_transform` tests it."""
 
     def forward(self, energy: Any) -> Any:
         """MeV to network units, same shape."""

@@ -1,4 +1,4 @@
-"""YAML as configuration is allowed to use it: plain data of a bounded size, each key once."""
+"""A strict YAML loader: plain data of bounded size, no duplicate keys."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, NoReturn
 
 import yaml
 
-# of a file; a run with a detector of a thousand layers written out has a tenth of it
+# size of a file; a run with a thousand layers written out has a tenth of it
 MAX_BYTES = 1_000_000
-# of a document, with what its aliases stand for written out; a long text counts as several
+# nodes of a document with its aliases expanded; a long text counts as several
 MAX_NODES = 50_000
 TEXT_OF_A_NODE = 64
 MAX_DEPTH = 50
 MAX_DIGITS = 40
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-# what else YAML 1.1 makes of a text or a tag, and no setting is
+# types of YAML 1.1 that no setting has
 _REFUSED = {
     "timestamp": "a date",
     "binary": "binary data",
@@ -28,10 +28,9 @@ _REFUSED = {
 
 
 class StrictLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses keys written twice, what no setting can be, and documents without bounds.
+    """A SafeLoader that refuses duplicate keys, types that no setting has, and oversized documents.
 
-    Refused as well: an alias of what it stands in, and numbers that are not what they look like: to the base
-    of 8, 16 or 60.
+    Refused as well: recursive aliases, and numbers to the base of 8, 16 or 60.
     """
 
     def __init__(self, stream: str) -> None:
@@ -43,7 +42,7 @@ class StrictLoader(yaml.SafeLoader):
     # ---- bounds
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Compose a node, counted with all that its aliases stand for."""
+        """Compose a node; the nodes that an alias refers to are counted again."""
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         alias, before = isinstance(event, yaml.AliasEvent), self._nodes
         if self._depth >= MAX_DEPTH:
@@ -52,13 +51,13 @@ class StrictLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self._depth -= 1
         if alias:
-            # without a size: still being composed, an alias of what it stands in
+            # no size yet: a recursive alias, whose target is still being composed
             self._nodes += self._sizes.get(id(node), 1)
         else:
             self._nodes += 1
             if isinstance(node, yaml.ScalarNode):
                 if "\0" in node.value:
-                    # no path and no name has one, and the system refuses it late
+                    # no path or name may hold one, and the system would refuse it only later
                     _refuse(event, "a text with a NUL character")
                 self._nodes += len(node.value) // TEXT_OF_A_NODE
             self._sizes[id(node)] = self._nodes - before
@@ -69,7 +68,7 @@ class StrictLoader(yaml.SafeLoader):
     # ---- mappings
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping without a key that stands in it twice."""
+        """A mapping; duplicate keys are refused."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -81,11 +80,11 @@ class StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ARG002
-        """Any value, built with all it holds: only then PyYAML sees that a node holds itself."""
+        """Any value, built deeply: only then PyYAML detects recursive nodes."""
         try:
             return super().construct_object(node, deep=True)
         except (LookupError, ValueError, TypeError, AttributeError):
-            # what PyYAML makes of a tag and a value that do not go together
+            # raised by PyYAML where a tag does not fit its value
             _refuse(node, f"no value of the type {node.tag.rpartition(':')[2]!r}")
 
     # ---- values
@@ -109,7 +108,7 @@ class StrictLoader(yaml.SafeLoader):
             _refuse(node, f"a number of {len(node.value)} characters, expected at most {MAX_DIGITS}")
 
     def construct_refused(self, node: yaml.Node) -> NoReturn:
-        """A value of a kind that no setting has."""
+        """Refuse a value of a type that no setting has."""
         kind = _REFUSED[node.tag.rpartition(":")[2]]
         shown = f"{node.value[:MAX_DIGITS]!r} is" if isinstance(node, yaml.ScalarNode) else "this is"
         _refuse(node, f"{shown} {kind}, which no setting is; as a text write it in quotes")
