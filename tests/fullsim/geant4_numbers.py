@@ -3,7 +3,7 @@
 import json
 import sys
 
-from caloforge.fullsim.geant4_import import load_geant4, silenced
+from caloforge.fullsim.geant4_import import load_geant4, stdout_discarded
 
 ELEMENTS = {"G4_W": 74, "G4_Si": 14, "G4_Pb": 82}
 ENERGIES = (0.1, 0.5, 1.0, 10.0)
@@ -103,7 +103,7 @@ def numbers(name):
     }
 
 
-with silenced():
+with stdout_discarded():
     manager = g.G4RunManager()
     kept = [Blocks(), Physics(), Actions()]
     for part in kept:

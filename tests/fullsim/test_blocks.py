@@ -7,7 +7,7 @@ import pytest
 
 from caloforge.errors import ConfigError, OutputError, SimulationError
 from caloforge.fullsim.blocks import MANIFEST, Block, Parts
-from caloforge.fullsim.pool import FIRST_BLOCK, MAX_BLOCK, Queue, last_words
+from caloforge.fullsim.pool import FIRST_BLOCK, MAX_BLOCK, Queue, log_end
 
 SHAPE = (2, 3, 4)
 SETTINGS = {"beam": {"energy": {"min": "10 GeV", "max": "500 GeV"}}, "seed": 3}
@@ -36,7 +36,7 @@ def block(start, stop):
 
 @pytest.fixture
 def parts(tmp_path):
-    with Parts(tmp_path / "t.h5.parts", SETTINGS, 20, fresh=False) as opened:
+    with Parts(tmp_path / "t.h5.parts", SETTINGS, 20, restart=False) as opened:
         yield opened
 
 
@@ -90,7 +90,7 @@ def test_damaged_block_is_made_again(parts):
 
 def test_empty_campaign_leaves_nothing(tmp_path):
     folder = tmp_path / "t.h5.parts"
-    with Parts(folder, SETTINGS, 20, fresh=False):
+    with Parts(folder, SETTINGS, 20, restart=False):
         assert (folder / MANIFEST).exists()
     assert not folder.exists()
 
@@ -100,15 +100,15 @@ def test_what_others_put_there_is_kept(tmp_path):
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     (folder / "results").mkdir()
-    assert keep(folder, fresh=True) == [(0, 20)]
-    assert keep(folder, fresh=True) == [(0, 20)]
-    with Parts(folder, SETTINGS, 20, fresh=False) as parts:
+    assert keep(folder, restart=True) == [(0, 20)]
+    assert keep(folder, restart=True) == [(0, 20)]
+    with Parts(folder, SETTINGS, 20, restart=False) as parts:
         parts.remove()
     assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "results"]
 
 
-def keep(folder, n=20, settings=SETTINGS, fresh=False):
-    with Parts(folder, settings, n, fresh=fresh) as parts:
+def keep(folder, n=20, settings=SETTINGS, restart=False):
+    with Parts(folder, settings, n, restart=restart) as parts:
         missing = parts.missing()
         if not parts.intervals():
             block(0, 5).save(folder)
@@ -122,7 +122,7 @@ def test_resume_with_the_same_settings_or_more_showers(tmp_path):
     assert keep(folder, n=30) == [(5, 30)]
     with pytest.raises(ConfigError, match="n: 30 then, 20 now"):
         keep(folder, n=20)
-    assert keep(folder, fresh=True) == [(0, 20)]
+    assert keep(folder, restart=True) == [(0, 20)]
 
 
 def test_resume_with_other_settings_is_refused(tmp_path):
@@ -144,7 +144,7 @@ def test_damaged_manifest(tmp_path, text):
     (folder / MANIFEST).write_text(text)
     with pytest.raises(SimulationError, match="give --force"):
         keep(folder)
-    assert keep(folder, fresh=True) == [(0, 20)]
+    assert keep(folder, restart=True) == [(0, 20)]
 
 
 def test_one_campaign_at_a_time(parts):
@@ -159,7 +159,7 @@ def test_queue_hands_out_every_shower_once():
         task = queue.take()
         taken += range(*task.interval)
         if len(taken) == 40:
-            queue.give_back(task)
+            queue.put_back(task)
             taken = taken[: -len(range(*task.interval))]
         queue.finished(task, 0.01 * len(range(*task.interval)))
     assert taken == [*range(100), *range(150, 1000)]
@@ -201,8 +201,6 @@ def test_last_words():
  **** Track information is not available at this moment
 -------- EEEE -------- G4Exception-END --------- EEEE -------
 """
-    assert (
-        last_words(log) == "*** G4Exception : PART70000 issued by : G4SomeClass::Method particle is not known"
-    )
-    assert last_words("a\n\nb\n c  d\ne\n") == "b | c d | e"
-    assert last_words("") == ""
+    assert log_end(log) == "*** G4Exception : PART70000 issued by : G4SomeClass::Method particle is not known"
+    assert log_end("a\n\nb\n c  d\ne\n") == "b | c d | e"
+    assert log_end("") == ""

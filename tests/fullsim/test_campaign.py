@@ -319,7 +319,7 @@ def test_a_disk_that_damages_every_block(tmp_path, monkeypatch):
 def test_a_clearing_that_is_killed_leaves_the_manifest(tmp_path, monkeypatch):
     """Blocks without it would be taken for those of the next campaign."""
     folder = tmp_path / "t.h5.parts"
-    with Parts(folder, {"seed": 1}, 3, fresh=False):
+    with Parts(folder, {"seed": 1}, 3, restart=False):
         save_block(folder)
     order, unlink = [], Path.unlink
 
@@ -328,7 +328,7 @@ def test_a_clearing_that_is_killed_leaves_the_manifest(tmp_path, monkeypatch):
         unlink(path, **options)
 
     monkeypatch.setattr(Path, "unlink", note)
-    with Parts(folder, {"seed": 2}, 3, fresh=True):
+    with Parts(folder, {"seed": 2}, 3, restart=True):
         pass
     assert order.index("campaign.json") > order.index("0000000000-0000000001.npz")
 

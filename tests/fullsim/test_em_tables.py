@@ -50,12 +50,12 @@ def vector(text):
 def test_share_of_the_k_shell(z, share):
     # the trap: taken from the cross sections beside the edge it comes out as 0
     photo = photoelectric(z)
-    assert photo.k_share == pytest.approx(share, abs=0.01)
+    assert photo.k_fraction == pytest.approx(share, abs=0.01)
     k, other = shells(table_texts(z)[f"epics2017/phot/pe-ss-cs-{z}.dat"])
     total = dict(zip(*vector(table_texts(z)[f"epics2017/phot/pe-cs-{z}.dat"]), strict=True))
     rest = dict(zip(*other, strict=True))
     for energy, value in zip(*k, strict=True):
-        assert value / total[energy] == pytest.approx(photo.k_share, rel=1e-6)
+        assert value / total[energy] == pytest.approx(photo.k_fraction, rel=1e-6)
         assert (value + rest[energy]) / total[energy] == pytest.approx(1, rel=1e-6)
 
 
@@ -95,7 +95,7 @@ def test_tables_of_every_element(z):
 def test_jump_at_the_edge_and_sizes_of_tungsten():
     photo = photoelectric(74)
     jump = photo.high_barn[0] / photo.low_barn[-1]
-    assert jump == pytest.approx(1 / (1 - photo.k_share), rel=0.1)
+    assert jump == pytest.approx(1 / (1 - photo.k_fraction), rel=0.1)
     to_mass = 0.602214 / 183.84
     at_100_kev = np.exp(np.interp(np.log(0.1), np.log(photo.high), np.log(photo.high_barn))) * to_mass
     assert 3.8 < at_100_kev < 4.3

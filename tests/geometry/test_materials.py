@@ -126,9 +126,9 @@ def test_the_table_is_what_geant4_knows():
     script = ROOT / "scripts/write_nist_materials.py"
     code = (
         "import json, runpy, sys\n"
-        "from caloforge.fullsim.geant4_import import silenced\n"
+        "from caloforge.fullsim.geant4_import import stdout_discarded\n"
         f"read_table = runpy.run_path({str(script)!r})['read_table']\n"
-        "with silenced():\n"
+        "with stdout_discarded():\n"
         "    table = read_table()\n"
         "sys.stdout.write(json.dumps(table))\n"
     )

@@ -1,1 +1,1 @@
-"""The full simulation: Geant4 with the electromagnetic tables that come with caloforge."""
+"""Full simulation with Geant4 and caloforge's own electromagnetic tables."""

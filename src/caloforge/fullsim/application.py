@@ -1,7 +1,7 @@
-"""The Geant4 application: one detector, one beam and one physics in this process.
+"""The Geant4 application: one detector, one beam and one physics list in this process.
 
-Importing this module loads Geant4 into the process; `caloforge.fullsim.campaign` does so in processes of
-their own.
+Importing this module loads Geant4 into the process; `caloforge.fullsim.campaign` does so in worker
+processes.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from caloforge.fullsim.beam_placement import check_beam, check_physics, tracks
 from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.construction import SCORER, SENSITIVE_DETECTOR, Construction
-from caloforge.fullsim.geant4_import import atomic_numbers, load_geant4, silenced
+from caloforge.fullsim.geant4_import import atomic_numbers, load_geant4, stdout_discarded
 from caloforge.geometry import Detector
 
 load_geant4()
-import geant4_pybind as g  # noqa: E402 - after its environment is made
+import geant4_pybind as g  # noqa: E402 - after the environment is prepared
 
-_SEED_BITS = 22
+_BITS_PER_WORD = 22
 
 
-def stream(seed: int, index: int) -> list[int]:
-    """The four words that choose the random numbers of a shower; none is 0, all are below 2^32.
+def shower_seeds(seed: int, index: int) -> list[int]:
+    """Seeds of the random numbers of one shower: four 32-bit words, none of them 0.
 
-    Geant4's generator MixMax takes 128 bits and promises streams that do not overlap for different ones
+    Geant4's generator MixMax is seeded with 128 bits and guarantees disjoint streams for different seeds
     (K. Savvidy, Comput. Phys. Commun. 196 (2015) 161), so that a shower depends on (seed, index) alone.
     """
-    mask = 2**_SEED_BITS - 1
-    return [index + 1, *(1 + (seed >> shift & mask) for shift in (0, _SEED_BITS, 2 * _SEED_BITS))]
+    mask = 2**_BITS_PER_WORD - 1
+    return [index + 1, *(1 + (seed >> shift & mask) for shift in (0, _BITS_PER_WORD, 2 * _BITS_PER_WORD))]
 
 
 class _EmPhysics(g.G4VModularPhysicsList):  # type: ignore[misc]
-    """An electromagnetic constructor and the decays of pi0 and muons."""
+    """An electromagnetic physics constructor, and the decays of pi0 and muons."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class _EmPhysics(g.G4VModularPhysicsList):  # type: ignore[misc]
 
 
 class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
-    """Shoots the showers of one block and gives each its own stream of random numbers."""
+    """Primary generator: the incident particles of one block, each event with its own random seeds."""
 
     def __init__(self, detector: Detector, beam: BeamConfig) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
         self.gun = g.G4ParticleGun(1)
 
     def aim(self, seed: int, start: int, stop: int) -> None:
-        """Prepare the showers [start, stop)."""
+        """Sample the incident particles of the showers [start, stop)."""
         conditions = sample_conditions(self.beam, seed, start, stop)
         self.energies = conditions.energy.tolist()
         positions, directions = tracks(self.detector, conditions)
@@ -65,8 +65,8 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
     def GeneratePrimaries(self, event: Any) -> None:  # noqa: N802 - called by Geant4
         self.began = time.perf_counter()
         i, self.next = self.next, self.next + 1
-        # the binding reads a list up to its first 0, and copies nothing behind it
-        g.HepRandom.setTheSeeds([*stream(self.seed, self.start + i), 0], 4)
+        # the binding reads a list up to its first 0
+        g.HepRandom.setTheSeeds([*shower_seeds(self.seed, self.start + i), 0], 4)
         if i == 0:
             # the table of particles is filled when the physics is
             table = g.G4ParticleTable.GetParticleTable()
@@ -78,7 +78,7 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
 
 
 class _Readout(g.G4UserEventAction):  # type: ignore[misc]
-    """Takes the deposits out of C++ once per shower."""
+    """Event action: copies the deposits of each shower from Geant4's scorer, and takes its wall time."""
 
     def __init__(self, gun: _Gun, threshold: float) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class _Readout(g.G4UserEventAction):  # type: ignore[misc]
         hits = dict(event.GetHCofThisEvent().GetHC(self.collection))
         voxels = np.fromiter(hits.keys(), np.uint32, len(hits))
         energies = np.fromiter(hits.values(), np.float64, len(hits))
-        # a voxel without energy needs no entry, whatever the threshold
+        # also with a threshold of 0, a voxel without energy is no hit
         kept = (energies >= self.threshold) & (energies > 0)
         self.voxels.append(voxels[kept])
         self.energies.append(energies[kept].astype(np.float32))
@@ -131,13 +131,13 @@ class Application:
         load_geant4(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
         if g.G4RunManager.GetRunManager() is not None:
             raise SimulationError("Geant4 runs in this process already; start another process")
-        with silenced():
+        with stdout_discarded():
             self._manager = g.G4RunManager()
             g.HepRandom.setTheEngine(g.MixMaxRng())
             physics = getattr(g, fullsim.physics)() if fullsim.is_hadronic else _EmPhysics(fullsim.physics)
             physics.SetVerboseLevel(0)
             physics.SetDefaultCutValue(fullsim.production_cut)
-            # Geant4 wants the geometry and the physics before any action exists
+            # Geant4 requires the geometry and the physics before any user action
             self._construction, self._physics = Construction(detector), physics
             self._manager.SetUserInitialization(self._construction)
             self._manager.SetUserInitialization(self._physics)
@@ -163,7 +163,7 @@ class Application:
         """
         self._gun.aim(seed, start, stop)
         self._readout.clear()
-        with silenced():
+        with stdout_discarded():
             self._manager.BeamOn(stop - start)
         readout = self._readout
         if len(readout.seconds) != stop - start:

@@ -1,4 +1,4 @@
-"""Where the incident particles start and fly, and which beams a detector can be hit with."""
+"""Start points and directions of the incident particles, and checks of a beam against a detector."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.units import format_angle, format_length
 
-# the gun stands this far before the front face, along the track, in vacuum; mm
+# distance of the start point from the front face along the track, in vacuum; mm
 GUN_DISTANCE = 1.0
 
 
@@ -25,7 +25,7 @@ def tracks(detector: Detector, conditions: Conditions) -> tuple[NDArray[np.float
     `axis_layer`; it starts just before the front face.
 
     Args:
-        detector: Where they fly to.
+        detector: The detector that they enter.
         conditions: N incident particles.
 
     Returns:
@@ -43,7 +43,7 @@ def tracks(detector: Detector, conditions: Conditions) -> tuple[NDArray[np.float
 
 
 def check_beam(detector: Detector, beam: BeamConfig) -> None:
-    """Refuse what cannot be simulated, or would be read out wrongly.
+    """Check that a beam can be simulated and is read out correctly.
 
     Raises:
         GeometryError: A detector without material.
@@ -60,10 +60,10 @@ def check_beam(detector: Detector, beam: BeamConfig) -> None:
 
 
 def check_physics(beam: BeamConfig, fullsim: FullSimConfig) -> None:
-    """Refuse a hadron where only the electromagnetic interaction is simulated.
+    """Check that hadrons are simulated with a hadronic physics list.
 
     Raises:
-        ConfigError: With a physics list that knows the strong interaction.
+        ConfigError: A hadron with an electromagnetic physics list; names one that can simulate it.
     """
     if beam.particle in HADRONS and not fullsim.is_hadronic:
         raise ConfigError(
@@ -74,7 +74,7 @@ def check_physics(beam: BeamConfig, fullsim: FullSimConfig) -> None:
 
 
 def _check_cylindrical(beam: BeamConfig) -> None:
-    """The mesh lies around the shower axis, and replicas inside the plates only around orthogonal ones."""
+    """Refuse inclined or displaced incidence: the rings are built around the axis of orthogonal incidence."""
     for name, limits, wanted in (("theta", beam.theta_range, math.pi / 2), ("phi", beam.phi_range, 0.0)):
         if max(abs(angle - wanted) for angle in limits) > 1e-6:
             got = " to ".join(dict.fromkeys(format_angle(angle) for angle in limits))

@@ -1,4 +1,4 @@
-"""Blocks of finished showers on disk, and the manifest that says which campaign they belong to.
+"""Checkpoints of a campaign: blocks of finished showers on disk, and the manifest with its settings.
 
 While a campaign runs, `<out>.parts/` holds `campaign.json` and one file `<start>-<stop>.npz` for each block
 of showers. A block appears under its name only when it is complete, so that a kill at any moment loses the
@@ -29,17 +29,17 @@ class DamagedBlockError(SimulationError):
     """A block of finished showers that cannot be read; it has been removed."""
 
 
-_NAME = re.compile(r"(\d{10,})-(\d{10,})\.npz")
+_BLOCK_FILE = re.compile(r"(\d{10,})-(\d{10,})\.npz")
 _FIELDS = ("counts", "voxels", "energies", "seconds")
 _DTYPES = (np.uint32, np.uint32, np.float32, np.float32)
 MANIFEST = "campaign.json"
-_OWN = re.compile(rf"{_NAME.pattern}|{re.escape(MANIFEST)}|worker-\d+\.log|\..*\.partial")
+_CAMPAIGN_FILE = re.compile(rf"{_BLOCK_FILE.pattern}|{re.escape(MANIFEST)}|worker-\d+\.log|\..*\.partial")
 _LOCK = "lock"
 
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive showers, stored as their hits.
+    """Consecutive showers of a campaign, stored as hits.
 
     Attributes:
         start: Index of the first shower in the campaign.
@@ -68,7 +68,7 @@ class Block:
         return showers.reshape(-1, *shape)
 
     def save(self, folder: Path) -> None:
-        """Write the block; its name appears when it is whole.
+        """Write the block atomically.
 
         Raises:
             OutputError: The disk is full, or the folder cannot be written.
@@ -83,18 +83,18 @@ class Block:
                     os.fsync(stream.fileno())
                 temporary.replace(path)
         finally:
-            # gives a full disk its room back
+            # frees the space on a full disk
             temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> Block:
-        """Read a block; a damaged one is removed, so that it is made again.
+        """Read a block; a damaged one is removed, so that it is simulated again.
 
         Raises:
             DamagedBlockError: The block is damaged.
-            SimulationError: The system does not let it be read; nothing is removed.
+            SimulationError: The operating system refuses to read it; nothing is removed.
         """
-        start, stop = _limits(path)
+        start, stop = _interval_of(path)
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 block = cls(start, *(arrays[name] for name in _FIELDS))
@@ -105,7 +105,7 @@ class Block:
             whole = whole and len(block.counts) == len(block.seconds) == stop - start
             whole = whole and int(block.counts.sum()) == len(block.voxels) == len(block.energies)
         except Exception as error:
-            # of damage zipfile, zlib and numpy raise a dozen classes; an error with a number is the system's
+            # zipfile, zlib and numpy raise a dozen classes for damage; an errno means the operating system
             if isinstance(error, OSError) and error.errno is not None:
                 raise SimulationError(
                     f"{path}: cannot be read ({error.strerror}); mend that, then simulate again with --resume"
@@ -123,16 +123,16 @@ class Block:
 class Parts:
     """The folder of a running campaign, held by one process at a time. Use it as a context manager."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], n: int, *, fresh: bool) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], n: int, *, restart: bool) -> None:
         """Nothing is touched before the context is entered.
 
         Args:
             folder: `<out>.parts`.
             settings: Everything that decides what the showers are; JSON-compatible.
             n: Showers of the campaign.
-            fresh: Throw away what an earlier campaign left.
+            restart: Remove the blocks of an earlier campaign.
         """
-        self.folder, self.settings, self.n, self._fresh = folder, settings, n, fresh
+        self.folder, self.settings, self.n, self._restart = folder, settings, n, restart
         self.facts: dict[str, Any] = {}
         self._lock: IO[str] | None = None
 
@@ -149,10 +149,10 @@ class Parts:
                 "another output"
             ) from error
         except OSError:
-            # some network file systems know no locks: then the user has to look after it
+            # some network file systems have no locks: there the user must not start two campaigns
             pass
         try:
-            if self._fresh:
+            if self._restart:
                 self._clear()
             self._check_manifest()
         except BaseException:
@@ -162,7 +162,7 @@ class Parts:
 
     def __exit__(self, *_: object) -> None:
         if not self.intervals():
-            # nothing is lost, and the next try need not say --resume
+            # without blocks, the next run needs no --resume
             self.remove()
         if self._lock is not None:
             self._lock.close()
@@ -190,24 +190,26 @@ class Parts:
         self.record()
 
     def record(self, **facts: Any) -> None:
-        """Write the manifest, with further facts such as the version of Geant4."""
+        """Write the manifest with further entries, such as the version of Geant4."""
         self.facts |= facts
         document = {"n": self.n, "facts": self.facts, "settings": self.settings}
         write_text(self.folder / MANIFEST, json.dumps(document, indent=1))
 
     def intervals(self) -> list[tuple[int, int]]:
-        """Finished showers [start, stop), sorted."""
-        return sorted(_limits(path) for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name))
+        """Intervals [start, stop) of finished showers, sorted."""
+        return sorted(
+            _interval_of(path) for path in self.folder.glob("*.npz") if _BLOCK_FILE.fullmatch(path.name)
+        )
 
     def remove_damaged(self) -> None:
         """Read every block and remove those that are damaged."""
         for path in self.folder.glob("*.npz"):
-            if _NAME.fullmatch(path.name):
+            if _BLOCK_FILE.fullmatch(path.name):
                 with contextlib.suppress(DamagedBlockError):
                     Block.load(path)
 
     def missing(self) -> list[tuple[int, int]]:
-        """Showers [start, stop) still to be made, sorted."""
+        """Intervals [start, stop) of showers still to be simulated, sorted."""
         gaps, position = [], 0
         for start, stop in [*self.intervals(), (self.n, self.n)]:
             if start > position:
@@ -218,11 +220,13 @@ class Parts:
     def batches(
         self, size: int, shape: tuple[int, ...]
     ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """All showers in order, (start, showers, seconds), `size` at a time whatever the blocks were.
+        """All showers in order as (start, showers, seconds), `size` at a time, independent of the blocks.
 
         Memory holds one block and one batch.
         """
-        paths = {_limits(path): path for path in self.folder.glob("*.npz") if _NAME.fullmatch(path.name)}
+        paths = {
+            _interval_of(path): path for path in self.folder.glob("*.npz") if _BLOCK_FILE.fullmatch(path.name)
+        }
         showers = np.zeros((0, *shape), np.float32)
         seconds = np.zeros(0, np.float32)
         done = position = 0
@@ -241,11 +245,11 @@ class Parts:
             yield done, showers, seconds
 
     def _clear(self) -> None:
-        """Remove what a campaign left, and nothing that somebody else put here."""
+        """Remove the files of a campaign, and no others."""
         for path in self.folder.iterdir():
-            if _OWN.fullmatch(path.name) and path.name != MANIFEST:
+            if _CAMPAIGN_FILE.fullmatch(path.name) and path.name != MANIFEST:
                 path.unlink()
-        # last: without it a kill in between would leave blocks that nobody knows the settings of
+        # last: a kill in between must not leave blocks without their settings
         (self.folder / MANIFEST).unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -257,6 +261,6 @@ class Parts:
             self.folder.rmdir()
 
 
-def _limits(path: Path) -> tuple[int, int]:
+def _interval_of(path: Path) -> tuple[int, int]:
     start, stop = path.stem.split("-")
     return int(start), int(stop)

@@ -1,4 +1,4 @@
-"""Simulation campaigns: many showers on several processes, into one shower file, safe against any kill."""
+"""Simulation campaigns: many showers on several processes, into one shower file, resumable at any time."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from caloforge.signals import StopRequest
 
 Progress = Callable[[int, int], object]
 
-# raise it whenever the same seed would give other showers
+# version of the simulation; increase it whenever a change gives other showers for the same seed
 ALGORITHM = 1
-# that of rings and sectors in homogeneous detectors
-ALGORITHM_OF_PLACED_RINGS = 2
-# finished blocks and the compressed file together, rounded up
+# version for rings and sectors in homogeneous detectors
+PLACED_RINGS_ALGORITHM = 2
+# disk space per voxel of blocks and compressed file together, rounded up
 BYTES_PER_VOXEL = 2
 MERGE_BYTES = 2**24
-# more would repeat random numbers
+# the index of a shower is one 32-bit word of its random seeds
 MAX_SHOWERS = 2**32 - 2
 MAX_WORKERS = 1024
-# how often damaged blocks are made again before the disk is blamed
+# how often damaged blocks are simulated again before the campaign fails
 MAX_MERGES = 3
 PREFLIGHT_SHOWERS = 3
 # showers whose energies are averaged to estimate the cost of one
@@ -62,9 +62,9 @@ def run_campaign(
     ones. Shower i depends only on (detector, beam, fullsim, seed, i), never on the number of workers.
 
     Args:
-        detector: What is hit.
-        beam: By what.
-        fullsim: How Geant4 simulates.
+        detector: The detector.
+        beam: The incident particles.
+        fullsim: Settings of Geant4.
         n: Number of showers.
         out: The shower file.
         workers: Processes.
@@ -73,7 +73,7 @@ def run_campaign(
             finished is left as it is.
         force: Replace an existing output, and an interrupted campaign that is not resumed.
         progress: Called with (showers done, n).
-        say: Called with what the user should know of a campaign that succeeds.
+        say: Called with notes to the user.
 
     Returns:
         The path of the finished file.
@@ -92,14 +92,14 @@ def run_campaign(
     folder = out.absolute().with_name(f"{out.name}.parts")
     if resume and _is_finished(out, settings, n, force=force):
         say("it was finished already, nothing is left to simulate")
-        # a kill after the file got its name leaves the blocks
+        # a kill after the file was renamed leaves the blocks
         if folder.exists():
-            with Parts(folder, settings, n, fresh=True) as parts:
+            with Parts(folder, settings, n, restart=True) as parts:
                 parts.remove()
         return out
     _check_output(out, folder, resume=resume, force=force)
     check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
-    with Parts(folder, settings, n, fresh=not resume) as parts, StopRequest() as stop:
+    with Parts(folder, settings, n, restart=not resume) as parts, StopRequest() as stop:
         for _ in range(MAX_MERGES):
             _simulate(parts, workers, stop, progress or (lambda *_: None))
             if stop.requested:
@@ -121,19 +121,19 @@ def run_campaign(
 
 
 def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> float:
-    """Start Geant4 in a process of its own and simulate a few showers.
+    """Simulate a few showers in a worker process, to test the settings and estimate the time.
 
     Returns:
         Estimated wall time of a shower on one core, s.
 
     Raises:
-        CaloforgeError: Whatever would stop a campaign with these settings.
+        CaloforgeError: Any error that a campaign with these settings would raise.
     """
     _check(detector, beam, fullsim, PREFLIGHT_SHOWERS, 1, 0)
     seconds, showers = 0.0, 0
     with tempfile.TemporaryDirectory(prefix="caloforge-") as name:
         folder = Path(name)
-        job = _job(_settings(detector, beam, fullsim, 0))
+        job = _worker_job(_settings(detector, beam, fullsim, 0))
         with Pool(job, folder, 1) as pool:
             for interval, facts in pool.run([(0, PREFLIGHT_SHOWERS)]):
                 if interval is not None:
@@ -142,7 +142,7 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
     per_shower = seconds / showers
     if beam.particle == "mu-":
         return per_shower
-    # the work of a shower grows with its energy, and three showers are no fair sample of the energies
+    # the time of a shower grows with its energy, and three are too few for the mean energy of the beam
     few, many = (
         float(sample_conditions(beam, 0, 0, count).energy.mean()) for count in (showers, PREFLIGHT_SAMPLE)
     )
@@ -158,20 +158,20 @@ def _check(
         raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
     sample_conditions(beam, seed, 0, 1)
     check_beam(detector, beam)
-    # Geant4 ends its process where data are missing, and a worker cannot say why
+    # Geant4 aborts the worker without a reason where data sets are missing
     check_data(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
     check_physics(beam, fullsim)
 
 
 def _settings(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, seed: int) -> dict[str, Any]:
-    """Everything that decides what the showers are."""
+    """All settings that determine the showers."""
     placed = detector.is_homogeneous and isinstance(detector.mesh, CylindricalMesh)
     return {
         "detector": _detector_document(detector),
         "beam": beam.model_dump(mode="json"),
         "fullsim": fullsim.model_dump(mode="json"),
         "seed": seed,
-        "algorithm": ALGORITHM_OF_PLACED_RINGS if placed else ALGORITHM,
+        "algorithm": PLACED_RINGS_ALGORITHM if placed else ALGORITHM,
         "geant4_pybind": provenance.package_version("geant4-pybind"),
         "tables": TABLES_VERSION if uses_own_tables() else "G4LEDATA of the user",
     }
@@ -181,12 +181,12 @@ def _detector_document(detector: Detector) -> dict[str, Any]:
     return detector.model_dump(mode="json", exclude={"description"})
 
 
-def _job(settings: dict[str, Any]) -> dict[str, Any]:
+def _worker_job(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in ("detector", "beam", "fullsim", "seed")}
 
 
 def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) -> bool:
-    """Whether the campaign to resume has its file already."""
+    """Whether the output is the finished file of this campaign."""
     if not out.exists():
         return False
     try:
@@ -212,7 +212,7 @@ def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) ->
 
 
 def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None:
-    """Refuse to lose anything that nobody wants to lose."""
+    """Refuse to overwrite an output, or the blocks of an interrupted campaign, without being told to."""
     if out.is_dir():
         raise OutputError(f"{out}: this is a directory, expected the name of a shower file (.h5)")
     check_new(out, force=force, hint="--force to replace it, --resume to keep it where it is this simulation")
@@ -229,7 +229,7 @@ def _simulate(parts: Parts, workers: int, stop: StopRequest, progress: Progress)
     progress(done, parts.n)
     if not missing:
         return
-    with Pool(_job(parts.settings), parts.folder, workers) as pool:
+    with Pool(_worker_job(parts.settings), parts.folder, workers) as pool:
         for interval, facts in pool.run(missing):
             if interval is not None:
                 done += interval[1] - interval[0]
@@ -241,11 +241,11 @@ def _simulate(parts: Parts, workers: int, stop: StopRequest, progress: Progress)
 
 
 def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: StopRequest) -> None:
-    """Stream the blocks, in order, into the shower file."""
+    """Write the blocks, in order, to the shower file."""
     shape = detector.shower_shape
     size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
     facts = _provenance(parts)
-    # whether an existing output may be replaced was asked at the start
+    # force: `_check_output` has decided whether an existing output may be replaced
     with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
         for start, showers, seconds in parts.batches(size, shape):
             conditions = sample_conditions(beam, parts.settings["seed"], start, start + len(showers))

@@ -8,14 +8,14 @@ from caloforge.config import StrictModel
 from caloforge.errors import nearest
 from caloforge.units import Energy, Length
 
-# electromagnetic constructors that run on caloforge's own tables
+# electromagnetic physics constructors that run on caloforge's own tables
 OWN_TABLES_PHYSICS = (
     "G4EmStandardPhysics",
     "G4EmStandardPhysics_option1",
     "G4EmStandardPhysics_option2",
 )
 
-# those that also read atomic de-excitation and more from the data set G4EMLOW
+# electromagnetic physics constructors that need more of the data set G4EMLOW, such as atomic de-excitation
 FULL_EM_PHYSICS = (
     "G4EmStandardPhysics_option3",
     "G4EmStandardPhysics_option4",
@@ -27,7 +27,7 @@ FULL_EM_PHYSICS = (
     "G4EmPenelopePhysics",
 )
 
-# reference physics lists, with the strong interaction; they need the data sets that Geant4 distributes
+# hadronic reference physics lists; they need the data sets that Geant4 distributes
 HADRONIC_PHYSICS = (
     "FTFP_BERT",
     "FTFP_BERT_ATL",
@@ -52,7 +52,7 @@ PHYSICS = OWN_TABLES_PHYSICS + FULL_EM_PHYSICS + HADRONIC_PHYSICS
 
 
 class FullSimConfig(StrictModel):
-    """How Geant4 simulates.
+    """Settings of Geant4.
 
     `physics` is an electromagnetic constructor or a hadronic reference list. `production_cut` is the range
     below which secondaries are not followed. Deposits of a cell below `cell_threshold` become 0.
@@ -72,7 +72,7 @@ class FullSimConfig(StrictModel):
     @field_validator("production_cut")
     @classmethod
     def _sensible_cut(cls, value: float) -> float:
-        # below 1e-4 mm Geant4's tables lose their meaning and a shower does not end in a day
+        # below 1e-4 mm Geant4's tables are not valid, and a shower takes more than a day
         if not 1e-4 <= value <= 1e4:
             raise ValueError(f"got a production cut of {value} mm, expected 0.0001 mm to 10 m")
         return value

@@ -1,12 +1,12 @@
-"""The detector as Geant4 volumes, with replicas that read it out in C++.
+"""The detector as Geant4 volumes, whose replicas are the cells of the mesh.
 
 Importing this module loads Geant4 into the process.
 
 Every plate is one placement; its copy number is its readout layer. A plate of active material holds the
 mesh, which is cut into replicas: rows along y and cells along x, or sectors along phi and rings along rho.
 In homogeneous detectors the rings are placements, and their sectors replicas. One scorer adds up the deposits
-by the three copy numbers, so that several active plates of a readout layer are summed without a step being
-seen by Python.
+by the three copy numbers, so that the active plates of a readout layer are summed in C++, without a
+Python callback per step.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from caloforge.geometry.materials import Material
 from caloforge.units import DENSITY_UNITS
 
 load_geant4()
-import geant4_pybind as g  # noqa: E402 - after its environment is made
+import geant4_pybind as g  # noqa: E402 - after the environment is prepared
 
 # vacuum around the calorimeter, mm
 WORLD_MARGIN = 10.0
-RINGS_OF_A_GROUP = 10
+RINGS_PER_GROUP = 10
 SENSITIVE_DETECTOR, SCORER = "calorimeter", "deposit"
 # levels of the volumes above the one a step is in: plate, row, column
 REPLICA_DEPTHS, PLACED_RING_DEPTHS = (3, 1, 0), (3, 0, 1)
@@ -34,10 +34,10 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
     """Builds a detector; coordinates are those of `Detector`: z is the depth, 0 at the front face."""
 
     def __init__(self, detector: Detector) -> None:
-        """Only remember the detector; Geant4 asks for the volumes."""
+        """Store the detector; Geant4 calls `Construct` later."""
         super().__init__()
         self.detector = detector
-        # Geant4 does not own what Python makes
+        # keep references: Geant4 does not own objects created in Python
         self._kept: list[Any] = []
         self._cells: list[Any] = []
 
@@ -63,7 +63,7 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
         return placed
 
     def ConstructSDandField(self) -> None:  # noqa: N802 - called by Geant4
-        """One scorer for all cells; its key is (layer * rows + row) * columns + column."""
+        """Attach one scorer to all cells; its key is (layer * rows + row) * columns + column."""
         depths = PLACED_RING_DEPTHS if self._rings_are_placed() else REPLICA_DEPTHS
         scorer = g.G4PSEnergyDeposit3D(SCORER, *self.detector.shower_shape, *depths)
         readout = self._keep(scorer, g.G4MultiFunctionalDetector(SENSITIVE_DETECTOR))
@@ -98,7 +98,7 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
         return cell
 
     def _rings_are_placed(self) -> bool:
-        """Whether rings are placements with sectors inside, and not replicas inside sectors.
+        """Whether rings are placed volumes divided into sectors, instead of replicas inside the sectors.
 
         Geant4 underestimates the distance to the nearest boundary in replicas along rho inside replicas along
         phi, and multiple scattering takes four times as many steps. In crystals that doubles the time of a
@@ -122,8 +122,8 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
 
     def _placed_rings(self, mesh: CylindricalMesh, slab: Slab, plate: Any) -> list[Any]:
         z, width, circle = slab.thickness / 2, 2 * math.pi / mesh.nphi, 2 * math.pi
-        # Geant4 looks through the daughters of a volume one by one: groups of a few are quicker than all
-        many = max(RINGS_OF_A_GROUP, math.isqrt(mesh.nr))
+        # Geant4 searches the daughters of a volume linearly: nested groups are faster
+        many = max(RINGS_PER_GROUP, math.isqrt(mesh.nr))
         sectors = []
         for number in range(mesh.nr):
             inner, outer = number * mesh.cell_r, (number + 1) * mesh.cell_r
@@ -158,7 +158,7 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
 
 
 def _material(material: Material) -> Any:
-    """A NIST material from Geant4's own data base, or a mixture made of the elements."""
+    """A NIST material of Geant4's data base, or a mixture composed of elements."""
     manager = g.G4NistManager.Instance()
     if material.name.startswith("G4_"):
         return manager.FindOrBuildMaterial(material.name)

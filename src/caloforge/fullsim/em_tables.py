@@ -31,13 +31,13 @@ from caloforge.files import partial_path
 
 Array = NDArray[np.float64]
 
-# raise it whenever a table changes: caches of older versions are then left alone
+# increase it whenever a table changes, so that cached tables of older versions are not used
 FORMAT_VERSION = 3
 SOURCES = ("seltzer_berger.npz", "epdl_photo_high.npz")
 MAX_Z = 98
 NUCLEAR_STATES = "ENSDFSTATE.dat"
-# partial files have names by process, which its threads would share
-_WRITING = threading.Lock()
+# temporary names hold the process id, so that threads of one process must write in turn
+_WRITE_LOCK = threading.Lock()
 
 # cm2/g times A gives barn per atom after division by this (Avogadro's number times 1e-24)
 AVOGADRO_BARN = 0.602214076
@@ -60,7 +60,7 @@ class PhotoElectric:
     Attributes:
         k_edge: Binding energy of the K shell, MeV.
         l_edge: Binding energy of all other shells as one, MeV; None where everything is the K shell.
-        k_share: Share of the K shell above its edge.
+        k_fraction: Fraction of the cross section that is the K shell's, above its edge.
         low: Energies below the K edge, MeV; empty with one shell.
         low_barn: Cross section there, barn per atom.
         high: Energies above the K edge, MeV.
@@ -69,7 +69,7 @@ class PhotoElectric:
 
     k_edge: float
     l_edge: float | None
-    k_share: float
+    k_fraction: float
     low: Array
     low_barn: Array
     high: Array
@@ -79,9 +79,9 @@ class PhotoElectric:
 def photoelectric(z: int) -> PhotoElectric:
     """Photoelectric cross sections of the element `z`, 100 eV to 100 GeV.
 
-    The share of the K shell is 1 - 1/r with the tabulated jump ratio r. It must not be taken from the cross
-    sections beside the edge: then photoelectrons keep the energy that the shell should take, and the response
-    of a calorimeter comes out more than 1 % too high although every attenuation coefficient is right.
+    The fraction of the K shell is 1 - 1/r with the tabulated jump ratio r. The ratio of the cross sections
+    beside the edge would give photoelectrons part of the binding energy, and a calorimeter response more than
+    1 % too high although every attenuation coefficient is right.
     """
     import xraydb
 
@@ -93,7 +93,7 @@ def photoelectric(z: int) -> PhotoElectric:
     elam_barn = _elam_barn(z, elam, "photo")
     high = np.concatenate([elam * 1e-6, beyond[1:]])
     high_barn = np.concatenate([elam_barn, elam_barn[-1] * shape[1:] / shape[0]])
-    # up to lithium even the K edge lies below every table: one shell takes all
+    # up to lithium the K edge lies below the tables: all electrons count as one shell
     if k_edge <= ELAM_LOW:
         empty = np.empty(0)
         return PhotoElectric(k_edge * 1e-6, None, 1.0, empty, empty, high, high_barn)
@@ -102,7 +102,7 @@ def photoelectric(z: int) -> PhotoElectric:
     return PhotoElectric(
         k_edge=k_edge * 1e-6,
         l_edge=max(energy for energy in energies if energy < k_edge) * 1e-6,
-        k_share=1 - 1 / jump,
+        k_fraction=1 - 1 / jump,
         low=low * 1e-6,
         low_barn=_elam_barn(z, low, "photo"),
         high=high,
@@ -116,7 +116,7 @@ def _between_edges(k_edge: float, edges: list[float]) -> Array:
     beside = np.outer(edges, [1 - EDGE_GAP, 1 + EDGE_GAP])
     grid = np.union1d(np.geomspace(ELAM_LOW, top, 200, endpoint=False), beside)
     distance = np.abs(grid[:, None] / np.asarray(edges) - 1).min(axis=1)
-    # slightly less than the gap, or rounding would drop the points beside the edges themselves
+    # 0.99: rounding must not drop the points at exactly one gap from an edge
     clear = distance > 0.99 * EDGE_GAP
     return np.asarray(grid[clear & (grid >= ELAM_LOW) & (grid <= top)])
 
@@ -200,10 +200,10 @@ def _vector_text(x: Array, y: Array) -> str:
 def _shells_text(photo: PhotoElectric) -> str:
     """The K shell, then all others as one, numbered from 0.
 
-    The number is an index into the bindings of `_bindings_text`; counted from 1, K electrons would be bound
-    like L electrons and keep energy that the atom should take.
+    The number is an index into the binding energies of `_bindings_text`; counted from 1, K electrons would
+    get the binding energy of L electrons.
     """
-    k_barn = photo.high_barn * photo.k_share
+    k_barn = photo.high_barn * photo.k_fraction
     other = np.concatenate([photo.low, photo.high])
     other_barn = np.concatenate([photo.low_barn, photo.high_barn - k_barn])
     text = ""
@@ -220,7 +220,7 @@ def _bindings_text(photo: PhotoElectric) -> str:
 
 
 def table_directory() -> Path:
-    """Where the tables are kept: below XDG_CACHE_HOME, named by a digest of all that goes into them."""
+    """The cache folder of the tables: below XDG_CACHE_HOME, named by a digest of their sources."""
     digest = hashlib.sha256(f"{FORMAT_VERSION} xraydb {metadata.version('xraydb')}".encode())
     for name in SOURCES:
         digest.update(resources.files(__package__).joinpath("data", name).read_bytes())
@@ -232,11 +232,10 @@ def table_directory() -> Path:
 
 
 def write_tables(elements: Iterable[int]) -> Path:
-    """Write the tables of the elements that are not in the cache yet; quick where all are.
+    """Write the tables of the elements that are not in the cache yet.
 
-    The empty list of nuclear states, which Geant4 insists on, is written with them.
-
-    Several processes may do so at once: every file appears whole, and all of them write the same text.
+    The list of nuclear states, which Geant4 requires, is written empty. Several processes may do so at once:
+    files are written atomically, and always with the same text.
 
     Args:
         elements: Atomic numbers.
@@ -253,7 +252,7 @@ def write_tables(elements: Iterable[int]) -> Path:
         raise SimulationError(f"no electromagnetic tables for Z = {wrong[0]}, expected 1 to {MAX_Z}")
     root = table_directory()
     try:
-        with _WRITING:
+        with _WRITE_LOCK:
             _write_missing(root, wanted)
     except OSError as error:
         raise OutputError(
@@ -267,19 +266,19 @@ def _write_missing(root: Path, wanted: list[int]) -> None:
     for folder in ("brem_SB", "epics2017/phot", "epics2017/rayl", "complete"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     if not (states := root / NUCLEAR_STATES).exists():
-        _write_whole(states, "")
+        _write_atomically(states, "")
     for z in wanted:
-        # written last: an element with this mark has all of its tables
+        # marks an element whose tables are complete; written last
         mark = root / "complete" / str(z)
         if mark.exists():
             continue
         for name, text in table_texts(z).items():
-            _write_whole(root / name, text)
-        _write_whole(mark, "")
+            _write_atomically(root / name, text)
+        _write_atomically(mark, "")
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file under a name of its own, then move it: other processes may do the same at this moment."""
+def _write_atomically(path: Path, text: str) -> None:
+    """Write a file atomically; other processes may write the same one at the same time."""
     temporary = partial_path(path)
     try:
         temporary.write_text(text, encoding="ascii")

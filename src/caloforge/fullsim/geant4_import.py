@@ -1,4 +1,4 @@
-"""Import Geant4 with an environment in which it finds its data and asks for nothing."""
+"""Import of geant4-pybind, with an environment in which it finds its data sets and prompts for nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from caloforge.fullsim.em_tables import NUCLEAR_STATES, element_files, table_dir
 from caloforge.geometry import Detector
 from caloforge.geometry.materials import elements as all_elements
 
-# data sets of Geant4 11.4. All must be set before the import, or geant4-pybind asks on standard input for
-# leave to download them. Electromagnetic physics reads G4LEDATA and G4ENSDFSTATEDATA only.
+# data sets of Geant4 11.4. All must be set before the import, or geant4-pybind prompts on standard input
+# for permission to download them. Electromagnetic physics reads G4LEDATA and G4ENSDFSTATEDATA only.
 DATA_VARIABLES = (
     "G4NEUTRONHPDATA",
     "G4LEDATA",
@@ -32,9 +32,9 @@ DATA_VARIABLES = (
     "G4ENSDFSTATEDATA",
     "G4CHANNELINGDATA",
 )
-# what the hadronic reference lists read
+# data sets that the hadronic reference lists read
 HADRONIC_VARIABLES = ("G4LEDATA", "G4PARTICLEXSDATA", "G4LEVELGAMMADATA", "G4SAIDXSDATA", "G4ENSDFSTATEDATA")
-# stands for all data sets, each in a folder of its own below one directory
+# directory that holds all data sets, each in a folder of its own
 DATA_ROOT = "GEANT4_DATA_DIR"
 
 
@@ -58,13 +58,13 @@ def load_geant4(elements: Iterable[int] = (), hadronic: bool = False, full_em: b
         raise MissingDependencyError("Geant4 is not installed; run: pip install geant4-pybind")
     check_data(elements, hadronic, full_em)
     if DATA_ROOT not in os.environ:
-        _fill(elements)
-    with _ci_hidden():
+        _set_defaults(elements)
+    with _without_ci_variable():
         return importlib.import_module("geant4_pybind")
 
 
 def check_data(elements: Iterable[int] = (), hadronic: bool = False, full_em: bool = False) -> None:
-    """Make sure that the data sets which the user names are those that will be read; Geant4 aborts otherwise.
+    """Check the data sets that environment variables of the user name; Geant4 aborts where they are wrong.
 
     Args:
         elements: Atomic numbers in the geometry; hydrogen is added.
@@ -94,11 +94,11 @@ def atomic_numbers(detector: Detector) -> set[int]:
 
 
 @contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Keep what Geant4 writes to standard output, such as its banner, away from the user.
+def stdout_discarded() -> Iterator[None]:
+    """Discard what Geant4 writes to standard output, such as its banner.
 
-    Geant4 writes from C++, so the file descriptor itself is turned away, for the whole process; Geant4's
-    warnings and errors on standard error are still seen.
+    Geant4 writes from C++, so the file descriptor is redirected, for the whole process. Its warnings and
+    errors on standard error are kept.
     """
     sys.stdout.flush()
     kept = os.dup(1)
@@ -113,10 +113,10 @@ def silenced() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _ci_hidden() -> Iterator[None]:
-    """With CI=true geant4-pybind takes leave to download, and to tidy a folder in the home directory.
+def _without_ci_variable() -> Iterator[None]:
+    """Unset CI: with CI=true geant4-pybind downloads without asking and cleans a folder in the user's home.
 
-    It fails where that folder does not exist, although every variable is set and nothing is missing.
+    It fails where that folder does not exist, even if no data set is missing.
     """
     value = os.environ.pop("CI", None)
     try:
@@ -126,9 +126,9 @@ def _ci_hidden() -> Iterator[None]:
             os.environ["CI"] = value
 
 
-def _fill(elements: Iterable[int]) -> None:
-    """Set every variable that the user has not, to the directory of our own tables."""
-    own_data = _given("G4LEDATA")
+def _set_defaults(elements: Iterable[int]) -> None:
+    """Set each data-set variable that the user has not set, to the directory of caloforge's tables."""
+    own_data = _set_by_user("G4LEDATA")
     directory = write_tables(() if own_data else {1, *elements})
     for variable in DATA_VARIABLES:
         os.environ.setdefault(variable, str(directory))
@@ -136,18 +136,18 @@ def _fill(elements: Iterable[int]) -> None:
 
 def uses_own_tables() -> bool:
     """Whether Geant4 reads caloforge's electromagnetic tables and not the user's data sets."""
-    return DATA_ROOT not in os.environ and not _given("G4LEDATA")
+    return DATA_ROOT not in os.environ and not _set_by_user("G4LEDATA")
 
 
-def _given(variable: str) -> bool:
-    """Whether the user set it: an earlier call, here or in a parent process, may have done so."""
+def _set_by_user(variable: str) -> bool:
+    """Whether the user set a variable, and not `_set_defaults` in this process or a parent of it."""
     return os.environ.get(variable) not in (None, str(table_directory()))
 
 
 def _check_named(what: str, variables: tuple[str, ...]) -> None:
     if DATA_ROOT in os.environ:
         return
-    missing = [v for v in variables if not _given(v) or not Path(os.environ[v]).is_dir()]
+    missing = [v for v in variables if not _set_by_user(v) or not Path(os.environ[v]).is_dir()]
     if missing:
         raise MissingDependencyError(
             f"{what}: data sets that Geant4 distributes are needed, and {', '.join(missing)} is not set to a "
@@ -157,8 +157,8 @@ def _check_named(what: str, variables: tuple[str, ...]) -> None:
 
 
 def _check_files(variable: str, name: str, files: list[str]) -> None:
-    """Refuse a data set of the user that lacks what every physics reads."""
-    if _given(variable):
+    """Refuse a data set of the user that lacks files that Geant4 reads with every physics list."""
+    if _set_by_user(variable):
         place, folders = f"{variable} is set to {os.environ[variable]}", [Path(os.environ[variable])]
     elif DATA_ROOT in os.environ:
         root = Path(os.environ[DATA_ROOT])

@@ -1,4 +1,4 @@
-"""Worker processes and the blocks they work on: hand-out, deaths, retries."""
+"""A pool of Geant4 worker processes: assignment of blocks, detection of crashes, retries."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from caloforge import errors
 
 Interval = tuple[int, int]
 
-# how often a block may kill its worker
+# how many workers may crash on a block
 MAX_TRIES = 3
-# a block takes about this long: short enough to lose little, long enough that its own cost is nothing
+# target time of a block: little work is lost with a crash, and the overhead is negligible
 BLOCK_SECONDS = 5.0
 MAX_BLOCK = 500
 FIRST_BLOCK = 1
-# how often the caller of a pool can stop it, seconds
-TICK = 0.2
+# the caller of a pool can stop it at this interval, seconds
+POLL_SECONDS = 0.2
 STOP_TIMEOUT = 5.0
-# of the log of a worker that died, for the message
+# lines and characters of a crashed worker's log that the message quotes
 LOG_LINES, LOG_CHARACTERS = 3, 600
 
 
@@ -39,7 +39,7 @@ class _Task:
 
 
 class Queue:
-    """Showers still to be made, handed out in blocks that suit their cost.
+    """The showers still to be simulated, divided into blocks of about equal time.
 
     Blocks grow to `BLOCK_SECONDS` and shrink towards the end, so that all workers finish together.
     """
@@ -73,12 +73,12 @@ class Queue:
         return int(max(1, min(fair, by_time, MAX_BLOCK)))
 
     def finished(self, task: _Task, seconds: float) -> None:
-        """Learn what a block cost."""
+        """Update the estimated time of a shower with that of a finished block."""
         self._showers += task.interval[1] - task.interval[0]
         self._seconds += seconds
 
-    def give_back(self, task: _Task) -> None:
-        """A worker died with this block."""
+    def put_back(self, task: _Task) -> None:
+        """Put back the block of a crashed worker."""
         task.tries += 1
         self._returned.append(task)
 
@@ -87,7 +87,7 @@ class Worker:
     """One process running `caloforge.fullsim.worker`."""
 
     def __init__(self, job: dict[str, Any], log: Path) -> None:
-        """Start it and give it the job."""
+        """Start the process and send it the job."""
         self.log = log
         self.task: _Task | None = None
         self._unread = b""
@@ -108,12 +108,12 @@ class Worker:
         return self._process.pid
 
     def fileno(self) -> int:
-        """File descriptor of the answers."""
+        """File descriptor of the answers, for the selector."""
         assert self._process.stdout is not None
         return self._process.stdout.fileno()
 
     def answers(self) -> list[dict[str, Any]] | None:
-        """What it has answered since the last call; None when it is dead."""
+        """The answers since the last call; None if the process has ended."""
         data = os.read(self.fileno(), 2**16)
         if not data:
             return None
@@ -131,20 +131,20 @@ class Worker:
             self._process.stdin.write(json.dumps(document).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            # it is dead; the end of its answers will say so
+            # the process has ended, which `answers` reports
             return
 
-    def epitaph(self) -> str:
-        """How it ended, with the last words of Geant4."""
+    def exit_reason(self) -> str:
+        """How the process ended, with the end of its log."""
         code = self._process.wait()
         how = f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             how += " (by hand, or for lack of memory)"
-        words = last_words(self.log.read_text(encoding="utf-8", errors="replace"))
+        words = log_end(self.log.read_text(encoding="utf-8", errors="replace"))
         return f"{how}; last words: {words}" if words else how
 
     def stop(self) -> None:
-        """Kill it: what it works on is lost, what it finished is on disk."""
+        """Kill the process; the block that it works on is lost."""
         self._process.kill()
         self._process.wait(STOP_TIMEOUT)
         for stream in (self._process.stdin, self._process.stdout):
@@ -152,12 +152,12 @@ class Worker:
                 try:
                     stream.close()
                 except BrokenPipeError:
-                    # bytes for a dead worker
+                    # unsent bytes
                     continue
 
 
-def last_words(log: str) -> str:
-    """What a log says about its end: the message of a fatal G4Exception, or the last lines."""
+def log_end(log: str) -> str:
+    """The message of a fatal G4Exception in a log, or else its last lines."""
     lines = [" ".join(line.split()) for line in log.splitlines() if line.strip()]
     fatal = [i for i, line in enumerate(lines) if line.startswith("*** G4Exception :")]
     if fatal:
@@ -196,15 +196,15 @@ class Pool:
     def run(self, missing: list[Interval]) -> Iterator[tuple[Interval | None, dict[str, Any]]]:
         """Simulate the missing showers.
 
-        Yields each finished block with its facts, and (None, facts) in between: of a worker that has started,
-        or nothing every `TICK`, so that the caller can stop.
+        Yields each finished block with the answer of its worker; in between (None, answer) of a worker that
+        has started, and (None, {}) every `POLL_SECONDS`, so that the caller can stop.
 
         Args:
             missing: Showers [start, stop).
 
         Raises:
-            SimulationError: A block killed its worker `MAX_TRIES` times.
-            CaloforgeError: What a worker says that it cannot do.
+            SimulationError: `MAX_TRIES` workers crashed on a block.
+            CaloforgeError: An error that a worker reports.
         """
         queue = Queue(missing, self._count)
         showers = sum(stop - start for start, stop in missing)
@@ -212,16 +212,16 @@ class Pool:
             self._start(queue)
         while self._workers:
             yield None, {}
-            for key, _ in self._selector.select(TICK):
+            for key, _ in self._selector.select(POLL_SECONDS):
                 worker: Worker = key.data
                 answers = worker.answers()
                 if answers is None:
-                    self._bury(worker, queue)
+                    self._replace(worker, queue)
                 for answer in answers or []:
-                    yield self._take(worker, queue, answer), answer
+                    yield self._process(worker, queue, answer), answer
 
-    def _take(self, worker: Worker, queue: Queue, answer: dict[str, Any]) -> Interval | None:
-        """Note an answer; the block that it finished, if it did."""
+    def _process(self, worker: Worker, queue: Queue, answer: dict[str, Any]) -> Interval | None:
+        """Process an answer, and assign the next block; returns the block that was finished, if any."""
         if "error" in answer:
             raise getattr(errors, answer["error"])(answer["message"])
         task = worker.task
@@ -232,7 +232,7 @@ class Pool:
         if queue:
             worker.assign(queue.take())
         else:
-            self._dismiss(worker)
+            self._remove(worker)
         return task.interval
 
     def _start(self, queue: Queue) -> None:
@@ -244,23 +244,23 @@ class Pool:
         self._selector.register(worker, selectors.EVENT_READ, worker)
         worker.assign(queue.take())
 
-    def _bury(self, worker: Worker, queue: Queue) -> None:
-        """A worker died: its block goes to a fresh one, unless it has cost too many."""
-        epitaph, task = worker.epitaph(), worker.task
-        self._dismiss(worker)
+    def _replace(self, worker: Worker, queue: Queue) -> None:
+        """Give the block of a crashed worker to a new one, unless `MAX_TRIES` have crashed on it."""
+        exit_reason, task = worker.exit_reason(), worker.task
+        self._remove(worker)
         if task is None:
             return
-        queue.give_back(task)
+        queue.put_back(task)
         if task.tries >= MAX_TRIES:
             start, stop = task.interval
             raise errors.SimulationError(
-                f"showers {start} to {stop - 1}: {task.tries} workers died; the last one {epitaph}. "
+                f"showers {start} to {stop - 1}: {task.tries} workers died; the last one {exit_reason}. "
                 "Finished blocks are kept: mend the cause (memory, or a setting of the detector), then run "
                 "the same simulation with --resume"
             )
         self._start(queue)
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _remove(self, worker: Worker) -> None:
         self._selector.unregister(worker)
         self._workers.remove(worker)
         worker.stop()

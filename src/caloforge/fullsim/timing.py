@@ -1,4 +1,4 @@
-"""What a shower of the full simulation costs: wall times of a few that stand for the whole spectrum."""
+"""Wall time of a full-simulation shower, measured on a sample stratified in energy."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from caloforge.fullsim.pool import Pool
 from caloforge.geometry import Detector
 from caloforge.showers import ShowerBatch
 
-# draws of the beam that each stratum is chosen from: their mean energy is that of the beam to 0.3 %
+# draws per stratum: the mean energy of the sample is that of the beam to 0.3 %
 DRAWS = 1000
 
 
 def stratified(beam: BeamConfig, seed: int, count: int) -> NDArray[np.intp]:
-    """Showers of a campaign whose energies are spread evenly over the beam's spectrum.
+    """Showers of a campaign, stratified by energy: a low-variance sample of the beam's spectrum.
 
-    The draws are cut, by energy, into `count` strata of equal probability; each gives its median. The mean
-    over them is that over the spectrum for whatever is nearly linear in the energy, as the time is.
+    The draws are divided, by energy, into `count` strata of equal probability; each gives its median. For a
+    quantity that is nearly linear in the energy, as the time is, their mean is that over the spectrum.
 
     Args:
-        beam: What is shot.
+        beam: The incident particles.
         seed: Seed of the campaign.
-        count: How many.
+        count: Number of strata and showers.
 
     Returns:
         Their indices in the campaign, by rising energy, shape (count,).
@@ -48,17 +48,17 @@ def time_showers(
     workers: int = 1,
     progress: Callable[[int, int], object] = lambda *_: None,
 ) -> ShowerBatch:
-    """Simulate showers that stand for the beam's spectrum, with the wall time of each.
+    """Simulate a stratified sample of the beam's spectrum, with the wall time of each shower.
 
     Starting Geant4, its tables and the first shower of each process, which fills caches, are not counted.
 
     Args:
-        detector: What is hit.
-        beam: By what.
-        fullsim: How Geant4 simulates.
+        detector: The detector.
+        beam: The incident particles.
+        fullsim: Settings of Geant4.
         count: Number of showers.
-        seed: Seed of the campaign that they are showers of.
-        workers: Processes at a time; each slows the others a little, as in a campaign.
+        seed: Seed of the campaign.
+        workers: Processes at a time.
         progress: Called with (showers done, count).
 
     Raises:
@@ -67,7 +67,7 @@ def time_showers(
         MissingDependencyError: No geant4-pybind, or physics whose data sets are not there.
     """
     chosen = stratified(beam, seed, count)
-    # the dearest first, so that the workers end together; before them a shower for each to warm up with
+    # the slowest first, so that the workers end together; before them one warm-up shower for each
     order = [*range(DRAWS * count, DRAWS * count + workers), *chosen[::-1].tolist()]
     job = {
         "detector": detector.model_dump(mode="json"),

@@ -1,8 +1,8 @@
-"""A process that simulates blocks of showers: `python -m caloforge.fullsim.worker`, started by a `Pool`.
+"""The worker process of a `Pool`, `python -m caloforge.fullsim.worker`: simulates blocks of showers.
 
-It reads one JSON document a line on standard input, first the job and then blocks `[start, stop]`, and
-answers each with one on standard output. Geant4's own words go nowhere; its warnings go to standard error,
-which the pool keeps in a file. The worker ends with its input, and when its parent dies.
+It reads JSON lines from standard input, first the job and then blocks `[start, stop]`, and writes one answer
+per line to standard output. Output of Geant4 is discarded; its warnings go to standard error, which the pool
+writes to a file. The worker ends at the end of its input, and when its parent ends.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel to end this process when the one that started it dies, even by kill -9."""
+    """Have the kernel kill this process when its parent ends, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        # it died before the kernel was asked
+        # the parent ended before the call
         os._exit(1)
 
 
 def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Simulate until the input ends."""
+    """Simulate the requested blocks until the input ends."""
     job = json.loads(requests.readline() or "null")
     if job is None:
         return
     die_with_parent(job["parent"])
     try:
-        _serve(job, requests, answers)
+        _simulate_blocks(job, requests, answers)
     except CaloforgeError as error:
         _answer(answers, error=type(error).__name__, message=str(error))
 
 
-def _serve(job: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
+def _simulate_blocks(job: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
     # loads Geant4
     from caloforge.fullsim.application import Application
 
@@ -59,7 +59,7 @@ def _serve(job: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
         start, stop = json.loads(line)
         block = application.simulate(job["seed"], start, stop)
         block.save(Path(job["folder"]))
-        # nobody asks for the warnings of a block that ended well
+        # the warnings of a finished block are not needed
         os.ftruncate(sys.stderr.fileno(), 0)
         _answer(answers, block=[start, stop], seconds=float(block.seconds.sum()))
 
@@ -70,13 +70,13 @@ def _answer(answers: IO[str], **facts: Any) -> None:
 
 
 def main() -> None:
-    """Keep standard output for the answers alone, then serve."""
+    """Reserve standard output for the answers, then serve."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     with Path(os.devnull).open("w") as sink:
         os.dup2(sink.fileno(), sys.stdout.fileno())
     serve(sys.stdin, answers)
-    # Geant4 takes itself apart in an order that does not suit Python
+    # skip the destructors of Geant4, which crash when Python runs them at exit
     os._exit(0)
 
 
