@@ -1,4 +1,4 @@
-"""Detectors: layers, materials, readout meshes and the presets."""
+"""Detector description: layers, materials, readout meshes and presets."""
 
 from caloforge.geometry.detector import (
     Detector,

@@ -1,4 +1,4 @@
-"""The detector: slabs of material stacked along the depth z, and the mesh that reads them out.
+"""The detector: slabs of material stacked along the depth z, and the readout mesh.
 
 Frame: z is the depth, normal to the layers, 0 at the front face; x and y are transverse, 0 on the axis of
 the mesh. The incident direction is (sin theta sin phi, cos theta, sin theta cos phi): theta is measured from
@@ -214,7 +214,7 @@ class Detector(StrictModel):
     # ---- identity
 
     def to_json(self) -> str:
-        """The document stored in shower files; `from_json` reads it back to an equal detector."""
+        """The detector as JSON, as stored in shower files; `from_json` gives an equal detector."""
         return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
 
     @classmethod
@@ -234,7 +234,7 @@ class Detector(StrictModel):
 
     @functools.cached_property
     def geometry_digest(self) -> str:
-        """SHA-256 of everything that shapes a shower (not name, description or plate width)."""
+        """SHA-256 of everything that affects a shower (not name, description or plate width)."""
         document = self.model_dump(mode="json", exclude={"name", "description", "width", "layers"})
         document["layers"] = [
             [slab.model_dump(mode="json") for slab in layer.slabs] for layer in self.physical_layers()
@@ -260,7 +260,7 @@ def _expand_compact(document: dict[str, Any]) -> dict[str, Any]:
     ]
     cell = f"{mesh['cell_mm']} mm"
     window = {"kind": "cartesian", "nx": mesh["nx"], "ny": mesh["ny"], "cell_x": cell, "cell_y": cell}
-    # the form has no crossing layer; 10 is the layer of the CLIC samples it was made for
+    # the compact form has no axis_layer; it was made for the CLIC samples, where it is 10
     return {
         "name": document["name"],
         "axis_layer": min(10, len(layers) - 1),
@@ -287,7 +287,7 @@ def preset_text(name: str) -> str:
 
 
 def detector_document(source: str | Path | dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The document of a detector and where it came from, presets written out.
+    """The document of a detector with its preset resolved, and its origin for messages.
 
     Args:
         source: "clic-ecal-25", "my-detector.yaml", or a mapping; a mapping with `preset` changes that preset.

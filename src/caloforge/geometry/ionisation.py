@@ -1,4 +1,4 @@
-"""Energy loss of a minimum-ionising particle: Bethe's formula with the general density effect."""
+"""Energy loss of a minimum-ionising particle: Bethe's formula with the density-effect correction."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ SCATTERING_ENERGY = 21.2052
 # Tsai's radiation logarithms for the elements where Thomas-Fermi fails: L_rad, L'_rad
 _LIGHT_LOGARITHMS = {1: (5.31, 6.144), 2: (4.79, 5.621), 3: (4.74, 5.805), 4: (4.71, 5.924)}
 
-# what physicists write for what Geant4 calls by symbol; used in hints only
+# common names of materials that Geant4 names by symbol, for error messages
 _COMMON_NAMES = {
     "tungsten": "G4_W",
     "silicon": "G4_Si",

@@ -48,7 +48,7 @@ class CartesianMesh(StrictModel):
         return self.ny, self.nx
 
     def half_extent(self) -> float:
-        """Largest distance from the axis that is read out along x or y, mm."""
+        """Half of the larger transverse size of the mesh, mm."""
         return max(self.nx * self.cell_x, self.ny * self.cell_y) / 2
 
     def x_centres(self) -> NDArray[np.float64]:
@@ -123,7 +123,7 @@ class RaggedLayer(StrictModel):
 
 
 class RaggedMesh(StrictModel):
-    """Layers with different binning (CaloChallenge data set 1); showers are stored flat, (N, n_voxels).
+    """A mesh whose layers differ in binning (CaloChallenge data set 1); showers are flat, (N, n_voxels).
 
     The order is layer, then phi, then r (r fastest), as in the CaloChallenge files.
     """
@@ -141,7 +141,7 @@ class RaggedMesh(StrictModel):
         return max(layer.r_edges[-1] for layer in self.layers)
 
     def slices(self) -> list[slice]:
-        """Where each layer stands in the flat shower."""
+        """The slice of each layer in a flat shower."""
         ends = np.cumsum([layer.n_voxels for layer in self.layers])
         return [
             slice(int(end) - layer.n_voxels, int(end)) for end, layer in zip(ends, self.layers, strict=True)

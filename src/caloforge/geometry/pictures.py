@@ -1,4 +1,4 @@
-"""Pictures of a detector: its plates along the depth, one layer magnified, and the readout mesh."""
+"""Figures of a detector: its plates along the depth, one layer magnified, and the readout mesh."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# told apart by people with any colour vision (Okabe and Ito; Paul Tol's bright), dark to light
+# colour-blind safe palettes (Okabe and Ito; Paul Tol's bright), dark to light
 ABSORBERS = ("#4d5b6b", "#8c6d46", "#41719c", "#7a5195", "#5f7f5a", "#a05d56")
 ACTIVES = ("#e69f00", "#56b4e9", "#cc79a7", "#009e73")
 GASES = ("#e8edf2", "#dfe9df", "#efe6ea")
@@ -33,7 +33,7 @@ LEGEND_COLUMNS = 4
 
 
 def cross_section(detector: Detector) -> Figure:
-    """Draw a detector: the stack along the depth with mean electron showers above, a layer, the mesh.
+    """Draw a detector: the stack along the depth with mean electron profiles above, a layer, the mesh.
 
     A detector without layers (imported showers) is drawn as the meshes of its readout layers.
 
@@ -67,7 +67,7 @@ def cross_section(detector: Detector) -> Figure:
     _draw_stack(window, detector, colours)
     _draw_profiles(profile, detector)
     _draw_legend(legend, window)
-    _draw_kinds(figure.add_subplot(below[0]), detector, colours)
+    _draw_layers(figure.add_subplot(below[0]), detector, colours)
     _draw_mesh(figure.add_subplot(below[1]), detector)
     figure.text(0.085, 1 - 0.15 / height, detector.name, size=14, weight="bold", color=INK, va="top")
     figure.text(0.085, 1 - 0.47 / height, _headline(detector), size=9, color=INK, va="top")
@@ -75,7 +75,7 @@ def cross_section(detector: Detector) -> Figure:
 
 
 def material_colours(detector: Detector) -> dict[tuple[str, bool], str]:
-    """A colour for each (material, active), in the order they stand in the detector."""
+    """A colour for each (material, active), in the order of the detector."""
     lengths = detector.material_map()
     colours: dict[tuple[str, bool], str] = {}
     used = {"active": 0, "gas": 0, "absorber": 0}
@@ -94,8 +94,8 @@ def material_colours(detector: Detector) -> dict[tuple[str, bool], str]:
 
 def _headline(detector: Detector) -> str:
     facts = describe_detector(detector)
-    share = facts["sampling"]["mip_sampling_fraction"]
-    kind = f"MIP sampling fraction {share:.2%}" if share < 1 else "homogeneous"
+    fraction = facts["sampling"]["mip_sampling_fraction"]
+    kind = f"MIP sampling fraction {fraction:.2%}" if fraction < 1 else "homogeneous"
     layers = detector.n_physical_layers
     return (
         f"{layers} {'layer' if layers == 1 else 'layers'}, {facts['depth_mm']:.4g} mm = "
@@ -190,7 +190,7 @@ def _draw_profiles(axes: Axes, detector: Detector) -> None:
     )
     top = axes.secondary_xaxis(
         "top",
-        functions=(lambda mm: _extend(mm, edges, x0), lambda depth: _extend(depth, x0, edges)),
+        functions=(lambda mm: _interpolate(mm, edges, x0), lambda depth: _interpolate(depth, x0, edges)),
     )
     top.set_xlabel("depth t [$X_0$]", size=9, color=INK, labelpad=3)
     top.tick_params(labelsize=8.5, color=FAINT, labelcolor=INK, length=3)
@@ -205,8 +205,10 @@ def _depth_scale(detector: Detector) -> tuple[NDArray[np.float64], NDArray[np.fl
     return z, np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def _extend(values: Any, source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Interpolation that goes on with the mean slope outside, as the margins of an axis need it."""
+def _interpolate(
+    values: Any, source: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Linear interpolation, extrapolated with the mean slope for the margins of an axis."""
     values = np.asarray(values, np.float64)
     slope = target[-1] / source[-1]
     outside = np.minimum(values, 0.0) + np.maximum(values - source[-1], 0.0)
@@ -217,12 +219,12 @@ def _extend(values: Any, source: NDArray[np.float64], target: NDArray[np.float64
 # ---- one layer magnified
 
 
-def _draw_kinds(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], str]) -> None:
+def _draw_layers(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], str]) -> None:
     kinds = list(detector.layers[:MAX_KINDS])
     widest = max(layer.thickness for layer in kinds)
     bases = -np.cumsum([0.0, *(_row_height(layer) for layer in kinds[1:])])
     for layer, base in zip(kinds, bases, strict=True):
-        _draw_kind(axes, layer, base, widest, colours)
+        _draw_layer(axes, layer, base, widest, colours)
     hidden = len(detector.layers) - len(kinds)
     title = "one layer, front to back" + (f" ({hidden} further kinds not shown)" if hidden else "")
     merged = getattr(detector.mesh, "layers_per_voxel", 1)
@@ -236,19 +238,19 @@ def _draw_kinds(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], 
         axes.spines[side].set_visible(False)
 
 
-def _turned(layer: Layer) -> bool:
+def _has_vertical_labels(layer: Layer) -> bool:
     return len(layer.slabs) > 5
 
 
 def _row_height(layer: Layer) -> float:
-    """From the text below the row above to that below this one; turned labels stand higher."""
-    return 1.95 if _turned(layer) else 1.04
+    """Height of the row of a magnified layer; vertical labels need more."""
+    return 1.95 if _has_vertical_labels(layer) else 1.04
 
 
-def _draw_kind(
+def _draw_layer(
     axes: Axes, layer: Layer, base: float, widest: float, colours: dict[tuple[str, bool], str]
 ) -> None:
-    """One bar of slabs around `base`, thicknesses above it and what it is below it."""
+    """Draw a layer as a bar of slabs around `base`, with labels of the slabs above and of the layer below."""
     edges = np.concatenate([[0.0], np.cumsum([slab.thickness for slab in layer.slabs])])
     for slab, left in zip(layer.slabs, edges, strict=False):
         axes.broken_barh(
@@ -258,12 +260,12 @@ def _draw_kind(
             edgecolor="white",
             facecolor=colours[slab.material, slab.active],
         )
-    # the thickest slabs get a label; thin ones in between would not be readable anyway
+    # only the thickest slabs get a label
     thickest = sorted(range(len(layer.slabs)), key=lambda i: -layer.slabs[i].thickness)
     shown = sorted(thickest[:MAX_LABELS])
-    turned = _turned(layer)
+    vertical = _has_vertical_labels(layer)
     centres = [float(edges[i] + edges[i + 1]) / 2 for i in shown]
-    places = spread(centres, (0.05 if turned else 0.15) * widest, 0.0, widest)
+    places = spread(centres, (0.05 if vertical else 0.15) * widest, 0.0, widest)
     for i, centre, place in zip(shown, centres, places, strict=True):
         axes.annotate(
             _label(layer.slabs[i]),
@@ -273,7 +275,7 @@ def _draw_kind(
             color=INK,
             ha="center",
             va="bottom",
-            rotation=90 if turned else 0,
+            rotation=90 if vertical else 0,
             arrowprops={"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 0},
         )
     times = f"{layer.repeat} x " if layer.repeat > 1 else ""
@@ -285,9 +287,9 @@ def _label(slab: Slab) -> str:
 
 
 def spread(centres: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Rising positions closest to `centres`, at least `gap` apart where [low, high] has the room for it."""
+    """Increasing positions closest to `centres`, at least `gap` apart where [low, high] is wide enough."""
     gap = min(gap, (high - low) / max(len(centres) - 1, 1))
-    # with the gaps taken out this is the least-squares fit of a rising sequence: pool what falls
+    # without the gaps this is isotonic regression: pool adjacent violators
     pools: list[tuple[float, int]] = []
     for index, centre in enumerate(centres):
         mean, count = centre - gap * index, 1

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, an empty figure, the style of axes, rings and sectors."""
+"""The common style of all figures: colours, empty figures, axes, rings and sectors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 INK = "#22272e"
 FAINT = "#8a929c"
 ACCENT = "#d55e00"
-# lines of one plot, told apart with any colour vision (Okabe and Ito)
+# colours of the lines of a plot, colour-blind safe (Okabe and Ito)
 SERIES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#22272e")
 # rings, sectors or cells of more than this are drawn hair-thin
 MANY_CELLS = 40
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty white figure, inches; no pyplot, so no global state. Notebooks show it."""
+    """An empty white figure of a size in inches, without the global state of pyplot. Notebooks show it."""
     figure: Figure = _figure_class()(figsize=(width, height), dpi=110, facecolor="white")
     return figure
 
@@ -34,7 +34,7 @@ def _figure_class() -> type[Figure]:
     from matplotlib.figure import Figure
 
     class ShownFigure(Figure):
-        """A figure that a notebook shows, which it does by itself with those of pyplot alone."""
+        """A figure that notebooks show; they show only those of pyplot by themselves."""
 
         def _repr_png_(self) -> bytes:
             picture = io.BytesIO()
@@ -45,7 +45,7 @@ def _figure_class() -> type[Figure]:
 
 
 def style(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
-    """Title, labels and the sober look that all pictures share."""
+    """Set title, labels and the common style of a pair of axes."""
     axes.set_title(title, size=9.5, color=INK, loc="left", pad=5)
     axes.set_xlabel(x, size=9, color=INK, labelpad=2)
     axes.set_ylabel(y, size=9, color=INK, labelpad=2)
@@ -56,7 +56,7 @@ def style(axes: Axes, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def draw_rings(axes: Axes, edges: NDArray[np.floating], sectors: int) -> None:
-    """Rings at `edges` (mm) cut into sectors from -pi on."""
+    """Draw rings with radii `edges` (mm), divided into sectors from phi = -pi on."""
     from matplotlib.collections import LineCollection
 
     angle = np.linspace(0, 2 * math.pi, 181)

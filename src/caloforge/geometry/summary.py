@@ -1,4 +1,4 @@
-"""What a detector is, in numbers: depth, materials, sampling, mesh and how much of a shower it contains."""
+"""Derived quantities of a detector: depth, sampling fraction, mesh and shower containment."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from caloforge.units import format_length
 
 # scale of the longitudinal profile; PDG review "Passage of particles through matter", section 34.5
 PROFILE_B = 0.5
-# energies of the containment hints, MeV
+# energies at which the containment is computed, MeV
 CONTAINMENT_ENERGIES = (1e4, 1e5, 5e5)
-# radius in Molière radii to the share of a shower inside it (PDG review, section 34.5)
+# radius in Molière radii to the fraction of a shower inside it (PDG review, section 34.5)
 LATERAL_CONTAINMENT = {1.0: 0.90, 2.0: 0.95, 3.5: 0.99}
 
 
 def describe_detector(detector: Detector) -> dict[str, Any]:
-    """The facts of a detector, JSON-compatible; lengths in mm, densities in g/cm3, energies in MeV.
+    """Summary of a detector, JSON-compatible; lengths in mm, densities in g/cm3, energies in MeV.
 
     A detector without layers (imported showers) has only its name, mesh and shower shape.
 
@@ -73,7 +73,7 @@ def mean_profile(depth: NDArray[np.float64], energy: float, critical_energy: flo
         critical_energy: Effective critical energy E_c, MeV.
 
     Returns:
-        Share of the energy per radiation length, shaped as `depth`.
+        Fraction of the energy per radiation length, shaped as `depth`.
     """
     a = _profile_a(energy, critical_energy)
     logarithm = (a - 1) * np.log(np.maximum(PROFILE_B * depth, 1e-12)) - PROFILE_B * depth - math.lgamma(a)
@@ -82,14 +82,14 @@ def mean_profile(depth: NDArray[np.float64], energy: float, critical_energy: flo
 
 
 def longitudinal_containment(depth: float, energy: float, critical_energy: float) -> float:
-    """Share of an electron shower before a depth: the integral of `mean_profile` from 0.
+    """Fraction of an electron shower's energy before a depth: the integral of `mean_profile` from 0.
 
     Args:
         depth: Radiation lengths.
         energy: Incident energy, MeV.
         critical_energy: Effective critical energy, MeV.
     """
-    # loaded when asked for: the command line should start fast
+    # imported here, to keep the start of the command line fast
     from scipy.special import gammainc
 
     return float(gammainc(_profile_a(energy, critical_energy), PROFILE_B * depth))
@@ -113,9 +113,9 @@ def _materials(detector: Detector) -> dict[str, dict[str, float]]:
 
 
 def sampling_fraction(detector: Detector) -> float:
-    """Share of its energy loss that a minimum-ionising particle leaves in the active material.
+    """Sampling fraction of a minimum-ionising particle: its energy loss in active over that in all material.
 
-    It crosses every layer. Electron showers see less in stacks of high atomic number.
+    The particle crosses every layer. That of electron showers is smaller in absorbers of high atomic number.
     """
     lengths = detector.material_map()
     slabs = [(layer.repeat, slab) for layer in detector.layers for slab in layer.slabs]
@@ -166,7 +166,7 @@ def _containment(detector: Detector) -> dict[str, Any]:
         for energy in CONTAINMENT_ENERGIES
     }
     width = detector.mesh.half_extent() / detector.moliere_radius
-    across = [share for radius, share in LATERAL_CONTAINMENT.items() if width >= radius]
+    across = [fraction for radius, fraction in LATERAL_CONTAINMENT.items() if width >= radius]
     return {
         "longitudinal_mean_electron": along,
         "lateral": f"more than {max(across):.0%}" if across else "less than 90%",
