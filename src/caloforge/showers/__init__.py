@@ -1,4 +1,4 @@
-"""Showers: in memory, in the shower file, and (in `dataset`) as a torch Dataset."""
+"""Showers in memory, in shower files (HDF5), and as a torch dataset (`dataset`)."""
 
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import ShowerFile

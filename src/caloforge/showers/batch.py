@@ -1,4 +1,4 @@
-"""ShowerBatch: some showers and what made them, in memory."""
+"""`ShowerBatch`: showers and their incident conditions, in memory."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from caloforge.geometry import Detector
 from caloforge.units import format_energy
 
 Floats = NDArray[np.float32]
-# what there is of each shower
+# arrays of a batch with one entry per shower
 COLUMNS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Voxels with energy of N showers, shower after shower.
+    """The hits (voxels with energy) of N showers as flat lists, shower after shower.
 
     Attributes:
         count: (N,) hits of each shower.
-        index: (hits, axes) place in the shower: layer, row, column, or one number for ragged meshes.
+        index: (hits, axes) voxel index: layer, row, column, or one number for ragged meshes.
         energy: (hits,) MeV.
     """
 
@@ -44,8 +44,8 @@ class ShowerBatch:
         incident_theta: (N,) rad; pi/2 is orthogonal incidence.
         incident_phi: (N,) rad.
         pdg_id: (N,) PDG number of the incident particle.
-        seconds: (N,) wall time per shower, or None where nobody measured it.
-        detector: What they were made in, where it is known; pictures need it.
+        seconds: (N,) wall time per shower, or None where it was not measured.
+        detector: Their detector, or None where it is not known; figures need it.
     """
 
     showers: Floats
@@ -71,7 +71,7 @@ class ShowerBatch:
         return len(self.showers)
 
     def __getitem__(self, index: int | slice | NDArray[np.integer] | NDArray[np.bool_]) -> ShowerBatch:
-        """Some of the showers; with a number, a batch of that one."""
+        """Select showers by index, slice or array; an integer gives a batch of one."""
         rows = one_row(index, len(self)) if isinstance(index, int | np.integer) else index
         values: dict[str, Any] = {
             name: None if (value := getattr(self, name)) is None else value[rows] for name in COLUMNS
@@ -95,7 +95,7 @@ class ShowerBatch:
 
     @classmethod
     def concatenate(cls, batches: Sequence[ShowerBatch]) -> ShowerBatch:
-        """Several batches as one; `seconds` and `detector` are kept only where all have (the same)."""
+        """Join batches; `seconds` is kept where all have it, `detector` where it is the same in all."""
         arrays: dict[str, Any] = {}
         for name in COLUMNS:
             values = [getattr(batch, name) for batch in batches]
@@ -110,7 +110,7 @@ class ShowerBatch:
         return total
 
     def hits(self, threshold: float = 0.0) -> Hits:
-        """Voxels above a threshold in MeV, as lists.
+        """The voxels above a threshold in MeV, as flat lists.
 
         `awkward.unflatten(hits.energy, hits.count)` makes a ragged array of them; see `to_awkward`.
         """
@@ -121,7 +121,7 @@ class ShowerBatch:
     def to_awkward(self, threshold: float = 0.0) -> Any:
         """An Awkward Array of N records: the conditions, and ragged lists of hits.
 
-        Each hit has `energy` in MeV and its place: `layer`, `row`, `column` (`layer`, `sector`, `ring` in
+        Each hit has `energy` in MeV and a voxel index: `layer`, `row`, `column` (`layer`, `sector`, `ring` in
         a cylindrical mesh are the same numbers), or `voxel` for ragged meshes.
 
         Args:
@@ -142,7 +142,7 @@ class ShowerBatch:
 
 
 def one_row(index: int | np.integer[Any], count: int) -> slice:
-    """The slice of one shower; a negative number counts from the end.
+    """The slice of one shower; a negative index counts from the end.
 
     Raises:
         IndexError: There is no such shower.
@@ -154,13 +154,13 @@ def one_row(index: int | np.integer[Any], count: int) -> slice:
 
 
 def span(values: NDArray[Any], text: Callable[[float], str]) -> str:
-    """Lowest and highest value, or the one that there is."""
+    """Text of the lowest and highest value, or of the only one."""
     ends = (float(f"{end:.4g}") for end in (values.min(), values.max()))
     return " to ".join(dict.fromkeys(text(end) for end in ends))
 
 
 def html_table(title: str, facts: dict[str, str]) -> str:
-    """Facts as a small table for notebooks."""
+    """An HTML table of facts, for notebooks."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th>"
         f"<td style='text-align:left'>{escape(value)}</td></tr>"

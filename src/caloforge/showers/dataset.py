@@ -1,4 +1,4 @@
-"""A shower file as batches for training: shuffled, shared out between processes, never loaded whole."""
+"""Shuffled batches of a shower file for (distributed) training, streamed from disk."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.select import Numbers, read_numbers
 
-# windows open at a time; numbers of workers that divide it read every shower once
+# interleaved shuffle windows; with a number of workers that divides it, every shower is read once
 LANES = 8
-# batch norm and differences within a batch need two showers
-SMALLEST = 2
-# tells the orders of later parts of an epoch from that of a whole one
-LATER_PART = 2**31
+# batch norm and statistics within a batch need two showers
+MIN_BATCH_SIZE = 2
+# offset in the random key of the later parts of an epoch
+LATER_PART_KEY = 2**31
 
 
 class ShowerBatches(IterableDataset[ShowerBatch]):
-    """Batches of at most `batch_size` showers in an order that only the seed and the epoch decide.
+    """Batches of at most `batch_size` showers, in an order that depends on seed and epoch only.
 
-    Every shower comes once an epoch, on one rank, and all ranks have the same number of batches. Where the
+    Each shower occurs once per epoch, on one rank, and all ranks have the same number of batches. Where the
     showers do not fill them, all batches are a little smaller: their sizes, over batches and ranks, differ by
     one at most. (Batches of two may become batches of three, since none is ever of one.)
 
-    Whole chunks of the file are permuted, their sequence is cut into windows, and the showers of a window
-    are permuted: a file in which equal energies stand together is well mixed, yet every chunk is
-    decompressed about once an epoch. Batch b comes from lane b modulo `LANES`, each lane with a window of
-    its own, so that DataLoader workers, who take batches in turn, do not read each other's windows.
+    The chunks of the file are permuted, their sequence is divided into windows, and the showers of a window
+    are permuted: a file sorted by energy is well shuffled, yet every chunk is decompressed about once per
+    epoch. Batch b comes from lane b modulo `LANES`. Each lane has its own window, so that DataLoader workers,
+    which take batches in turn, do not read each other's windows.
 
     The showers of an epoch are a pure function of (file, members, batch size, shuffle_bytes, seed, epoch,
     rank, world_size); the number of DataLoader workers changes nothing. An epoch that was begun by another
-    number of processes is continued with what these left: see `set_epoch`.
+    number of processes is continued with the remaining showers: see `set_epoch`.
 
-    Use it with `DataLoader(batches, batch_size=None, num_workers=...)`, without `persistent_workers`: they
-    would not hear of `set_epoch`.
+    Use it with `DataLoader(batches, batch_size=None, num_workers=...)`, without `persistent_workers`, which
+    would not see a new `set_epoch`.
     """
 
     def __init__(
@@ -55,17 +55,17 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         shuffle: bool = True,
         shuffle_bytes: int = 2**28,
     ) -> None:
-        """Look at the file, which is opened again by whoever iterates.
+        """Read the size of the file; each iteration opens it again.
 
         Args:
             path: A shower file.
             batch_size: Showers a batch (of this rank), at most.
-            members: Use the showers of these rising numbers alone; the whole file by default.
+            members: Increasing indices of the showers to use; all by default.
             seed: Seed of the order.
             rank: Number of this process, 0 to world_size - 1.
-            world_size: Processes that share the showers.
+            world_size: Number of processes.
             shuffle: False keeps the order of the file.
-            shuffle_bytes: Memory for showers that are mixed with each other.
+            shuffle_bytes: Memory of the shuffle windows.
 
         Raises:
             DataError: The file cannot be used.
@@ -77,7 +77,9 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
             shower_bytes = 4 * int(np.prod(file.detector.shower_shape))
         members = range(total) if members is None else members
         if not len(members) or not 0 <= members[0] <= members[-1] < total:
-            raise ConfigError(f"{path}: expected numbers of showers from 0 to {total - 1}{_got(members)}")
+            raise ConfigError(
+                f"{path}: expected numbers of showers from 0 to {total - 1}{_range_text(members)}"
+            )
         if batch_size < 1 or not 0 <= rank < world_size:
             raise ConfigError(
                 f"got batch size {batch_size} and rank {rank} of {world_size}, expected a batch size of "
@@ -97,26 +99,26 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         self.set_epoch(0)
 
     def __len__(self) -> int:
-        """Batches of the epoch on this rank; those that are left, where it was begun by other processes."""
-        return self._shares.batches
+        """Batches of the epoch on this rank, after the parts already `begun`."""
+        return self._partition.batches
 
     def set_epoch(self, epoch: int, begun: Sequence[Sequence[int]] = ()) -> None:
-        """Choose the epoch whose order the next iteration follows, from its first batch.
+        """Set the epoch of the next iteration, which starts at its first batch.
 
         Args:
             epoch: Its number.
-            begun: Earlier parts of this epoch as (world_size, batches): so many processes took so many
-                batches each, and no shower of those comes again. What remains is shared out anew.
+            begun: Earlier parts of this epoch as (world_size, batches per process). Their showers are left
+                out; the remaining ones are partitioned anew.
         """
         self.epoch, self._skip, self._part = epoch, 0, len(begun)
         self._members = self._all
-        for part, (ranks, batches) in enumerate(begun):
-            shares = self._shares_of(len(self._members), ranks)
-            self._members = self._without(self._members, shares, part, batches)
-        self._shares = self._shares_of(len(self._members), self.world_size)
+        for part, (world_size, batches) in enumerate(begun):
+            partition = self._partition_of(len(self._members), world_size)
+            self._members = self._remaining(self._members, partition, part, batches)
+        self._partition = self._partition_of(len(self._members), self.world_size)
 
     def skip(self, batches: int) -> None:
-        """Leave out the first batches of the epoch: the exact continuation of an interrupted one.
+        """Skip the first batches of the epoch, to continue an interrupted one exactly.
 
         Raises:
             ConfigError: A negative number, or more than the epoch holds.
@@ -126,121 +128,129 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         self._skip = batches
 
     def weight(self, number: int) -> float:
-        """Size of batch `number` of this rank over its mean over ranks: its weight in a mean of gradients."""
-        sizes = [self._shares.size(rank, number) for rank in range(self.world_size)]
+        """Size of batch `number` on this rank over the mean size over ranks: the weight of its gradients."""
+        sizes = [self._partition.size(rank, number) for rank in range(self.world_size)]
         return sizes[self.rank] * self.world_size / sum(sizes)
 
     def __iter__(self) -> Iterator[ShowerBatch]:
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        sequence, shares = self._sequence(self._members, self._part), self._shares
+        sequence, partition = self._sequence(self._members, self._part), self._partition
         windows: dict[int, tuple[int, ShowerBatch, NDArray[np.intp]]] = {}
         with ShowerFile(self.path) as file:
             for number in range(self._skip + first, len(self), step):
-                lane, turn = number % shares.lanes, number // shares.lanes
-                index = turn // shares.window
+                lane, turn = number % partition.lanes, number // partition.lanes
+                index = turn // partition.window
                 if lane not in windows or windows[lane][0] != index:
-                    # let go of the old window before its successor is read
+                    # free the old window before the next one is read
                     windows.pop(lane, None)
-                    places = shares.window_places(self.rank, lane, index)
-                    showers = read_numbers(file, sequence.members(*places))
-                    windows[lane] = (index, showers, self._order(self._part, self.rank, lane, index, places))
+                    interval = partition.window_interval(self.rank, lane, index)
+                    showers = read_numbers(file, sequence.members(*interval))
+                    windows[lane] = (
+                        index,
+                        showers,
+                        self._order(self._part, self.rank, lane, index, interval),
+                    )
                 _, showers, order = windows[lane]
-                begin = shares.window_places(self.rank, lane, index)[0]
-                low, high = shares.places(self.rank, number)
+                begin = partition.window_interval(self.rank, lane, index)[0]
+                low, high = partition.interval(self.rank, number)
                 yield showers[order[low - begin : high - begin]]
 
-    def _shares_of(self, count: int, ranks: int) -> _Shares:
-        batches = -(-count // (self.batch_size * ranks))
-        if batches and count // ranks // batches < min(SMALLEST, self.batch_size):
-            batches = count // ranks // min(SMALLEST, self.batch_size)
+    def _partition_of(self, count: int, world_size: int) -> _Partition:
+        batches = -(-count // (self.batch_size * world_size))
+        if batches and count // world_size // batches < min(MIN_BATCH_SIZE, self.batch_size):
+            batches = count // world_size // min(MIN_BATCH_SIZE, self.batch_size)
         if not self._window:
-            return _Shares(count, ranks, batches, 1, 1)
-        # a small file is mixed as a whole
-        return _Shares(count, ranks, batches, self._window, int(np.clip(batches // self._window, 1, LANES)))
+            return _Partition(count, world_size, batches, 1, 1)
+        # a small file is shuffled as a whole
+        return _Partition(
+            count, world_size, batches, self._window, int(np.clip(batches // self._window, 1, LANES))
+        )
 
     def _generator(self, part: int, *key: int) -> np.random.Generator:
-        prefix = (self.epoch, LATER_PART + part) if part else (self.epoch,)
+        prefix = (self.epoch, LATER_PART_KEY + part) if part else (self.epoch,)
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(*prefix, *key)))
 
     def _sequence(self, members: Numbers, part: int) -> _ChunkSequence:
         return _ChunkSequence(members, self._chunk, self._generator(part) if self._window else None)
 
     def _order(
-        self, part: int, rank: int, lane: int, index: int, places: tuple[int, int]
+        self, part: int, rank: int, lane: int, index: int, interval: tuple[int, int]
     ) -> NDArray[np.intp]:
-        """In which order the showers of a window are used."""
-        count = places[1] - places[0]
+        """The random order of the showers of a window."""
+        count = interval[1] - interval[0]
         if not self._window:
             return np.arange(count)
         return self._generator(part, rank, lane, index).permutation(count)
 
-    def _without(self, members: Numbers, shares: _Shares, part: int, batches: int) -> NDArray[np.intp]:
-        """The members, in rising order, that no rank had in its first batches of a part of the epoch."""
+    def _remaining(
+        self, members: Numbers, partition: _Partition, part: int, batches: int
+    ) -> NDArray[np.intp]:
+        """The members, in increasing order, that are in no rank's first `batches` of a part."""
         sequence, taken = self._sequence(members, part), []
-        for rank in range(shares.ranks):
-            for lane in range(shares.lanes):
-                done = len(range(lane, batches, shares.lanes))
-                for index in range(-(-done // shares.window)):
-                    places = shares.window_places(rank, lane, index)
-                    last = min(done, (index + 1) * shares.window) - 1
-                    end = shares.places(rank, lane + last * shares.lanes)[1]
-                    of_window = sequence.members(*places)
-                    order = self._order(part, rank, lane, index, places)
-                    taken.append(of_window[order[: end - places[0]]])
+        for rank in range(partition.world_size):
+            for lane in range(partition.lanes):
+                done = len(range(lane, batches, partition.lanes))
+                for index in range(-(-done // partition.window)):
+                    interval = partition.window_interval(rank, lane, index)
+                    last = min(done, (index + 1) * partition.window) - 1
+                    end = partition.interval(rank, lane + last * partition.lanes)[1]
+                    of_window = sequence.members(*interval)
+                    order = self._order(part, rank, lane, index, interval)
+                    taken.append(of_window[order[: end - interval[0]]])
         return np.setdiff1d(np.asarray(members), np.concatenate(taken) if taken else [], assume_unique=True)
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """How the places of a sequence are shared out: to ranks, their lanes, their windows, their batches.
+class _Partition:
+    """Partition of a sequence of showers into ranks, lanes, windows and batches.
 
     Attributes:
-        count: Places.
-        ranks: Processes.
-        batches: Batches of each of them.
-        window: Batches of a window.
-        lanes: Lanes; batch b is of lane b modulo their number.
+        count: Showers of the sequence.
+        world_size: Number of processes.
+        batches: Batches per process.
+        window: Batches per window.
+        lanes: Number of lanes; batch b is of lane b modulo `lanes`.
     """
 
     count: int
-    ranks: int
+    world_size: int
     batches: int
     window: int
     lanes: int
 
-    def places(self, rank: int, number: int) -> tuple[int, int]:
-        """First and last-but-one place of a batch."""
-        position = self._lane_first(number % self.lanes) + number // self.lanes
-        return self._edge(rank, position), self._edge(rank, position + 1)
+    def interval(self, rank: int, number: int) -> tuple[int, int]:
+        """Positions [first, last) of a batch in the sequence."""
+        position = self._batches_before(number % self.lanes) + number // self.lanes
+        return self._batch_start(rank, position), self._batch_start(rank, position + 1)
 
     def size(self, rank: int, number: int) -> int:
-        """Showers of a batch."""
-        first, last = self.places(rank, number)
+        """Number of showers of a batch."""
+        first, last = self.interval(rank, number)
         return last - first
 
-    def window_places(self, rank: int, lane: int, index: int) -> tuple[int, int]:
-        """First and last-but-one place of a window of a lane."""
-        first = self._lane_first(lane) + index * self.window
-        last = min(first + self.window, self._lane_first(lane + 1))
-        return self._edge(rank, first), self._edge(rank, last)
+    def window_interval(self, rank: int, lane: int, index: int) -> tuple[int, int]:
+        """Positions [first, last) of a window of a lane."""
+        first = self._batches_before(lane) + index * self.window
+        last = min(first + self.window, self._batches_before(lane + 1))
+        return self._batch_start(rank, first), self._batch_start(rank, last)
 
-    def _lane_first(self, lane: int) -> int:
-        """Batches of the lanes before; they take the batches in turn, so the first may have one more."""
+    def _batches_before(self, lane: int) -> int:
+        """Number of batches in earlier lanes; the first lanes may have one batch more."""
         each, more = divmod(self.batches, self.lanes)
         return lane * each + min(lane, more)
 
-    def _edge(self, rank: int, position: int) -> int:
-        """Place where a rank's batch begins, its batches being counted lane after lane."""
-        first, last = rank * self.count // self.ranks, (rank + 1) * self.count // self.ranks
+    def _batch_start(self, rank: int, position: int) -> int:
+        """Start of a rank's batch in the sequence, batches counted lane after lane."""
+        first, last = rank * self.count // self.world_size, (rank + 1) * self.count // self.world_size
         return first + (last - first) * position // self.batches
 
 
 class _ChunkSequence:
-    """Showers of a file, chunk after chunk, the chunks permuted where a generator is given."""
+    """The showers of a file, chunk after chunk; the chunks are permuted if a generator is given."""
 
     def __init__(self, members: Numbers, chunk: int, generator: np.random.Generator | None) -> None:
-        """Take the showers `members`, rising numbers in the file."""
+        """Arrange the showers with the increasing indices `members`."""
         self._members = members
         first, last = (members[0], members[-1]) if len(members) else (0, -1)
         multiples = np.arange(first // chunk, last // chunk + 2) * chunk
@@ -257,7 +267,7 @@ class _ChunkSequence:
         self._begins = self._ends - lengths
 
     def members(self, first: int, last: int) -> NDArray[np.intp]:
-        """Numbers in the file of the places [first, last) of the sequence."""
+        """Indices in the file of the positions [first, last) of the sequence."""
         low = int(np.searchsorted(self._ends, first, side="right"))
         high = int(np.searchsorted(self._begins, last, side="left"))
         pieces = []
@@ -268,5 +278,5 @@ class _ChunkSequence:
         return np.concatenate(pieces)
 
 
-def _got(members: Numbers) -> str:
+def _range_text(members: Numbers) -> str:
     return f", got {members[0]} to {members[-1]}" if len(members) else ", got none"

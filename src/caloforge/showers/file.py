@@ -1,7 +1,7 @@
 """The shower file: one HDF5 layout for full simulation, fast simulation and imported data.
 
 See docs/reference/shower-file.md for the layout. A file is written under a temporary name and renamed when
-it is complete, so that the final name never holds half a file.
+it is complete, so that the final name never holds an incomplete file.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class ShowerFile:
     of them, and `for batch in file` reads the file in order at constant memory.
 
     Attributes:
-        detector: The detector the showers were made in.
+        detector: The detector of the showers.
         energy_meaning: "visible" or "sampling-fraction corrected".
-        provenance: Where the file came from.
+        provenance: How the file was made; see `caloforge.provenance`.
         has_seconds: Whether the wall time per shower is stored.
     """
 
@@ -74,7 +74,7 @@ class ShowerFile:
         return Hdf5File(self.path, missing=self._interrupted_hint())
 
     def _interrupted_hint(self) -> str:
-        # os.path: where the folder may not be searched, that is told by whoever opens the file
+        # os.path: False where the folder cannot be searched, which opening the file reports
         if os.path.isdir(f"{self.path}.parts"):  # noqa: PTH112
             return "; an interrupted simulation is there: run the same 'caloforge simulate' with --resume"
         return ""
@@ -156,19 +156,19 @@ class ShowerFile:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what was read of it stays."""
+        """Close the file; batches that were read stay valid."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
 
     @property
     def chunk(self) -> int:
-        """Showers that are compressed together; reading whole chunks is cheapest."""
+        """Showers per compressed chunk; reading whole chunks is fastest."""
         chunks = self._stored["showers"].chunks
         return chunks[0] if chunks else 1
 
     def column(self, name: str) -> NDArray[Any]:
-        """One per-shower column, whole: a name of `COLUMNS`, or `seconds`."""
+        """A whole column with one value per shower: a name of `COLUMNS`, or `seconds`."""
         column = self._file.read(self._stored[name])
         if not np.all(np.isfinite(column)):
             raise DataError(f"{self.path}: {name} holds values that are not finite")
@@ -177,7 +177,7 @@ class ShowerFile:
         return column
 
     def read(self, start: int = 0, stop: int | None = None) -> ShowerBatch:
-        """Showers [start, stop).
+        """Read the showers [start, stop).
 
         Raises:
             DataError: The block is damaged, or a value is not finite or an incident energy not positive.
@@ -208,7 +208,7 @@ class ShowerFile:
             )
 
     def __getitem__(self, index: int | slice) -> ShowerBatch:
-        """Some of the showers; with a number, a batch of that one.
+        """Select showers by index or slice; an integer gives a batch of one.
 
         Raises:
             IndexError: There is no such shower.
@@ -218,14 +218,14 @@ class ShowerFile:
             index = one_row(index, len(self))
         rows = range(len(self))[index]
         if len(rows) == 0:
-            # whatever there is none of
+            # an empty batch with the right shapes
             return self.read(0, 1)[:0]
-        # whole chunks are read anyway; a step is taken in memory
+        # whole chunks are read in any case; the step is applied in memory
         first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
         return self.read(first, last + 1)[slice(None, None, rows.step)]
 
     def __iter__(self) -> Iterator[ShowerBatch]:
-        """The batches of `iterate`."""
+        """Iterate over the file in batches; see `iterate`."""
         return self.iterate()
 
     def __repr__(self) -> str:
@@ -251,7 +251,7 @@ class ShowerFile:
         """The file in order, in batches of about `size` showers, at constant memory.
 
         Args:
-            size: Wanted batch length; rounded to whole chunks.
+            size: Batch size; rounded to whole chunks.
             stop: Read only the first `stop` showers.
         """
         stop = len(self) if stop is None else min(stop, len(self))
@@ -262,11 +262,11 @@ class ShowerFile:
 
 
 def finite(showers: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(N,) whether all voxels of a shower are finite: their sum is, in one cheap pass."""
+    """Whether all voxels of a shower are finite, (N,); tests their sum, which is fast."""
     flat = showers.reshape(len(showers), -1)
     with np.errstate(invalid="ignore", over="ignore"):
         good: NDArray[np.bool_] = np.isfinite(flat.sum(axis=1))
         if not good.all():
-            # the sum itself may have been too large for float32
+            # the sum may overflow in float32
             good[~good] = np.isfinite(flat[~good].sum(axis=1, dtype=np.float64))
     return good

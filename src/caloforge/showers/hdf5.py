@@ -1,8 +1,8 @@
-"""Careful reading of HDF5 files: whatever is wrong with one becomes a `DataError` that says what it is.
+"""Safe reading of HDF5 files: every defect of a file becomes a `DataError` that names it.
 
-Nothing else in caloforge opens an HDF5 file for reading. A file may come from a stranger: it is looked at
-under limits first (`caloforge.showers.hdf5_look`), links and values outside the file are not followed, and
-what a file asks for in memory is compared with `READ_BYTES` before anything is read.
+Nothing else in caloforge opens an HDF5 file for reading. Files are not trusted: a process with limits scans
+them first (`caloforge.showers.hdf5_look`), links and values outside the file are not followed, and the memory
+that a read needs is compared with `READ_BYTES` first.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError
 from caloforge.showers.hdf5_look import look
 
-# bytes that are read at once: a chunk, a column, a batch of showers
+# maximum bytes of one read: a chunk, a column, a batch of showers
 READ_BYTES = 2**28
-# a caller may ask for more of a file that is large itself: this many times its size
+# a file that is itself large may be read in larger parts: this many times its size
 READ_RATIO = 100
-# values over bytes on the disk beyond which a file was never filled; zlib packs 1032 to 1 at best
+# declared over stored size beyond which a file was never filled; zlib reaches at most 1032
 DECLARED_RATIO = 2000
 DECLARED_SLACK = 2**24
-# rows of different lengths that are read at once
+# rows of variable length that are read at once
 ROWS_OF_LENGTHS = 256
-# names that are looked at
+# names that are listed
 MAX_NAMES = 1000
-# registered filters of HDF5 that h5py does not bring along
+# registered HDF5 filters that are not part of h5py
 FILTERS = {
     307: "bzip2", 32001: "Blosc", 32004: "LZ4", 32008: "Bitshuffle", 32013: "ZFP", 32015: "Zstandard",
     32017: "SZ", 32018: "FCIDECOMP", 32024: "SZ3", 32026: "Blosc2", 32028: "SPERR",
@@ -45,17 +45,17 @@ FILTERS = {
 
 
 def check_bytes(path: Path, size: int, what: str, limit: int = READ_BYTES, hint: str = "") -> None:
-    """Refuse to read more at once than the budget.
+    """Refuse a read that exceeds a memory limit.
 
     Args:
         path: The file, for the message.
         size: Bytes that would be read.
-        what: What they are, such as "a chunk of showers".
-        limit: Bytes that may be read.
-        hint: What to do about it.
+        what: What is read, such as "a chunk of showers", for the message.
+        limit: Maximum of bytes.
+        hint: Advice at the end of the message.
 
     Raises:
-        DataError: It is too much.
+        DataError: `size` exceeds `limit`.
     """
     if size > limit:
         raise DataError(
@@ -69,14 +69,14 @@ def _size(n: int) -> str:
 
 @dataclass(frozen=True)
 class StoredArray:
-    """A data set of numbers in a file, its size checked but nothing of it read yet.
+    """Description of a numeric data set in a file; checked, but not read yet.
 
     Attributes:
-        name: Its name.
-        shape: Of all values; not empty.
-        dtype: Of a value.
-        chunks: Shape of what is compressed together, or None.
-        lengths: Whether each value is a row of numbers of its own length.
+        name: Name.
+        shape: Shape; not empty.
+        dtype: Type of a value.
+        chunks: Shape of a chunk, or None.
+        lengths: Whether each value is a row of variable length.
     """
 
     name: str
@@ -104,7 +104,7 @@ class Hdf5File:
 
         Args:
             path: The file.
-            missing: What to say besides where there is none.
+            missing: Advice to add to the message if there is no such file.
 
         Raises:
             DataError: Not a regular file, not readable, locked, left open by its writer, truncated, damaged,
@@ -130,12 +130,12 @@ class Hdf5File:
 
     def close(self) -> None:
         """Close the file."""
-        # what is damaged may also fail to close, and there is nothing more to lose
+        # closing a damaged file may fail; nothing is lost by that
         with contextlib.suppress(Exception):
             self._file.close()
 
     def names(self) -> list[str]:
-        """Names of what lies at the top of the file, `MAX_NAMES` at most."""
+        """Names in the root group, `MAX_NAMES` at most."""
         with self._reading("the list of data sets"):
             found = []
             for name in self._file:
@@ -157,12 +157,12 @@ class Hdf5File:
         return ", ".join(parts) or "nothing"
 
     def has(self, *names: str) -> bool:
-        """Whether there is something of each of these names."""
+        """Whether the root group has all of these names."""
         with self._reading("the list of data sets"):
             return all(self._file.get(name, getlink=True) is not None for name in names)
 
     def attribute(self, name: str) -> str | int | float | None:
-        """A text or a number that belongs to the file, or None.
+        """An attribute of the root group, or None.
 
         Raises:
             DataError: Damaged, an array, larger than the budget, or of another type.
@@ -190,7 +190,7 @@ class Hdf5File:
         return value
 
     def array(self, name: str) -> StoredArray:
-        """A data set of numbers, looked at.
+        """Describe and check a numeric data set.
 
         Raises:
             DataError: Missing, a link, kept outside the file, of another type, with a filter that is not
@@ -200,7 +200,7 @@ class Hdf5File:
             return self._array(name)
 
     def _array(self, name: str) -> StoredArray:
-        # a link or an external data set would read another file than the one that was named
+        # a link or an external data set would read a file that the user did not name
         if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
             raise DataError(f"{self.path}: the data set {name!r} is missing; found {self.found()}")
         dataset = self._file[name]
@@ -254,17 +254,17 @@ class Hdf5File:
             )
 
     def rows_at_once(self, stored: StoredArray, budget: int = READ_BYTES) -> int:
-        """How many entries along the first axis the budget allows, 1 at least."""
+        """Number of entries along the first axis that fit into the limit, at least 1."""
         if stored.lengths:
-            # rows may share their numbers, so that each is at most as long as the file
+            # rows may overlap in the file: each can be as long as the file
             return min(max(1, READ_BYTES // self.size), ROWS_OF_LENGTHS)
         return max(1, budget // max(1, stored.row_bytes))
 
     def read(self, stored: StoredArray, start: int = 0, stop: int | None = None) -> NDArray[Any]:
-        """Entries [start, stop) along the first axis.
+        """Read the entries [start, stop) along the first axis.
 
         Raises:
-            DataError: Damaged, or more than the budget.
+            DataError: Damaged, or larger than the limit.
         """
         stop = stored.shape[0] if stop is None else min(stop, stored.shape[0])
         what = f"{stored.name} {start}-{stop}"
@@ -277,7 +277,7 @@ class Hdf5File:
 
     @contextlib.contextmanager
     def _reading(self, what: str) -> Iterator[None]:
-        """Turn what h5py raises about a damaged file (any kind of error) into a `DataError`."""
+        """Turn the errors of h5py, which are of any class for a damaged file, into a `DataError`."""
         if not self._file:
             raise DataError(f"{self.path}: this file is closed; open it again to read {what}")
         try:
@@ -289,7 +289,7 @@ class Hdf5File:
 
 
 def _product(shape: tuple[int, ...]) -> int:
-    # of Python's integers: numpy's would overflow
+    # Python integers: NumPy's would overflow
     product = 1
     for n in shape:
         product *= int(n)
@@ -297,9 +297,9 @@ def _product(shape: tuple[int, ...]) -> int:
 
 
 def _check_readable(path: Path, missing: str) -> int:
-    """Size of a regular file that may be read."""
+    """Check that a path is a readable regular file; returns its size."""
     try:
-        # also where a FIFO or a device was named: opening these could wait for ever
+        # stat first: opening a FIFO or a device could block for ever
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
             raise DataError(f"{path}: this is a directory, expected an HDF5 file (.h5)")
@@ -321,7 +321,7 @@ def _check_readable(path: Path, missing: str) -> int:
 
 
 def _open_error(path: Path, size: int, error: Exception) -> DataError:
-    """What h5py's refusal to open a file means."""
+    """A `DataError` that explains why h5py cannot open a file."""
     text, number = str(error), getattr(error, "errno", None)
     if number in (errno.EAGAIN, errno.EACCES) and "lock" in text:
         return DataError(
@@ -364,7 +364,7 @@ def _shown(name: str) -> str:
 
 
 def _load_filters(number: int) -> bool:
-    """Whether the package hdf5plugin brings a filter; it registers its filters when it is imported."""
+    """Load hdf5plugin, which registers its filters when imported; returns whether it has the filter."""
     if find_spec("hdf5plugin") is None:
         return False
     import_module("hdf5plugin")

@@ -1,8 +1,8 @@
-"""A first look at an HDF5 file in a process of its own, which may hang or crash without harm.
+"""A scan of an HDF5 file in a child process, which may hang or crash without harm.
 
-A damaged or hostile file can send the HDF5 library around in circles, or make it crash; neither can be
-stopped from within. So a forked process walks over everything that is not showers (attributes, links, types,
-chunk indices) with a limit on its CPU time, in some milliseconds; it is asked once for each file.
+A damaged or malicious file can send the HDF5 library into an endless loop, or crash it; neither can be caught
+in the same process. So a forked process reads all metadata (attributes, links, types, chunk indices) under a
+limit of CPU time and memory. That takes some milliseconds, once per file.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from pathlib import Path
 
 import h5py
 
-# CPU seconds of the look, and bytes of a file for which it gets one more; the index of a million chunks takes
-# a quarter of one
+# CPU seconds of the scan, and bytes of the file for each further second; the index of a million chunks takes
+# 0.25 s
 CPU_SECONDS = 1
 BYTES_PER_SECOND = 10**8
-# rows of different lengths that are read at once, and bytes of a chunk that is tried
+# rows of variable length read at once, and largest chunk that is decompressed as a test, bytes
 ROWS = 64
-TRIED = 2**24
-# bytes the look may take beyond what the process has
-MEMORY = 2**29
-# names and attributes that are looked at
+MAX_TESTED_CHUNK = 2**24
+# additional memory of the scan, bytes
+EXTRA_MEMORY = 2**29
+# names and attributes that are read
 MAX_ITEMS = 1000
 
-# device, inode, size and time of change of files that have been looked at
+# results by device, inode, size and modification time
 _seen: dict[tuple[int, int, int, int], str] = {}
 
 
 def look(path: Path) -> str:
-    """Why HDF5 cannot read a file without hanging or crashing; empty where it can.
+    """Scan a file; returns why HDF5 hangs or crashes on it, or an empty text.
 
-    A file that HDF5 refuses with an error is no concern of this function.
+    Files that HDF5 refuses with an error are not reported.
     """
     found = path.stat()
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
     if key not in _seen:
-        _seen[key] = _ask(path, CPU_SECONDS + found.st_size // BYTES_PER_SECOND)
+        _seen[key] = _scan_in_child(path, CPU_SECONDS + found.st_size // BYTES_PER_SECOND)
     return _seen[key]
 
 
-def _ask(path: Path, seconds: int) -> str:
+def _scan_in_child(path: Path, seconds: int) -> str:
     with warnings.catch_warnings():
-        # the child runs HDF5 alone, whose lock h5py keeps whole over a fork; other threads do not matter
+        # safe despite threads: the child uses HDF5 only, whose lock h5py keeps consistent over a fork
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        # os._exit: nothing of the parent (buffers, exit handlers) is to run here
+        # os._exit: do not run exit handlers or flush buffers of the parent
         try:
             _walk_with_limits(path, seconds)
         finally:
@@ -60,7 +60,7 @@ def _ask(path: Path, seconds: int) -> str:
     try:
         _, status = os.waitpid(child, 0)
     except ChildProcessError:
-        # a process that ignores SIGCHLD never hears how its children ended
+        # where SIGCHLD is ignored, the exit status of children is lost
         return ""
     if not os.WIFSIGNALED(status):
         return ""
@@ -77,11 +77,11 @@ def _walk_with_limits(path: Path, seconds: int) -> None:
     for kind, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY),
+        (resource.RLIMIT_AS, pages * resource.getpagesize() + EXTRA_MEMORY),
     ):
         _, hard = resource.getrlimit(kind)
         resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
-    # what HDF5 prints of itself
+    # silence the messages of HDF5
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     with contextlib.suppress(Exception), h5py.File(path, "r") as file:
@@ -97,20 +97,20 @@ def _walk(file: h5py.File) -> None:
     for _, name in zip(range(MAX_ITEMS), file, strict=False):
         with contextlib.suppress(Exception):
             if isinstance(file.get(name, getlink=True), h5py.HardLink):
-                _look_at(file[name])
+                _read_metadata(file[name])
 
 
-def _look_at(item: h5py.Group | h5py.Dataset) -> None:
+def _read_metadata(item: h5py.Group | h5py.Dataset) -> None:
     if not isinstance(item, h5py.Dataset):
         return
     plist = item.id.get_create_plist()
     _ = (item.shape, item.external, item.is_virtual, plist.get_nfilters(), item.fillvalue)
     if item.chunks:
-        # walks over the whole index
+        # reads the whole index of chunks
         item.id.get_num_chunks()
     if h5py.check_vlen_dtype(item.dtype) is not None:
-        # each row is an address of its own
+        # rows of variable length: each has its own address
         for start in range(0, len(item), ROWS):
             _ = item[start : start + ROWS]
-    elif item.shape and item.dtype.itemsize * math.prod(item.chunks or item.shape[1:]) <= TRIED:
+    elif item.shape and item.dtype.itemsize * math.prod(item.chunks or item.shape[1:]) <= MAX_TESTED_CHUNK:
         _ = item[:1]

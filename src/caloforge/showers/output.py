@@ -1,8 +1,7 @@
-"""HDF5 files that are being written, on disks that may be full.
+"""Writing of HDF5 files that survives a full disk.
 
-HDF5 (1.14 and 2.0) does not survive a write that fails: it crashes when the file is closed or the process
-ends. So it writes through a stream whose writes never fail: the first error is kept, and what follows it
-stays in memory.
+After a failed write HDF5 (1.14 and 2.0) crashes when the file is closed or the process ends. So it writes
+through a stream whose writes never fail: the first error is stored, and later writes go to memory.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from caloforge.files import check_new, partial_path, writing
 
 
 class KeepingStream:
-    """A new file whose writes always succeed for the caller; `check` raises what went wrong."""
+    """A new file whose writes never raise; `check` raises the first error of a write."""
 
     def __init__(self, path: Path) -> None:
         """Create the file.
@@ -30,7 +29,7 @@ class KeepingStream:
         self._place = 0
         self._error: OSError | None = None
         self._dropped = False
-        # (place, bytes) written since the error, oldest first
+        # (position, bytes) written since the error, oldest first
         self._kept: list[tuple[int, bytes]] = []
 
     def check(self) -> None:
@@ -39,32 +38,32 @@ class KeepingStream:
             raise self._error
 
     def drop(self) -> None:
-        """Write nothing to the disk any more."""
+        """Stop writing to the disk."""
         self._dropped = True
 
     def sync(self) -> None:
-        """Wait until the disk has everything.
+        """Flush the file to the disk (fsync).
 
         Raises:
-            OSError: Now, or at an earlier write.
+            OSError: The flush or an earlier write failed.
         """
         self.check()
         os.fsync(self._descriptor)
 
-    # ---- what h5py calls
+    # ---- the file interface that h5py uses
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move; returns the place."""
+        """Set the position; returns it."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size()}[whence]
         self._place = start + offset
         return self._place
 
     def tell(self) -> int:
-        """The place."""
+        """The position."""
         return self._place
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write everything at the place, to the disk or, after an error, to memory."""
+        """Write at the position, to the disk or, after an error, to memory."""
         view, done = memoryview(data).cast("B"), 0
         while done < len(view) and not self._lost:
             try:
@@ -77,7 +76,7 @@ class KeepingStream:
         return len(view)
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
-        """Read at the place."""
+        """Read at the position."""
         view = memoryview(buffer).cast("B")
         count = os.preadv(self._descriptor, [view], self._place)
         for start, data in self._kept:
@@ -90,7 +89,7 @@ class KeepingStream:
         return count
 
     def read(self, size: int) -> bytes:
-        """Read at the place."""
+        """Read at the position."""
         buffer = bytearray(size)
         return bytes(buffer[: self.readinto(buffer)])
 
@@ -104,7 +103,7 @@ class KeepingStream:
         return size
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Does nothing: writes are not buffered."""
 
     def close(self) -> None:
         """Close the file."""
@@ -126,14 +125,14 @@ class NewHdf5:
 
     Attributes:
         path: Its final name.
-        file: What h5py writes to. A full disk shows at `check`, not where it is written to.
+        file: The open h5py file. A full disk raises at `check`, not at writes.
     """
 
     def __init__(self, path: Path) -> None:
         """Create the temporary file.
 
         Raises:
-            OutputError: The place cannot be written.
+            OutputError: The folder cannot be written.
         """
         self.path = path
         with writing(path):
@@ -151,10 +150,10 @@ class NewHdf5:
             self._stream.check()
 
     def publish(self) -> None:
-        """Write what is still in memory, and give the file its name.
+        """Flush, close, and rename the file to its final name.
 
         Raises:
-            OutputError: The disk is full, ...; `abandon` is still to be called.
+            OutputError: The disk is full, ...; call `abandon` then.
         """
         self.file.close()
         with writing(self.path):
@@ -163,7 +162,7 @@ class NewHdf5:
             self._temporary.replace(self.path)
 
     def abandon(self) -> None:
-        """Close and remove the temporary file; nothing after `publish`."""
+        """Close and remove the temporary file; does nothing after `publish`."""
         self._stream.drop()
         with contextlib.suppress(OSError, RuntimeError):
             self.file.close()
@@ -173,7 +172,7 @@ class NewHdf5:
 
 @contextlib.contextmanager
 def new_hdf5(path: Path, *, force: bool) -> Iterator[NewHdf5]:
-    """An HDF5 file that gets its name only when it is complete.
+    """A context manager for a new HDF5 file, which gets its name when it is complete.
 
     Raises:
         OutputError: It exists without `force`, or cannot be written.

@@ -1,4 +1,4 @@
-"""Pictures of showers: projections of one or of the mean, two side by side, the energies of a file."""
+"""Figures of showers: projections of one or of a mean, comparisons, and the energies of a file."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ Array = NDArray[np.floating[Any]]
 COLOURMAP = "inferno"
 # lowest to highest projected energy of the colour scale
 DYNAMIC_RANGE = 1e5
-# inches: the margins of the views, what stands between them, their colour bar and the profiles below
+# inches: margins of the projections, gaps between them, colour bar, and profiles below
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 9.0, 0.72, 1.0, 0.75, 0.5
 GAP_X, GAP_Y, BAR, PROFILES = 0.62, 0.8, 0.16, 2.65
 MAX_COLUMNS = 4
 # points of a scatter plot
 MAX_POINTS = 4000
-# bands of energy, low to high; told apart with any colour vision
+# bands of energy, low to high; colour-blind safe
 BAND_COLOURS = ("#56b4e9", "#0072b2", "#22272e")
 
 
@@ -57,7 +57,7 @@ def single_shower(batch: ShowerBatch, index: int, detector: Detector) -> Figure:
 
     Args:
         batch: Showers of `detector`.
-        index: Which of them.
+        index: Index of the shower.
         detector: Their detector.
 
     Raises:
@@ -91,7 +91,7 @@ def mean_shower(batch: ShowerBatch, detector: Detector) -> Figure:
     span = _energy(low) if low == high else f"{_energy(low)} to {_energy(high)}"
     seen = views(detector)
     profiles: list[Callable[[Axes], None]] = []
-    # of one layer, or one cell, there is nothing to draw a profile of
+    # one layer, or one cell, has no profile
     if detector.n_layers > 1:
         profiles.append(lambda axes: _draw_longitudinal(axes, batch, detector))
     if np.prod(detector.shower_shape) > detector.n_layers:
@@ -140,9 +140,9 @@ def side_by_side(
 
     Args:
         left: One shower, or several whose mean is drawn.
-        right: The same of another origin.
+        right: Showers of another source, likewise.
         detector: The detector of both.
-        titles: What each is ("Geant4", "3DGAN").
+        titles: Titles of the two ("Geant4", "3DGAN").
 
     Raises:
         DataError: Showers of another shape.
@@ -156,7 +156,7 @@ def side_by_side(
     seen = seen[:2]
     norm = _norm([view.image(shower) for view in seen for shower in showers])
     heights = [2.0, 2.7][-len(seen) :]
-    # above: what each side is; below: the last axis
+    # room for titles above and the labels of the last axis below
     height = 1.1 + sum(heights) + 0.5 * len(heights)
     figure = new_figure(WIDTH, height)
     grid = figure.add_gridspec(
@@ -212,7 +212,7 @@ def _energy(value: float) -> str:
 
 
 def _titled(seen: list[View], title: str, below: float = 0.0) -> Figure:
-    """A figure high enough for rows of views, with `below` inches to spare."""
+    """A figure with a title and room for the projections, and `below` inches beneath them."""
     rows, size = _layout(seen)
     height = TOP + rows * size + (rows - 1) * GAP_Y + BOTTOM + below
     figure = new_figure(WIDTH, height)
@@ -221,7 +221,7 @@ def _titled(seen: list[View], title: str, below: float = 0.0) -> Figure:
 
 
 def _layout(seen: list[View]) -> tuple[int, float]:
-    """Rows of views, and the width and height of one in inches."""
+    """Rows of projections, and the width and height of one in inches."""
     columns = min(len(seen), MAX_COLUMNS)
     size = (WIDTH - LEFT - RIGHT - (columns - 1) * GAP_X) / columns
     return -(-len(seen) // columns), min(size, 2.6)
@@ -249,7 +249,7 @@ def _norm(images: list[Array]) -> LogNorm:
     from matplotlib.colors import LogNorm
 
     highest = max(float(image.max()) for image in images)
-    # a shower without energy still gets a picture
+    # a shower without energy still needs a valid colour scale
     highest = highest if highest > 0 else 1.0
     return LogNorm(highest / DYNAMIC_RANGE, highest, clip=True)
 
@@ -304,7 +304,7 @@ def _draw_longitudinal(axes: Axes, batch: ShowerBatch, detector: Detector) -> No
 
 
 def _whole_layers(axes: Axes, edges: Array) -> None:
-    """Whole bins, and no numbers between layers."""
+    """Limit the axis to whole bins, with integer ticks."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_xlim(float(edges[0]), float(edges[-1]))
@@ -312,7 +312,7 @@ def _whole_layers(axes: Axes, edges: Array) -> None:
 
 
 def _draw_transverse(axes: Axes, mean: Array, detector: Detector) -> None:
-    """The mean in x and y, in r, or by ring of every layer of a ragged mesh."""
+    """Draw the mean in x and y, in r, or by ring of every layer of a ragged mesh."""
     mesh = detector.mesh
     where = "r [mm]"
     if isinstance(mesh, CartesianMesh):
@@ -333,7 +333,7 @@ def _draw_transverse(axes: Axes, mean: Array, detector: Detector) -> None:
             axes.stairs(rings, layer.r_edges, color=colour, linewidth=1.4, label=f"layer {layer.id}")
         axes.legend(fontsize=8, frameon=False, labelcolor=INK, ncols=2)
     heights = np.concatenate([patch.get_data()[0] for patch in _stairs(axes)])
-    # within a decade a logarithmic axis labels numbers that are no powers of ten, and tells nothing more
+    # within a decade a logarithmic axis has no advantage, and awkward labels
     if (heights := heights[heights > 0]).size and heights.max() > 10 * heights.min():
         axes.set_yscale("log")
     style(axes, "mean transverse profile", where, "MeV a bin")
@@ -353,14 +353,14 @@ def energy_overview(path: Path | str, scan: ShowerScan | None = None) -> Figure:
 
     Args:
         path: A shower file.
-        scan: What `scan_showers` gave for it, where it is at hand.
+        scan: Result of `scan_showers` for the file, if already available.
 
     Raises:
         DataError: The file is missing, damaged or no shower file.
     """
     scan = scan or scan_showers(path)
     figure = new_figure(9.0, 3.3)
-    # the only layer of a detector has its response
+    # with a single layer, the layer profile is the response
     layers = scan.layer_response.shape[1] > 1
     spectrum, response, *profiles = figure.subplots(1, 3 if layers else 2)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.83, bottom=0.155, wspace=0.33)
@@ -390,7 +390,7 @@ def _draw_spectrum(axes: Axes, scan: ShowerScan) -> None:
 
 def _draw_response(axes: Axes, scan: ShowerScan) -> None:
     energy, response = scan.incident_energy, scan.response
-    # evenly thinned, so that the picture of a large file is not a large picture
+    # thinned evenly, to limit the size of the figure
     some = slice(None, None, -(-len(energy) // MAX_POINTS))
     axes.plot(energy[some] / 1e3, response[some], ".", color=FAINT, markersize=2, alpha=0.4, rasterized=True)
     edges = energy_bands(energy, LISTED_ENERGIES)

@@ -1,4 +1,4 @@
-"""Projections of a shower: what is summed along the line of sight, and where the pixels lie."""
+"""Projections of a shower: energy summed along a line of sight, and the edges of the pixels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caloforge.geometry import CartesianMesh, Detector, RaggedMesh
 
 Array = NDArray[np.floating[Any]]
 
-# straight pieces that make a whole circle look round
+# straight segments per full circle
 ARC_STEPS = 64
 # label of the axis along the depth
 LAYER = "layer"
@@ -27,12 +27,12 @@ class View:
     """One projection of a shower.
 
     Attributes:
-        title: What is seen.
+        title: Title.
         x: Label of the horizontal axis.
         y: Label of the vertical axis.
         edges_x: Corners of the pixels, (rows + 1, columns + 1), or (columns + 1,) for straight columns.
         edges_y: Likewise, or (rows + 1,).
-        image: From one shower to energies per pixel, (rows, columns) MeV.
+        image: Function of one shower that gives the energy per pixel, (rows, columns) MeV.
         equal: Whether both axes have the same scale.
     """
 
@@ -48,7 +48,7 @@ class View:
 def views(detector: Detector) -> list[View]:
     """The projections of a mesh: two along the depth and the front, or one for each layer if it is ragged.
 
-    A detector of one layer has no depth to look along: its front alone.
+    A detector of one layer has its front view only.
     """
     mesh = detector.mesh
     if isinstance(mesh, RaggedMesh):
@@ -78,7 +78,7 @@ def views(detector: Detector) -> list[View]:
 
 
 def layer_edges(detector: Detector) -> Array:
-    """Edges of the bins of the layers, each centred on the number of its layer, shape (n_layers + 1,)."""
+    """Bin edges of the layers, each bin centred on the layer number, shape (n_layers + 1,)."""
     return np.arange(detector.n_layers + 1) - 0.5
 
 
@@ -95,7 +95,7 @@ def _ragged_views(mesh: RaggedMesh) -> list[View]:
 
 
 def _sectors(radius: Array, sectors: int) -> tuple[Array, Array, int]:
-    """Corners of the pixels of rings and sectors, each sector cut into `repeat` that look round."""
+    """Corners of the pixels of rings and sectors; each sector is drawn as `repeat` narrower ones."""
     repeat = -(-ARC_STEPS // sectors)
     phi = np.linspace(-math.pi, math.pi, sectors * repeat + 1)
     return np.outer(np.cos(phi), radius), np.outer(np.sin(phi), radius), repeat

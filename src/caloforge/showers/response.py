@@ -1,8 +1,8 @@
-"""What share of the incident energy showers may hold: wrong units and wrong labels show at once.
+"""Plausibility check of the response (deposited over incident energy), which finds wrong units and labels.
 
-Electrons and photons leave about the share of a minimum-ionising particle in the active material
-(`mip_sampling_fraction`), times what the calorimeter and its window contain; after the correction for the
-sampling fraction, about all of their energy.
+Electrons and photons have about the sampling fraction of a minimum-ionising particle
+(`mip_sampling_fraction`), times the fraction of the shower inside calorimeter and mesh. After correction for
+the sampling fraction their response is about 1.
 """
 
 from __future__ import annotations
@@ -21,32 +21,31 @@ from caloforge.geometry.summary import longitudinal_containment, sampling_fracti
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import EnergyMeaning
 
-# electrons, photons and what decays into them; hadrons and muons may leave as little as they like
+# electrons, photons and neutral pions; hadrons and muons have no lower limit
 ELECTROMAGNETIC = (11, -11, 22, 111)
-# limits in units of the usual response: measured 0.8 (tungsten and silicon) to 1.03 (homogeneous), and
-# margins
+# limits in units of the expected response; measured are 0.8 (tungsten and silicon) to 1.03 (homogeneous)
 LOW, HIGH = 0.25, 1.8
-# nobody sees more energy than came in, but calibrations overshoot
-MOST_VISIBLE, MOST_CORRECTED = 1.2, 2.0
-# factors that units and layouts differ by, and how near a response must come to one to be told so
+# largest response; above 1 for calibrated energies
+MAX_VISIBLE, MAX_CORRECTED = 1.2, 2.0
+# factors between units and layouts, and how close to one a response must be for the message to name it
 GEV, THREEDGAN = 1000.0, 50.0
 NEAR = 2.0
 
 
 @dataclass(frozen=True)
 class ResponseLimits:
-    """Share of the incident energy that showers of a detector hold, on the mean.
+    """Limits of the mean response of a detector.
 
     Attributes:
-        low: Smallest share that is believed.
-        high: Largest.
-        usual: About what is expected, or None where the detector's material is not known.
-        why: Where this comes from, for messages.
+        low: Smallest plausible response.
+        high: Largest plausible response.
+        expected: Expected response, or None where the detector's material is not known.
+        why: The reason for the expectation, for messages.
     """
 
     low: float
     high: float
-    usual: float | None
+    expected: float | None
     why: str
 
     def __contains__(self, response: float) -> bool:
@@ -56,31 +55,31 @@ class ResponseLimits:
 def response_limits(
     detector: Detector, meaning: EnergyMeaning, pdg_ids: NDArray[Any], energy: float
 ) -> ResponseLimits:
-    """The limits for some showers.
+    """Limits of the response of showers.
 
     Args:
         detector: Their detector.
-        meaning: What their energies mean.
-        pdg_ids: (N,) their incident particles.
-        energy: Their mean incident energy, MeV.
+        meaning: Meaning of the voxel energies.
+        pdg_ids: (N,) PDG numbers of the incident particles.
+        energy: Mean incident energy, MeV.
     """
     contained = _contained(detector, energy)
     if meaning == "visible":
         if not detector.layers:
-            return ResponseLimits(0.0, MOST_CORRECTED, None, f"the material of {detector.name} is not known")
+            return ResponseLimits(0.0, MAX_CORRECTED, None, f"the material of {detector.name} is not known")
         fraction = sampling_fraction(detector)
-        usual, most = fraction * contained, MOST_VISIBLE
+        expected, most = fraction * contained, MAX_VISIBLE
         why = f"in {detector.name} a minimum-ionising particle leaves {fraction:.2%} in the active material"
     else:
-        usual, most = contained, MOST_CORRECTED
+        expected, most = contained, MAX_CORRECTED
         why = "corrected for the sampling fraction, showers hold about the incident energy"
     electromagnetic = bool(np.isin(pdg_ids, ELECTROMAGNETIC).all())
-    high = most if meaning != "visible" else min(most, HIGH * max(usual, fraction))
-    return ResponseLimits(LOW * usual if electromagnetic else 0.0, high, usual, why)
+    high = most if meaning != "visible" else min(most, HIGH * max(expected, fraction))
+    return ResponseLimits(LOW * expected if electromagnetic else 0.0, high, expected, why)
 
 
 def _contained(detector: Detector, energy: float) -> float:
-    """Share of an electron's shower inside the calorimeter and its window, roughly."""
+    """Approximate fraction of an electron shower inside the calorimeter and its mesh."""
     if not detector.layers:
         return 1.0
     along = longitudinal_containment(detector.radiation_lengths, energy, detector.critical_energy)
@@ -90,10 +89,10 @@ def _contained(detector: Detector, energy: float) -> float:
 
 
 class ResponseCheck:
-    """Adds up what showers hold and what came in, and refuses a sum that cannot be."""
+    """Accumulates deposited and incident energy, and refuses an implausible response."""
 
     def __init__(self, path: Path, detector: Detector, meaning: EnergyMeaning) -> None:
-        """Begin with no showers; `path` is for messages."""
+        """Start without showers; `path` is for messages."""
         self.path, self.detector, self.meaning = path, detector, meaning
         self._deposited = self._incident = 0.0
         self._showers = 0
@@ -107,7 +106,7 @@ class ResponseCheck:
         """Add showers.
 
         Raises:
-            DataError: Those so far hold too little or too much of their incident energy.
+            DataError: The response of all showers so far is outside the limits.
         """
         self._deposited += float(batch.showers.sum(dtype=np.float64))
         self._incident += float(batch.incident_energy.sum(dtype=np.float64))
@@ -115,22 +114,22 @@ class ResponseCheck:
         mean = self._incident / self._showers
         limits = response_limits(self.detector, self.meaning, batch.pdg_id, mean)
         if self.response not in limits:
-            raise DataError(f"{self.path}: {_complaint(self.response, limits, self.detector, self.meaning)}")
+            raise DataError(f"{self.path}: {_message(self.response, limits, self.detector, self.meaning)}")
 
 
-def _complaint(response: float, limits: ResponseLimits, detector: Detector, meaning: EnergyMeaning) -> str:
+def _message(response: float, limits: ResponseLimits, detector: Detector, meaning: EnergyMeaning) -> str:
     text = (
         f"the showers hold {response:.3g} times the incident energy on the mean, expected {limits.low:.2g} "
         "to "
         f"{limits.high:.2g} ({meaning} energy; {limits.why})"
     )
-    hint = _hint(response, limits, detector, meaning)
+    hint = _likely_cause(response, limits, detector, meaning)
     return f"{text}; {hint}" if hint else f"{text}; check the units of both"
 
 
-def _hint(response: float, limits: ResponseLimits, detector: Detector, meaning: EnergyMeaning) -> str:
-    """What most likely went wrong, if the response says so."""
-    if limits.usual is None or response <= 0:
+def _likely_cause(response: float, limits: ResponseLimits, detector: Detector, meaning: EnergyMeaning) -> str:
+    """The likely cause of an implausible response, or an empty text."""
+    if limits.expected is None or response <= 0:
         return ""
     fraction = sampling_fraction(detector) if detector.layers else 0.033
     words = {
@@ -147,6 +146,6 @@ def _hint(response: float, limits: ResponseLimits, detector: Detector, meaning: 
         words[1 / fraction] = "that is what showers hold whose sampling fraction is corrected; label them so"
     else:
         words[fraction] = "that is what visible energies are; label them so"
-    ratio = response / limits.usual
+    ratio = response / limits.expected
     factor = min(words, key=lambda factor: abs(math.log(ratio / factor)))
     return words[factor] if 1 / NEAR < ratio / factor < NEAR else ""

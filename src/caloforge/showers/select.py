@@ -1,4 +1,4 @@
-"""Single showers of a file by their numbers, read chunk by chunk."""
+"""Reading of selected showers of a file, by index."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Numbers = range | NDArray[np.intp]
 
 
 def read_numbers(file: ShowerFile, numbers: Numbers) -> ShowerBatch:
-    """The showers of these numbers, in their order; of each chunk of the file only the span that is needed.
+    """Read the showers with the given indices, in that order, chunk by chunk.
 
     Args:
         file: An open file.
-        numbers: At least one; rising within a chunk.
+        numbers: Indices; at least one, increasing within a chunk.
 
     Raises:
         DataError: A block is damaged, or a value in it is not finite.
@@ -33,7 +33,7 @@ def read_numbers(file: ShowerFile, numbers: Numbers) -> ShowerBatch:
 
 
 def pieces_of(numbers: Numbers, chunk: int) -> Iterator[Numbers]:
-    """Consecutive numbers that lie in one chunk, together."""
+    """Divide indices into runs that lie in one chunk each."""
     edges = np.flatnonzero(np.diff(np.asarray(numbers) // chunk)) + 1
     bounds = [0, *map(int, edges), len(numbers)]
     for first, last in itertools.pairwise(bounds):

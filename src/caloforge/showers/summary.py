@@ -1,4 +1,4 @@
-"""What a shower file holds, in numbers; one streamed pass over the file."""
+"""Summary statistics of a shower file, computed in one pass at constant memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from caloforge.showers.file import ShowerFile
 
 Array = NDArray[np.float64]
 
-# sets with at most this many energies are grouped by energy instead of by ranges
+# files with at most this many different energies are grouped by energy instead of by intervals
 LISTED_ENERGIES = 12
-# bands of the incident energy whose layer profiles are kept apart
+# number of bands of incident energy with their own layer profile
 BANDS = 3
-# what of the provenance is shown; the file has all of it
+# entries of the provenance that are shown
 PROVENANCE_KEYS = (
     "engine",
     "caloforge",
@@ -34,7 +34,7 @@ PROVENANCE_KEYS = (
 
 @dataclass(frozen=True)
 class ShowerScan:
-    """Per-shower numbers of a whole file.
+    """Quantities of the showers of a file.
 
     Attributes:
         incident_energy: (N,) MeV.
@@ -61,7 +61,7 @@ class ShowerScan:
 
 
 def scan_showers(path: Path | str) -> ShowerScan:
-    """Read a file once, at the memory of a batch and of a few numbers per shower.
+    """Compute the `ShowerScan` of a file in one pass.
 
     Raises:
         DataError: The file is missing, damaged or no shower file.
@@ -89,14 +89,14 @@ def scan_showers(path: Path | str) -> ShowerScan:
 
 
 def energy_bands(energy: Array, bands: int) -> Array:
-    """Edges of bands of the incident energy: around each energy where there are few, else equal intervals.
+    """Edges of bands of incident energy: one band per energy where these are few, else equal intervals.
 
     Args:
         energy: (N,) MeV.
-        bands: How many intervals a continuous spectrum is cut into.
+        bands: Number of intervals of a continuous spectrum.
 
     Returns:
-        (b + 1,) rising edges that hold every energy.
+        (b + 1,) increasing edges around all energies.
     """
     values = np.unique(energy)
     if len(values) <= LISTED_ENERGIES:
@@ -114,13 +114,13 @@ def band_of(energy: Array, edges: Array) -> NDArray[np.intp]:
 
 
 def spans_decades(energy: Array) -> bool:
-    """Whether half the showers lie in the lowest tenth of the range: a logarithmic axis shows them better."""
+    """Whether a logarithmic axis is better: half of the showers lie in the lowest tenth of the range."""
     low, high = float(energy.min()), float(energy.max())
     return high > 20 * low and float(np.median(energy)) < 0.1 * high
 
 
 def particle_name(pdg_id: int) -> str:
-    """The usual name, such as "e-" for 11; the number where nobody knows it."""
+    """The name of a particle, such as "e-" for 11; the number where it has none."""
     from particle import InvalidParticle, Particle, ParticleNotFound
 
     try:
@@ -141,11 +141,11 @@ def layer_energies(batch: ShowerBatch, detector: Detector) -> Array:
 
 
 def describe_showers(path: Path | str, scan: ShowerScan | None = None) -> dict[str, Any]:
-    """The facts of a shower file, JSON-compatible; energies in GeV, angles in degrees.
+    """Summary of a shower file, JSON-compatible; energies in GeV, angles in degrees.
 
     Args:
         path: A shower file.
-        scan: What `scan_showers` gave for it, where it is at hand.
+        scan: Result of `scan_showers` for the file, if already available.
 
     Raises:
         DataError: The file is missing, damaged or no shower file.

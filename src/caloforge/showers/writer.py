@@ -1,4 +1,4 @@
-"""Writing the shower file; `caloforge.showers.file` reads it."""
+"""Writing of shower files; `caloforge.showers.file` reads them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeanin
 from caloforge.showers.output import NewHdf5
 
 CHUNK_BYTES = 2**19
-# rows of the columns that are kept until they are written
+# rows of the columns that are buffered
 COLUMN_ROWS = 1024
-# chunks that may wait for their compression
+# chunks that may wait for compression
 WAITING = 32
 
 
 class ShowerWriter:
-    """Writes a shower file in pieces; its final name appears only at a `close` without an error."""
+    """Writes a shower file batch by batch; the file gets its final name at `close`."""
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class ShowerWriter:
             path: Final name.
             detector: Detector of the showers; fixes their shape.
             provenance: JSON-compatible facts, see `caloforge.provenance.collect`.
-            energy_meaning: What a voxel's energy means.
+            energy_meaning: Meaning of the voxel energies.
             with_seconds: Whether batches carry `seconds`.
             force: Replace an existing file.
-            pool: Threads that compress while the caller goes on; without them `append` does it itself.
+            pool: Threads that compress in the background; by default `append` compresses.
 
         Raises:
             OutputError: The file exists without `force`, or cannot be written.
@@ -65,7 +65,7 @@ class ShowerWriter:
         self.count = 0
         self._pool = pool
         self._rows = int(np.clip(CHUNK_BYTES // (4 * math.prod(detector.shower_shape)), 1, 1024))
-        # the chunk that is not full yet, the compressed ones on their way, the columns not written yet
+        # the incomplete chunk, the chunks in compression, and the columns not written yet
         self._open_chunk = np.zeros((self._rows, *detector.shower_shape), "<f4")
         self._waiting: deque[Future[bytes]] = deque()
         self._columns: list[ShowerBatch] = []
@@ -108,7 +108,7 @@ class ShowerWriter:
         self._datasets = {name: self._file[name] for name in ("showers", *columns)}
 
     def append(self, batch: ShowerBatch) -> None:
-        """Append showers; the batch may be used again at once.
+        """Append showers; the batch may be modified afterwards.
 
         Raises:
             DataError: Another shape than the detector's, values that are not finite, an energy not positive.
@@ -124,7 +124,7 @@ class ShowerWriter:
         self._output.check()
 
     def _add_showers(self, showers: NDArray[np.float32]) -> None:
-        """Put showers into the open chunk; what is full goes to the compression."""
+        """Copy showers into the open chunk; full chunks are compressed."""
         start = 0
         while start < len(showers):
             filled = (self.count + start) % self._rows
@@ -136,7 +136,7 @@ class ShowerWriter:
                 if filled + stop - start == self._rows:
                     self._compress(self._open_chunk)
                     if self._pool is not None:
-                        # the other one belongs to the pool now
+                        # the pool still reads the old one
                         self._open_chunk = np.zeros_like(self._open_chunk)
             start = stop
 
@@ -149,7 +149,7 @@ class ShowerWriter:
             self._write_chunk(self._waiting.popleft().result())
 
     def _write_chunk(self, data: bytes) -> None:
-        """Write the next chunk as it is, past HDF5's own filters."""
+        """Write the next compressed chunk directly, bypassing HDF5's filters."""
         dataset, first = self._datasets["showers"], self._written_chunks * self._rows
         if first >= len(dataset):
             dataset.resize(first + max(self._rows, COLUMN_ROWS), axis=0)
@@ -163,11 +163,11 @@ class ShowerWriter:
                 dataset[self._written_rows :] = np.concatenate([getattr(b, name) for b in self._columns])
         self._written_rows = self.count
         self._columns.clear()
-        # what is in the file so far, a full disk is found here and not at the end
+        # flush: a full disk is found here and not at the end
         self._file.flush()
 
     def _write_rest(self) -> None:
-        """What `append` keeps: chunks on their way, the open one, the last rows of the columns."""
+        """Write what `append` has buffered: chunks in compression, the open chunk, rows of the columns."""
         if filled := self.count % self._rows:
             self._open_chunk[filled:] = 0
             self._compress(self._open_chunk)
@@ -196,12 +196,12 @@ class ShowerWriter:
             raise DataError(f"{self.path}: the showers have no 'seconds', which this file keeps")
 
     def update_provenance(self, **facts: Any) -> None:
-        """Add facts known only at the end."""
+        """Add entries to the provenance that are known only at the end."""
         provenance = json.loads(str(self._file.attrs["provenance"])) | facts
         self._file.attrs["provenance"] = json.dumps(provenance)
 
     def close(self) -> None:
-        """Finish: flush, rename to the final name; where that fails nothing is left behind."""
+        """Flush the file and rename it to its final name; it is removed if that fails."""
         try:
             with writing(self.path):
                 self._write_rest()
@@ -211,7 +211,7 @@ class ShowerWriter:
             raise
 
     def abort(self) -> None:
-        """Give up and remove the temporary file."""
+        """Remove the temporary file without creating the final one."""
         for future in self._waiting:
             future.cancel()
         self._output.abandon()

@@ -1,4 +1,4 @@
-"""Foreign shower data in and out: 3DGAN, CaloChallenge, Par04 and the point clouds of showerdata.
+"""Import and export of foreign formats: 3DGAN, CaloChallenge, Par04 and the point clouds of showerdata.
 
 Files are read and written in blocks, at constant memory.
 """
@@ -53,8 +53,8 @@ def import_file(
     Args:
         paths: Files of the format, appended in order.
         out: The shower file; appears only when complete.
-        format: What the files are.
-        detector: Detector of the showers; the usual one of the format by default.
+        format: Format of the files.
+        detector: Detector of the showers; by default the one of the format.
         particle: Incident particle ("e-", "gamma", ...), where the files do not say.
         dataset: Which CaloChallenge data set: "1-photons", "1-pions", "2" or "3".
         binning: A CaloChallenge binning XML.
@@ -67,7 +67,7 @@ def import_file(
 
     Raises:
         DataError: A file that is damaged, of another layout, or holds impossible values.
-        ConfigError: Options that make no sense.
+        ConfigError: Options that do not apply to the format.
         OutputError: The output exists without `force`, or cannot be written.
     """
     out = _check_output(Path(out), paths, force)

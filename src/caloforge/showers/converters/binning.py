@@ -14,9 +14,9 @@ from caloforge.geometry import Detector, RaggedMesh, load_detector
 
 Number = TypeVar("Number", int, float)
 
-# data set -> its number of voxels
+# number of voxels of each data set
 DATASETS = {"1-photons": 368, "1-pions": 533, "2": 6480, "3": 40500}
-# data sets whose detector is known down to its materials
+# detector presets of the data sets whose materials are known
 STACKS = {"2": "par04-siw", "3": "par04-siw"}
 # active silicon energy over deposited energy by which sets 2 and 3 were divided, one number for all
 # energies (CaloChallenge, Dataset_creation)
@@ -25,7 +25,7 @@ MAX_BYTES = 2**20
 
 
 class _Parser:
-    """Collects the flat elements of a binning file; refuses everything a binning file does not need."""
+    """Collects the elements of a binning file, and refuses any other XML."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -42,7 +42,7 @@ class _Parser:
             raise DataError(f"{self.origin}: not valid XML: {error}") from error
 
     def _doctype(self, *_: Any) -> None:
-        # entities, the way to blow up a parser or to read other files, can be declared nowhere else
+        # without a DOCTYPE there are no entities, which could read other files or exhaust the memory
         raise DataError(f"{self.origin}: a binning file has no DOCTYPE; take it out")
 
     def _element(self, name: str, attributes: dict[str, str]) -> None:
@@ -55,7 +55,7 @@ class _Parser:
 
 
 def read_binning(path: Path) -> tuple[Detector, int | None]:
-    """The detector that a binning XML of the user describes, and the incident particle it names.
+    """Read a binning XML: the detector, and the PDG number of the incident particle (None without one).
 
     Raises:
         DataError: The file cannot be read, or does not describe one mesh.
@@ -72,15 +72,15 @@ def read_binning(path: Path) -> tuple[Detector, int | None]:
 
 
 def parse_binning(text: bytes, origin: str, name: str, description: str = "") -> tuple[Detector, int | None]:
-    """A detector without materials, of a ragged mesh, and the PDG number of the XML (None without one).
+    """A detector with a ragged mesh and no materials, and the PDG number of the XML (None without one).
 
-    Layers whose `r_edges` is the single number 0 are not read out and left away.
+    Layers whose `r_edges` is the single number 0 are not read out, and are skipped.
 
     Args:
         text: The XML.
         origin: Name of the file, for messages.
         name: Name of the detector.
-        description: Of the detector.
+        description: Description of the detector.
 
     Raises:
         DataError: Not the XML of one binning.
@@ -134,7 +134,7 @@ def _short(value: object) -> str:
 def dataset_detector(dataset: str) -> tuple[Detector, int]:
     """The detector of a CaloChallenge data set and its incident particle.
 
-    Sets 2 and 3 have the materials of Par04 behind them, set 1 is binning alone.
+    Sets 2 and 3 have the materials of the Par04 stack; of set 1 only the binning is known.
 
     Args:
         dataset: A key of `DATASETS`.

@@ -1,4 +1,4 @@
-"""The HDF5 layout of the CaloChallenge data sets, in and out.
+"""Import and export of the HDF5 layout of the CaloChallenge.
 
 `incident_energies` (N, 1) and `showers` (N, n_voxels), both MeV; the voxels in the order layer, alpha, r with
 r fastest; one kind of particle, orthogonal incidence. The energies of sets 2 and 3 are divided by the
@@ -30,10 +30,10 @@ from caloforge.showers.converters.foreign import (
     ForeignFile,
     Progress,
     Source,
-    check_one_kind,
     new_showers,
     pdg_number,
     recognise_meaning,
+    single_particle,
     stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
@@ -45,7 +45,7 @@ CORRECTED: EnergyMeaning = "sampling-fraction corrected"
 
 @dataclass(frozen=True)
 class _Sample:
-    """One file, looked at. The last two come from files that caloforge wrote, else None."""
+    """The checked contents of a file without its showers. `meaning` and `pdg_id` may be None."""
 
     path: Path
     voxels: int
@@ -63,21 +63,21 @@ def open_calochallenge(
     binning: Path | None,
     visible: bool,
 ) -> Source:
-    """CaloChallenge files as a source of showers.
+    """Open CaloChallenge files.
 
     Args:
         paths: Files of one data set, appended in order.
         detector: Detector of the showers; by default that of the data set.
         particle: Incident particle; by default that of the file, the data set or the binning.
         dataset: A key of `DATASETS`; recognised by the number of voxels by default.
-        binning: A binning XML for data of one's own.
+        binning: A binning XML, for other data than the challenge's.
         visible: Undo the sampling-fraction correction.
 
     Raises:
         DataError: Files of another layout or of another data set.
         ConfigError: Options that exclude each other, an unknown particle, or an unknown sampling fraction.
     """
-    samples = [_look(Path(path)) for path in paths]
+    samples = [_read_header(Path(path)) for path in paths]
     detector, usual = _choose(samples[0], detector, dataset, binning)
     expected = math.prod(detector.shower_shape)
     for sample in samples:
@@ -120,7 +120,7 @@ def _recognise(sample: _Sample, detector: Detector, pdg_id: int) -> EnergyMeanin
         return recognise_meaning(file, "showers", sample.energy, detector, pdg_ids)
 
 
-def _look(path: Path) -> _Sample:
+def _read_header(path: Path) -> _Sample:
     with ForeignFile(path, "CaloChallenge") as file:
         energy = file.column("incident_energies")
         shape = file.numbers("showers").shape
@@ -143,7 +143,7 @@ def _look(path: Path) -> _Sample:
 def _choose(
     sample: _Sample, detector: Detector | None, dataset: str | None, binning: Path | None
 ) -> tuple[Detector, int | None]:
-    """The detector and the particle that goes with it, if any."""
+    """The detector, and the particle of the data set or binning, if any."""
     options = {"--detector": detector, "--dataset": dataset, "--binning": binning}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
@@ -232,7 +232,7 @@ def write_calochallenge(showers: ShowerFile, out: Path, *, force: bool, progress
 
 
 def _check_expressible(showers: ShowerFile) -> int:
-    """The particle of showers that the layout can hold."""
+    """Check that the layout can hold the showers; returns their PDG number."""
     if isinstance(showers.detector.mesh, CartesianMesh):
         raise DataError(
             f"{showers.path}: the CaloChallenge layout holds rings and sectors, this mesh is cartesian; "
@@ -246,4 +246,4 @@ def _check_expressible(showers: ShowerFile) -> int:
             f"{showers.path}: the CaloChallenge layout has no angles, shower {int(np.argmax(tilt))} is not "
             "orthogonal; expected theta = pi/2 and phi = 0 everywhere"
         )
-    return check_one_kind(showers, "CaloChallenge")
+    return single_particle(showers, "CaloChallenge")

@@ -1,4 +1,4 @@
-"""What all foreign HDF5 formats share: careful reading in blocks, atomic writing, particle names."""
+"""Common parts of the converters: validated reading in blocks, particle names, new data sets."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ ANGLE_TOLERANCE = 1e-6  # rad
 INT32 = 2**31 - 1
 
 BLOCK_BYTES = 2**26
-# a file whose compressed chunks span more than this many blocks of events is read in blocks of this size,
-# chunks decompressed several times
+# a file whose chunks hold more showers than this many blocks is read in blocks, which decompresses its chunks
+# several times
 MAX_BLOCKS_TOGETHER = 8
 MAX_ENERGY = 1e8  # MeV; 100 TeV
 
 
 @dataclass(frozen=True)
 class Source:
-    """Foreign showers ready to be imported; everything but the showers has been checked.
+    """Foreign files opened for import; everything but the showers has been checked.
 
     Attributes:
         detector: Detector of the showers.
-        energy_meaning: What a voxel's energy means after the conversion.
+        energy_meaning: Meaning of the voxel energies after the conversion.
         total: Number of showers.
-        facts: What the provenance says about the files.
-        batches: The showers in order, MeV and layer first.
+        facts: Entries for the provenance.
+        batches: The showers in order, in MeV, with the layer as first axis.
     """
 
     detector: Detector
@@ -77,10 +77,10 @@ class ForeignFile(Hdf5File):
             raise
 
     def numbers(self, name: str) -> StoredArray:
-        """A data set with a value, or an array of them, for each shower.
+        """Describe a numeric data set whose first axis is the shower.
 
         Raises:
-            DataError: Missing or unusable, see `Hdf5File.array`; or of no showers.
+            DataError: Missing or unusable, see `Hdf5File.array`; or empty.
         """
         if not self.has(name):
             raise DataError(
@@ -95,7 +95,7 @@ class ForeignFile(Hdf5File):
         return stored
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """A small data set, whole.
+        """Read a whole data set of finite numbers.
 
         Raises:
             DataError: Missing, no numbers, damaged, or not finite.
@@ -103,7 +103,7 @@ class ForeignFile(Hdf5File):
         stored = self.numbers(name)
         if stored.lengths:
             raise DataError(f"{self.path}: {name} holds rows of different lengths, expected numbers")
-        # some NaN warn when they are converted
+        # signalling NaNs warn when they are converted
         with np.errstate(invalid="ignore"):
             values: NDArray[np.float64] = self.read(stored).astype(np.float64)
         bad = ~_finite(values)
@@ -115,14 +115,14 @@ class ForeignFile(Hdf5File):
         return values
 
     def energies(self, values: NDArray[np.float64], scale: float) -> Floats:
-        """Incident energies in MeV, checked.
+        """Convert incident energies to MeV and check them.
 
         Args:
             values: (N,) as in the file.
             scale: MeV per unit of the file.
 
         Raises:
-            DataError: An energy that is not positive or beyond any accelerator.
+            DataError: An energy that is not positive, or above `MAX_ENERGY`.
         """
         energy = values * scale
         bad = (energy <= 0) | (energy > MAX_ENERGY)
@@ -135,14 +135,14 @@ class ForeignFile(Hdf5File):
         return energy.astype(np.float32)
 
     def blocks(self, name: str, scale: float) -> Iterator[tuple[slice, Floats]]:
-        """The showers of a data set in blocks: which ones, and their energies in MeV.
+        """Read the showers of a data set in blocks: their slice, and their voxel energies in MeV.
 
         Args:
             name: The data set, (N, ...).
             scale: MeV per unit of the file.
 
         Raises:
-            DataError: Damaged, or showers with NaN or infinite energies (all are counted).
+            DataError: Damaged, or showers with NaN or infinite energies; the message counts all of them.
         """
         stored = self.numbers(name)
         for part in self.parts(stored):
@@ -152,11 +152,11 @@ class ForeignFile(Hdf5File):
             yield part, block
 
     def parts(self, stored: StoredArray, most: int | None = None) -> list[slice]:
-        """Blocks of showers that are read together: whole chunks, where these are not too large.
+        """Slices of the showers to read at once: whole chunks, if these are not too large.
 
         Args:
             stored: The data set.
-            most: Showers of a block, at most.
+            most: Maximum number of showers of a block.
         """
         rows = self.rows_at_once(stored, BLOCK_BYTES)
         if stored.chunks:
@@ -170,7 +170,7 @@ class ForeignFile(Hdf5File):
     def _scaled(self, stored: StoredArray, part: slice, scale: float) -> Floats:
         values = self.read(stored, part.start, part.stop)
         scaled = np.empty(values.shape, np.float32)
-        # what float32 cannot hold becomes infinite and is refused, as NaN are
+        # overflows become infinite, and are refused like NaN
         with np.errstate(over="ignore", invalid="ignore"):
             np.multiply(values, scale, out=scaled, casting="same_kind")
         return scaled
@@ -191,14 +191,14 @@ class ForeignFile(Hdf5File):
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.bool_]:
-    # a NaN or an infinity spoils the sum: one cheap pass
+    # the sum is not finite if a value is not, and is fast
     with np.errstate(invalid="ignore"):
         sums: NDArray[np.float64] = values.reshape(len(values), -1).sum(axis=1, dtype=np.float64)
     return np.isfinite(sums)
 
 
 def pdg_number(particle: str) -> int:
-    """PDG number of a particle's name.
+    """PDG number of a particle given by its name.
 
     Raises:
         ConfigError: An unknown name.
@@ -209,13 +209,13 @@ def pdg_number(particle: str) -> int:
 
 
 def stored_particle(file: ForeignFile) -> int | None:
-    """The PDG number that files written by `caloforge convert` have as an attribute."""
+    """The PDG number stored by `caloforge convert`, or None."""
     value = file.attribute("pdg_id")
     return value if isinstance(value, int) and 0 < abs(value) <= INT32 else None
 
 
 def check_angles(path: Path, theta: NDArray[np.float64]) -> Floats:
-    """Polar angles, rad, checked; degrees are refused.
+    """Check polar angles in rad; returns them as float32.
 
     Raises:
         DataError: An angle that is not between 0 and pi.
@@ -233,14 +233,15 @@ def check_angles(path: Path, theta: NDArray[np.float64]) -> Floats:
 def recognise_meaning(
     file: ForeignFile, name: str, energy: Floats, detector: Detector, pdg_ids: NDArray[np.int32]
 ) -> EnergyMeaning:
-    """What the voxels of a file that does not say so hold, from the first of its showers.
+    """Determine from the response whether energies are visible or sampling-fraction corrected.
 
-    Sampling calorimeters see some hundredths of what comes in, corrected energies are about all of it: which
-    is nearer, decides. Where the material is not known, or nearly all is seen, they count as corrected.
+    Visible energy is a few percent of the incident energy in sampling calorimeters, corrected energy about
+    all of it; the response of the first showers decides. Energies count as corrected where the material is
+    not known, or the calorimeter is homogeneous.
 
     Args:
         file: The file.
-        name: Its data set of showers, MeV.
+        name: Name of the data set of showers, MeV.
         energy: (N,) incident energies, MeV.
         detector: Detector of the showers.
         pdg_ids: (N,) incident particles.
@@ -248,14 +249,14 @@ def recognise_meaning(
     part, block = next(file.blocks(name, 1.0))
     response = float(block.sum(dtype=np.float64) / energy[part].sum(dtype=np.float64))
     visible = response_limits(detector, "visible", pdg_ids[part], float(energy[part].mean()))
-    if response <= 0 or not visible.usual or visible.usual > 0.5:
+    if response <= 0 or not visible.expected or visible.expected > 0.5:
         return "sampling-fraction corrected"
-    nearer = abs(math.log(response / visible.usual)) < abs(math.log(response))
+    nearer = abs(math.log(response / visible.expected)) < abs(math.log(response))
     return "visible" if nearer else "sampling-fraction corrected"
 
 
-def check_one_kind(showers: ShowerFile, layout: str) -> int:
-    """The particle of showers for a layout that holds one kind.
+def single_particle(showers: ShowerFile, layout: str) -> int:
+    """Check that all showers are of one particle, as a layout requires; returns its PDG number.
 
     Raises:
         DataError: They are of several kinds.
@@ -270,7 +271,7 @@ def check_one_kind(showers: ShowerFile, layout: str) -> int:
 
 
 def check_no_azimuth(showers: ShowerFile, layout: str) -> None:
-    """Refuse showers with an azimuth, for layouts without one.
+    """Check that phi is 0 for all showers, as layouts without an azimuth require.
 
     Raises:
         DataError: A shower whose phi is not 0.
@@ -284,7 +285,7 @@ def check_no_azimuth(showers: ShowerFile, layout: str) -> None:
 
 
 def new_showers(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:
-    """A compressed float32 data set for N showers, chunked by shower."""
+    """Create a compressed float32 data set for N showers, with chunks of whole showers."""
     per_chunk = int(np.clip(2**19 // (4 * int(np.prod(shape[1:]))), 1, min(1024, shape[0])))
     return file.create_dataset(
         name,

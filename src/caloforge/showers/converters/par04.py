@@ -1,13 +1,13 @@
-"""The HDF5 layout of Geant4's Par04 example and of LEMURS and CaloDiT, in and out.
+"""Import and export of the HDF5 layout of Geant4's Par04 example, LEMURS and CaloDiT.
 
 `showers` (N, r, phi, z) and `incident_energy` (N,), both MeV; `incident_theta` and `incident_phi` (N,), rad,
 where they are written. The mesh lies around the direction of the particle, as a cylindrical mesh of
 caloforge does: ring 0 at the axis, sector 0 from -pi, z the depth. Theta is measured from the beam axis,
-which is the y axis of caloforge; a barrel looks the same at every azimuth around the beam, so that
-`incident_phi` is left out.
+which is the y axis of caloforge. A barrel is symmetric in the azimuth around the beam, so that `incident_phi`
+is ignored.
 
-Par04's own script writes what the silicon saw, that of LEMURS divides by the sampling fraction: the response
-tells which (see `recognise_meaning`).
+Par04's own script writes visible energy, that of LEMURS divides it by the sampling fraction; the response
+decides which it is (see `recognise_meaning`).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from caloforge.showers.converters.foreign import (
     Source,
     check_angles,
     check_no_azimuth,
-    check_one_kind,
     new_showers,
     pdg_number,
     recognise_meaning,
+    single_particle,
     stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
@@ -45,7 +45,10 @@ KIND = "Par04"
 
 @dataclass(frozen=True)
 class _Sample:
-    """One file, looked at; `shape` is (nz, nphi, nr). The last two are of files of caloforge, else None."""
+    """The checked contents of a file without its showers; `shape` is (nz, nphi, nr).
+
+    `meaning` and `pdg_id` are those of files that caloforge wrote, else None.
+    """
 
     path: Path
     shape: tuple[int, ...]
@@ -58,19 +61,19 @@ class _Sample:
 def open_par04(
     paths: Sequence[Path], detector: Detector | None, particle: str | None, *, visible: bool
 ) -> Source:
-    """Par04 files as a source of showers.
+    """Open Par04 files.
 
     Args:
         paths: Files of one detector, appended in order.
         detector: Detector of the showers; by default the silicon-tungsten one of Par04 with this mesh.
-        particle: Incident particle, which the files do not say.
+        particle: Incident particle, which the files do not store.
         visible: Undo the sampling-fraction correction, where there is one.
 
     Raises:
         DataError: Files of another layout or shape.
         ConfigError: No or an unknown particle, or an unknown sampling fraction.
     """
-    samples = [_look(Path(path)) for path in paths]
+    samples = [_read_header(Path(path)) for path in paths]
     first = samples[0]
     detector = detector or _usual_detector(first)
     for sample in samples:
@@ -103,7 +106,7 @@ def open_par04(
     )
 
 
-def _look(path: Path) -> _Sample:
+def _read_header(path: Path) -> _Sample:
     with ForeignFile(path, KIND) as file:
         if not file.has("showers", "incident_energy"):
             raise DataError(
@@ -196,7 +199,7 @@ def write_par04(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
             f"{detector.mesh.kind}"
         )
     check_no_azimuth(showers, KIND)
-    pdg_id = check_one_kind(showers, KIND)
+    pdg_id = single_particle(showers, KIND)
     total = len(showers)
     with new_hdf5(out, force=force) as output:
         file = output.file

@@ -1,10 +1,11 @@
-"""The point clouds of `showerdata` (AllShowers), in and out.
+"""Import and export of the point clouds of `showerdata` (AllShowers).
 
 `showers` (N,), each a flat float32 row of points (x, y, layer, energy) or (x, y, layer, energy, time) in mm
 and GeV; `energies` (N, 1) GeV; `directions` (N, 3), unit vectors with z the depth; `pdg` (N,); and, for
 readers that want arrays, `num_points` (N,), `shower_ids` (N,) and `shape` (N, most points, 4 or 5).
 
-Out, every voxel with energy becomes a point at its centre. In, points are put into the voxels of a detector.
+At export every voxel with energy becomes a point at its centre; at import points are binned into the voxels
+of a detector.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from caloforge.showers.response import ResponseCheck
 
 KIND = "showerdata"
 MEV_PER_GEV = 1000.0
-# layout that is written: what the library of this version reads
+# version of showerdata whose layout is written
 LAYOUT_VERSION = "0.7.0"
 COLUMNS = ("x", "y", "layer", "energy")
-# of a layer number, which models write as a real number
+# allowed deviation of a layer number from an integer, since models write it as a real number
 LAYER_TOLERANCE = 0.05
-# share of the energy outside the mesh beyond which the detector cannot be the right one
-MOST_OUTSIDE = 0.5
+# largest fraction of the energy outside the mesh; above it the detector is considered wrong
+MAX_OUTSIDE_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """One file, looked at: numbers of a point, and columns (N,) in MeV and rad."""
+    """The checked contents of a file without its points: numbers per point, and columns (N,), MeV and rad."""
 
     path: Path
     width: int
@@ -50,15 +51,15 @@ class _Sample:
 
 
 def open_pointclouds(paths: Sequence[Path], detector: Detector | None, particle: str | None) -> Source:
-    """Files of showerdata as a source of showers.
+    """Open files of showerdata.
 
     Args:
         paths: Files of one detector, appended in order.
-        detector: Detector whose voxels the points are put into.
+        detector: Detector whose voxels the points are binned into.
         particle: Incident particle; by default what the files say.
 
     Raises:
-        DataError: Files of another layout, or points that are nowhere in the detector.
+        DataError: Files of another layout, or points outside of the detector.
         ConfigError: No detector, one of a ragged mesh, or an unknown particle.
     """
     if detector is None:
@@ -70,7 +71,7 @@ def open_pointclouds(paths: Sequence[Path], detector: Detector | None, particle:
             f"--detector: the mesh of {detector.name} is ragged, points need a cartesian or a cylindrical one"
         )
     pdg_id = pdg_number(particle) if particle else None
-    samples = [_look(Path(path), pdg_id) for path in paths]
+    samples = [_read_header(Path(path), pdg_id) for path in paths]
     return Source(
         detector=detector,
         energy_meaning="visible",
@@ -82,7 +83,7 @@ def open_pointclouds(paths: Sequence[Path], detector: Detector | None, particle:
     )
 
 
-def _look(path: Path, pdg_id: int | None) -> _Sample:
+def _read_header(path: Path, pdg_id: int | None) -> _Sample:
     with ForeignFile(path, KIND) as file:
         if not file.has("showers", "energies", "directions") or not file.numbers("showers").lengths:
             raise DataError(
@@ -106,7 +107,7 @@ def _look(path: Path, pdg_id: int | None) -> _Sample:
 
 
 def _width(file: ForeignFile) -> int:
-    """Numbers of a point."""
+    """Numbers per point: 4 or 5."""
     shape = file.column("shape") if file.has("shape") else np.array([0, 0, 4])
     if shape.shape != (3,) or shape[2] not in (4, 5):
         raise DataError(f"{file.path}: shape is {shape.tolist()}, expected points of 4 or 5 numbers")
@@ -114,7 +115,7 @@ def _width(file: ForeignFile) -> int:
 
 
 def _angles(path: Path, directions: NDArray[np.float64]) -> tuple[Floats, Floats]:
-    """Theta from the y axis and phi from the depth, of directions that go into the detector."""
+    """Theta from the y axis and phi from the depth axis of unit vectors, both (N,) rad."""
     length = np.linalg.norm(directions, axis=1)
     bad = ~((directions[:, 2] > 0) & (np.abs(length - 1) < 0.01))
     if bad.any():
@@ -148,10 +149,10 @@ def _batches(samples: list[_Sample], detector: Detector) -> Iterator[ShowerBatch
                 rows = file.read(stored, part.start, part.stop)
                 showers = np.zeros((len(rows), *detector.shower_shape), np.float32)
                 for number, row in enumerate(rows, part.start):
-                    lost = _fill(showers[number - part.start], row, sample, number, detector)
+                    lost = _bin_points(showers[number - part.start], row, sample, number, detector)
                     outside += lost
                 inside += float(showers.sum(dtype=np.float64))
-                if outside > MOST_OUTSIDE * (inside + outside):
+                if outside > MAX_OUTSIDE_FRACTION * (inside + outside):
                     raise DataError(
                         f"{sample.path}: {outside / (inside + outside):.0%} of the energy lies outside the "
                         "mesh of "
@@ -167,24 +168,24 @@ def _batches(samples: list[_Sample], detector: Detector) -> Iterator[ShowerBatch
 
 
 def _rows(detector: Detector) -> int:
-    """Showers of a block of 64 MB."""
+    """Number of showers of a block of 64 MB."""
     return max(1, 2**24 // int(np.prod(detector.shower_shape)))
 
 
-def _fill(
+def _bin_points(
     shower: Floats, row: NDArray[np.float32], sample: _Sample, number: int, detector: Detector
 ) -> float:
-    """Add the points of a shower to its voxels, and tell the energy outside them, MeV."""
+    """Add the points of a shower to its voxels; returns the energy outside the mesh, MeV."""
     where = f"{sample.path}: shower {number}"
     if row.ndim != 1 or row.size % sample.width:
         raise DataError(f"{where} has {row.size} numbers, expected points of {sample.width}")
-    # some NaN warn when they are converted
+    # signalling NaNs warn when they are converted
     with np.errstate(invalid="ignore"):
         points = row.reshape(-1, sample.width)[:, :4].astype(np.float64)
     if not np.isfinite(points).all():
         raise DataError(f"{where} holds NaN or infinite values")
     x, y, depth, energy = points.T
-    # what pads a shower to a common length
+    # points without energy are padding
     x, y, depth, energy = (values[energy != 0] for values in (x, y, depth, energy))
     layer = np.rint(depth)
     if (np.abs(depth - layer) > LAYER_TOLERANCE).any():
@@ -195,18 +196,18 @@ def _fill(
     nz, ny, nx = shower.shape
     good = (layer >= 0) & (layer < nz) & (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
     index = tuple(values[good].astype(np.intp) for values in (layer, rows, columns))
-    # what float32 cannot hold becomes infinite and is refused
+    # overflows become infinite, and are refused
     with np.errstate(over="ignore"):
         np.add.at(shower, index, energy[good] * MEV_PER_GEV)
     return float(energy[~good].sum()) * MEV_PER_GEV
 
 
 def _cells(mesh: Any, x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Second and third index of the voxel that holds each point, outside the mesh too."""
+    """Second and third voxel index of each point; out of range for points outside the mesh."""
     if isinstance(mesh, CartesianMesh):
         return np.floor(y / mesh.cell_y + mesh.ny / 2), np.floor(x / mesh.cell_x + mesh.nx / 2)
     sector = np.floor((np.arctan2(y, x) + np.pi) / (2 * np.pi) * mesh.nphi)
-    # an angle of exactly pi is that of -pi
+    # pi belongs to the last sector
     return np.minimum(sector, mesh.nphi - 1), np.floor(np.hypot(x, y) / mesh.cell_r)
 
 
@@ -261,7 +262,7 @@ def write_pointclouds(showers: ShowerFile, out: Path, *, force: bool, progress: 
 
 
 def _points(shower: Floats, x: Floats, y: Floats, where: str) -> Floats:
-    """(points, 4) of a shower, the largest energies not first but layer by layer."""
+    """The points of a shower, (points, 4), ordered by layer."""
     if (shower < 0).any():
         raise DataError(f"{where} has voxels below zero, which showerdata refuses")
     layer, second, third = np.nonzero(shower)

@@ -1,4 +1,4 @@
-"""The two HDF5 layouts of CERN's 3DGAN samples, in and out.
+"""Import and export of the two HDF5 layouts of CERN's 3DGAN samples.
 
 In both, `ECAL` is (N, x, y, z) with z the depth, and the incidence lies in the y-z plane, theta measured from
 the y axis: the frame of caloforge with phi = 0.
@@ -41,13 +41,13 @@ MEV_PER_GEV = 1000.0
 FIXED_SCALE = MEV_PER_GEV
 VARIABLE_SCALE = MEV_PER_GEV / 50
 FILE_NAMES = {"Ele": 11, "Gamma": 22, "Pi0": 111, "ChPi": 211}
-# (nz, ny, nx) -> the detector of the published samples
+# detectors of the published samples by (nz, ny, nx)
 DETECTORS = {(25, 25, 25): "clic-ecal-25", (25, 51, 51): "clic-ecal-51"}
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """One file, looked at: its layout and everything but the showers.
+    """The checked contents of a file without its showers.
 
     `shape` is (nz, ny, nx) and `scale` MeV per unit of ECAL; the columns are (N,), MeV and rad.
     """
@@ -62,19 +62,19 @@ class _Sample:
 
 
 def open_3dgan(paths: Sequence[Path], detector: Detector | None, particle: str | None) -> Source:
-    """3DGAN files as a source of showers.
+    """Open 3DGAN files.
 
     Args:
         paths: Files of either layout, appended in order.
         detector: Detector of the showers; by default that of the published samples of this shape.
-        particle: Incident particle; by default what the file says, or else its name.
+        particle: Incident particle; by default from the contents or the name of the file.
 
     Raises:
         DataError: A file of another layout, shape, unit or detector.
         ConfigError: An unknown particle.
     """
     pdg_id = pdg_number(particle) if particle else None
-    samples = [_look(Path(path), pdg_id) for path in paths]
+    samples = [_read_header(Path(path), pdg_id) for path in paths]
     shape = samples[0].shape
     if detector is None:
         if shape not in DETECTORS:
@@ -103,7 +103,7 @@ def open_3dgan(paths: Sequence[Path], detector: Detector | None, particle: str |
     )
 
 
-def _look(path: Path, pdg_id: int | None) -> _Sample:
+def _read_header(path: Path, pdg_id: int | None) -> _Sample:
     with ForeignFile(path, "3DGAN") as file:
         angle = next((name for name in ("theta", "mtheta") if file.has(name)), None)
         if file.has("ECAL", "energy") and angle:
@@ -150,7 +150,7 @@ def _target(file: ForeignFile) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 
 def _particles(path: Path, stored: NDArray[np.float64], pdg_id: int | None) -> NDArray[np.int32]:
-    """PDG numbers: of the option, else of the file's own column if it holds such, else of the file's name."""
+    """PDG numbers from the option, else from the column of the file, else from the name of the file."""
     if pdg_id is None and np.isin(stored, list(PARTICLES.values())).all():
         return stored.astype(np.int32)
     token = path.name.split("_")[0].split(".")[0].replace("Escan", "")
@@ -203,7 +203,7 @@ def write_3dgan(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
     variable = not orthogonal or detector.shower_shape[1:] == (51, 51)
     scale = VARIABLE_SCALE if variable else FIXED_SCALE
     total = len(showers)
-    # float64: an energy in MeV survives the way through GeV and back exactly
+    # float64: the conversion from MeV to GeV and back is exact
     energy = showers.column("incident_energy").astype(np.float64) / MEV_PER_GEV
     pdg_id = showers.column("pdg_id")
     with new_hdf5(out, force=force) as output:
