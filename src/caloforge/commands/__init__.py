@@ -1,1 +1,1 @@
-"""The verbs: one Python function each, the same names and keywords as on the command line."""
+"""The verbs of the command line, as Python functions with the same names and keywords."""

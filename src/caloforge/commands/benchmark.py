@@ -12,7 +12,7 @@ from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.files import check_new, replacing, write_text, writing
 
-# the same measurements, too short to be quoted
+# settings of --quick: the same measurements, too short to be published
 QUICK = {"showers": 4, "seconds": 0.2, "batches": (1, 8)}
 
 
@@ -34,8 +34,8 @@ def benchmark(
         run: A run.yaml, or the name of a recipe, whose beam Geant4 simulates.
         n: Geant4 showers.
         all_cores: Measure on all cores, too.
-        out: A directory to make, with benchmark.json and benchmark.md.
-        quick: A rough look in a minute, not to be quoted.
+        out: Output directory, with benchmark.json and benchmark.md.
+        quick: Rough figures in a minute, not to be published.
         seed: Seed of showers, weights and noise.
         force: Replace an existing output.
         progress: Show progress.
@@ -87,13 +87,13 @@ def benchmark_scaling(
 
     Args:
         run: A run.yaml, or the name of a recipe, whose training is timed.
-        data: The shower file to learn from; the default is made-up showers.
+        data: The shower file to train on; the default is random showers.
         processes: The largest number of processes to measure; the default is 2.
         steps: Training steps in each measurement.
         nodes: The largest number of nodes to project to.
         network: What connects the nodes in the projection, such as omni-path, edr, hdr or ethernet-10.
         per_node: Processes on a node in the projection.
-        out: A directory to make, with scaling.json, scaling.md and scaling.png.
+        out: Output directory, with scaling.json, scaling.md and scaling.png.
         seed: Seed of showers, weights and order.
         force: Replace an existing output.
         progress: Show progress.

@@ -21,11 +21,11 @@ def card(
     """Write the card of a model from the reports of its validations.
 
     README.md and model.json in the model directory are replaced; the weights stay as they are. Reports must
-    judge showers of these very weights, and showers that were not trained on.
+    validate showers of exactly these weights, against showers that were not trained on.
 
     Args:
         model: A run directory, a model directory, or the name of a released model.
-        reports: Report directories of `caloforge validate`; one for each arithmetic that is to be checked.
+        reports: Report directories of `caloforge validate`; one for each precision that was validated.
         benchmark: Directory or benchmark.json of a `caloforge benchmark` in which the model was timed.
         data: Shower file it was trained on, where the training did not record it; repeatable.
         name: What the model is called; the default is the name of its directory.
@@ -42,7 +42,7 @@ def card(
     )
     name = name or folder.absolute().name
     page = card_markdown(document, name)
-    # the page first: model.json tells whether there is one
+    # the page first: model.json says that there is one
     write_text(folder / "README.md", page)
     write_text(folder / CARD, json.dumps(document, indent=1, allow_nan=False))
     verdicts = [report["verdict"] for report in document["card"]["validations"]]

@@ -1,4 +1,4 @@
-"""`caloforge check`: everything that can be known to fail before hours are spent."""
+"""`caloforge check`: finds the errors of a run before hours are spent on it."""
 
 import os
 import time
@@ -30,7 +30,7 @@ def check(
 
     Args:
         run: A run.yaml, or the name of a recipe.
-        data: The shower file to train on; without it made-up showers are used for the training step.
+        data: The shower file to train on; without it the training step uses random showers.
         n: Number of showers that will be simulated: for the estimates, and to train on without `--data`.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
     """
@@ -40,7 +40,7 @@ def check(
         ("configuration", lambda: {"text": f"run '{config.name}', every setting is known"}),
         ("detector", lambda: _detector(config)),
     ]
-    # what was imported without its material can be trained on, and that is all
+    # an imported detector without materials can be trained on, but not simulated
     if config.detector.layers or data is None:
         steps.append(("full simulation", lambda: _fullsim(config, n)))
     if data is not None:

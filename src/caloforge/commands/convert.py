@@ -1,4 +1,4 @@
-"""`caloforge import` and `caloforge convert`: the edges of the shower file."""
+"""`caloforge import` and `caloforge convert`: conversion from and to foreign formats."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,10 +31,10 @@ def import_(
         source: A file of the foreign format.
         more: Further files, appended in order.
         out: The shower file to write.
-        format: What the files are.
-        detector: Detector preset or YAML; the default is the usual one of the format.
-        particle: Incident particle, where the format does not say.
-        dataset: Which CaloChallenge data set.
+        format: Format of the files.
+        detector: Detector preset or YAML; the default is the one of the format.
+        particle: Incident particle, where the format does not store it.
+        dataset: CaloChallenge data set.
         binning: A CaloChallenge binning XML, for data of your own.
         visible: Undo the sampling-fraction correction of CaloChallenge sets 2 and 3 and of LEMURS.
         force: Replace an existing output.
@@ -59,7 +59,7 @@ def import_(
 
 
 def _imported(path: Path) -> Outcome:
-    """What came in, and what can be done with it."""
+    """Summary of an imported file, and the next step."""
     from caloforge.models.registry import families_for
     from caloforge.showers import ShowerFile
 

@@ -1,4 +1,4 @@
-"""`caloforge demo`: the whole way, small enough for minutes."""
+"""`caloforge demo`: the whole workflow on a small scale, in minutes."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ from caloforge.output import tell
 from caloforge.run import load_run, recipe_text
 
 RECIPE = "demo"
-# the released model that is judged as well, the recipe of its showers, and how many: as few as a validation
-# takes, spread so that the costly energies are rare
+# the released model that is validated as well, which is also the name of its recipe; the smallest number of
+# showers that can be validated, with a log-flat spectrum, since high energies are slow
 RELEASED = "clic-electron"
 RELEASED_SHOWERS = 120
 RELEASED_BEAM = ["beam.energy.kind=log-flat"]
@@ -36,16 +36,16 @@ def demo(
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:
-    """Simulate, train, generate and validate on a small scale; ends by naming the reports.
+    """Simulate, train, generate and validate on a small scale, and print where the reports are.
 
-    What a released model does is shown as well: it is compared with fresh Geant4 showers of its own detector.
+    A released model is validated as well, against new Geant4 showers of its own detector.
 
     Args:
-        out: Directory for everything the demo makes.
+        out: Output directory.
         train_showers: Geant4 showers to train on.
-        test_showers: Fresh Geant4 showers to compare with.
+        test_showers: Further Geant4 showers to validate with.
         workers: Processes of the simulation; the default is one per core.
-        seed: Seed of everything.
+        seed: Seed of all random numbers.
         force: Replace the directory of an earlier demo.
         progress: Show progress.
     """
@@ -57,7 +57,7 @@ def demo(
 
     start = time.perf_counter()
     _check_numbers(train_showers, test_showers)
-    out = _fresh_directory(Path(out), force)
+    out = _new_directory(Path(out), force)
     run = out / "run.yaml"
     write_text(run, recipe_text(RECIPE))
     workers = workers or len(os.sched_getaffinity(0))
@@ -66,7 +66,7 @@ def demo(
 
     steps.begin(f"simulate {train_showers} showers to train on, with Geant4")
     simulate(str(run), n=train_showers, out=out / "train.h5", workers=workers, seed=seed, progress=progress)
-    steps.begin(f"simulate {test_showers} fresh showers to judge with")
+    steps.begin(f"simulate {test_showers} further showers to validate with")
     simulate(
         str(run), n=test_showers, out=out / "truth.h5", workers=workers, seed=seed + 1, progress=progress
     )
@@ -77,7 +77,7 @@ def demo(
     steps.begin("compare them with Geant4")
     result = validate(out / "truth.h5", out / "generated.h5", out=out / "report", seed=seed)
 
-    shown = _judge_released(out, steps, workers, seed, progress) if released else {}
+    shown = _validate_released(out, steps, workers, seed, progress) if released else {}
 
     speed = _speed_up(out / "truth.h5", out / "generated.h5")
     seconds = time.perf_counter() - start
@@ -89,7 +89,7 @@ def demo(
     if shown:
         text += (
             f"\nThe released model {RELEASED} makes a shower {plain(shown['speed_up'])} times faster than "
-            f"Geant4. Against {RELEASED_SHOWERS} fresh Geant4 showers:\n{shown['text']}"
+            f"Geant4. Against {RELEASED_SHOWERS} Geant4 showers:\n{shown['text']}"
         )
     return Outcome(
         text,
@@ -114,8 +114,8 @@ def _check_numbers(train_showers: int, test_showers: int) -> None:
         raise ConfigError(f"--test-showers: got {test_showers}, expected at least {MIN_SHOWERS} to compare")
 
 
-def _judge_released(out: Path, steps: "_Steps", workers: int, seed: int, progress: bool) -> dict[str, Any]:
-    """Compare the released model with fresh showers of its own detector; report, verdict and speed."""
+def _validate_released(out: Path, steps: "_Steps", workers: int, seed: int, progress: bool) -> dict[str, Any]:
+    """Validate the released model on new showers of its own detector: report, verdict and speed."""
     from caloforge.commands.generate import generate
     from caloforge.commands.simulate import simulate
     from caloforge.commands.validate import validate
@@ -132,7 +132,7 @@ def _judge_released(out: Path, steps: "_Steps", workers: int, seed: int, progres
         progress=progress,
     )
     steps.begin(f"generate the same showers with the released model {RELEASED}")
-    # what auto would take for more showers than these
+    # the backend that `auto` selects for more showers
     generate(Path(RELEASED), out=fast, like=truth, seed=seed, backend="numba", progress=progress)
     steps.begin("compare them with Geant4")
     result = validate(truth, fast, out=out / f"{RELEASED}-report", seed=seed)
@@ -146,13 +146,13 @@ def _judge_released(out: Path, steps: "_Steps", workers: int, seed: int, progres
 
 
 def _verdict(result: Outcome) -> str:
-    """What was found, and where the report lies."""
+    """The verdict of each generator, and the path of the report."""
     lines = [f"{name}: {entry['sentence']}" for name, entry in result["generators"].items()]
     return "\n".join([*lines, str(result["report"])])
 
 
 class _Steps:
-    """Numbers the steps on standard error."""
+    """Prints numbered steps to standard error."""
 
     def __init__(self, total: int) -> None:
         self.total, self.number = total, 0
@@ -162,7 +162,7 @@ class _Steps:
         tell(f"{self.number}/{self.total} {what}")
 
 
-def _fresh_directory(out: Path, force: bool) -> Path:
+def _new_directory(out: Path, force: bool) -> Path:
     if out.exists() and force:
         if not (out / MARKER).is_file():
             raise OutputError(
@@ -176,7 +176,7 @@ def _fresh_directory(out: Path, force: bool) -> Path:
 
 
 def _speed_up(truth: Path, generated: Path) -> float:
-    """Median Geant4 time of a shower over the network's, as both files record it."""
+    """Median time of a Geant4 shower over that of a generated one, from the recorded wall times."""
     import numpy as np
 
     from caloforge.showers import ShowerFile

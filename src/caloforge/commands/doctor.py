@@ -12,7 +12,7 @@ from caloforge._version import __version__
 from caloforge.commands.outcome import Outcome
 from caloforge.provenance import CPU_FLAGS, cpu, package_version
 
-# distribution -> the verbs that cannot run without it
+# required distributions, and the verbs that cannot run without them
 REQUIRED = {
     "numpy": "every verb",
     "h5py": "every verb",
@@ -26,7 +26,7 @@ REQUIRED = {
     "geant4-pybind": "simulate, check, demo",
     "xraydb": "simulate, check, demo",
 }
-# distribution -> (extra that brings it, what it is for)
+# optional distributions: (extra that installs it, purpose)
 OPTIONAL = {
     "tensorboard": ("track", "train with the tensorboard tracker"),
     "mlflow": ("track", "train with the mlflow tracker"),
@@ -43,7 +43,7 @@ GEANT4_TIMEOUT = 60
 
 
 def doctor() -> Outcome:
-    """Show versions, the machine, whether Geant4 starts, and what is missing for which verb."""
+    """Show versions, the hardware, whether Geant4 starts, and missing dependencies by verb."""
     packages = {name: package_version(name) for name in REQUIRED}
     optional = {name: package_version(name) for name in OPTIONAL}
     machine = _machine()
@@ -87,7 +87,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _torch() -> tuple[int | None, list[str]]:
-    """Threads that torch takes and the GPUs it sees; nothing where it is missing or broken."""
+    """Number of threads of torch, and its GPUs; (None, []) where torch is missing or broken."""
     try:
         import torch
     except (ImportError, OSError):
@@ -96,7 +96,7 @@ def _torch() -> tuple[int | None, list[str]]:
 
 
 def _geant4() -> dict[str, Any]:
-    """Start Geant4 in a process of its own: a broken installation must not end this one."""
+    """Start Geant4 in a child process, since a broken installation could crash this one."""
     code = """
 import sys
 from caloforge.errors import CaloforgeError

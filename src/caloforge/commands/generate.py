@@ -96,26 +96,26 @@ def generate(
         model: A run directory, a model directory, or the name of a released model; see `caloforge list`.
         out: The shower file to write. From Python it may be left out: the showers are returned.
         like: Take the conditions, shower by shower, from this file (best for a comparison with it).
-        n: Number of showers; with --like the first n of it.
+        n: Number of showers; with --like, its first n.
         energy: "100 GeV", or a flat range "10 GeV:500 GeV"; the default is the trained range.
         theta: Polar angle, one value or a range; 90 deg is orthogonal incidence.
         phi: Azimuth, one value or a range.
         particle: e-, e+, gamma, pi0, mu-; the default is what the model was trained on.
         seed: Seed of the noise and of the sampled conditions.
-        batch_size: Showers in one pass of the network; does not change them. The default is the fastest.
-        backend: What runs the network. "auto" finds the fastest: numba, machine code of the layered family,
-            or what is measured once and remembered; onnx and openvino need `pip install 'caloforge[onnx]'`.
-        precision: Arithmetic of the network. "auto" is fp32, and bf16 or int8 where they are faster and the
-            model's card says that its physics was checked for them.
+        batch_size: Showers per pass of the network; has no effect on the showers. The default is the fastest.
+        backend: Runtime of the network. "auto" selects the fastest: numba (compiled code of the layered
+            family), or the result of a cached measurement; onnx and openvino need the extra `onnx`.
+        precision: Precision of the network. "auto" is fp32, or bf16 or int8 where these are faster and the
+            model's card says that they were validated.
         device: "cpu" or "cuda".
         threads: CPU threads; the default is all cores.
         extrapolate: Allow conditions outside the trained range.
-        allow_large: Take a model of more than 100 million numbers; those of strangers may fill the memory.
+        allow_large: Allow a model of more than 100 million numbers, which may exhaust the memory.
         force: Replace an existing output.
         progress: Show progress.
 
     Returns:
-        The facts of the file that was written, or the showers, a `ShowerBatch`, where `out` was left out.
+        A summary of the file that was written, or the showers (`ShowerBatch`) without `out`.
     """
     if like is None and n is None and energy is None:
         raise ConfigError("give either --like FILE, or -n N with an optional --energy range")
@@ -133,7 +133,7 @@ def generate(
     from caloforge.provenance import collect
 
     stored = read_model(model, allow_large=allow_large)
-    # of very many showers not even the conditions would fit into the memory
+    # before sampling: for very many showers the conditions alone would not fit into the memory
     if n is not None and out is None:
         check_memory(stored.detector, n)
     elif n is not None and out is not None:
@@ -178,7 +178,7 @@ def _conditions(
     particle: str | None,
     seed: int,
 ) -> tuple["Columns", dict[str, Any]]:
-    """What is asked of the model, and what the provenance says of it."""
+    """The incident conditions, and their entries in the provenance."""
     from caloforge.beam import beam_from_text
     from caloforge.generation.conditions import columns_like, columns_sampled
     from caloforge.provenance import digest_file

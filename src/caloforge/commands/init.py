@@ -25,7 +25,7 @@ def init(
 
     Args:
         preset: A recipe or a detector preset; see `caloforge list`.
-        from_: A shower file instead: its detector, and a beam like that of its showers.
+        from_: A shower file instead; the run gets its detector, and a beam with the range of its showers.
         out: The file to write.
         force: Replace an existing file.
     """
@@ -46,7 +46,7 @@ def init(
 
 
 def list_() -> Outcome:
-    """Show the recipes, detectors, models, studies, particles, physics and file formats that exist."""
+    """List the available recipes, detectors, models, studies, particles, physics lists and file formats."""
     from caloforge.beam import PARTICLES
     from caloforge.foreign_formats import Format
     from caloforge.fullsim.config import PHYSICS
@@ -78,13 +78,13 @@ def list_() -> Outcome:
 
 
 def _released() -> dict[str, str]:
-    """A line about each model that comes with caloforge."""
+    """A one-line description of each released model."""
     from caloforge.models.released import read_card, released_models
 
     names = released_models()
     if not names:
         return {}
-    # cards know metrics, which takes a moment
+    # imported here: the cards import the metrics, which is slow
     from caloforge.cards import one_line
 
     return {name: one_line(read_card(name)) for name in names}

@@ -27,7 +27,7 @@ def inspect(
     Args:
         what: A detector preset or YAML, a run.yaml, a shower file, a run directory, a model directory, or the
             name of a released model.
-        out: Also draw it: directory for the pictures.
+        out: Directory for figures; none are drawn without it.
         set_: For detectors and runs: change a setting, KEY=VALUE, repeatable.
     """
     from caloforge.models.released import released_models
@@ -57,7 +57,7 @@ def _save(figure: Any, target: Path) -> Path:
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=150, format="png")
     except OutputError:
-        # nothing is left of the first picture, nor its folder
+        # do not leave an empty folder behind
         with contextlib.suppress(OSError):
             target.parent.rmdir()
         raise
@@ -102,7 +102,7 @@ def _showers(path: Path, draw: bool) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _model(what: str, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The whole card, what is shown of it, and the figures."""
+    """The card of a model, its entries to show, and the figures."""
     from caloforge.cards import describe_model
     from caloforge.geometry import Detector
     from caloforge.models.store import whole_card
@@ -126,7 +126,7 @@ def _model(what: str, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[
 
 
 def _lines(facts: dict[str, Any], indent: int = 0) -> str:
-    """Facts as aligned text: nested mappings indented or, where alike, as a table; few numbers in a row."""
+    """Facts as aligned text: nested mappings are indented, or a table where their keys are the same."""
     out = []
     width = max((len(str(key)) for key in facts), default=0)
     pad = " " * indent
@@ -147,7 +147,7 @@ def _is_flat(value: dict[str, Any]) -> bool:
 
 
 def _is_table(value: dict[str, Any]) -> bool:
-    """Whether all entries are mappings of the same keys to plain values."""
+    """Whether all values are mappings with the same keys and plain values."""
     rows = list(value.values())
     if len(rows) < 2 or not all(isinstance(row, dict) and row.keys() == rows[0].keys() for row in rows):
         return False
@@ -169,7 +169,7 @@ def _table(value: dict[str, Any]) -> list[str]:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        # a range of one value is that value
+        # an interval of one value is written as the value
         alike = "min" in value and len(set(value.values())) == 1
         items = {"": value["min"]} if alike else value
         return ", ".join(f"{key} {_short(item)}".strip() for key, item in items.items())

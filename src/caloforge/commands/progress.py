@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a timed line now and then elsewhere."""
+"""Progress of a verb: a bar on a terminal, a line every few seconds elsewhere."""
 
 import time
 from importlib.util import find_spec
@@ -24,7 +24,7 @@ LINE_INTERVAL = 10.0
 
 
 class Meter:
-    """Reports how far a piece of work is, its rate and the time left, on standard error."""
+    """Reports progress, rate and remaining time on standard error. Use it as a context manager."""
 
     def __init__(self, what: str, total: int, unit: str = "showers", *, enabled: bool = True) -> None:
         """Nothing is shown before the context is entered.
@@ -32,8 +32,8 @@ class Meter:
         Args:
             what: "simulate", "generate", ...
             total: Number of items.
-            unit: What the items are.
-            enabled: False stays silent.
+            unit: Name of the items.
+            enabled: False shows nothing.
         """
         self.what, self.total, self.unit, self.enabled = what, total, unit, enabled
         self._console = Console(stderr=True)
@@ -66,7 +66,7 @@ class Meter:
             self._bar.stop()
 
     def update(self, done: int, total: int | None = None, note: str = "") -> None:
-        """Say that `done` of `total` items are finished; `note` is shown beside (a loss, say)."""
+        """Report that `done` of `total` items are finished; `note` (such as a loss) is shown with it."""
         if not self.enabled:
             return
         self.total = total or self.total
@@ -85,12 +85,12 @@ class Meter:
             tell(f"{self.what}: {count}{self._timing(done, rate, note)}")
 
     def _timing(self, done: int, rate: float, note: str) -> str:
-        """Rate, note and time for a line; the time taken at the end, the time left before."""
+        """Rate, note, and remaining time (at the end: total time) for a line."""
         parts = [amounts.rate(rate, self.unit)] if rate > 0 else []
         parts += [note] if note else []
         if done >= self.total:
             taken, begun = time.monotonic() - self._entered, self._start - self._entered
-            # the rate is that of the work, which does not explain the time where the start took long
+            # the rate leaves out the start-up, so name that where it took long
             late = rate > 0 and begun >= 1 and begun > taken / 10
             parts.append(
                 amounts.duration(taken) + (f", of which {amounts.duration(begun)} to start" if late else "")
@@ -101,5 +101,5 @@ class Meter:
 
 
 def _shows_bars(console: Console) -> bool:
-    """A terminal does, and a notebook with ipywidgets; elsewhere there are lines."""
+    """Whether a console can show progress bars: a terminal, or a notebook with ipywidgets."""
     return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)

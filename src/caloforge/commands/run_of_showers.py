@@ -1,4 +1,4 @@
-"""A run.yaml for the showers of a file: `caloforge init --from`."""
+"""Creation of a run.yaml for a shower file: `caloforge init --from`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from caloforge.showers import ShowerFile
 from caloforge.showers.summary import LISTED_ENERGIES, particle_name, spans_decades
 from caloforge.units import format_angle, format_energy
 
-# significant digits of the energies and angles of a range; it holds every shower
+# significant digits of the limits of energies and angles, rounded outwards
 DIGITS = 4
-# whose model and training settings suit any regular mesh
+# recipe whose model and training settings suit any regular mesh
 RECIPE = "clic-electron-layered"
 WIDTH = 110
 
@@ -30,15 +30,15 @@ WIDTH = 110
 def run_of_showers(path: Path) -> str:
     """The YAML of a run that trains on a shower file.
 
-    A detector that comes with caloforge is written by its name, any other in full. The beam is the one that
-    the file declares, or has the range of its showers. Model and training are those of the layered recipe,
+    A shipped detector is written as its name, any other in full. The beam is the one in the provenance of the
+    file, or has the range of its showers. Model and training are those of the layered recipe,
     or of the first family that takes the mesh.
 
     Args:
         path: A shower file.
 
     Raises:
-        DataError: The file cannot be used, or its particles are several or none that a beam has.
+        DataError: The file cannot be used, has several particles, or one that no beam has.
     """
     with ShowerFile(path) as file:
         detector, provenance = file.detector, file.provenance
@@ -56,7 +56,7 @@ def run_of_showers(path: Path) -> str:
         "description": f"Made for {count} showers of {path.name}, {meaning} energy",
         "seed": 0,
         "detector": _detector(detector),
-        "beam": _declared(provenance) or beam,
+        "beam": _simulated_beam(provenance) or beam,
         **_model(detector),
     }
     simulated = (
@@ -78,13 +78,13 @@ def _detector(detector: Detector) -> str | dict[str, Any]:
         if load_detector(name).geometry_digest == detector.geometry_digest:
             return name
     document: dict[str, Any] = detector.model_dump(mode="json", exclude_defaults=True)
-    # the tag of a mesh may be a default, and is what tells the meshes apart
+    # exclude_defaults may drop the kind, which the union of meshes needs
     document["mesh"]["kind"] = detector.mesh.kind
     return document
 
 
-def _declared(provenance: dict[str, Any]) -> dict[str, Any] | None:
-    """The beam that a simulation with caloforge wrote down, if there is one."""
+def _simulated_beam(provenance: dict[str, Any]) -> dict[str, Any] | None:
+    """The beam in the provenance of a simulation, or None."""
     with contextlib.suppress(ConfigError):
         return build(BeamConfig, provenance.get("beam", {}), "beam").model_dump(mode="json")
     return None
@@ -103,10 +103,10 @@ def _particle(path: Path, pdg_ids: NDArray[Any]) -> str:
 def _energies(energy: NDArray[np.float64]) -> dict[str, Any]:
     values = np.unique(energy)
     if len(values) == 1:
-        return {"kind": "fixed", "value": format_energy(_shortest(values[0]))}
+        return {"kind": "fixed", "value": format_energy(_shortest_decimal(values[0]))}
     if len(values) <= max(LISTED_ENERGIES, 15) and len(energy) > 3 * len(values):
-        return {"kind": "list", "values": [format_energy(_shortest(value)) for value in values]}
-    low, high = _outwards(values[0], values[-1])
+        return {"kind": "list", "values": [format_energy(_shortest_decimal(value)) for value in values]}
+    low, high = _round_outwards(values[0], values[-1])
     kind = "log-flat" if spans_decades(energy) else "flat"
     return {"kind": kind, "min": format_energy(low), "max": format_energy(high)}
 
@@ -114,24 +114,24 @@ def _energies(energy: NDArray[np.float64]) -> dict[str, Any]:
 def _angles(angle: NDArray[np.float64]) -> dict[str, Any]:
     low, high = float(angle.min()), float(angle.max())
     if low == high:
-        return {"kind": "fixed", "value": format_angle(np.radians(_shortest(np.degrees(low))))}
-    first, last = (np.radians(value) for value in _outwards(np.degrees(low), np.degrees(high)))
+        return {"kind": "fixed", "value": format_angle(np.radians(_shortest_decimal(np.degrees(low))))}
+    first, last = (np.radians(value) for value in _round_outwards(np.degrees(low), np.degrees(high)))
     return {"kind": "flat", "min": format_angle(first), "max": format_angle(last)}
 
 
-def _shortest(value: float) -> float:
-    """The decimal number of fewest digits that is this float32."""
+def _shortest_decimal(value: float) -> float:
+    """The shortest decimal number that rounds to this float32."""
     return float(str(np.float32(value)))
 
 
-def _outwards(low: float, high: float) -> tuple[float, float]:
-    """Both ends with `DIGITS` digits of the larger, so that nothing lies outside."""
+def _round_outwards(low: float, high: float) -> tuple[float, float]:
+    """Limits rounded outwards to `DIGITS` significant digits of the larger."""
     step = 10.0 ** (np.floor(np.log10(max(abs(low), abs(high)))) + 1 - DIGITS)
     return float(np.floor(low / step) * step), float(np.ceil(high / step) * step)
 
 
 def _model(detector: Detector) -> dict[str, Any]:
-    """Model and training for a mesh: those of the layered recipe, or the first family that takes it."""
+    """Model and training sections: those of the layered recipe, or of the first family for the mesh."""
     families = families_for(detector)
     if "layered" in families:
         document = parse_yaml(recipe_text(RECIPE), RECIPE)

@@ -31,8 +31,8 @@ def simulate(
         out: The shower file to write.
         workers: Processes; one per core is best. The showers do not depend on it.
         seed: Seed; the default is the one of the run.
-        resume: Continue an interrupted simulation of the same run, seed and number; one that is finished is
-            left as it is, so that a job may always give it.
+        resume: Continue an interrupted simulation of the same run, seed and number; a finished one
+            is left unchanged, so that batch jobs can always set it.
         force: Replace an existing output.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.

@@ -1,4 +1,4 @@
-"""A search while it runs: a table on a terminal, a line for each trial that ended elsewhere."""
+"""Progress of a hyperparameter search: a table on a terminal, a line per finished trial elsewhere."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from caloforge.output import tell
 if TYPE_CHECKING:
     from caloforge.tuning.driver import Standing
 
-# trials that ended and stay in the table
+# finished trials that stay in the table
 SHOWN = 8
-# seconds between two lines where there is no terminal and no trial ends
+# seconds between two lines without a terminal, if no trial ends
 LINE_INTERVAL = 60.0
 STYLES = {"complete": "green", "fail": "red", "pruned": "yellow"}
 
@@ -34,7 +34,7 @@ class StudyTable:
 
         Args:
             figures: The objectives.
-            enabled: False stays silent.
+            enabled: False shows nothing.
         """
         self._figures, self._enabled = list(figures), enabled
         self._console = Console(stderr=True)
@@ -55,7 +55,7 @@ class StudyTable:
             self._live.stop()
 
     def update(self, standing: Standing) -> None:
-        """Show how the search stands."""
+        """Show the state of the search."""
         if not self._enabled:
             return
         if self._live is not None:
@@ -99,7 +99,7 @@ class StudyTable:
             parts.append(f"{self._figures[0]} {min(values):.4g} to {max(values):.4g}")
         return ", ".join(parts)
 
-    # ---- elsewhere
+    # ---- no terminal
 
     def _lines(self, standing: Standing) -> None:
         for number in standing.ended:

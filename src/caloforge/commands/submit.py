@@ -15,7 +15,7 @@ from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError, nearest
 
 Where = Literal["slurm", "k8s", "ray"]
-# what can be submitted: function, and where it runs
+# verbs that can be submitted: their function, and where they can run
 VERBS = {
     "train": ("caloforge.commands.train:train", ("slurm", "k8s")),
     "tune": ("caloforge.commands.tune:tune", ("slurm", "ray")),
@@ -42,33 +42,33 @@ def submit(
     dashboard: str | None = None,
     print_: Annotated[bool, Parameter(name="--print", negative=())] = False,
 ) -> Outcome:
-    """Give a training or a study to a cluster; the job continues by itself after an interruption.
+    """Submit a training or a study to a cluster; the job resumes by itself after an interruption.
 
     Args:
         where: SLURM, Kubernetes with Kubeflow Trainer (train), or Ray (tune).
-        command: What runs: train or tune, with its own arguments and options.
-        nodes: Nodes.
-        processes: Processes on a node; the default is one, or one for each GPU.
-        gpus: GPUs of a node.
-        cpus: Cores of a process.
-        memory: Memory of a node, such as 16Gi.
+        command: The command: train or tune, with its own arguments and options.
+        nodes: Number of nodes.
+        processes: Processes per node; the default is one, or one per GPU.
+        gpus: GPUs per node.
+        cpus: Cores per process.
+        memory: Memory per node, such as 16Gi.
         time: Time limit, HH:MM:SS or D-HH:MM:SS.
         image: Container image, registry/name:tag, or a .sif file.
-        volume: SOURCE:/path, a claim (Kubernetes) or a folder (SLURM) and where the job sees it; repeatable.
+        volume: SOURCE:/path, a claim (Kubernetes) or a folder (SLURM) and its mount point; repeatable.
         env: NAME=VALUE, an environment variable; repeatable.
         secret: A Kubernetes secret whose entries become environment variables.
-        setup: Commands of bash that come first (SLURM), such as "module load gcc; source venv/bin/activate".
-        name: What the job is called; the default comes from the output of the command.
+        setup: Bash commands to run first (SLURM), such as "module load gcc; source venv/bin/activate".
+        name: Name of the job; the default comes from the output of the command.
         sbatch: NAME=VALUE, a further option of sbatch such as partition=gpu; repeatable.
         namespace: Kubernetes namespace; the default is that of kubectl.
-        dashboard: Dashboard of a Ray cluster that runs already, such as http://head:8265.
-        print_: Show what would be submitted, and submit nothing.
+        dashboard: Dashboard of a running Ray cluster, such as http://head:8265.
+        print_: Print the job without submitting it.
     """
     from caloforge.config import build
     from caloforge.deploy import Job, Volume, slug
 
     verb, bound = _parse(command)
-    _check_place(
+    _check_cluster(
         where, verb, sbatch=sbatch, namespace=namespace, dashboard=dashboard, secret=secret, setup=setup
     )
     _check_locally(verb, bound, must_exist=where == "slurm" and not print_)
@@ -76,7 +76,7 @@ def submit(
     document: dict[str, Any] = {
         "name": name or slug(f"{verb}-{Path(paths.get('-o', '')).name}"),
         "verb": verb,
-        "arguments": _continuing(verb, command[1:], bound),
+        "arguments": _resumable_arguments(verb, command[1:], bound),
         "paths": paths,
         "nodes": nodes,
         "processes": processes if processes is not None else max(gpus, 1),
@@ -104,7 +104,7 @@ def submit(
 def _render(
     where: Where, job: Any, sbatch: dict[str, str], namespace: str | None, dashboard: str | None
 ) -> tuple[str, list[str]]:
-    """The text of a job and the command that takes it on its standard input."""
+    """The text of a job, and the command that reads it from standard input and submits it."""
     from caloforge.deploy import batch_script, ray_command, ray_job, train_job
 
     if where == "slurm":
@@ -118,7 +118,7 @@ def _render(
 
 
 def _parse(command: tuple[str, ...]) -> tuple[str, BoundArguments]:
-    """The verb and its arguments, read as the verb itself reads them."""
+    """Parse the command to submit: the verb and its bound arguments."""
     if not command:
         raise ConfigError("what shall run? Say: caloforge submit WHERE train RUN.yaml --data ... -o ...")
     verb, *tokens = command
@@ -131,7 +131,7 @@ def _parse(command: tuple[str, ...]) -> tuple[str, BoundArguments]:
         _, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except cyclopts.UnknownOptionError as error:
         option = error.token.keyword or error.token.value
-        arguments = [*app.assemble_argument_collection(), *_own().assemble_argument_collection()]
+        arguments = [*app.assemble_argument_collection(), *_submit_app().assemble_argument_collection()]
         known = {name for argument in arguments for name in argument.names}
         raise ConfigError(
             f"{option}: an option of neither caloforge submit nor caloforge {verb}. {nearest(option, known)}"
@@ -141,34 +141,36 @@ def _parse(command: tuple[str, ...]) -> tuple[str, BoundArguments]:
     return verb, bound
 
 
-def _own() -> cyclopts.App:
+def _submit_app() -> cyclopts.App:
     app = cyclopts.App()
     app.default(submit)
     return app
 
 
-def _check_place(where: Where, verb: str, **given: Any) -> None:
-    """Refuse a verb that does not run there, and options that mean nothing there."""
+def _check_cluster(where: Where, verb: str, **given: Any) -> None:
+    """Refuse a verb that cannot run on this kind of cluster, and options that do not apply to it."""
     places = VERBS[verb][1]
     if where not in places:
         raise ConfigError(f"caloforge {verb} does not run on {where}; submit it to {' or '.join(places)}")
-    meant = {
+    applies_to = {
         "sbatch": ("slurm",),
         "namespace": ("k8s", "ray"),
         "dashboard": ("ray",),
         "secret": ("k8s", "ray"),
-        # what a pod needs is in its image
+        # a pod has its setup in the image
         "setup": ("slurm",),
     }
     for option, value in given.items():
-        if value is not None and where not in meant[option]:
-            raise ConfigError(f"--{option} means nothing on {where}; it is for {' and '.join(meant[option])}")
+        if value is not None and where not in applies_to[option]:
+            raise ConfigError(
+                f"--{option} means nothing on {where}; it is for {' and '.join(applies_to[option])}"
+            )
     if given["dashboard"] is not None and (given["namespace"] or given["secret"]):
         raise ConfigError("--dashboard names a cluster that runs already: leave --namespace and --secret out")
 
 
 def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> None:
-    """Read the run or study, if it is here: a mistake is better found now than in the queue."""
+    """Read the run or study, if it is on this machine, to find errors before the job is queued."""
     source = bound.args[0]
     if not (
         must_exist or Path(source).is_file() or source in _shipped("run" if verb == "train" else "study")
@@ -185,7 +187,7 @@ def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> Non
 
 
 def _shipped(argument: str) -> list[str]:
-    """Names that an argument of a verb can have instead of a path."""
+    """The shipped names that an argument of a verb can be, instead of a path."""
     if argument == "run":
         from caloforge.run import recipe_names
 
@@ -200,7 +202,7 @@ def _shipped(argument: str) -> list[str]:
 
 
 def _paths(bound: BoundArguments) -> dict[str, str]:
-    """Files and folders that the command names, by the option that does."""
+    """Files and folders in the command, by their option."""
     titles = {"run": "the run", "study": "the study", "out": "-o"}
     return {
         titles.get(name, f"--{name}"): str(value)
@@ -210,11 +212,10 @@ def _paths(bound: BoundArguments) -> dict[str, str]:
     }
 
 
-def _continuing(verb: str, tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:
-    """The arguments of a job that may be started several times, on a cluster.
+def _resumable_arguments(verb: str, tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:
+    """The arguments of a job that the cluster may restart.
 
-    A training continues where there is something to continue; a study does so by itself, on the Ray cluster
-    that it finds itself in.
+    A training gets --resume; a study, which resumes by itself, gets the address of the cluster it runs on.
     """
     if bound.arguments.get("force"):
         raise ConfigError("--force: the job would begin anew at each restart; remove the old output first")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from caloforge.training.loop import TrainingResult
     from caloforge.training.process_group import Processes
 
-# how a training that has ended is said to have done so
+# why a training ended, for the message
 ENDS = {
     "epochs": "training.epochs",
     "steps": "training.max_steps",
@@ -47,12 +47,12 @@ def train(
 
     Args:
         run: A run.yaml, or the name of a recipe.
-        data: The shower file to learn from.
-        out: The run directory to make.
+        data: The shower file to train on.
+        out: The run directory to create.
         seed: Seed; the default is the one of the run.
-        resume: Continue an interrupted training from its last checkpoint; begin where there is none yet.
-        force: Train anew in an existing run directory.
-        start: Begin with the weights of this model, of the same network, instead of random ones.
+        resume: Continue an interrupted training from its last checkpoint, if there is one.
+        force: Replace the training in an existing run directory.
+        start: Start from the weights of this model, which has the same network, instead of random ones.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
     """
@@ -70,16 +70,16 @@ def train(
         RunDirectory(out, _record(run, config)) as directory,
     ):
         launched = processes.ranks > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-        # what a launcher starts anew after a failure goes on by itself; a job script may always say --resume
+        # restarted by a launcher after a failure, a training resumes; a job script can always set --resume
         again = processes.again
         processes.first_does(
             lambda: directory.take(resume=resume, force=force, launched=launched, again=again)
         )
         resume, directory.replaces = processes.from_first([directory.resumes, directory.replaces])
-        near = _near(config, data, processes)
+        near = _local_data(config, data, processes)
         model = create_model(config.model, near, seed=seed, beam=config.beam)
         if start is not None and not resume:
-            _take_weights(model, start)
+            _load_weights(model, start)
         with Meter("train", 1, "steps", enabled=progress and processes.first) as meter:
             result = train_model(
                 model,
@@ -94,7 +94,7 @@ def train(
             )
         first, ranks = processes.first, processes.ranks
     return Outcome(
-        _told(result, config, out, ranks) if first else "",
+        _summary(result, config, out, ranks) if first else "",
         run_dir=out,
         model=out / "model",
         steps=result.steps,
@@ -105,8 +105,8 @@ def train(
     )
 
 
-def _told(result: "TrainingResult", config: RunConfig, out: Path, ranks: int) -> str:
-    """What is said of a training that has ended."""
+def _summary(result: "TrainingResult", config: RunConfig, out: Path, ranks: int) -> str:
+    """Summary of a finished training."""
     done = f"trained {result.steps} steps" if result.steps else "fitted"
     figure = f"best figure of merit {result.best:.4g}; model in {out / 'model'}"
     if result.before:
@@ -130,8 +130,8 @@ def _energies(limits: list[float]) -> str:
     return " to ".join(dict.fromkeys(format_energy(float(f"{value:.3g}")) for value in limits))
 
 
-def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
-    """The shower file, or its copy on this machine; of the detector of the run."""
+def _local_data(config: RunConfig, data: Path, processes: "Processes") -> Path:
+    """The shower file, or its local copy; checks that it has the detector of the run."""
     from caloforge.showers import ShowerFile
     from caloforge.training.local_copy import local_copy
 
@@ -146,11 +146,11 @@ def _near(config: RunConfig, data: Path, processes: "Processes") -> Path:
     return near
 
 
-def _take_weights(model: "ShowerModel", start: str | Path) -> None:
-    """Give a model the weights of a trained one.
+def _load_weights(model: "ShowerModel", start: str | Path) -> None:
+    """Load the weights of a trained model into a model.
 
     Raises:
-        ModelError: There is no such model, or its network is another.
+        ModelError: There is no such model, or it has another network.
     """
     from caloforge.models.store import load_model
 
@@ -161,7 +161,7 @@ def _take_weights(model: "ShowerModel", start: str | Path) -> None:
 
 
 def _record(run: str, config: RunConfig) -> dict[str, str]:
-    """The run as it was given and as it was understood."""
+    """Texts to store in the run directory: the run as given, and with all defaults."""
     texts = {"resolved.yaml": to_yaml(config)}
     if file := run_file(run):
         texts["run.yaml"] = file.read_text(encoding="utf-8")

@@ -18,13 +18,13 @@ def tune(
     address: str | None = None,
     progress: bool = True,
 ) -> Outcome:
-    """Search for the best settings of a run; the same command goes on with an interrupted search.
+    """Search for the best settings of a run; the same command resumes an interrupted search.
 
     Args:
         study: A study.yaml, or the name of a study that comes with caloforge.
         out: The folder of the study: study.html, study.json, best.yaml, trials.
-        data: The shower file to train on, instead of the one that the study names.
-        test: Showers for the last comparison, which the search never sees; likewise.
+        data: The shower file to train on, instead of the one in the study.
+        test: Showers for the final test, which the search does not use; likewise.
         address: A Ray cluster, such as ray://head:10001 or auto; without one the search runs on this machine.
         progress: Show progress.
     """
@@ -33,7 +33,7 @@ def tune(
     from caloforge.tuning.study import run_study
 
     config = load_study(study)
-    # those of the study are relative to its folder
+    # paths in the study are relative to its folder
     given = {
         name: str(Path(path).absolute())
         for name, path in (("data", data), ("test", test))

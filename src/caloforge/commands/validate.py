@@ -13,7 +13,7 @@ from caloforge.names import shipped_name
 
 Network = Literal["low", "low-normed", "high", "cnn", "strong"]
 EXIT_CODES = {"within": 0, "not within": 3, "undecided": 4}
-# of each generator in metrics.json
+# entries of each generator in metrics.json that the verb returns
 FACTS = (
     "verdict", "sentence", "passed", "trials", "critical_sigma", "undecided", "showers_needed", "failures",
 )  # fmt: skip
@@ -43,20 +43,20 @@ def validate(
 ) -> Outcome:
     """Compare generated showers with full simulation and write a report with a verdict.
 
-    Exit code 0 says that every sample is shown to be within the thresholds, 3 that one is not, and 4 that
-    nothing fails but the showers are too few to decide every comparison.
+    Exit code 0: every sample is within the thresholds; 3: one is not; 4: no comparison fails, but there are
+    too few showers to decide all of them.
 
     Args:
         truth: Shower file of the full simulation.
-        generated: Shower file to judge, or a model, whose showers are then made: a run directory, a model
-            directory, or the name of a released model.
+        generated: Shower file to validate, or a model to generate it: a run directory, a model directory, or
+            the name of a released model.
         more: Further ones, overlaid in the same report.
-        out: The report directory to make: report.html, metrics.json, figures.
+        out: The report directory to create: report.html, metrics.json, figures.
         thresholds: Name of a threshold set (strict, 3dgan), or a YAML file.
-        classifier: Also train boosted trees to tell the samples apart.
-        truth2: A second, independent sample of the full simulation, which sets the floor of every metric.
-        training: Shower file that the generator was trained on, repeatable: are generated showers near copies
-            of its showers?
+        classifier: Also train boosted trees to distinguish the samples.
+        truth2: A second, independent sample of the full simulation, for the floor of every metric.
+        training: Shower file that the generator was trained on, repeatable; tests whether generated showers are
+            near copies of its showers.
         reweight: Thin samples to the truth's incident spectrum instead of refusing them.
         threshold: Voxels above this energy are hits, such as "0.3 MeV".
         neural: Also train this neural classifier, repeatable; strong sees every cell; the others are
@@ -64,12 +64,12 @@ def validate(
         repeats: Trainings of each neural classifier.
         triforce: Shower file of the full simulation to train a particle classifier and an energy regressor
             on, repeatable; minutes.
-        protocol: Add the row that a submission to the CaloChallenge would have.
+        protocol: Add the metrics of a submission to the CaloChallenge.
         pdf: Also draw every figure as a PDF.
         seed: Seed of the bootstrap and of every training.
         workers: Threads, and processes that draw; the default is one per core.
         force: Replace an existing report.
-        allow_undecided: End with 0 where nothing fails, also where comparisons are not decided.
+        allow_undecided: Exit with 0 if no comparison fails, even if some are undecided.
         progress: Show progress.
     """
     import os
@@ -93,7 +93,7 @@ def validate(
     out = Path(out)
     samples = [generated, *more]
     models = [sample for sample in samples if _is_model(sample)]
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "thresholds": thresholds,
         "truth2": truth2,
         "training": training or (),
@@ -107,8 +107,8 @@ def validate(
     }
     with contextlib.ExitStack() as stack:
         if models:
-            # before minutes are spent on showers
-            check_request(truth, [sample for sample in samples if sample not in models], out, **asked)
+            # before generating showers, which takes minutes
+            check_request(truth, [sample for sample in samples if sample not in models], out, **options)
             for model in models:
                 read_model(model)
             made = partial_path(out.with_name(f"{out.name}-showers"))
@@ -127,7 +127,7 @@ def validate(
             pdf=pdf,
             workers=workers or len(os.sched_getaffinity(0)),
             progress=show,
-            **asked,
+            **options,
         )
     generators = result.metrics["generators"]
     lines = [f"{name}: {entry['sentence']}" for name, entry in generators.items()]
@@ -141,7 +141,7 @@ def validate(
 
 
 def _is_model(sample: str | Path) -> bool:
-    """Whether a sample is given by the model that makes it: a released one, or no file and no name of one."""
+    """Whether a sample is given as a model, and not as a shower file."""
     from caloforge.models.released import released_models
 
     if shipped_name(sample, released_models(), "released model"):
@@ -151,7 +151,7 @@ def _is_model(sample: str | Path) -> bool:
 
 
 def _generate(model: str | Path, truth: Path, folder: Path, report: Path, seed: int, progress: bool) -> Path:
-    """Showers of a model at the conditions of the truth, in a folder that the user does not know of."""
+    """Generate showers with a model at the incident conditions of the truth, in a temporary folder."""
     from caloforge.commands.generate import generate
 
     out = folder / f"{Path(model).absolute().name}.h5"
