@@ -1,4 +1,4 @@
-"""Model cards: what a model is and how good, from its files and the reports of its validations."""
+"""Model cards: description and measured performance of a model, from its files and validation reports."""
 
 from caloforge.cards.collect import collect_card
 from caloforge.cards.markdown import card_markdown

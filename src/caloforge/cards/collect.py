@@ -1,4 +1,4 @@
-"""What a card says, from model.json, reports and a benchmark: nothing in it is written by hand."""
+"""Collection of the data of a model card from model.json, validation reports and a benchmark."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from caloforge.cards.figures import figures
 from caloforge.errors import DataError, ModelError
 
 Json = dict[str, Any]
-# the key of model.json that holds what is collected here
+# key of model.json that holds the collected data
 KEY = "card"
-FIRST = "fp32"
-# version of metrics.json
+REFERENCE_PRECISION = "fp32"
+# supported version of metrics.json
 LAYOUT = 2
 
 
 def collect_card(
     card: Json, reports: Sequence[Path], *, benchmark: Path | None = None, data: Sequence[Path] = ()
 ) -> Json:
-    """A model.json with the facts of a card under "card", and the arithmetics its reports have checked.
+    """A model.json with the data of a card under "card", and the validated precisions in its facts.
 
     Args:
         card: The model.json.
-        reports: Directories that `caloforge validate` made of this model's showers, or their metrics.json.
-        benchmark: The benchmark.json of a comparison in which this model was timed, or its directory.
+        reports: Report directories of `caloforge validate` for showers of this model, or their metrics.json.
+        benchmark: A benchmark.json with timings of this model, or its directory.
         data: Shower files it was trained on, where the training did not record them.
 
     Raises:
@@ -37,7 +37,9 @@ def collect_card(
     """
     digest = card["weights_sha256"]
     training = list(card.get("data", []))
-    training += [record for path in data if (record := _whole(path))["sha256"] not in _digests(training)]
+    training += [
+        record for path in data if (record := _training_record(path))["sha256"] not in _file_digests(training)
+    ]
     validations = [_validation(path, digest, training) for path in reports]
     checked = _precisions(validations)
     document: Json = {
@@ -50,36 +52,36 @@ def collect_card(
             "timing": None if benchmark is None else _timing(benchmark, digest),
         },
     }
-    shared: Json = _shareable(document)
+    shared: Json = _without_folders(document)
     return shared
 
 
-def _shareable(value: Any, key: str = "") -> Any:
-    """A document whose commands name files without the folders of one machine."""
+def _without_folders(value: Any, key: str = "") -> Any:
+    """A document with absolute paths in commands replaced by file names."""
     if isinstance(value, dict):
-        return {name: _shareable(entry, name) for name, entry in value.items()}
+        return {name: _without_folders(entry, name) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_shareable(entry) for entry in value]
+        return [_without_folders(entry) for entry in value]
     if key == "command" and isinstance(value, str):
         words = shlex.split(value)
         return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words)
     return value
 
 
-def _whole(path: Path) -> Json:
-    # caloforge list shows cards, and does not wait for what reads showers
+def _training_record(path: Path) -> Json:
+    # imported here: caloforge list imports the cards and must not load h5py
     from caloforge.models.training_metadata import data_record
 
     record = data_record(path, 0)
     return {**record, "trained_on": record["showers"]}
 
 
-def _digests(records: Sequence[Json]) -> set[str]:
+def _file_digests(records: Sequence[Json]) -> set[str]:
     return {record["sha256"] for record in records}
 
 
 def _read(path: Path, name: str, kind: str) -> Json:
-    """A JSON document of ours, or of the directory that holds it."""
+    """Read a JSON document, given by its path or its directory; checks its format."""
     path = path / name if path.is_dir() else path
     if not path.exists():
         raise DataError(f"{path}: no such file; expected what {kind} writes")
@@ -93,13 +95,13 @@ def _read(path: Path, name: str, kind: str) -> Json:
 
 
 def _validation(path: Path, digest: str, training: Sequence[Json]) -> Json:
-    """What one report says of the model."""
+    """The data of one validation report that a card holds."""
     metrics = _read(path, "metrics.json", "caloforge validate")
     if metrics["version"] != LAYOUT:
         raise DataError(
             f"{path}: its metrics.json has layout {metrics['version']}, expected {LAYOUT}; validate again"
         )
-    name = _generator(path, metrics, digest)
+    name = _sample_of_model(path, metrics, digest)
     truth, found = metrics["truth"], metrics["generators"][name]
     files = metrics["provenance"]["files"]
     _check_unseen(path, files[truth["name"]], training)
@@ -108,7 +110,7 @@ def _validation(path: Path, digest: str, training: Sequence[Json]) -> Json:
         "truth": {"file": truth["file"], "energy_MeV": truth["incident_energy_MeV"], **files[truth["name"]]},
         "generated": {"showers": found["sample"]["showers"], **generated},
         "showers": truth["showers"],
-        "precision": generated.get("precision", FIRST),
+        "precision": generated.get("precision", REFERENCE_PRECISION),
         "backend": generated.get("backend", "torch"),
         "thresholds": metrics["thresholds"]["name"],
         "summary": metrics["thresholds"]["summary"],
@@ -126,8 +128,8 @@ def _validation(path: Path, digest: str, training: Sequence[Json]) -> Json:
     }
 
 
-def _generator(path: Path, metrics: Json, digest: str) -> str:
-    """The sample of a report that this model made."""
+def _sample_of_model(path: Path, metrics: Json, digest: str) -> str:
+    """The name of the sample in a report that this model generated."""
     known: dict[str, str | None] = {
         name: entry["sample"]["provenance"].get("model_digest")
         for name, entry in metrics["generators"].items()
@@ -143,10 +145,10 @@ def _generator(path: Path, metrics: Json, digest: str) -> str:
 
 
 def _check_unseen(path: Path, truth: Json, training: Sequence[Json]) -> None:
-    """Refuse figures on showers that were trained on."""
+    """Refuse a validation against showers of the training data."""
     simulation = truth.get("simulation")
     for record in training:
-        # another number of showers of the same campaign begins with the same ones
+        # campaigns with the same settings share showers, whatever their number
         again = simulation is not None and record["provenance"].get("simulation") == simulation
         if again or record["sha256"] == truth.get("sha256"):
             raise DataError(
@@ -156,7 +158,7 @@ def _check_unseen(path: Path, truth: Json, training: Sequence[Json]) -> None:
 
 
 def _failures(failures: Sequence[Json], bins: dict[str, str]) -> list[Json]:
-    """By observable the clearest failure, and how many there are."""
+    """The first, which is the clearest, failure of each observable, and their number."""
     grouped: dict[str, Json] = {}
     for failure in failures:
         entry = grouped.setdefault(
@@ -176,9 +178,9 @@ def _failures(failures: Sequence[Json], bins: dict[str, str]) -> list[Json]:
 
 
 def _precisions(validations: Sequence[Json]) -> list[str]:
-    """Arithmetics in which no comparison fails that does not fail in fp32 as well."""
-    checked = [FIRST]
-    plain = [_failing(v) for v in validations if v["precision"] == FIRST]
+    """Precisions in which no observable fails that does not fail in fp32 as well."""
+    checked = [REFERENCE_PRECISION]
+    plain = [_failing(v) for v in validations if v["precision"] == REFERENCE_PRECISION]
     for report in validations:
         name = report["precision"]
         if name not in checked and (
@@ -193,7 +195,7 @@ def _failing(validation: Json) -> set[str]:
 
 
 def _timing(path: Path, digest: str) -> Json:
-    """The rows of this model and of Geant4 in a benchmark, and the machine."""
+    """The rows of this model and of Geant4 in a benchmark, and its machine."""
     document = _read(path, "benchmark.json", "caloforge benchmark")
     measured = [row for row in document["results"] if row["status"] == "measured"]
     own = [row for row in measured if row.get("model_digest") == digest]

@@ -1,4 +1,4 @@
-"""The figures of a card, out of the thousand numbers of a validation."""
+"""The metrics of a validation that a card shows."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class Figure:
-    """What a card shows of one metric.
+    """A metric that a card shows.
 
     Attributes:
-        label: For people.
+        label: Label in the card.
         observable: Name in metrics.json.
         metric: Name in metrics.json.
-        unit: How the number is written.
-        in_bins: Also in each bin of the incident energy.
+        unit: Unit that the number is written in.
+        in_bins: Whether to show it in each bin of incident energy as well.
     """
 
     label: str
@@ -77,12 +77,12 @@ def figures(metrics: Json, generator: str) -> list[Json]:
 
     Args:
         metrics: A metrics.json.
-        generator: Its name there.
+        generator: Name of the generator in it.
 
     Returns:
         For each `label`, `where` (the bin), `value`, `uncertainty`, `floor`, `unit`, and where the metric
-        decides `threshold` and `status`; of profiles the bin that is farthest off, with the floor that the
-        farthest of as many bins has.
+        decides `threshold` and `status`; for profiles those of the bin with the largest deviation, with
+        the expected floor of the largest of as many bins.
     """
     found = list(_networks(metrics.get("on_request", {}).get(generator, {}).get("neural", {})))
     labels = {b["key"]: b["label"] for b in metrics["bins"]}
@@ -119,17 +119,17 @@ def _numbers(numbers: Json) -> Json:
 
 
 def _farthest(bins: list[Json]) -> Json:
-    """The bin that is farthest off; its floor is that of the farthest of all these bins."""
+    """The bin with the largest deviation; its floor is that of the largest of as many bins."""
     known = [b for b in bins if b["value"] is not None]
     worst = max(known, key=lambda b: abs(b["value"]))
     return {**worst, "floor": largest_floor([b["floor"] for b in known if b["floor"]])}
 
 
 def largest_floor(floors: list[float]) -> float:
-    """Mean of the largest of several independent differences, whose mean sizes are the floors.
+    """Expectation of the largest of several independent absolute differences, given their means.
 
-    Each is taken as normal around 0, so that its standard deviation is sqrt(pi / 2) times its mean size. The
-    mean of the largest is the integral of the probability that it exceeds x.
+    Each difference is assumed normal around 0, with a standard deviation of sqrt(pi / 2) times its mean
+    absolute value. The expectation of the largest is the integral of the probability that it exceeds x.
 
     Args:
         floors: Mean absolute values.
@@ -141,7 +141,7 @@ def largest_floor(floors: list[float]) -> float:
     spread = np.array(floors) * math.sqrt(math.pi / 2)
     x = np.linspace(0, 8 * spread.max(), 2001)
     above = 1 - erf(x[:, None] / (math.sqrt(2) * spread)).prod(axis=1)
-    # trapezoids
+    # trapezoidal rule
     return float((above[1:] + above[:-1]).sum() / 2 * x[1])
 
 
@@ -159,7 +159,7 @@ def write_number(value: float | None, unit: Unit, uncertainty: float | None = No
 
 
 def write_floor(figure: Json) -> str:
-    """The floor of a figure, with as many decimals as the figure has."""
+    """The floor of a figure as text, with the decimals of the figure."""
     value, scale = figure["floor"], SCALE[figure["unit"]]
     if value is None:
         return "–"
@@ -169,7 +169,7 @@ def write_floor(figure: Json) -> str:
 
 
 def _digits(number: float) -> int:
-    """Decimals that show two significant digits, at most five."""
+    """Number of decimals for two significant digits, at most five."""
     return int(min(5, max(0, 1 - math.floor(math.log10(abs(number)))))) if number else 2
 
 

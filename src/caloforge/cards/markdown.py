@@ -1,4 +1,4 @@
-"""The card as a page: Markdown from model.json alone."""
+"""The page of a model card: Markdown made from model.json."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from caloforge.units import format_energy
 
 Json = dict[str, Any]
 CITED = ("caloforge", "Geant4", "3DGAN")
-# failures are listed up to so many observables
-SHOWN = 12
-# of models whose card says what each part covers, and of earlier ones
+# number of observables with failures that are listed
+MAX_FAILURES = 12
+# held-out showers of current models, which are drawn at random, and of earlier ones
 HELD_OUT = "The showers of a file that were not trained on {}; they chose the step that was kept."
 AT_RANDOM, AT_THE_END = "were drawn at random", "are its last ones"
 LEGEND = """Means, spreads and deviations are relative differences to Geant4 at the same incident energy, of
@@ -25,26 +25,26 @@ classifier cannot tell."""
 
 
 def card_markdown(card: Json, name: str) -> str:
-    """The page README.md of a model.
+    """The README.md of a model directory.
 
     Args:
         card: A model.json with the key "card".
-        name: What people call the model in commands: its name, or its directory.
+        name: The model in commands: its name or its directory.
     """
     sections = (
-        _head(card, name),
-        _use(card, name),
+        _overview(card, name),
+        _usage(card, name),
         _training(card["data"], card),
         *_validations(card["card"]["validations"], recorded=bool(card["data"])),
         _speed(card["card"]["timing"]),
         _limits(card),
-        _again(card),
+        _reproduction(card),
         _cite(),
     )
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _head(card: Json, name: str) -> str:
+def _overview(card: Json, name: str) -> str:
     found, detector = conditions(card), card["detector"]
     shape = " × ".join(map(str, _shape(detector)))
     parts = ", ".join(f"{part} {count:,}".replace(",", " ") for part, count in card["parameters"].items())
@@ -61,7 +61,7 @@ def _head(card: Json, name: str) -> str:
         ("Arithmetic checked", ", ".join(card["facts"]["precisions"])),
         ("Made by", f"caloforge {card['provenance']['caloforge']}, {card['provenance']['created'][:10]}"),
     ]
-    return f"# {name}\n\n{_facts(rows)}"
+    return f"# {name}\n\n{_key_value_table(rows)}"
 
 
 def _shape(detector: Json) -> tuple[int, ...]:
@@ -76,7 +76,7 @@ def _weights(card: Json) -> str:
     return f"{told}SHA-256 `{card['weights_sha256']}`"
 
 
-def _use(card: Json, name: str) -> str:
+def _usage(card: Json, name: str) -> str:
     low, high = (format_energy(float(f"{e:.3g}")) for e in card["facts"]["ranges"]["energy"])
     return (
         "## Use\n\n```sh\n"
@@ -193,7 +193,7 @@ def _limits(card: Json) -> str:
         f"{card['detector']['name']}; other conditions are refused unless `--extrapolate` is given, another "
         "detector needs another training.",
     ]
-    items += [item for report in reports for item in _failed(report)]
+    items += [item for report in reports for item in _failure_items(report)]
     tested = {figure["label"] for report in reports for figure in report["figures"]}
     if not any(label.startswith("AUC, strong") for label in tested):
         items.append("Not tested with the strong classifier (`caloforge validate --neural strong`).")
@@ -208,9 +208,9 @@ def _limits(card: Json) -> str:
     return "## Limits\n\n" + "\n".join(f"- {item}" for item in items)
 
 
-def _failed(report: Json) -> Iterable[str]:
+def _failure_items(report: Json) -> Iterable[str]:
     if report["undecided"]:
-        # cards of earlier releases do not know how many
+        # cards of earlier releases lack the entry
         needed = report.get("showers_needed")
         more = f"; about {needed} of each sample would decide" if needed else ""
         yield (
@@ -220,13 +220,14 @@ def _failed(report: Json) -> Iterable[str]:
     failures = report["failures"]
     if failures:
         named = ", ".join(
-            f"`{f['observable']}` ({f['metric'].replace('_', ' ')}, {f['where']})" for f in failures[:SHOWN]
+            f"`{f['observable']}` ({f['metric'].replace('_', ' ')}, {f['where']})"
+            for f in failures[:MAX_FAILURES]
         )
-        more = f" and {len(failures) - SHOWN} more" if len(failures) > SHOWN else ""
+        more = f" and {len(failures) - MAX_FAILURES} more" if len(failures) > MAX_FAILURES else ""
         yield f"Beyond '{report['thresholds']}' against {report['showers']} showers: {named}{more}."
 
 
-def _again(card: Json) -> str:
+def _reproduction(card: Json) -> str:
     reports, timing = card["card"]["validations"], card["card"]["timing"]
     commands = [record["provenance"].get("command", "") for record in card["data"]]
     commands.append(card["provenance"]["command"])
@@ -245,12 +246,12 @@ def _cite() -> str:
     return "## Cite\n\n" + "\n".join(f"- {REFERENCES[name]}" for name in CITED)
 
 
-def _facts(rows: Iterable[tuple[str, str]]) -> str:
+def _key_value_table(rows: Iterable[tuple[str, str]]) -> str:
     return _table(["", ""], [[f"**{key}**", value] for key, value in rows if value])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     rule = ["---:" if i in right else "---" for i in range(len(head))]
-    # a bar in a cell would end it
+    # a bar would end the cell
     cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *cells))

@@ -1,4 +1,4 @@
-"""A model in a line, and in a dozen: what `caloforge list` and `caloforge inspect` show."""
+"""Summaries of a model for `caloforge list` and `caloforge inspect`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 
 def conditions(card: Json) -> dict[str, str]:
-    """The trained range for people: particles, energy, angles.
+    """The trained range as text: particles, energy, angles.
 
     Args:
         card: A model.json.
@@ -22,7 +22,7 @@ def conditions(card: Json) -> dict[str, str]:
     ranges = card["facts"]["ranges"]
     names = {number: name for name, number in PARTICLES.items()}
     particles = ", ".join(names.get(number, f"PDG {number}") for number in ranges["pdg_ids"])
-    # what a sample reaches lies a little inside the limits it was drawn from
+    # rounded: the extremes of a sample lie slightly inside the limits of its beam
     energy = _span([format_energy(float(f"{value:.3g}")) for value in ranges["energy"]])
     angles = {key: _span([f"{math.degrees(v):.4g} deg" for v in ranges[key]]) for key in ("theta", "phi")}
     return {"particles": particles, "energy": energy, **angles}
@@ -33,13 +33,13 @@ def _span(limits: list[str]) -> str:
 
 
 def one_line(card: Json) -> str:
-    """Family, detector, particles and energies."""
+    """Family, detector, particles and energies of a model in one line."""
     found = conditions(card)
     return f"{card['family']}, {card['detector']['name']}, {found['particles']}, {found['energy']}"
 
 
 def describe_model(card: Json) -> Json:
-    """The facts of a model that people look for first.
+    """The main facts of a model, for `caloforge inspect`.
 
     Args:
         card: A model.json.

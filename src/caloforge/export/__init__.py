@@ -1,1 +1,1 @@
-"""Trained models in the formats of others."""
+"""Export of trained models to ONNX."""

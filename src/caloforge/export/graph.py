@@ -1,8 +1,8 @@
-"""A model's `generate` as an ONNX graph: conditions and noise in, showers in MeV out, any batch.
+"""Export of a model's `generate` as an ONNX graph from conditions and noise to showers, for any batch size.
 
 Inputs, in this order: `energy` (N,) MeV, `theta` (N,) rad, `phi` (N,) rad, all float32; `pdg_id` (N,) int32
-where the model knows several particles; `noise` (N, *noise_shape) float32, standard normal. Output: `showers`
-(N, *shower_shape) float32, MeV.
+where the model was trained on several particles; `noise` (N, *noise_shape) float32, standard normal.
+Output: `showers` (N, *shower_shape) float32, MeV.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from caloforge.models.base import Condition, ShowerModel
 
 Arrays = dict[str, NDArray[np.generic]]
 LARGEST_BATCH = 2**20
-# showers that a graph is compared on with torch, and the seed of their noise
+# number of showers to compare a graph with torch, and seed of their noise
 SAMPLE, SAMPLE_SEED = 4, 1
-# share of the energy that may lie in other cells; a cell at a threshold may fall on the other side of it
+# tolerated fraction of the energy in different cells; rounding may push a cell over a threshold
 PARITY = 1e-3
-# of arithmetic that is not exact: only what is broken is refused, quality is for `validate`
+# the same for reduced precision: only detects broken graphs, `validate` measures the quality
 ROUGH_PARITY = 0.3
 
 
 class Exported(nn.Module):
-    """`generate` with the inputs of the graph."""
+    """A module whose `forward` is `generate` with the inputs of the graph."""
 
     def __init__(self, model: ShowerModel) -> None:
-        """Keep the model."""
+        """Wrap a model."""
         super().__init__()
         self.model = model
         self.particle = model.ranges.pdg_ids[0]
@@ -50,7 +50,7 @@ class Exported(nn.Module):
 
 
 def graph_inputs(model: ShowerModel, condition: Condition, noise: NDArray[np.float32]) -> Arrays:
-    """The inputs of the graph by name, in its order."""
+    """The inputs of the graph by name, in order."""
     arrays: Arrays = {
         "energy": condition.energy.numpy(),
         "theta": condition.theta.numpy(),
@@ -62,7 +62,7 @@ def graph_inputs(model: ShowerModel, condition: Condition, noise: NDArray[np.flo
 
 
 def condition_of(model: ShowerModel, inputs: Arrays) -> Condition:
-    """The conditions among the inputs of the graph."""
+    """The conditions contained in the inputs of the graph."""
     columns = {name: torch.from_numpy(inputs[name]) for name in ("energy", "theta", "phi")}
     if "pdg_id" in inputs:
         pdg_id = torch.from_numpy(inputs["pdg_id"])
@@ -72,7 +72,7 @@ def condition_of(model: ShowerModel, inputs: Arrays) -> Condition:
 
 
 def sample_inputs(model: ShowerModel, count: int = SAMPLE) -> Arrays:
-    """Conditions over the trained range, and noise: what graphs are traced, compared and calibrated with."""
+    """Random inputs over the trained range, to trace, compare and calibrate graphs with."""
     ranges = model.ranges
     rng = np.random.default_rng(SAMPLE_SEED)
 
@@ -85,20 +85,20 @@ def sample_inputs(model: ShowerModel, count: int = SAMPLE) -> Arrays:
 
 
 def export_graph(model: ShowerModel, path: Path) -> Path:
-    """Write the graph; `check_parity` tells whether a runtime makes the same showers of it.
+    """Write the graph; `check_parity` then tests that a runtime gives the same showers.
 
     Raises:
         MissingDependencyError: The extra `onnx` is not installed.
-        ModelError: The family cannot be a graph, or the network has an operation that ONNX does not.
+        ModelError: The family cannot be exported, or the network has an operation that ONNX lacks.
     """
     if not model.exportable:
         raise ModelError(f"the family {model.family} cannot be written as a graph; take the backend torch")
-    need("onnx", "onnxscript")
+    require_packages("onnx", "onnxscript")
     inputs = sample_inputs(model)
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     tensors = [torch.from_numpy(value) for value in inputs.values()]
     dynamic = {name: {0: batch} for name in ("energy", "theta", "phi")}
-    # *rest of `forward`
+    # for `*rest` of `forward`
     shapes = {**dynamic, "rest": tuple({0: batch} for _ in tensors[3:])}
     try:
         with torch.no_grad(), _quiet():
@@ -128,37 +128,38 @@ def check_parity(
 
     Args:
         model: The model, on the CPU.
-        run: Showers of the graph's inputs.
-        name: What runs, for the message.
+        run: The runtime: a function from the graph's inputs to showers.
+        name: Name of the runtime, for the message.
         exact: Whether it computes in fp32.
 
     Returns:
-        The share of the energy that lies in other cells, the mean over the showers.
+        The fraction of the energy in different cells, mean over the showers.
 
     Raises:
-        ModelError: It makes other showers.
+        ModelError: The fraction exceeds the tolerance.
     """
     inputs = sample_inputs(model)
     tensors = [torch.from_numpy(value) for value in inputs.values()]
     with torch.inference_mode():
         want = Exported(model)(*tensors).numpy().reshape(SAMPLE, -1).astype(np.float64)
     got = run(inputs).reshape(SAMPLE, -1).astype(np.float64)
-    share = float(np.mean(np.abs(got - want).sum(axis=1) / np.maximum(want.sum(axis=1), 1e-12)))
+    fraction = float(np.mean(np.abs(got - want).sum(axis=1) / np.maximum(want.sum(axis=1), 1e-12)))
     # also true where it is NaN
-    if not share <= (PARITY if exact else ROUGH_PARITY):
+    if not fraction <= (PARITY if exact else ROUGH_PARITY):
         raise ModelError(
-            f"{name} makes other showers of this model than torch: {share:.2g} of the energy in other cells, "
+            f"{name} makes other showers of this model than torch: {fraction:.2g} of the energy in other "
+            "cells, "
             f"expected at most {PARITY if exact else ROUGH_PARITY:g}; use --backend torch"
         )
-    return share
+    return fraction
 
 
 def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64) -> Path:
-    """A graph whose convolutions run in 8-bit integers, calibrated on conditions over the trained range.
+    """Quantise a graph: convolutions in 8-bit integers, calibrated on conditions over the trained range.
 
     Weights get a scale for each output channel (ONNX Runtime's static quantisation); the rest stays fp32.
     """
-    need("onnx", "onnxruntime")
+    require_packages("onnx", "onnxruntime")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -183,11 +184,11 @@ def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64)
     return path
 
 
-def need(*packages: str) -> None:
-    """Make sure that packages of the extra `onnx` are installed.
+def require_packages(*packages: str) -> None:
+    """Check that packages of the extra `onnx` are installed.
 
     Raises:
-        MissingDependencyError: One is not; with the command.
+        MissingDependencyError: One is not; names the command to install it.
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
@@ -196,7 +197,7 @@ def need(*packages: str) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about itself."""
+    """Suppress warnings and log messages of the exporter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

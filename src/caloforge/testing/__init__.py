@@ -1,11 +1,11 @@
-"""Contract tests for authors of models and transforms: call them from a test of yours.
+"""Contract tests for authors of model families and transforms, to be called from their tests.
 
     from caloforge.testing import check_model, check_transform
 
     def test_my_family():
         check_model(build_my_model)
 
-A function returns when the contract holds and raises AssertionError, with what is wrong, when it does not.
+A function raises an AssertionError that describes the violation if the contract does not hold.
 """
 
 from caloforge.testing.model_contract import check_model

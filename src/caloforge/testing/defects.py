@@ -1,7 +1,7 @@
-"""Defects to plant in good showers, to see whether a validation catches them.
+"""Artificial defects of showers, to test whether a validation detects them.
 
-Each takes full simulation and returns showers with one thing wrong, the way a fast simulation goes wrong. All
-are for cartesian meshes. `docs/explanation/what-catches-what.md` shows which metric sees which.
+Each takes showers of the full simulation and returns them with a typical defect of fast simulations. All are
+for cartesian meshes. `docs/explanation/what-catches-what.md` shows which metric detects which.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from caloforge.showers import ShowerBatch
 
 @dataclass(frozen=True)
 class Setting:
-    """What some defects need beyond the showers: the detector, and random numbers."""
+    """Further inputs of a defect: the detector and a random generator."""
 
     detector: Detector
     rng: np.random.Generator
@@ -41,9 +41,9 @@ def weak_layer(batch: ShowerBatch, _: Setting, factor: float = 0.95) -> ShowerBa
 
 
 def shuffled_cells(batch: ShowerBatch, setting: Setting) -> ShowerBatch:
-    """The cells of a layer exchanged at random among those equally far from the axis.
+    """Cells of a layer permuted at random among those at the same distance from the axis.
 
-    Every spectrum, layer energy and radial profile stays as it is; neighbours know nothing of each other.
+    Spectra, layer energies and radial profiles are unchanged; correlations of neighbouring cells are lost.
     """
     mesh: Any = setting.detector.mesh
     x, y = mesh.positions()
@@ -58,13 +58,12 @@ def shuffled_cells(batch: ShowerBatch, setting: Setting) -> ShowerBatch:
 def mixed_layers(batch: ShowerBatch, setting: Setting) -> ShowerBatch:
     """Every layer from another shower of nearly the same energy, scaled to it.
 
-    The mean shower, and every observable of a single layer, stay as they are; layers know nothing of each
-    other.
+    The mean shower and all observables of single layers are unchanged; correlations of layers are lost.
     """
     order = np.argsort(batch.incident_energy)
     showers = batch.showers.copy()
     for layer in range(showers.shape[1]):
-        # a donor among the ten nearest in energy
+        # take the layer of one of the ten showers nearest in energy
         place = np.arange(len(order)) + setting.rng.integers(-5, 6, len(order))
         donor = order[np.clip(place, 0, len(order) - 1)]
         scale = batch.incident_energy[order] / batch.incident_energy[donor]
@@ -72,9 +71,9 @@ def mixed_layers(batch: ShowerBatch, setting: Setting) -> ShowerBatch:
     return replace(batch, showers=showers)
 
 
-def wider_in_x(batch: ShowerBatch, _: Setting, share: float = 0.02) -> ShowerBatch:
-    """2 % of the energy of each cell in its neighbours along x: an asymmetry of x and y."""
-    moved = batch.showers * np.float32(share / 2)
+def wider_in_x(batch: ShowerBatch, _: Setting, fraction: float = 0.02) -> ShowerBatch:
+    """2 % of the energy of each cell moved to its neighbours along x: an asymmetry of x and y."""
+    moved = batch.showers * np.float32(fraction / 2)
     showers = batch.showers - 2 * moved
     showers[..., 1:] += moved[..., :-1]
     showers[..., :-1] += moved[..., 1:]
@@ -82,20 +81,20 @@ def wider_in_x(batch: ShowerBatch, _: Setting, share: float = 0.02) -> ShowerBat
 
 
 def extra_hits(
-    batch: ShowerBatch, setting: Setting, share: float = 0.03, threshold: float = 0.3
+    batch: ShowerBatch, setting: Setting, fraction: float = 0.03, threshold: float = 0.3
 ) -> ShowerBatch:
-    """3 % more hits: cells below the threshold of the hits are lifted just above it."""
+    """3 % more hits: cells below the hit threshold raised just above it."""
     flat = batch.showers.reshape(len(batch), -1).copy()
     for shower in flat:
         low = np.flatnonzero((shower > 0) & (shower <= threshold))
-        wanted = min(len(low), round(share * np.count_nonzero(shower > threshold)))
+        wanted = min(len(low), round(fraction * np.count_nonzero(shower > threshold)))
         chosen = setting.rng.choice(low, wanted, replace=False)
         shower[chosen] = threshold * setting.rng.uniform(1.0, 1.3, wanted)
     return replace(batch, showers=flat.reshape(batch.showers.shape))
 
 
 def tilt(batch: ShowerBatch, setting: Setting, degrees: float = 2.0) -> ShowerBatch:
-    """Showers that lean by 2 degrees towards positive y: layers moved, energy shared between cells."""
+    """Showers tilted by 2 degrees towards positive y: layers shifted, with interpolation between cells."""
     mesh: Any = setting.detector.mesh
     depths = setting.detector.active_depths()
     moves = np.tan(np.deg2rad(degrees)) * (depths - depths.mean()) / mesh.cell_y
@@ -103,12 +102,12 @@ def tilt(batch: ShowerBatch, setting: Setting, degrees: float = 2.0) -> ShowerBa
     for layer, move in enumerate(moves):
         whole = int(np.floor(move))
         for cells, part in ((whole, 1 - (move - whole)), (whole + 1, move - whole)):
-            showers[:, layer] += np.float32(part) * _moved(batch.showers[:, layer], cells)
+            showers[:, layer] += np.float32(part) * _shifted(batch.showers[:, layer], cells)
     return replace(batch, showers=showers)
 
 
-def _moved(image: NDArray[Any], cells: int) -> NDArray[Any]:
-    """(N, ny, nx) moved by so many cells along y; what leaves the window is lost."""
+def _shifted(image: NDArray[Any], cells: int) -> NDArray[Any]:
+    """(N, ny, nx) shifted by a number of cells along y; energy beyond the edge is lost."""
     result = np.zeros_like(image)
     if cells > 0:
         result[:, cells:] = image[:, :-cells]
@@ -131,7 +130,7 @@ def frozen_library(batch: ShowerBatch, setting: Setting, size: int = 1500) -> Sh
 
 
 def mode_collapse(batch: ShowerBatch, setting: Setting) -> ShowerBatch:
-    """A generator that knows 100 showers and rescales them."""
+    """A generator that only rescales 100 showers."""
     return frozen_library(batch, setting, 100)
 
 

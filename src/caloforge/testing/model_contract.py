@@ -1,4 +1,4 @@
-"""What every model family must do; see `caloforge.models.base.ShowerModel`."""
+"""The contract test of model families; see `caloforge.models.base.ShowerModel`."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ if TYPE_CHECKING:
 
 SHOWERS = 4
 FIT_SHOWERS = 60
-# within so many every part must have been trained
+# number of training steps within which every part must be trained
 STEPS = 100
 
 
 def check_model(build: Callable[[], ShowerModel]) -> None:
-    """The contract of a family, on random weights and fitted to made-up showers.
+    """Test the contract of a family, with random weights fitted to random showers.
 
-    Fitting twice gives the same numbers; losses are finite and reach every parameter of the part they are
-    for, and of no other part while they are stepped; generation has the right shape, is not negative, is
-    reproducible, and makes each shower from its own condition and noise alone, whatever the batch; saving and
-    loading gives the same showers, and so does the compiled form where there is one; a model asked in the
-    wrong range says so. Weights whose tensors hold other numbers, types or shapes are refused when they are
-    loaded, or make other showers; they never crash.
+    Fitting is reproducible. Losses are finite, and their gradients reach all parameters of the part that they
+    train and none of another. Generated showers have the right shape, are not negative, reproducible, and
+    depend on their own condition and noise only. A stored and reloaded model gives the same showers, and so
+    does the compiled form, if there is one. Conditions outside the trained range are refused. Damaged weights
+    are refused when loaded, or give other showers, but never crash.
 
     Args:
-        build: Makes the model, the same one at every call.
+        build: Builds the model; every call gives the same one.
     """
     model, again = build(), build()
     for one in (model, again):
@@ -49,20 +48,20 @@ def check_model(build: Callable[[], ShowerModel]) -> None:
 
 
 def made_up_batch(model: ShowerModel, count: int = SHOWERS, seed: int = 0) -> TrainingBatch:
-    """Scattered deposits with conditions inside the model's range."""
+    """Random showers with conditions inside the model's range."""
     from caloforge.models.base import TrainingBatch
 
-    return TrainingBatch.of(_made_up(model, count, seed))
+    return TrainingBatch.of(_random_showers(model, count, seed))
 
 
 def fit_to_made_up(model: ShowerModel, count: int = FIT_SHOWERS) -> ShowerModel:
-    """Call the model's `fit` with scattered deposits, in two batches; returns it."""
-    batches = [_made_up(model, count // 2, seed) for seed in (1, 2)]
+    """Call the model's `fit` with random showers in two batches; returns the model."""
+    batches = [_random_showers(model, count // 2, seed) for seed in (1, 2)]
     model.fit(batches, np.random.default_rng(0))
     return model
 
 
-def _made_up(model: ShowerModel, count: int, seed: int) -> ShowerBatch:
+def _random_showers(model: ShowerModel, count: int, seed: int) -> ShowerBatch:
     rng = np.random.default_rng(seed)
     ranges, shape = model.ranges, (count, *model.detector.shower_shape)
     showers = rng.exponential(2.0, shape) * (rng.random(shape) < 0.2)
@@ -96,7 +95,7 @@ def _check_step(model: ShowerModel, batch: TrainingBatch) -> None:
     torch.manual_seed(0)
     model.train()
     reached: dict[str, set[str]] = {name: set() for name in model.optimized()}
-    # a family may train its parts one after the other
+    # a family may train its parts in sequence
     for _ in range(STEPS):
         for phase in model.step(batch):
             _check_phase(model, phase, reached)
@@ -109,7 +108,7 @@ def _check_step(model: ShowerModel, batch: TrainingBatch) -> None:
 
 
 def _check_phase(model: ShowerModel, phase: Phase, reached: dict[str, set[str]]) -> None:
-    """Losses of one update; notes which parameters of which part they reach."""
+    """Check the loss of one update, and record the parameters that its gradient reaches."""
     import torch
 
     assert phase.optimizer in reached, f"a phase names the unknown optimiser {phase.optimizer!r}"
@@ -119,9 +118,11 @@ def _check_phase(model: ShowerModel, phase: Phase, reached: dict[str, set[str]])
     model.zero_grad(set_to_none=True)
     phase.loss.backward()  # type: ignore[no-untyped-call]
     for name, part in model.optimized().items():
-        graded = {key for key, p in part.named_parameters() if p.grad is not None}
-        assert name == phase.optimizer or not graded, f"a phase of {phase.optimizer} also trains {name}"
-        reached[name] |= graded
+        with_gradient = {key for key, p in part.named_parameters() if p.grad is not None}
+        assert name == phase.optimizer or not with_gradient, (
+            f"a phase of {phase.optimizer} also trains {name}"
+        )
+        reached[name] |= with_gradient
 
 
 def _check_generation(model: ShowerModel, batch: TrainingBatch) -> None:
@@ -138,17 +139,17 @@ def _check_generation(model: ShowerModel, batch: TrainingBatch) -> None:
     assert torch.isfinite(showers).all(), "generated energies are not finite"
     assert (showers >= 0).all(), "generated energies are negative"
     assert torch.equal(showers, again), "the same noise gives other showers"
-    # a sum of another number of rows rounds otherwise, which weak cells feel most
+    # tolerance: another batch size changes the order of sums, and so the rounding
     moved = float((showers[1:3] - part).abs().sum() / showers[1:3].sum())
     assert moved < 1e-5, f"a shower depends on its neighbours: {moved:.2g} of the energy elsewhere"
     if model.compilable:
-        compiled = torch.from_numpy(_by_machine_code(model, batch.condition, noise))
-        # a cell at a threshold may fall on the other side of it
+        compiled = torch.from_numpy(_generate_compiled(model, batch.condition, noise))
+        # tolerance: rounding may push a cell over a threshold
         moved = float((compiled - showers).abs().sum() / showers.sum())
         assert moved < 1e-3, f"the compiled form makes other showers: {moved:.2g} of the energy elsewhere"
 
 
-def _by_machine_code(model: ShowerModel, condition: Condition, noise: Tensor) -> NDArray[np.float32]:
+def _generate_compiled(model: ShowerModel, condition: Condition, noise: Tensor) -> NDArray[np.float32]:
     numbers = noise.numpy()
     return model.compiled()(condition.columns(), lambda start, stop: numbers[start:stop])
 
@@ -192,29 +193,29 @@ def _check_damaged(model: ShowerModel, batch: TrainingBatch) -> None:
     noise = torch.randn((1, *model.noise_shape), generator=torch.Generator().manual_seed(3))
     condition = batch.condition[:1]
     good = {name: value.clone() for name, value in model.state_dict().items()}
-    learnt = dict(model.named_parameters())
+    learned = dict(model.named_parameters())
     for name, value in good.items():
-        for damage, damaged, hopeless in _damages(value, learnt=name in learnt):
-            words = f"{name} with {damage}"
+        for damage, damaged, must_refuse in _damages(value, learned=name in learned):
+            what = f"{name} with {damage}"
             try:
                 load_state(model, good | {name: damaged}, Path("damaged"))
             except ModelError:
                 continue
             except Exception as error:
-                raise AssertionError(f"{words} is not refused but fails: {error!r}") from error
-            assert not hopeless, f"{words} is not refused"
+                raise AssertionError(f"{what} is not refused but fails: {error!r}") from error
+            assert not must_refuse, f"{what} is not refused"
             try:
                 with torch.no_grad():
                     model.generate(condition, noise)
                     if model.compilable:
-                        _by_machine_code(model, condition, noise)
+                        _generate_compiled(model, condition, noise)
             except Exception as error:
-                raise AssertionError(f"{words} is not refused, and generation fails: {error!r}") from error
+                raise AssertionError(f"{what} is not refused, and generation fails: {error!r}") from error
     load_state(model, good, Path("whole"))
 
 
-def _damages(value: Tensor, *, learnt: bool) -> Iterator[tuple[str, Tensor, bool]]:
-    """What is wrong, the tensor, and whether it must be refused."""
+def _damages(value: Tensor, *, learned: bool) -> Iterator[tuple[str, Tensor, bool]]:
+    """Yield damaged tensors as (description, tensor, whether it must be refused)."""
     import torch
 
     floating = value.is_floating_point()
@@ -225,18 +226,18 @@ def _damages(value: Tensor, *, learnt: bool) -> Iterator[tuple[str, Tensor, bool
         one = value.clone(memory_format=torch.contiguous_format)
         one.view(-1)[-1] = float("nan")
         yield "a nan at its end", one, True
-    if learnt:
-        # which is no index
+    if learned:
+        # learned parameters are no indices or counts: any number is valid
         return
     numbers = [limits.min, -1, 1000, limits.max] + ([float("inf")] if floating else [])
     for number in numbers:
-        hopeless = not np.isfinite(number) and value.numel() > 0
-        yield f"nothing but {number:g}", torch.full_like(value, number), hopeless
+        must_refuse = not np.isfinite(number) and value.numel() > 0
+        yield f"nothing but {number:g}", torch.full_like(value, number), must_refuse
         if value.numel() > 1:
             one = value.clone(memory_format=torch.contiguous_format)
             one.view(-1)[-1] = number
-            yield f"a {number:g} at its end", one, hopeless
-    # torch takes a list of one number for a number
+            yield f"a {number:g} at its end", one, must_refuse
+    # torch loads a tensor of shape (1,) as a scalar
     yield "an axis more", value[None], value.ndim > 0
     if value.ndim:
         yield "nothing in it", value[:0], value.numel() > 0

@@ -1,9 +1,9 @@
-"""Problems to measure samplers with: two functions, and two tables of trained networks.
+"""Benchmark problems for samplers: two analytic functions, and two surrogates of trained networks.
 
 Branin and Hartmann-6 are the functions of Dixon and Szegő, "Towards Global Optimisation 2" (1978). The other
 two are surrogate benchmarks as NAS-Bench-301 (Zela et al., arXiv:2008.09777) is one: `layer_networks.csv`
-holds networks that `benchmarks/layer_networks.py` trained on Geant4 showers, and boosted trees (Friedman
-2001) give the figure of the points that were not trained.
+holds networks that `benchmarks/layer_networks.py` trained on Geant4 showers; boosted trees (Friedman 2001)
+interpolate between them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 TABLE = Path(__file__).with_name("layer_networks.csv")
 
-# the smallest value of the training problem that a long search found
+# smallest known value of the training problem, from a long search
 TRAINING_MINIMUM = -0.44
-# nats, below any figure: the trees see logarithms above it
+# nats, larger than any -value: the trees are fitted to log(value + OFFSET)
 OFFSET = 0.6
 
 Space = Mapping[str, BaseDistribution]
@@ -51,7 +51,7 @@ ARCHITECTURE: Space = {
     "context": _choice(1, 3, 6, 12, 24),
     "place": _choice("number", "one-hot"),
 }
-# how the networks of ARCHITECTURE are trained
+# training settings of the networks of ARCHITECTURE
 TRAINED_WITH: Mapping[str, Any] = {
     "optimiser": "adam",
     "learning_rate": 3e-3,
@@ -86,9 +86,9 @@ class Problem:
     Attributes:
         name: Of the problem.
         space: Every parameter.
-        value: The function, of the parameters that exist.
-        minimum: Its smallest value, or the smallest known.
-        conditions: Parameters that exist only where another has a value.
+        value: The function of the active parameters.
+        minimum: Its smallest (known) value.
+        conditions: Parameters that are active only where another has a value.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Problem:
     conditions: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
 
     def ask(self, trial: Trial) -> dict[str, Any]:
-        """The parameters a study's trial suggests, in order."""
+        """Suggest the active parameters of a trial, in order."""
         params: dict[str, Any] = {}
         for name, distribution in self.space.items():
             if name in self.conditions:
@@ -112,17 +112,17 @@ class Problem:
 def search(
     problem: Problem, sampler: BaseSampler, trials: int, *, groups: int = 4, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Best value after each trial of a search in which several groups work at once and end in any order.
+    """Run a search with several parallel trials that finish in random order.
 
     Args:
-        problem: What is searched.
-        sampler: Which proposes.
-        trials: How many end.
-        groups: Pending trials.
-        seed: Of the order in which they end.
+        problem: The function to minimise.
+        sampler: The sampler.
+        trials: Number of trials.
+        groups: Number of trials at a time.
+        seed: Seed of the order in which they finish.
 
     Returns:
-        (trials,), never rising.
+        The best value after each trial, (trials,), never increasing.
     """
     import optuna
 
@@ -179,20 +179,20 @@ def hartmann6(params: Mapping[str, Any]) -> float:
 
 
 def branin_problem() -> Problem:
-    """Two real parameters."""
+    """Branin's function as a problem with two real parameters."""
     space = {"x": FloatDistribution(-5, 10), "y": FloatDistribution(0, 15)}
     return Problem("branin", space, branin, minimum=5 / (4 * math.pi))
 
 
 def hartmann6_problem() -> Problem:
-    """Six real parameters."""
+    """Hartmann's function as a problem with six real parameters."""
     space = {f"x{i}": FloatDistribution(0, 1) for i in range(1, 7)}
     return Problem("hartmann-6", space, hartmann6, minimum=-3.32237)
 
 
 @functools.cache
 def layer_networks(space: str) -> tuple[list[dict[str, Any]], NDArray[np.float64]]:
-    """Parameters and figures (validation negative log-likelihood of a layer, nats) of the trained networks.
+    """Parameters and values (validation negative log-likelihood of a layer, nats) of the trained networks.
 
     Args:
         space: "architecture" or "training".
@@ -204,7 +204,7 @@ def layer_networks(space: str) -> tuple[list[dict[str, Any]], NDArray[np.float64
 
 
 def read_table(path: Path = TABLE) -> list[dict[str, str]]:
-    """Rows of the table as text; its first line, a comment, says where it comes from."""
+    """Rows of the table as text; its first line is a comment with its source."""
     with path.open(newline="") as stream:
         stream.readline()
         return list(csv.DictReader(stream))
@@ -217,28 +217,28 @@ def _value(distribution: BaseDistribution, text: str) -> Any:
 
 
 class Surrogate:
-    """Boosted trees over trained networks: the figure of those that were not trained."""
+    """A surrogate of trained networks: boosted trees that predict the value of other parameters."""
 
     def __init__(
         self, space: Space, points: Sequence[Mapping[str, Any]], figures: NDArray[np.float64]
     ) -> None:
-        """Fit the trees; half a second for hundreds of networks."""
+        """Fit the trees (half a second for hundreds of networks)."""
         from sklearn.ensemble import GradientBoostingRegressor
 
         self.space = space
         self._trees = GradientBoostingRegressor(
             n_estimators=600, learning_rate=0.04, max_depth=3, subsample=0.5, max_features=0.5, random_state=0
         )
-        # networks that hardly learned must not rule the fit
+        # logarithm: networks with large values must not dominate the fit
         self._trees.fit(self._columns(points), np.log(figures + OFFSET))
 
     def __call__(self, points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """Figures of points, (n,)."""
+        """Predicted values of points, (n,)."""
         figures: NDArray[np.float64] = np.exp(self._trees.predict(self._columns(points))) - OFFSET
         return figures
 
     def _columns(self, points: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """(n, columns): numbers or their logarithms, one column for each value that is a word."""
+        """Features of points, (n, columns): numbers or their logarithms; categories one-hot encoded."""
         columns: list[list[float]] = []
         for name, distribution in self.space.items():
             values = [point.get(name) for point in points]
@@ -252,7 +252,7 @@ class Surrogate:
             else:
                 assert isinstance(distribution, IntDistribution | FloatDistribution)
                 change = math.log if distribution.log else float
-                # -1: the parameter does not exist
+                # -1: the parameter is not active
                 columns.append([-1.0 if value is None else change(value) for value in values])
         return np.array(columns).T
 
@@ -262,14 +262,14 @@ def _surrogate(space: str) -> Surrogate:
     points, figures = layer_networks("architecture")
     if space == "architecture":
         return Surrogate(ARCHITECTURE, points, figures)
-    # those of the other space are points of this one too
+    # networks of the other space are points of this one as well
     more, their_figures = layer_networks("training")
     points = more + [{**point, **TRAINED_WITH} for point in points]
     return Surrogate(TRAINING, points, np.append(their_figures, figures))
 
 
 def architecture_problem() -> Problem:
-    """57 600 architectures of a small network, trained in one way; its value is what the trees say."""
+    """57 600 architectures of a small network with fixed training settings; values from the surrogate."""
     surrogate = _surrogate("architecture")
     names = list(ARCHITECTURE)
     ranges = [
@@ -286,7 +286,7 @@ def architecture_problem() -> Problem:
 
 
 def training_problem() -> Problem:
-    """Architecture and training together, mixed and conditional; its minimum is the best that was found."""
+    """Architecture and training settings: a mixed, conditional space; its minimum is the best known value."""
     surrogate = _surrogate("training")
 
     def value(params: Mapping[str, Any]) -> float:

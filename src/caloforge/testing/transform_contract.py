@@ -1,4 +1,4 @@
-"""What every transform of voxel energies must keep."""
+"""The contract test of transforms of voxel energies."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from caloforge.transforms import Transform
 
 
 def check_transform(transform: Transform, *, threshold: float = 0.0, tolerance: float = 1e-5) -> None:
-    """The contract of a transform.
+    """Test the contract of a transform.
 
-    The inverse undoes it for every energy that is not cut, empty voxels stay empty, order is kept, NumPy and
-    torch agree, and gradients reach the energies.
+    The inverse restores every energy above the threshold, empty voxels stay empty, the transform is
+    monotonic, NumPy and torch agree, and gradients reach the energies.
 
     Args:
         transform: The transform.
