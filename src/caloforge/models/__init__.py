@@ -1,1 +1,1 @@
-"""Generative models. One folder a family, with the same files: config, presets, network, model."""
+"""Generative models: one package per family, with the modules config, presets, network and model."""

@@ -1,14 +1,14 @@
-"""The protocol of every model family: what the training loop and the generation call, in which order.
+"""The interface of all model families, and the order in which training and generation call it.
 
     model = create_model(config, data, seed=...)         # registry.py
-    loop:      model.fit(showers, rng), once, on the training split
-    loop:      for phase in model.step(batch): backward(phase.loss), clip, optimiser of phase.optimizer
-    generate:  model.generate(condition, noise) -> showers in MeV
+    training:    model.fit(showers, rng), once, on the training split
+    training:    for phase in model.step(batch): backward(phase.loss), clip, optimiser of phase.optimizer
+    generation:  model.generate(condition, noise) -> showers in MeV
 
-What can be computed from the data without gradients is computed in `fit` and kept in buffers, so that it is
-part of weights and checkpoints; a family that is then ready has an empty `optimized`. A family with a single
-objective writes `loss` only. One with several (a GAN) overrides `step`, a Python
-generator: between two phases the loop has updated the parameters of the earlier one.
+What is computed from the data without gradients is computed in `fit` and stored in buffers, so that it is
+part of weights and checkpoints; a family that needs no gradients has an empty `optimized`. A family with one
+objective defines `loss` only. One with several (a GAN) overrides `step`, a Python generator: the loop updates
+the parameters of a phase before it asks for the next one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from caloforge.showers.file import EnergyMeaning
 
 @dataclass(frozen=True)
 class Condition:
-    """What is asked of a model for N showers; tensors of shape (N,).
+    """The incident conditions of N showers, as tensors of shape (N,).
 
     Attributes:
         energy: Incident kinetic energy, MeV, float32.
         theta: Polar angle, rad, float32.
         phi: Azimuth, rad, float32.
-        pdg_id: Particle, int32.
+        pdg_id: PDG number of the particle, int32.
     """
 
     energy: Tensor
@@ -50,17 +50,17 @@ class Condition:
         return len(self.energy)
 
     def __getitem__(self, rows: slice | Tensor) -> Condition:
-        """Some of the conditions."""
+        """Select conditions."""
         return Condition(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
 
     def to(self, device: torch.device | str) -> Condition:
-        """The same on another device."""
+        """The conditions on another device."""
         return Condition(
             self.energy.to(device), self.theta.to(device), self.phi.to(device), self.pdg_id.to(device)
         )
 
     def columns(self) -> Columns:
-        """The same as arrays."""
+        """The conditions as arrays."""
         return Columns(*(part.numpy() for part in (self.energy, self.theta, self.phi, self.pdg_id)))
 
     @classmethod
@@ -76,18 +76,18 @@ class Condition:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Real showers, (N, *shower_shape) in MeV, and what made them."""
+    """Showers of the training data, (N, *shower_shape) in MeV, and their incident conditions."""
 
     showers: Tensor
     condition: Condition
 
     def __getitem__(self, rows: slice) -> TrainingBatch:
-        """Some of the showers."""
+        """Select showers."""
         return TrainingBatch(self.showers[rows], self.condition[rows])
 
     @classmethod
     def of(cls, batch: ShowerBatch, device: torch.device | str = "cpu") -> TrainingBatch:
-        """From a batch in memory."""
+        """The tensors of a `ShowerBatch`."""
         return cls(torch.from_numpy(batch.showers).to(device), Condition.of(batch).to(device))
 
 
@@ -97,9 +97,9 @@ class Phase:
 
     Attributes:
         optimizer: A key of `ShowerModel.optimized`.
-        loss: Scalar with a graph.
-        logs: Numbers for metrics.jsonl, detached.
-        empty_images: Whether the generated showers hold no energy at all (a collapse the loop stops at).
+        loss: Scalar with a gradient.
+        logs: Values for metrics.jsonl, detached.
+        empty_images: Whether all generated showers are empty, a collapse at which training stops.
     """
 
     optimizer: str
@@ -113,11 +113,11 @@ class ShowerModel(nn.Module, ABC):
 
     Attributes:
         family: Name in run.yaml.
-        exportable: Whether `generate` can be a graph for other runtimes: no shape in it depends on values.
-        compilable: Whether the family has `compiled`.
+        exportable: Whether `generate` can be exported to ONNX: no shape in it may depend on values.
+        compilable: Whether the family implements `compiled`.
         config: The family's configuration.
-        detector: What the showers are made in; fixes their shape.
-        facts: What is known of the training data.
+        detector: Detector of the showers; determines their shape.
+        facts: Metadata of the training data.
     """
 
     family: ClassVar[str]
@@ -125,7 +125,7 @@ class ShowerModel(nn.Module, ABC):
     compilable: ClassVar[bool] = False
 
     def __init__(self, config: StrictModel, detector: Detector, facts: DataFacts) -> None:
-        """Keep what the model is for."""
+        """Store configuration, detector and metadata of the training data."""
         super().__init__()
         self.config = config
         self.detector = detector
@@ -133,16 +133,16 @@ class ShowerModel(nn.Module, ABC):
 
     @classmethod
     def count_numbers(cls, config: Any, detector: Detector, facts: DataFacts) -> int:
-        """How many numbers a model would hold at once: weights, tables, and what a shower takes on its way.
+        """Estimate the memory of a model: numbers in weights, tables and activations of one shower.
 
-        It is asked before a stranger's model is built, so it must be cheap for any configuration. By default
-        the parameters and buffers, counted without memory; a family whose tables are made of arrays, or whose
-        layers are larger than its weights, counts itself.
+        Called before an untrusted model is built, so it must be fast for any configuration. By default it
+        counts parameters and buffers, on the meta device; a family with other tables, or with activations
+        larger than its weights, overrides it.
 
         Args:
             config: The family's configuration.
-            detector: What the showers are made in.
-            facts: What is known of the training data.
+            detector: Detector of the showers.
+            facts: Metadata of the training data.
 
         Raises:
             ConfigError: The model does not fit the detector.
@@ -154,21 +154,21 @@ class ShowerModel(nn.Module, ABC):
     def check_weights(self) -> None:
         """Refuse weights that `generate` or `compiled` cannot use; called when a model is loaded.
 
-        That they are finite, of the types and, but for sizes of its own, of the shapes of this model has been
-        checked. A family checks here what is an index, a count, a size or a divisor.
+        Types, shapes and finiteness have been checked before, except for shapes that a family sets itself. A
+        family checks indices, counts, sizes and divisors here.
 
         Raises:
-            ValueError: With the name, what it holds and what was expected.
+            ValueError: Names the tensor, its value and the expectation.
         """
 
     @property
     def ranges(self) -> TrainedRange:
-        """Conditions of the training data."""
+        """Range of the conditions in the training data."""
         return self.facts.ranges
 
     @property
     def energy_meaning(self) -> EnergyMeaning:
-        """What a voxel's energy means in the showers it makes."""
+        """Meaning of the voxel energies of generated showers."""
         return self.facts.energy_meaning
 
     @property
@@ -178,7 +178,7 @@ class ShowerModel(nn.Module, ABC):
 
     @abstractmethod
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Showers for conditions: (N, *shower_shape), MeV, not negative.
+        """Generate showers: (N, *shower_shape), MeV, not negative.
 
         A pure function of weights, conditions and noise: shower i depends only on condition i and noise i.
 
@@ -188,48 +188,48 @@ class ShowerModel(nn.Module, ABC):
         """
 
     def compiled(self) -> CompiledForm:
-        """`generate` as machine code for one thread of a CPU; the weights must not change afterwards.
+        """A compiled form of `generate` for the CPU; the weights must not change afterwards.
 
-        The same showers up to float rounding, over arrays. It asks for the noise of a few showers at a time,
-        so that it is used while it is in the cache. May be called by several threads at once. The registry
-        names its class, so that it can be had again without torch.
+        It gives the same showers as arrays, up to float rounding, and requests the noise of a few showers at
+        a time, which stays in the cache. Several threads may call it at once. The registry names its class,
+        so that a stored compiled form can be loaded without torch.
         """
         raise NotImplementedError(f"the family {self.family} has no compiled form")
 
     def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
-        """Compute what is not learned by gradients, and keep it in buffers; by default nothing.
+        """Compute buffers from the training data, without gradients; by default nothing.
 
-        Called once before the first step of a training, never when one is resumed, and on every process with
+        Called once before the first step of a training, not when one is resumed, and on every process with
         the same showers and generator state.
 
         Args:
-            batches: The training split in the order of the file, read anew by every iteration.
-            rng: For whatever is random in the fit.
+            batches: The training split in the order of the file; can be iterated several times.
+            rng: Random generator.
         """
 
     def loss(self, batch: TrainingBatch) -> Tensor:
-        """The objective of a family that has one; scalar."""
+        """The loss of a family with one objective, a scalar."""
         raise NotImplementedError(f"the family {self.family} has no single loss; its step() is overridden")
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
-        """The updates of one batch, in order; torch's generator is seeded by the loop."""
+        """The updates for one batch, in order; torch's random generator is seeded by the loop."""
         loss = self.loss(batch)
         yield Phase("model", loss, {"loss": loss.detach()})
 
     def optimized(self) -> dict[str, nn.Module]:
-        """The parts that have an optimiser each, by name; by default the whole model."""
+        """The parts with an optimiser of their own, by name; by default the whole model."""
         return {"model": self}
 
     def rate(self, part: str) -> float:  # noqa: ARG002
-        """Factor on the learning rate of a part at the next step; by default 1."""
+        """Factor of the learning rate of a part at the next step; by default 1."""
         return 1.0
 
     def sampler(self) -> nn.Module:
-        """The part that `generate` uses; the average of the weights is kept for it."""
+        """The part that `generate` uses, of which the moving average of the weights (EMA) is kept."""
         return self
 
     def example_noise(self, count: int, device: torch.device | str = "cpu") -> Tensor:
-        """Noise for `count` showers from torch's generator."""
+        """Noise for `count` showers, from torch's random generator."""
         return torch.randn((count, *self.noise_shape), device=device)
 
 
@@ -252,12 +252,12 @@ def require_regular_mesh(detector: Detector, family: str) -> tuple[int, int, int
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Numbers a module learns."""
+    """Number of trainable parameters of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def card_facts(model: ShowerModel) -> dict[str, Any]:
-    """The JSON document that, with the weights, makes the model again."""
+    """The JSON document from which, with the weights, a model can be rebuilt."""
     return {
         "family": model.family,
         "config": model.config.model_dump(mode="json"),

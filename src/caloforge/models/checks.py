@@ -1,4 +1,4 @@
-"""What is asked of a stored model before it is believed: sizes before anything is built, then its weights."""
+"""Checks of an untrusted stored model: its size before it is built, then its weights."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from caloforge.models.presets import FamilyConfig
     from caloforge.models.training_metadata import DataFacts
 
-# numbers of a model that nobody has to ask for; the published 3DGANs have up to 4 million
+# largest model that is loaded without --allow-large; the published 3DGANs have up to 4 million numbers
 LARGEST_MODEL = 100_000_000
-# the widest type of a weight
+# of the largest type of a weight
 BYTES = 8
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def stored_weights(card: dict[str, Any]) -> tuple[str, int]:
-    """Digest and size in bytes of the weights that a card names.
+    """Digest and size in bytes of the weights, from a card.
 
     Raises:
-        ConfigError: One is missing, or no such thing.
+        ConfigError: One is missing or invalid.
     """
     digest, size = card.get("weights_sha256"), card.get("weights_bytes")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
@@ -37,10 +37,11 @@ def stored_weights(card: dict[str, Any]) -> tuple[str, int]:
 
 
 def check_size(config: FamilyConfig, detector: Detector, facts: DataFacts, weights_bytes: int) -> None:
-    """Refuse a model that would take minutes and gigabytes, before it is built.
+    """Refuse a model that is too large, before it is built.
 
     Raises:
-        ConfigError: More than LARGEST_MODEL numbers, or weights of so many; or no model for the detector.
+        ConfigError: The model or its weights have more than `LARGEST_MODEL` numbers, or it does not fit the
+            detector.
     """
     from caloforge.models.registry import family_of
 
@@ -54,10 +55,10 @@ def check_size(config: FamilyConfig, detector: Detector, facts: DataFacts, weigh
 
 
 def check_state(model: ShowerModel, state: dict[str, Tensor]) -> None:
-    """Refuse weights of another type than the model's, and such that are not finite.
+    """Refuse weights that are not finite or not of the model's type.
 
     Raises:
-        ValueError: With the name of the tensor.
+        ValueError: Names the tensor.
     """
     own = model.state_dict()
     for name, value in state.items():
@@ -71,7 +72,7 @@ def check_between(name: str, values: Tensor, low: float, high: float) -> None:
     """Refuse values outside [low, high], for `ShowerModel.check_weights`.
 
     Raises:
-        ValueError: With the first of them.
+        ValueError: Names the first of them.
     """
     bad = (values < low) | (values > high)
     if bool(bad.any()):
@@ -79,20 +80,20 @@ def check_between(name: str, values: Tensor, low: float, high: float) -> None:
 
 
 def check_rising(name: str, values: Tensor) -> None:
-    """Refuse numbers (n,) that fall somewhere, for `ShowerModel.check_weights`.
+    """Refuse numbers (n,) that are not sorted, for `ShowerModel.check_weights`.
 
     Raises:
-        ValueError: They do.
+        ValueError: They are not.
     """
     if bool((values[1:] < values[:-1]).any()):
         raise ValueError(f"{name} falls somewhere, expected numbers that rise")
 
 
 def check_shape(name: str, values: Tensor, *shape: int) -> None:
-    """Refuse another shape, for `ShowerModel.check_weights`.
+    """Refuse a tensor of another shape, for `ShowerModel.check_weights`.
 
     Raises:
-        ValueError: With both.
+        ValueError: Names both shapes.
     """
     if tuple(values.shape) != shape:
         raise ValueError(f"{name} has the shape {tuple(values.shape)}, expected {shape}")

@@ -1,4 +1,4 @@
-"""What is asked of a model, as arrays, and the compiled form that takes it. Imports no torch."""
+"""Incident conditions as NumPy arrays, and the interface of compiled models. Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from caloforge.models.training_metadata import DataFacts
 if TYPE_CHECKING:
     from caloforge.models.base import Condition
 
-# the noise of the showers [start, stop) of a pass, (stop - start, *noise_shape); good until the next call
+# gives the noise of the showers [start, stop) of a batch, (stop - start, *noise_shape); the array is valid
+# until the next call
 NoiseOf = Callable[[int, int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is asked of the model for N showers: float32 (N,) MeV, rad, rad and int32 (N,)."""
+    """The incident conditions of N showers as arrays (N,): energy in MeV, theta and phi in rad, float32."""
 
     energy: NDArray[np.float32]
     theta: NDArray[np.float32]
@@ -32,11 +33,11 @@ class Columns:
         return len(self.energy)
 
     def __getitem__(self, rows: slice) -> Columns:
-        """Some of them."""
+        """Select conditions."""
         return Columns(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
 
     def tensors(self) -> Condition:
-        """The same for torch."""
+        """The conditions as tensors."""
         import torch
 
         from caloforge.models.base import Condition
@@ -46,22 +47,22 @@ class Columns:
 
 
 class CompiledForm(Protocol):
-    """`generate` of a model as machine code for one thread of a CPU; several threads may call it."""
+    """A compiled `generate` of a model, single-threaded; several threads may call it at once."""
 
     def __call__(self, columns: Columns, noise: NoiseOf) -> NDArray[np.float32]:
-        """Showers (N, *shower_shape) in MeV of N conditions and their noise."""
+        """Generate showers (N, *shower_shape) in MeV for N conditions and their noise."""
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """Shape of the noise of one shower."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that it reads, by name."""
+        """All arrays of the compiled model by name, to store it."""
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], detector: Detector, facts: DataFacts) -> Self:
-        """The same again, of a model for that detector and with these facts.
+        """Rebuild the compiled model from its stored arrays.
 
         Raises:
-            KeyError, ValueError: The arrays are of something else.
+            KeyError, ValueError: The arrays belong to another kind of model.
         """

@@ -1,4 +1,4 @@
-"""The base of the families' configurations: a preset, and what is written beside it."""
+"""Base class of the families' configurations: a preset, and settings that override it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _without_required(schema: dict[str, Any]) -> None:
     schema.pop("required", None)
 
 
-# the schema is for documents as they are written: what they leave out comes from the preset
+# in the JSON schema no setting is required: the preset gives those that are left out
 FILLED_FROM_PRESET = ConfigDict(json_schema_extra=_without_required)
 
 
 class FamilyConfig(StrictModel):
     """Base of every family's configuration; a family has a field `preset` with a default.
 
-    A preset gives the settings; what is written beside it replaces the preset's.
+    A preset gives all settings; those in the document override it.
 
     Attributes:
         presets: Named sets of settings.

@@ -1,4 +1,4 @@
-"""Which model families exist. Importing this does not import torch.
+"""The registry of model families. Importing this does not import torch.
 
 A new family is one line of `FAMILIES`.
 """
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
 class Family:
     """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built.
 
-    `ragged` says whether it takes layers of different binning.
-    `compiled` is "module:class" of its `CompiledForm`, empty where it has none; importing it must not import
-    torch.
+    `ragged`: whether it supports ragged meshes. `compiled`: "module:class" of its `CompiledForm`, empty if
+    there is none; its import must not import torch.
     """
 
     config: type[FamilyConfig]
@@ -52,7 +51,7 @@ FAMILIES: dict[str, Family] = {
     "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen", ragged=True),
 }
 
-# what is shown of a name that is none
+# characters of an invalid name that are shown
 LONGEST_NAME = 60
 
 if TYPE_CHECKING:
@@ -65,22 +64,22 @@ else:
 
 
 def list_models() -> dict[str, list[str]]:
-    """Family to the names of its presets."""
+    """The names of the presets of each family."""
     return {name: sorted(family.config.presets) for name, family in FAMILIES.items()}
 
 
 def families_for(detector: Detector) -> list[str]:
-    """Names of the families that take the mesh of a detector."""
+    """Names of the families that support the mesh of a detector."""
     ragged = detector.mesh.kind == "ragged"
     return [name for name, family in FAMILIES.items() if family.ragged or not ragged]
 
 
 def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
-    """The configuration of whichever family the document names.
+    """Read the configuration of the family that a document names.
 
     Args:
-        document: The model section of a run, parsed.
-        origin: Where it comes from, for messages.
+        document: The parsed model section of a run.
+        origin: Its source, for messages.
 
     Raises:
         ConfigError: No or an unknown family, or settings that are unknown, missing or out of range.
@@ -96,7 +95,7 @@ def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
 
 
 def family_of(config: ModelConfig) -> type[ShowerModel]:
-    """The class of a configuration's models; imports torch."""
+    """The `ShowerModel` class of a configuration; imports torch."""
     module, _, name = next(f.model for f in FAMILIES.values() if type(config) is f.config).partition(":")
     family: type[ShowerModel] = getattr(importlib.import_module(module), name)
     return family
@@ -107,8 +106,8 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
 
     Args:
         config: The model section of a run.
-        detector: What the showers are made in.
-        facts: What is known of the training data.
+        detector: Detector of the showers.
+        facts: Metadata of the training data.
         seed: Seed of the weights.
 
     Raises:
@@ -131,7 +130,7 @@ def create_model(
         config: The model section of a run.
         data: The shower file it will be trained on; gives detector, ranges and response.
         seed: Seed of the weights.
-        beam: What the run declares; gives the ranges where the file declares none.
+        beam: The beam of the run; gives the ranges if the file has no beam in its provenance.
 
     Raises:
         DataError: The file cannot be used.

@@ -1,4 +1,4 @@
-"""Where a model lies and what its card says; which models come with caloforge. Imports nothing heavy."""
+"""Locating models, released or on disk, and reading their cards. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caloforge.names import is_path, shipped_name
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
 CARD = "model.json"
-# bytes; a card with long reports has some hundred thousand
+# bytes; a card with long reports has a few hundred thousand
 LARGEST_CARD = 2**24
 RELEASED = Path(__file__).parents[1] / "pretrained"
 
@@ -26,13 +26,13 @@ def released_models() -> list[str]:
 def model_folder(path: Path | str) -> Path:
     """The model directory of a run directory, the path itself, or the directory of a released model.
 
-    The name of a released model wins over a directory of that name, which `./NAME` is.
+    The name of a released model wins over a directory of that name, for which write `./NAME`.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.
 
     Raises:
-        ModelError: None of them; with what is there, or the nearest name.
+        ModelError: None of them; names what is missing, or the nearest name.
     """
     names = released_models()
     if name := shipped_name(path, names, "released model"):
@@ -56,7 +56,7 @@ def model_folder(path: Path | str) -> Path:
 
 
 def read_card(path: Path | str) -> dict[str, Any]:
-    """The JSON description of a model.
+    """Read the card (model.json) of a model.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.

@@ -1,7 +1,7 @@
-"""Models on disk: weights as safetensors, everything else as JSON. Nothing is ever unpickled.
+"""Saving and loading of models: weights as safetensors, everything else as JSON, no pickle.
 
-A model directory holds `weights-DIGEST.safetensors`, `model.json` and a `README.md` card; a run directory has
-one called `model`.
+A model directory holds `weights-DIGEST.safetensors`, `model.json` and `README.md`; that of a run directory is
+called `model`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **facts: Any) -> Path:
     """Write a model directory; a kill at any moment leaves the old model or the new one.
 
-    The card is written last and names the digest of the weights it belongs to, so that weights of one model
-    are never taken with the card of another.
+    The card is written last and names the digest of its weights, so that the weights of one model are never
+    combined with the card of another.
 
     Args:
-        model: Gives family, configuration, detector and ranges.
-        folder: The directory; made if absent.
-        state: Its weights, `state_dict` of the model.
+        model: The model.
+        folder: The directory; created if absent.
+        state: The weights to save, a `state_dict` of the model.
         facts: Further entries of the card (figure of merit, steps, ...), JSON-compatible.
     """
     from caloforge.models.base import card_facts, parameter_count
@@ -53,7 +53,7 @@ def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **fac
         folder.mkdir(parents=True, exist_ok=True)
     data = _serialised(state)
     digest = hashlib.sha256(data).hexdigest()
-    # a name of its own, so that the old card keeps its weights until it is replaced
+    # named by its digest, so that the old card keeps its weights until it is replaced
     write_bytes(folder / _weights_name(digest), data)
     card = {
         "format": FORMAT,
@@ -85,7 +85,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def _serialised(tensors: dict[str, Tensor]) -> bytes:
-    # safetensors' own files are for their owner alone, and its errors of the disk have no number
+    # not save_file: its files are readable by their owner only, and its errors have no errno
     from safetensors.torch import save
 
     return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
@@ -97,10 +97,10 @@ def read_tensors(path: Path, digest: str, size: int | None = None) -> dict[str, 
     Args:
         path: The file.
         digest: Its SHA-256.
-        size: Its size in bytes, where it is known.
+        size: Its size in bytes, if known.
 
     Raises:
-        ModelError: Missing, no regular file, damaged, or with another size or digest than its JSON names.
+        ModelError: Missing, no regular file, damaged, or of another size or digest.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -128,11 +128,11 @@ def read_tensors(path: Path, digest: str, size: int | None = None) -> dict[str, 
 
 
 def load_model(path: Path | str, *, allow_large: bool = False) -> ShowerModel:
-    """A trained model, ready to generate.
+    """Load a trained model.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.
-        allow_large: Take a model of any size.
+        allow_large: Allow models of any size.
 
     Raises:
         ModelError: Missing, damaged, tampered with, of another version, or too large.
@@ -141,11 +141,11 @@ def load_model(path: Path | str, *, allow_large: bool = False) -> ShowerModel:
 
 
 def read_model(path: Path | str, *, allow_large: bool = False) -> StoredModel:
-    """What the card of a model says; its weights are not touched, and torch is not imported.
+    """Read the card of a model, without its weights and without importing torch.
 
     Args:
         path: A run directory, a model directory, or the name of a released model.
-        allow_large: Let `load` take a model of any size.
+        allow_large: Let `load` allow models of any size.
 
     Raises:
         ModelError: Missing, incomplete, or of another version.
@@ -155,7 +155,7 @@ def read_model(path: Path | str, *, allow_large: bool = False) -> StoredModel:
 
 
 def whole_card(path: Path | str) -> dict[str, Any]:
-    """The card of a model whose parts can be understood and whose weights are there and its own.
+    """Read and check the card of a model, and the digest of its weights.
 
     Raises:
         ModelError: Missing, damaged, tampered with, or of another version.
@@ -201,16 +201,16 @@ def _of_card(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model on disk, whose weights are read by `load`.
+    """A model on disk, whose weights are read at `load`.
 
     Attributes:
         folder: The model directory.
         config: The family's configuration.
-        detector: What the showers are made in.
-        facts: What is known of the training data.
-        weights_sha256: Digest of the file of weights.
-        weights_bytes: Its size.
-        allow_large: Whether `load` takes a model of any size.
+        detector: Detector of the showers.
+        facts: Metadata of the training data.
+        weights_sha256: Digest of the weights file.
+        weights_bytes: Size of the weights file.
+        allow_large: Whether `load` allows models of any size.
     """
 
     folder: Path
@@ -233,22 +233,22 @@ class StoredModel:
 
     @property
     def ranges(self) -> TrainedRange:
-        """Conditions of the training data."""
+        """Range of the conditions in the training data."""
         return self.facts.ranges
 
     @property
     def energy_meaning(self) -> EnergyMeaning:
-        """What the energy of a voxel means."""
+        """Meaning of the voxel energies."""
         return self.facts.energy_meaning
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that decides what it generates."""
+        """SHA-256 of everything that affects generated showers."""
         parts = [part.model_dump(mode="json") for part in (self.config, self.detector, self.facts)]
         return digest_json([self.family, *parts, self.weights_sha256])
 
     def weights(self) -> dict[str, Tensor]:
-        """Its tensors by name.
+        """Read the weights: tensors by name.
 
         Raises:
             ModelError: Missing, damaged or tampered with.
@@ -257,10 +257,10 @@ class StoredModel:
         return read_tensors(path, self.weights_sha256, self.weights_bytes)
 
     def load(self) -> ShowerModel:
-        """The model, ready to generate.
+        """Build the model and load its weights.
 
         Raises:
-            ModelError: The weights are missing, damaged, tampered with, or of another network; or too large.
+            ModelError: Weights missing, damaged, tampered with or of another network, or a model too large.
         """
         with _of_card(self.folder):
             if not self.allow_large:
@@ -271,7 +271,7 @@ class StoredModel:
 
 
 def load_state(model: ShowerModel, state: dict[str, Tensor], origin: Path) -> None:
-    """Put weights into a model.
+    """Load weights into a model and check them.
 
     Raises:
         ModelError: They belong to another network, or cannot be used.

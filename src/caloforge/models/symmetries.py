@@ -1,4 +1,4 @@
-"""Mirror images and turns that leave a detector and its beam as they are."""
+"""Symmetry operations (reflections and rotations) of a detector together with its beam."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 @dataclass(frozen=True)
 class Symmetry:
-    """Mirror in x, mirror in y, swap x and y, in this order (cartesian); mirror and turn (cylindrical)."""
+    """A symmetry operation: reflection in x, reflection in y, exchange of x and y, in this order.
+
+    On a cylindrical mesh `flip_y` reflects phi; the others are not used.
+    """
 
     flip_x: bool = False
     flip_y: bool = False
@@ -24,15 +27,15 @@ class Symmetry:
 
 
 def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]:
-    """The operations under which detector and beam stay what they are; the first changes nothing.
+    """The symmetry group of a detector and the range of its incident directions; the identity is first.
 
-    The incident direction moves with the shower, so that an operation counts only where the conditions it
-    leads to were trained on too: all eight for orthogonal incidence on square cells; mirrors alone for an
-    inclination in the y-z plane, the one in y only where theta is symmetric about 90 deg.
+    An operation transforms the incident direction with the shower, so that it is a symmetry only if the range
+    of angles is invariant: all eight for orthogonal incidence on square cells; reflections only for an
+    inclination in the y-z plane, that in y only if the range of theta is symmetric about 90 deg.
 
     Args:
-        detector: Gives the mesh.
-        ranges: The conditions of the training data.
+        detector: The detector.
+        ranges: Range of the conditions in the training data.
     """
     mesh = detector.mesh
     if not isinstance(mesh, CartesianMesh | CylindricalMesh):
@@ -40,7 +43,7 @@ def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]
     theta, phi = np.array(ranges.theta) - np.pi / 2, np.array(ranges.phi)
     straight = max(np.abs(theta).max(), np.abs(phi).max()) < ANGLE_SLACK
     if isinstance(mesh, CylindricalMesh):
-        # turns by whole sectors are drawn beside the mirror
+        # rotations by whole sectors are added by `cell_images`
         return (Symmetry(), Symmetry(flip_y=True)) if straight else (Symmetry(),)
     both = [False, True]
     in_x = both if abs(phi.sum()) < ANGLE_SLACK else [False]
@@ -51,7 +54,7 @@ def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]
 
 
 def moved(showers: NDArray[Scalar], operation: Symmetry) -> NDArray[Scalar]:
-    """Showers (..., ny, nx), or (..., nphi, nr) where phi is mirrored by `flip_y`, after an operation."""
+    """Apply an operation to showers (..., ny, nx), or (..., nphi, nr), where `flip_y` reflects phi."""
     if operation.flip_x:
         showers = showers[..., ::-1]
     if operation.flip_y:
@@ -60,16 +63,18 @@ def moved(showers: NDArray[Scalar], operation: Symmetry) -> NDArray[Scalar]:
 
 
 def cell_images(detector: Detector, group: tuple[Symmetry, ...]) -> NDArray[np.int64]:
-    """Where each cell goes: (operations, cells), flat indices; for a cylinder every operation by every turn.
+    """The image of each cell under each operation, (operations, cells), flat indices.
+
+    On a cylindrical mesh each operation is combined with all rotations by whole sectors.
 
     Args:
-        detector: Gives the mesh.
+        detector: The detector.
         group: From `symmetries`.
     """
     shape = detector.shower_shape
     cells = np.arange(np.prod(shape)).reshape(shape)
-    taken = [moved(cells, operation) for operation in group]
+    sources = [moved(cells, operation) for operation in group]
     if isinstance(detector.mesh, CylindricalMesh) and len(group) > 1:
-        taken = [np.roll(grid, turn, axis=1) for grid in taken for turn in range(detector.mesh.nphi)]
-    # taken says which cell comes here; the inverse, where it goes
-    return np.stack([np.argsort(grid.ravel()) for grid in taken])
+        sources = [np.roll(grid, turn, axis=1) for grid in sources for turn in range(detector.mesh.nphi)]
+    # `sources` holds the cell that is moved to each place; its inverse permutation is the image of each cell
+    return np.stack([np.argsort(grid.ravel()) for grid in sources])

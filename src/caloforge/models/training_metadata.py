@@ -1,4 +1,4 @@
-"""What a model must know of its training data besides its weights; measured once, stored with the model."""
+"""Metadata of the training data, stored with a model: range of conditions, response, energy meaning."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from caloforge.showers import ShowerFile
 from caloforge.showers.file import EnergyMeaning
 from caloforge.units import format_angle, format_energy
 
-# showers that the response is fitted to; its mean is then known to a tenth of a percent
+# showers in the fit of the response, for a precision of about 0.1 %
 FIT_SHOWERS = 20_000
 FIT_DEGREE = 4
-# a sample whose beam nobody declares does not quite reach the limits of that beam, which should be usable
+# tolerance of ranges: a sample does not quite reach the limits of its beam, if that is not known
 RELATIVE_SLACK = 0.01
-# what float32 columns and rounded limits may differ by, rad
+# tolerance of angles, for float32 columns and rounded limits, rad
 ANGLE_SLACK = 1e-4
-# n showers leave out more than this over n of the range they are drawn from once in ten thousand times
+# n uniform showers leave more than GAP / n of their range empty at an end with a probability of 1e-4
 GAP = 10.0
-# what float32 columns differ from declared limits by, relative or rad
+# tolerance of declared limits for float32 columns, relative or rad
 ROUNDING = 1e-6
-# numbers of particles are kept as int32
+# PDG numbers are stored as int32
 LARGEST_PDG = 2**31 - 1
-# visible share assumed where there is no data yet (the pre-flight without a file)
+# response assumed if there are no data (the pre-flight without a file)
 ASSUMED_RESPONSE = 0.02
 
 
 class TrainedRange(StrictModel):
-    """Limits of the conditions in the training data: MeV, rad, and PDG numbers."""
+    """Range of the conditions in the training data: limits in MeV and rad, and PDG numbers."""
 
     energy: tuple[float, float]
     theta: tuple[float, float]
@@ -69,7 +69,7 @@ class TrainedRange(StrictModel):
         pdg_id: NDArray[np.integer],
         extrapolate: bool = False,
     ) -> None:
-        """Refuse conditions that the training data did not have.
+        """Refuse conditions outside the range of the training data.
 
         Args:
             energy: (N,) MeV.
@@ -79,7 +79,7 @@ class TrainedRange(StrictModel):
             extrapolate: Allow other energies and angles; an unknown particle is never allowed.
 
         Raises:
-            ConfigError: With every quantity that lies outside.
+            ConfigError: Names every quantity that is outside.
         """
         strange = sorted(set(map(int, np.unique(pdg_id))) - set(self.pdg_ids))
         if strange:
@@ -107,11 +107,11 @@ def _outside(
     slack: NDArray[np.float64],
     text: Callable[[float], str],
 ) -> list[str]:
-    """A line about values beyond their limits, with a slack at either end; none where all lie inside."""
+    """A message about values outside of their limits with tolerance `slack`; empty if there are none."""
     low, high = float(np.min(values)), float(np.max(values))
     if low >= limits[0] - slack[0] and high <= limits[1] + slack[1]:
         return []
-    # five digits are enough to see what is wrong
+    # five digits are enough for a message
     got, trained = (
         " to ".join(dict.fromkeys(text(float(f"{end:.5g}")) for end in span))
         for span in ((low, high), limits)
@@ -120,11 +120,11 @@ def _outside(
 
 
 class DataFacts(StrictModel):
-    """What a model keeps of its training data.
+    """Metadata of the training data of a model.
 
-    `response_fit` are the coefficients, lowest order first, of the mean visible over incident energy as a
-    polynomial in the logarithm of the energy, mapped to [-1, 1] over the trained range. `precisions` are the
-    arithmetics that the physics was checked for: `generate --precision auto` takes no other.
+    `response_fit`: coefficients, lowest order first, of the mean visible over incident energy as a polynomial
+    in the logarithm of the energy, mapped to [-1, 1] over the trained range. `precisions`: the validated
+    precisions; `generate --precision auto` uses no others.
     """
 
     ranges: TrainedRange
@@ -139,14 +139,14 @@ class DataFacts(StrictModel):
 
 
 def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
-    """Read the ranges and fit the response of a shower file.
+    """Determine the range of conditions and fit the response of a shower file.
 
-    The range is what the beams in the provenance of the file declare, together, or else `beam`; an end that
-    the showers do not reach, and one that they lie beyond, is that of the showers.
+    The range is that of the beams in the provenance of the file, or else of `beam`. An end that the showers
+    do not reach, or exceed, is replaced by their own extreme value.
 
     Args:
         path: The shower file.
-        beam: What the run declares.
+        beam: The beam of the run.
 
     Raises:
         DataError: The file cannot be used.
@@ -170,20 +170,20 @@ def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
 
 
 def declared_beams(provenance: Mapping[str, Any]) -> list[BeamConfig]:
-    """The beams that a file says it was made with: `beam`, or several `beams` where files were joined."""
+    """The beams in the provenance of a file: `beam`, or `beams` where files were joined."""
     several = provenance.get("beams")
     found = []
     for document in several if isinstance(several, list) else [provenance.get("beam") or {}]:
         try:
             found.append(build(BeamConfig, document, "beam"))
         except ConfigError:
-            # a file of other origin may mean something else by the word
+            # a foreign file may use the key for something else
             return []
     return found
 
 
 def _visible_energies(file: ShowerFile) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Incident and visible energies of `FIT_SHOWERS` at most, spread over the whole file."""
+    """Incident and visible energies of at most `FIT_SHOWERS` showers, spread over the file."""
     chunks, wanted = -(-len(file) // file.chunk), max(1, FIT_SHOWERS // file.chunk)
     starts = file.chunk * np.unique(np.linspace(0, chunks - 1, min(chunks, wanted)).round().astype(int))
     incident, visible = [], []
@@ -197,7 +197,7 @@ def _visible_energies(file: ShowerFile) -> tuple[NDArray[np.float64], NDArray[np
 def _range(
     values: NDArray[np.floating], declared: Sequence[EnergyChoice | AngleChoice]
 ) -> tuple[float, float]:
-    """The declared range of some values, as far as they fill it and lie in it."""
+    """The declared range of values; an end that they do not reach, or exceed, is their own extreme."""
     low, high = float(np.min(values)), float(np.max(values))
     if not declared:
         return low, high
@@ -211,18 +211,18 @@ def _range(
 
 
 def _end(value: float, declared: float, reached: float) -> float:
-    """The declared end of a range, if the outermost value lies between it and what a sample would reach."""
+    """The declared end of a range if `value` lies between it and `reached`, else `value`."""
     slack = ROUNDING * max(1.0, abs(declared))
     between = min(declared, reached) - slack <= value <= max(declared, reached) + slack
     return declared if between else value
 
 
 def data_record(path: Path, trained: int) -> dict[str, Any]:
-    """What a model card says of the showers it was trained on; JSON-compatible.
+    """Description of the training data for a model card, JSON-compatible.
 
     Args:
         path: The shower file.
-        trained: So many of its showers were trained on; the others chose the step that was kept.
+        trained: Number of its showers that were trained on; the others were held out.
 
     Raises:
         DataError: The file cannot be used.
@@ -239,7 +239,7 @@ def data_record(path: Path, trained: int) -> dict[str, Any]:
 
 
 def facts_of_beam(beam: BeamConfig) -> DataFacts:
-    """The facts that data of this beam would have, with an assumed response; for trials without data."""
+    """Metadata for a beam, with an assumed response, for a pre-flight without data."""
     ranges = TrainedRange(
         energy=beam.energy_range, theta=beam.theta_range, phi=beam.phi_range, pdg_ids=(beam.pdg_id,)
     )

@@ -1,1 +1,1 @@
-"""Frozen library: showers of the full simulation, taken again. The baseline of every learned model."""
+"""Frozen-shower library: rescaled showers of the full simulation, the baseline for learned models."""

@@ -1,4 +1,4 @@
-"""Configuration of the frozen library."""
+"""Configuration of the frozen-shower library."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from caloforge.units import Energy
 
 
 class FrozenConfig(FamilyConfig):
-    """Showers of the training data, taken again: the baseline that a learned model has to beat.
+    """A library of showers of the training data: the baseline that a learned model has to beat.
 
-    The library keeps `showers` of the training data, drawn at random, cells of at least `cell_threshold`. A
-    generated shower is one of the `neighbours` nearest in energy and angle, scaled to the energy asked for;
-    `symmetries` shows it in a random one of the mirror images and turns that the detector has.
+    The library holds `showers` showers drawn at random, without cells below `cell_threshold`. A generated
+    shower is one of the `neighbours` nearest in energy and angle, scaled to the requested energy; with
+    `symmetries` a random symmetry operation of the detector is applied.
     """
 
     presets = PRESETS

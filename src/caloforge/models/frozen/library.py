@@ -1,4 +1,4 @@
-"""Showers stored sparse: which cells hold energy, and how much, four bytes each."""
+"""Sparse storage of showers: index and energy of each hit, four bytes together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from caloforge.showers import ShowerBatch
 
-# largest code of the logarithm of an energy
-TOP = 65535
+# largest 16-bit code of an energy
+MAX_CODE = 65535
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class SparseShower:
 def draw_library(
     batches: Iterable[ShowerBatch], size: int, threshold: float, rng: np.random.Generator
 ) -> list[SparseShower]:
-    """`size` showers, each with the same chance, in one pass (reservoir sampling), by particle and energy.
+    """Draw `size` showers at random in one pass (reservoir sampling), sorted by particle and energy.
 
     Args:
-        batches: The showers to choose from.
-        size: How many; all, where there are fewer.
-        threshold: Cells below are left out, MeV.
-        rng: Draws the showers.
+        batches: The showers to draw from.
+        size: Number of showers; all, if there are fewer.
+        threshold: Cells below it are dropped, MeV.
+        rng: Random generator.
     """
     kept: list[SparseShower] = []
     for number, (batch, row) in enumerate((b, i) for b in batches for i in range(len(b))):
@@ -64,23 +64,22 @@ def _sparse(batch: ShowerBatch, row: int, threshold: float) -> SparseShower:
 
 
 def pack(showers: list[SparseShower], n_cells: int) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """The library as arrays by name; energies as 16-bit codes, rising evenly with the logarithm.
+    """The library as arrays by name, with energies as 16-bit codes that are linear in the logarithm.
 
-    From 1 keV to 1 TeV a step is 0.03 %, the same for every cell, where half precision has 0.1 % and an end
-    at 65 GeV.
+    From 1 keV to 1 TeV a step is 0.03 % for every energy; half precision has 0.1 % and ends at 65 GeV.
 
     Args:
         showers: From `draw_library`.
         n_cells: Cells of the mesh; their indices take 16 bits where they fit.
     """
     conditions = np.array([shower.condition for shower in showers], np.float64).reshape(-1, 3)
-    # an array to begin with, or an empty library could not be concatenated
+    # np.concatenate needs at least one array, also for an empty library
     energies = np.concatenate([np.empty(0, np.float32), *(shower.energies for shower in showers)])
     cells = np.concatenate([np.empty(0, np.int64), *(shower.cells for shower in showers)])
     logs = np.log(energies.astype(np.float64))
     low, high = (float(logs.min()), float(logs.max())) if len(logs) else (0.0, 0.0)
-    step = max(high - low, 1e-6) / TOP
-    kind = np.uint16 if n_cells <= TOP + 1 else np.int32
+    step = max(high - low, 1e-6) / MAX_CODE
+    kind = np.uint16 if n_cells <= MAX_CODE + 1 else np.int32
     yield "conditions", conditions.astype(np.float32)
     yield "pdg_ids", np.array([shower.pdg_id for shower in showers], np.int32)
     yield "starts", np.cumsum([0, *(len(shower.cells) for shower in showers)]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The frozen library as a `ShowerModel`: fitted, never trained."""
+"""The frozen-shower library as a `ShowerModel`: filled in `fit`, without gradient steps."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch
 from caloforge.models.checks import check_between, check_rising, check_shape
 from caloforge.models.frozen.config import FrozenConfig
-from caloforge.models.frozen.library import TOP, draw_library, pack
+from caloforge.models.frozen.library import MAX_CODE, draw_library, pack
 from caloforge.models.symmetries import cell_images, symmetries
 from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts
 from caloforge.showers import ShowerBatch
 
-# distance between particles: larger than any between energies and angles, whose ranges have the length 1
-APART = 1e6
-# of energies in MeV that float32 holds with room for scaling
+# distance between different particles, larger than any in energy and angle, in units of their ranges
+PARTICLE_DISTANCE = 1e6
+# limits of ln(E/MeV) that float32 holds after rescaling
 LOG_ENERGIES = (-40.0, 40.0)
 LIBRARY = ("conditions", "pdg_ids", "starts", "cells", "codes", "scale")
 
 
 class Frozen(ShowerModel):
-    """Showers of the training data, taken again.
+    """A library of showers of the training data, which are rescaled to the requested energy.
 
-    For each shower the noise chooses a symmetry operation and one of the k library showers that lie nearest
-    to the condition, after that operation, in (log energy, theta, phi), each in units of its trained range;
-    its energies are scaled by the ratio of the incident energies. Fluctuations that no library shower near
-    an energy has are never made.
+    For each shower the noise selects a symmetry operation, and one of the k library showers nearest to the
+    condition in (log energy, theta, phi), each in units of its trained range, after that operation. Its cell
+    energies are scaled by the ratio of the incident energies. No other fluctuations are generated.
     """
 
     family = "frozen"
-    # showers have as many cells as they have
+    # the number of hits depends on the shower, so that shapes depend on values
     exportable = False
     config: FrozenConfig
     conditions: Tensor
@@ -50,13 +49,13 @@ class Frozen(ShowerModel):
     mirrored: Tensor
 
     def __init__(self, config: FrozenConfig, detector: Detector, facts: DataFacts) -> None:
-        """An empty library; `fit` or a stored model fills it."""
+        """Create an empty library, to be filled by `fit` or from a stored model."""
         super().__init__(config, detector, facts)
         for name, values in pack([], math.prod(detector.shower_shape)):
             self.register_buffer(name, torch.from_numpy(values))
         group = symmetries(detector, facts.ranges)[: None if config.symmetries else 1]
         images = cell_images(detector, group)
-        # how an operation mirrors (theta - pi/2, phi); the turns of a cylinder leave them
+        # signs that an operation gives (theta - pi/2, phi); rotations of a cylinder leave them unchanged
         mirrored = np.array([[-1 if op.flip_y else 1, -1 if op.flip_x else 1] for op in group], np.float32)
         mirrored = np.ones((len(images), 2), np.float32) if len(images) > len(group) else mirrored
         self.register_buffer("images", torch.from_numpy(images), persistent=False)
@@ -64,14 +63,14 @@ class Frozen(ShowerModel):
 
     @classmethod
     def count_numbers(cls, config: FrozenConfig, detector: Detector, facts: DataFacts) -> int:
-        """See the base class: where each cell goes in each image; showers are as large as their file."""
+        """See the base class: the images of all cells; the size of the file limits the stored showers."""
         group = symmetries(detector, facts.ranges)[: None if config.symmetries else 1]
         turns = detector.mesh.nphi if isinstance(detector.mesh, CylindricalMesh) and len(group) > 1 else 1
-        # and while they are made
+        # twice: with the temporary arrays
         return 2 * len(group) * turns * math.prod(detector.shower_shape)
 
     def check_weights(self) -> None:
-        """See the base class: where showers begin, which cells they have, the order of the library."""
+        """See the base class: starts of the showers, cell indices, and the order of the library."""
         count, entries = self.pdg_ids.numel(), self.cells.numel()
         check_shape("conditions", self.conditions, count, 3)
         check_shape("pdg_ids", self.pdg_ids, count)
@@ -87,7 +86,7 @@ class Frozen(ShowerModel):
         check_between("cells", self.cells.long(), 0, self.images.shape[1] - 1)
         check_between("conditions", self.conditions[:, 0], *LOG_ENERGIES)
         check_between(
-            "scale", torch.stack([self.scale[0], self.scale[0] + TOP * self.scale[1]]), *LOG_ENERGIES
+            "scale", torch.stack([self.scale[0], self.scale[0] + MAX_CODE * self.scale[1]]), *LOG_ENERGIES
         )
         check_rising("the order of the library", self._sort_key(self.conditions[:, 0], self.pdg_ids))
         missing = set(self.ranges.pdg_ids) - set(self.pdg_ids.tolist())
@@ -96,22 +95,22 @@ class Frozen(ShowerModel):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Two numbers: which operation, which neighbour."""
+        """Two numbers per shower: for the operation and for the neighbour."""
         return (2,)
 
     def optimized(self) -> dict[str, nn.Module]:
-        """Nothing."""
+        """Nothing: the library is not trained by gradients."""
         return {}
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:  # noqa: ARG002
-        """Nothing."""
+        """Nothing: the library is not trained by gradients."""
         return iter(())
 
     def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
         """Fill the library.
 
         Raises:
-            TrainingError: It holds no shower of a particle of the data.
+            TrainingError: The library has no shower of one of the particles.
         """
         showers = draw_library(batches, self.config.showers, self.config.cell_threshold, rng)
         missing = set(self.ranges.pdg_ids) - {shower.pdg_id for shower in showers}
@@ -128,7 +127,7 @@ class Frozen(ShowerModel):
         return sum(getattr(self, name).nbytes for name in LIBRARY)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # a library has as many showers and cells as it was given
+        # buffers take the sizes of the stored library
         for name in LIBRARY:
             if prefix + name in state_dict:
                 own: Tensor = getattr(self, name)
@@ -138,7 +137,7 @@ class Frozen(ShowerModel):
     # ---- generation
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Library showers, scaled.
+        """Generate showers: rescaled showers of the library.
 
         Raises:
             ModelError: The library is empty.
@@ -149,7 +148,7 @@ class Frozen(ShowerModel):
         operation = _pick(choice[:, 0], len(self.images))
         found = self._neighbour(condition, self.mirrored[operation], choice[:, 1])
         start, count = self.starts[found], self.starts[found + 1] - self.starts[found]
-        # the entries of the chosen showers one after the other, and the row that each belongs to
+        # hits of all selected showers, concatenated, and the row of each
         row = torch.repeat_interleave(torch.arange(len(found), device=found.device), count)
         before = count.cumsum(0) - count
         entry = torch.arange(len(row), device=row.device) + (start - before)[row]
@@ -162,16 +161,16 @@ class Frozen(ShowerModel):
         return showers.view(len(found), *self.detector.shower_shape)
 
     def _neighbour(self, condition: Condition, mirrored: Tensor, choice: Tensor) -> Tensor:
-        """One of the k nearest library showers, (N,).
+        """Select one of the k nearest library showers for each condition; indices (N,).
 
         Args:
-            condition: What is asked for.
+            condition: The requested conditions.
             mirrored: (N, 2) signs that the operation gives theta - pi/2 and phi.
             choice: (N,) uniform in [0, 1).
         """
         half = math.pi / 2
-        # an operation is its own inverse: the shower wanted from the library lies at the mirrored angles
-        asked = torch.stack(
+        # the operations are self-inverse: search the library at the transformed angles
+        requested = torch.stack(
             (
                 condition.energy.log(),
                 half + (condition.theta - half) * mirrored[:, 0],
@@ -179,19 +178,19 @@ class Frozen(ShowerModel):
             ),
             dim=1,
         )
-        candidates = self._candidates(asked[:, 0], condition.pdg_id)
-        units = asked.new_tensor(self._units())
-        distance = ((asked[:, None] - self.conditions[candidates]) * units).square().sum(2)
-        distance = distance + APART * (condition.pdg_id[:, None] != self.pdg_ids[candidates])
+        candidates = self._candidates(requested[:, 0], condition.pdg_id)
+        units = requested.new_tensor(self._units())
+        distance = ((requested[:, None] - self.conditions[candidates]) * units).square().sum(2)
+        distance = distance + PARTICLE_DISTANCE * (condition.pdg_id[:, None] != self.pdg_ids[candidates])
         nearest = distance.topk(min(self.config.neighbours, distance.shape[1]), dim=1, largest=False)
-        # where the library has fewer of this particle
-        usable = (nearest.values < APART).sum(1)
-        return candidates.expand(len(asked), -1).gather(
+        # fewer than k, if the library has fewer showers of this particle
+        usable = (nearest.values < PARTICLE_DISTANCE).sum(1)
+        return candidates.expand(len(requested), -1).gather(
             1, nearest.indices.gather(1, _pick(choice, usable)[:, None])
         )[:, 0]
 
     def _candidates(self, log_energy: Tensor, pdg_id: Tensor) -> Tensor:
-        """Library showers among which the k nearest are: (N, 2 k) by energy alone, else (1, all)."""
+        """Indices of library showers that include the k nearest: (N, 2 k) by energy alone, else (1, all)."""
         count, k = len(self.conditions), self.config.neighbours
         _, theta, phi = self._units()
         if theta or phi or 2 * k >= count:
@@ -203,11 +202,11 @@ class Frozen(ShowerModel):
         return (own - k).clamp(0, count - 2 * k)[:, None] + torch.arange(2 * k, device=own.device)
 
     def _sort_key(self, log_energy: Tensor, pdg_id: Tensor) -> Tensor:
-        # logarithms of energies lie within 50 of each other
+        # logarithms of energies differ by less than 100, so that particles do not mix
         return log_energy.double() + 100.0 * pdg_id.double()
 
     def _units(self) -> tuple[float, float, float]:
-        """What log energy, theta and phi are multiplied with before distances are taken; 0 where constant."""
+        """Scale factors of log energy, theta and phi in distances; 0 for a constant one."""
         ranges = self.ranges
         energy = math.log(ranges.energy[1] / ranges.energy[0])
         theta, phi = (high - low for low, high in (ranges.theta, ranges.phi))
@@ -219,6 +218,6 @@ class Frozen(ShowerModel):
 
 
 def _pick(choice: Tensor, count: Tensor | int) -> Tensor:
-    """A whole number below `count` from a uniform one in [0, 1]."""
+    """An integer below `count` from a uniform number in [0, 1]."""
     chosen = (choice * count).long()
     return torch.minimum(chosen, torch.as_tensor(count, device=choice.device) - 1)

@@ -1,4 +1,4 @@
-"""Sizes of the library; an electron of 10 to 500 GeV in the CLIC calorimeter takes 10 kB on average."""
+"""Presets by size of the library; an electron of 10 to 500 GeV in the CLIC calorimeter takes about 10 kB."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""3DGAN: the 3D convolutional GAN of CERN (ACAT 2019), for any mesh."""
+"""3DGAN: the three-dimensional convolutional GAN of CERN (ACAT 2019), for any regular mesh."""

@@ -43,8 +43,8 @@ class ConvBlock(StrictModel):
 class GeneratorConfig(StrictModel):
     """A dense layer onto a small grid of `seed_channels`, then the blocks; the last one has one filter.
 
-    The grid is the smallest from which the blocks reach the mesh; what they make beyond it is cut off evenly.
-    `conditioning` "multiply" scales all noise with the energy, "concatenate" puts energy and angle beside it.
+    The grid is the smallest whose output covers the mesh; the surplus is cropped symmetrically.
+    `conditioning` "multiply" scales the noise with the energy, "concatenate" appends energy and angle to it.
     """
 
     model_config = FILLED_FROM_PRESET
@@ -71,7 +71,7 @@ class DiscriminatorConfig(StrictModel):
 
 
 class LossWeights(StrictModel):
-    """Weights of the terms of the loss; a term of weight 0 is left out.
+    """Weights of the terms of the loss; a term of weight 0 is not computed.
 
     `real_fake` cross entropy; `energy` mean absolute percentage error (MAPE) of the regressed energy; `sum`
     MAPE of the visible energy; `angle` mean absolute error of the angle measured in the image, rad;
@@ -86,7 +86,7 @@ class LossWeights(StrictModel):
 
 
 class Gan3dConfig(FamilyConfig):
-    """The 3DGAN. `preset` gives every other setting; what is written beside it replaces the preset's.
+    """The 3DGAN. `preset` gives all settings; others in the document override it.
 
     Images are (cell energy / `cell_unit`) ^ `power`, cells below `cell_threshold` 0; the network sees the
     incident energy over `energy_unit`. `fake_conditions`: the generator is trained on the conditions of the

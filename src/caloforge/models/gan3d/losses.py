@@ -1,4 +1,4 @@
-"""Terms of the 3DGAN loss; all are differentiable in the image."""
+"""Terms of the 3DGAN loss, differentiable with respect to the image."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 PERCENTAGE_FLOOR = 1e-7
 # smallest squared distance from the barycentre in the measured angle (Keras' epsilon in the original)
 ANGLE_EPSILON = 1e-7
-# width of a soft bin edge in ln(energy): cells within about 10 % of an edge are shared between its bins
+# width of a soft bin edge in ln(energy): cells within about 10 % of an edge count in both of its bins
 SOFTNESS = 0.05
-# cells below this share of the lowest edge have no gradient towards it: the sigmoid there is < 1e-6
-LOWEST_SHARE = 0.1
+# fraction of the lowest edge that cell energies are clamped to; the sigmoid there is < 1e-6
+MIN_EDGE_FRACTION = 0.1
 
 
 def percentage_error(predicted: Tensor, target: Tensor) -> Tensor:
@@ -25,13 +25,13 @@ def percentage_error(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def measured_angle(energy: Tensor) -> Tensor:
-    """Polar angle seen in the cells: `caloforge.observables.measured_angle` with a gradient.
+    """Polar angle reconstructed from the cells: `caloforge.observables.measured_angle` in torch.
 
     Args:
         energy: (N, Z, Y, X) cell energies, any unit.
 
     Returns:
-        (N,) rad; pi / 2 for an image without energy, where the original has 100: no gradient either way.
+        (N,) rad; pi / 2 without a gradient for an empty image (the original has 100).
     """
     _, nz, ny, nx = energy.shape
     x = torch.arange(nx, device=energy.device, dtype=energy.dtype) + 0.5
@@ -54,10 +54,10 @@ def measured_angle(energy: Tensor) -> Tensor:
 
 
 def spectrum_counts(energy: Tensor, edges: tuple[float, ...], softness: float = SOFTNESS) -> Tensor:
-    """Cells of each shower in bins of energy, with soft edges so that the counts have a gradient.
+    """Histogram of the cell energies of each shower, differentiable by soft bin edges.
 
-    A cell of energy e counts sigmoid(ln(e / edge) / softness) above an edge. The original counted with hard
-    edges: its term had no gradient at all.
+    A cell of energy e counts sigmoid(ln(e / edge) / softness) above an edge. The original has hard edges,
+    and so no gradient.
 
     Args:
         energy: (N, Z, Y, X) cell energies, MeV.
@@ -68,7 +68,7 @@ def spectrum_counts(energy: Tensor, edges: tuple[float, ...], softness: float = 
         (N, k): between edges 0 and 1, ..., above the last.
     """
     flat = energy.flatten(1)
-    log_energy = flat.clamp_min(LOWEST_SHARE * edges[0]).log()
+    log_energy = flat.clamp_min(MIN_EDGE_FRACTION * edges[0]).log()
     above = torch.stack(
         [torch.sigmoid((log_energy - math.log(edge)) / softness).sum(1) for edge in edges], dim=1
     )

@@ -1,4 +1,4 @@
-"""The 3DGAN as a `ShowerModel`: preprocessing, the training step of the original, generation."""
+"""The 3DGAN as a `ShowerModel`: preprocessing, the published training step, generation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from caloforge.transforms import PowerScale
 
 
 class Gan3d(ShowerModel):
-    """A generator and a discriminator that also regresses the energy.
+    """A generator, and a discriminator that also regresses the incident energy.
 
-    The discriminator learns from real and generated images in turn, with a few labels flipped; then the
+    The discriminator is trained on real, then on generated images, with a few labels flipped; then the
     generator is updated twice, each time with new noise. Sum, angle and spectrum are functions of the image
-    without weights, so that they act on the generator only.
+    without weights, so that their terms train the generator only.
     """
 
     family = "gan3d"
@@ -51,23 +51,23 @@ class Gan3d(ShowerModel):
 
     @classmethod
     def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
-        """See the base class; with the images between the blocks, the largest things of a shower."""
+        """See the base class; includes the images between the blocks, which dominate."""
         return count_numbers(config, require_regular_mesh(detector, cls.family))
 
     def check_weights(self) -> None:
-        """See the base class: variances, which are divided by."""
+        """See the base class: variances of batch normalisation must not be negative."""
         for name, buffer in self.named_buffers():
             if name.endswith(("running_var", "num_batches_tracked")):
                 check_between(name, buffer, 0, math.inf)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Shape of the noise of one shower: (latent,), less the two conditions that are put beside it."""
+        """Shape of the noise of one shower: (latent,), or (latent - 2,) with concatenated conditions."""
         settings = self.config.generator
         return (settings.latent - 2 * (settings.conditioning == "concatenate"),)
 
     def optimized(self) -> dict[str, nn.Module]:
-        """Two optimisers."""
+        """The generator and the discriminator."""
         return {"discriminator": self.discriminator, "generator": self.generator}
 
     def sampler(self) -> nn.Module:
@@ -77,41 +77,41 @@ class Gan3d(ShowerModel):
     def images(self, condition: Condition, noise: Tensor) -> Tensor:
         """Generated images, (N, Z, Y, X), in image units."""
         images: Tensor = self.generator(condition.energy / self.config.energy_unit, condition.theta, noise)
-        # sums, powers and percentages are not for half precision
+        # float32: half precision is not enough for sums, powers and percentages
         return images.float()
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Showers in MeV, cells below the threshold 0."""
+        """Generate showers in MeV, cells below the threshold set to 0."""
         showers: Tensor = self.transform.threshold_only(self.transform.inverse(self.images(condition, noise)))
         return showers
 
     # ---- training
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
-        """Discriminator on real images, on generated ones, then the generator twice."""
+        """Updates: the discriminator on real and on generated images, then the generator twice."""
         real = self.transform.forward(batch.showers)
         fake_condition = self._fake_condition(batch.condition)
         with torch.no_grad():
-            # with the running statistics, as at generation
+            # eval: batch normalisation uses its running statistics, as at generation
             self.generator.eval()
             fake = self.images(fake_condition, self.example_noise(len(real), real.device))
             self.generator.train()
-        yield self._discriminate(real, batch.condition, 1.0, "real")
-        yield self._discriminate(fake, fake_condition, 0.0, "fake")
+        yield self._discriminator_phase(real, batch.condition, 1.0, "real")
+        yield self._discriminator_phase(fake, fake_condition, 0.0, "fake")
         for update in range(self.config.generator_updates):
             if update:
                 fake_condition = self._fake_condition(batch.condition)
-            yield self._deceive(batch, fake_condition)
+            yield self._generator_phase(batch, fake_condition)
 
     def _fake_condition(self, real: Condition) -> Condition:
-        """What the generator is asked for: the conditions of the batch, or fresh energies."""
+        """Conditions of generated images: those of the batch, or with new energies."""
         if self.config.fake_conditions == "batch":
             return real
         low, high = self.ranges.energy
         energy = low + (high - low) * torch.rand_like(real.energy)
         return Condition(energy, real.theta, real.phi, real.pdg_id)
 
-    def _discriminate(self, images: Tensor, condition: Condition, label: float, name: str) -> Phase:
+    def _discriminator_phase(self, images: Tensor, condition: Condition, label: float, name: str) -> Phase:
         score, energy = self.discriminator(images)
         flip = torch.rand_like(score, dtype=torch.float32) < self.config.label_flip
         target = torch.where(flip, 1.0 - label, label)
@@ -124,9 +124,9 @@ class Gan3d(ShowerModel):
         loss = weights.real_fake * bce + weights.energy * regression
         return Phase("discriminator", loss, _detached(parts | {f"d_{name}_loss": loss}))
 
-    def _deceive(self, batch: TrainingBatch, condition: Condition) -> Phase:
+    def _generator_phase(self, batch: TrainingBatch, condition: Condition) -> Phase:
         images = self.images(condition, self.example_noise(len(condition), batch.showers.device))
-        # the discriminator's own weights are not trained here
+        # gradients flow through the discriminator, but not to its weights
         self.discriminator.requires_grad_(False)
         score, energy = self.discriminator(images)
         self.discriminator.requires_grad_(True)
@@ -156,7 +156,7 @@ class Gan3d(ShowerModel):
         return Phase("generator", loss, _detached(parts | {"g_loss": loss}), empty_images=empty)
 
     def _visible(self, batch: TrainingBatch, condition: Condition) -> Tensor:
-        """Visible energy that the generated showers should have, (N,) MeV."""
+        """Target visible energy of the generated showers, (N,) MeV."""
         if self.config.fake_conditions == "batch":
             total: Tensor = self.transform.threshold_only(batch.showers).flatten(1).sum(1)
             return total

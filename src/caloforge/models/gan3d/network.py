@@ -25,7 +25,7 @@ def block_output(block: ConvBlock, size: int, axis: int) -> int:
 
 
 def blocks_output(blocks: tuple[ConvBlock, ...], size: int, axis: int) -> int:
-    """Length of one axis after all blocks; not positive where it does not fit."""
+    """Length of one axis after all blocks; not positive if the kernels are too large."""
     for block in blocks:
         size = block_output(block, size, axis)
         if size < 1:
@@ -34,7 +34,7 @@ def blocks_output(blocks: tuple[ConvBlock, ...], size: int, axis: int) -> int:
 
 
 def count_numbers(config: Gan3dConfig, shape: Shape) -> int:
-    """Numbers of the weights, and of the images of one shower on its way through both networks.
+    """Numbers in the weights and in the activations of one shower, of both networks.
 
     Raises:
         ConfigError: The blocks cannot reach the mesh.
@@ -48,7 +48,7 @@ def count_numbers(config: Gan3dConfig, shape: Shape) -> int:
 
 
 def _block_numbers(blocks: tuple[ConvBlock, ...], channels: int, sizes: tuple[int, ...]) -> tuple[int, int]:
-    """Numbers of weights and images of blocks, and of what comes out."""
+    """Numbers in the weights and activations of blocks, and in their output."""
     total, out = 0, list(sizes)
     for block in blocks:
         grown = [n * block.upsample[axis] + sum(_margins(block, axis)) for axis, n in enumerate(out)]
@@ -60,10 +60,10 @@ def _block_numbers(blocks: tuple[ConvBlock, ...], channels: int, sizes: tuple[in
 
 
 def seed_size(blocks: tuple[ConvBlock, ...], target: int, axis: int) -> int:
-    """Smallest first grid from which the blocks reach `target` cells along an axis.
+    """Smallest size of the first grid for which the blocks give `target` cells along an axis.
 
     Raises:
-        ConfigError: None does.
+        ConfigError: There is none.
     """
     for size in range(1, MAX_SEED + 1):
         if blocks_output(blocks, size, axis) >= target:
@@ -107,7 +107,7 @@ class ConvLayer(nn.Module):
 
 
 class Generator(nn.Module):
-    """Noise and condition to an image."""
+    """The generator: from noise and condition to an image."""
 
     def __init__(self, config: Gan3dConfig, shape: Shape) -> None:
         """Build for showers of `shape` (Z, Y, X).
@@ -133,7 +133,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, energy: Tensor, theta: Tensor, noise: Tensor) -> Tensor:
-        """Images.
+        """Generate images.
 
         Args:
             energy: (N,) incident energy in units of `energy_unit`.
@@ -157,7 +157,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """An image to its real/fake score and its energy."""
+    """The discriminator: from an image to its real/fake score and its energy."""
 
     def __init__(self, config: Gan3dConfig, shape: Shape) -> None:
         """Build for showers of `shape` (Z, Y, X).
@@ -199,7 +199,7 @@ class Discriminator(nn.Module):
 
 
 def _margins(block: ConvBlock, axis: int) -> tuple[int, int]:
-    """Zeros in front of and behind an axis; "same" with an even kernel has one more behind, as in Keras."""
+    """Padding before and after an axis; "same" with an even kernel has one more after it, as in Keras."""
     extra = block.kernel[axis] - 1 if block.same else 0
     return block.pad[axis] + extra // 2, block.pad[axis] + extra - extra // 2
 

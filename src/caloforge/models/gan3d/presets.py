@@ -1,6 +1,6 @@
 """The published architectures (svalleco/3Dgan, branches Energy-gan and Anglegan) and a small one.
 
-Kernels are written (depth, y, x). With batch normalisation's running statistics counted, as Keras does, the
+Kernels are written (depth, y, x). Counting the running statistics of batch normalisation, as Keras does, the
 orthogonal networks have 872 948 (generator) and 73 450 parameters on a 25x25x25 mesh, those of the angle
 version 1 365 047 and 87 402 on 51x51x25.
 """
@@ -84,7 +84,7 @@ _ANGLE: dict[str, Any] = {
     "batch_norm_epsilon": 1e-6,
 }
 
-# small enough for a first try on a laptop, and for any mesh: no convolution shortens it
+# small enough for a laptop, and for any mesh, since all convolutions keep its size
 _DEBUG: dict[str, Any] = {
     "generator": {
         "latent": 32,
