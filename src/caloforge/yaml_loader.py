@@ -75,7 +75,7 @@ class StrictLoader(yaml.SafeLoader):
             # a list or mapping as key is refused below
             if isinstance(key, Hashable):
                 if key in seen:
-                    _refuse(key_node, f"the key {key!r} stands here twice")
+                    _refuse(key_node, f"duplicate key {key!r}")
                 seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -160,7 +160,7 @@ def test_the_card_has_the_numbers_of_the_report(model, report, metrics, capsys):
     assert "| `train.h5` | Geant4, in jest | 60 | 50 | 1 |" in page
     assert "which the training has not seen" in page
     assert "Not tested with the strong classifier" in page and "Not timed." in page
-    commands = page.split("## Make it again")[1].split("```")[1].splitlines()[1:]
+    commands = page.split("## Reproduce")[1].split("```")[1].splitlines()[1:]
     assert [line for line in commands if line.startswith("sim")] == ["sim 1", "sim 2"]
     # folders of this machine say nothing elsewhere
     assert not any(word.startswith("/") for line in commands for word in shlex.split(line))

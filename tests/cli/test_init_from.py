@@ -171,7 +171,7 @@ def test_check_tells_showers_in_gev(tmp_path):
     showers = rng.exponential(1, (60, *config.detector.shower_shape))
     energy = showers.sum(axis=(1, 2, 3)) / 0.022
     path = stored(tmp_path / "a.h5", config.detector, showers=showers, incident_energy=energy)
-    assert "share of the energy 2.2 % (visible)" in check_data(config, path)["text"]
+    assert "response 2.2 % (visible)" in check_data(config, path)["text"]
     path = stored(tmp_path / "b.h5", config.detector, showers=showers / 1000, incident_energy=energy)
     with pytest.raises(DataError, match="1000 times too little: the showers are in GeV"):
         check_data(config, path)

@@ -125,8 +125,8 @@ def test_yaml_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", r"line 3, column 1: not valid YAML: the key 'a' stands here twice"),
-        ("a:\n  b: 1\n  b: 2\n", "line 3, column 3.*'b' stands here twice"),
+        ("a: 1\nb: 2\na: 3\n", r"line 3, column 1: not valid YAML: duplicate key 'a'"),
+        ("a:\n  b: 1\n  b: 2\n", "line 3, column 3.*duplicate key 'b'"),
         ("a: [1, 2\nb: 3\n", "not valid YAML"),
         ("a: b: c\n", "line 1"),
         ("", "got nothing at the top level"),
@@ -205,7 +205,7 @@ def test_the_last_override_wins_and_values_may_hold_equal_signs():
         ("parts.x=1", "'x' is no index of a list of 2 entries"),
         ("parts.²=1", "'²' is no index of a list of 2 entries"),
         ("a=[1", "not valid YAML"),
-        ("a={b: 1, b: 2}", "stands here twice"),
+        ("a={b: 1, b: 2}", "duplicate key 'b'"),
         ("a=!!python/name:os.system", "not valid YAML"),
     ],
 )

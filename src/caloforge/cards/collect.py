@@ -139,7 +139,7 @@ def _sample_of_model(path: Path, metrics: Json, digest: str) -> str:
             return name
     listed = ", ".join(f"{name} by {str(made)[:12]}" for name, made in known.items())
     raise ModelError(
-        f"{path}: judges no showers of these weights ({digest[:12]}), but {listed}; generate with "
+        f"{path}: has no showers of these weights ({digest[:12]}), but {listed}; generate with "
         "this model, validate, and write the card anew"
     )
 

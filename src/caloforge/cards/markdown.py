@@ -50,7 +50,7 @@ def _overview(card: Json, name: str) -> str:
     parts = ", ".join(f"{part} {count:,}".replace(",", " ") for part, count in card["parameters"].items())
     rows = [
         (
-            "Makes",
+            "Generates",
             f"showers of {found['particles']}, {found['energy']}, theta {found['theta']}, phi {found['phi']}",
         ),
         ("Detector", f"{detector['name']}: {detector.get('description', '')}".rstrip(": ")),
@@ -58,7 +58,7 @@ def _overview(card: Json, name: str) -> str:
         ("Family", f"`{card['family']}`"),
         ("Parameters", parts),
         ("Weights", _weights(card)),
-        ("Arithmetic checked", ", ".join(card["facts"]["precisions"])),
+        ("Validated precisions", ", ".join(card["facts"]["precisions"])),
         ("Made by", f"caloforge {card['provenance']['caloforge']}, {card['provenance']['created'][:10]}"),
     ]
     return f"# {name}\n\n{_key_value_table(rows)}"
@@ -239,7 +239,7 @@ def _reproduction(card: Json) -> str:
         ]
     commands += [timing["command"] if timing else "", card["card"]["command"]]
     lines = "\n".join(dict.fromkeys(command for command in commands if command))
-    return f"## Make it again\n\n```sh\n{lines}\n```"
+    return f"## Reproduce\n\n```sh\n{lines}\n```"
 
 
 def _cite() -> str:

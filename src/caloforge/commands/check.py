@@ -114,7 +114,7 @@ def _data(config: RunConfig, data: Path) -> dict[str, Any]:
         first.add(file.read(0, 200))
     text = (
         f"{len(energy)} showers, {energy.min() / 1e3:.4g} to {energy.max() / 1e3:.4g} GeV, "
-        f"particles {particles}, share of the energy {percent(first.response, 3)} ({meaning})"
+        f"particles {particles}, response {percent(first.response, 3)} ({meaning})"
     )
     return {"text": text, "n": len(energy), "response": first.response, "particles": particles}
 

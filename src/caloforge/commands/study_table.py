@@ -39,7 +39,7 @@ class StudyTable:
         self._figures, self._enabled = list(figures), enabled
         self._console = Console(stderr=True)
         self._live: Live | None = None
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._start = self._last = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -103,8 +103,8 @@ class StudyTable:
 
     def _lines(self, standing: Standing) -> None:
         for number in standing.ended:
-            if number not in self._told:
-                self._told.add(number)
+            if number not in self._printed:
+                self._printed.add(number)
                 state, values, reason = standing.ended[number]
                 shown = zip(self._figures, values or (), strict=False)
                 figures = ", ".join(f"{name} {value:.4g}" for name, value in shown)

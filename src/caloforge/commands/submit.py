@@ -120,7 +120,9 @@ def _render(
 def _parse(command: tuple[str, ...]) -> tuple[str, BoundArguments]:
     """Parse the command to submit: the verb and its bound arguments."""
     if not command:
-        raise ConfigError("what shall run? Say: caloforge submit WHERE train RUN.yaml --data ... -o ...")
+        raise ConfigError(
+            "no command to submit; give one: caloforge submit WHERE train RUN.yaml --data ... -o ..."
+        )
     verb, *tokens = command
     if verb not in VERBS:
         raise ConfigError(f"{verb!r} cannot be submitted. {nearest(verb, VERBS)}")
@@ -163,7 +165,7 @@ def _check_cluster(where: Where, verb: str, **given: Any) -> None:
     for option, value in given.items():
         if value is not None and where not in applies_to[option]:
             raise ConfigError(
-                f"--{option} means nothing on {where}; it is for {' and '.join(applies_to[option])}"
+                f"--{option} does not apply to {where}, only to {' and '.join(applies_to[option])}"
             )
     if given["dashboard"] is not None and (given["namespace"] or given["secret"]):
         raise ConfigError("--dashboard names a cluster that runs already: leave --namespace and --secret out")
@@ -229,7 +231,7 @@ def _pairs(option: str, settings: list[str] | None) -> dict[str, str]:
     for setting in settings or ():
         name, sign, value = setting.partition("=")
         if not sign or not name or name in pairs:
-            problem = "stands here twice" if name in pairs else "expected NAME=VALUE"
+            problem = f"{name} is given twice" if name in pairs else "expected NAME=VALUE"
             raise ConfigError(f"{option} {setting}: {problem}")
         pairs[name] = value
     return pairs

@@ -140,8 +140,8 @@ class Worker:
         how = f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
         if code == -signal.SIGKILL:
             how += " (by hand, or for lack of memory)"
-        words = log_end(self.log.read_text(encoding="utf-8", errors="replace"))
-        return f"{how}; last words: {words}" if words else how
+        tail = log_end(self.log.read_text(encoding="utf-8", errors="replace"))
+        return f"{how}; its log ends: {tail}" if tail else how
 
     def stop(self) -> None:
         """Kill the process; the block that it works on is lost."""

@@ -57,7 +57,7 @@ class TrainedRange(StrictModel):
                     f"{name}: got {low:g} to {high:g}, expected a range within {least:g} to {most:g}"
                 )
         if len(set(self.pdg_ids)) < len(self.pdg_ids):
-            raise ValueError("pdg_ids: a particle stands there twice")
+            raise ValueError("pdg_ids: a particle is listed twice")
         return self
 
     def check(

@@ -132,20 +132,22 @@ def _likely_cause(response: float, limits: ResponseLimits, detector: Detector, m
     if limits.expected is None or response <= 0:
         return ""
     fraction = sampling_fraction(detector) if detector.layers else 0.033
-    words = {
-        1 / GEV: "1000 times too little: the showers are in GeV where MeV belong",
-        GEV: "1000 times too much: the incident energies are in GeV, or the showers in keV, where MeV belong",
+    causes = {
+        1 / GEV: "1000 times too little: the showers are in GeV instead of MeV",
+        GEV: "1000 times too much: the incident energies are in GeV, or the showers in keV, instead of MeV",
     }
     if detector.mesh.kind == "cartesian":
-        words |= {
+        causes |= {
             1 / THREEDGAN: "50 times too little: variable-angle 3DGAN files hold 50 x GeV, "
             "these have no factor",
             THREEDGAN: "50 times too much: 3DGAN files of fixed angle hold GeV, without the factor 50",
         }
     if meaning == "visible":
-        words[1 / fraction] = "that is what showers hold whose sampling fraction is corrected; label them so"
+        causes[1 / fraction] = (
+            "this is the response of energies whose sampling fraction is corrected; label them so"
+        )
     else:
-        words[fraction] = "that is what visible energies are; label them so"
+        causes[fraction] = "this is the response of visible energies; label them so"
     ratio = response / limits.expected
-    factor = min(words, key=lambda factor: abs(math.log(ratio / factor)))
-    return words[factor] if 1 / NEAR < ratio / factor < NEAR else ""
+    factor = min(causes, key=lambda factor: abs(math.log(ratio / factor)))
+    return causes[factor] if 1 / NEAR < ratio / factor < NEAR else ""
