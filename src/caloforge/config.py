@@ -159,8 +159,8 @@ def build(model: type[T], document: Mapping[str, Any], name: str) -> T:
 
 
 def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
-    whole = problem["type"] == "value_error"
-    location = _without_tags(model, [str(part) for part in problem["loc"]], last=whole)
+    is_value_error = problem["type"] == "value_error"
+    location = _without_tags(model, [str(part) for part in problem["loc"]], last=is_value_error)
     where = f"{name} › {'.'.join(location)}" if location else name
     message = problem["msg"].removeprefix("Value error, ")
     got = problem.get("input")

@@ -119,12 +119,12 @@ def _is_running(pid: int) -> bool:
     return True
 
 
-def read_regular(path: Path, most: int) -> bytes:
+def read_regular(path: Path, limit: int) -> bytes:
     """The content of a regular file; devices, pipes and folders are refused without blocking.
 
     Args:
         path: The file; a symbolic link to one may be given.
-        most: Largest size in bytes.
+        limit: Maximum size in bytes.
 
     Raises:
         DataError: No regular file, or larger.
@@ -136,8 +136,8 @@ def read_regular(path: Path, most: int) -> bytes:
         found = os.fstat(stream.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise DataError(f"{path}: a device, pipe or folder, expected a file; take another copy")
-        if found.st_size > most:
-            raise DataError(f"{path}: {found.st_size} bytes, expected at most {most}; take another copy")
+        if found.st_size > limit:
+            raise DataError(f"{path}: {found.st_size} bytes, expected at most {limit}; take another copy")
         return stream.read(found.st_size)
 
 

@@ -151,9 +151,9 @@ def _submit_app() -> cyclopts.App:
 
 def _check_cluster(where: Where, verb: str, **given: Any) -> None:
     """Refuse a verb that cannot run on this kind of cluster, and options that do not apply to it."""
-    places = VERBS[verb][1]
-    if where not in places:
-        raise ConfigError(f"caloforge {verb} does not run on {where}; submit it to {' or '.join(places)}")
+    clusters = VERBS[verb][1]
+    if where not in clusters:
+        raise ConfigError(f"caloforge {verb} does not run on {where}; submit it to {' or '.join(clusters)}")
     applies_to = {
         "sbatch": ("slurm",),
         "namespace": ("k8s", "ray"),

@@ -55,8 +55,8 @@ def validate(
         thresholds: Name of a threshold set (strict, 3dgan), or a YAML file.
         classifier: Also train boosted trees to distinguish the samples.
         truth2: A second, independent sample of the full simulation, for the floor of every metric.
-        training: Shower file that the generator was trained on, repeatable: are generated showers near copies
-            of its showers?
+        training: Shower file that the generator was trained on, to find near copies of its showers;
+            repeatable.
         reweight: Thin samples to the truth's incident spectrum instead of refusing them.
         threshold: Voxels above this energy are hits, such as "0.3 MeV".
         neural: Also train this neural classifier, repeatable; strong sees every cell; the others are

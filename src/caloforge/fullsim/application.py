@@ -68,7 +68,7 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
         # the binding reads a list up to its first 0
         g.HepRandom.setTheSeeds([*shower_seeds(self.seed, self.start + i), 0], 4)
         if i == 0:
-            # the table of particles is filled when the physics is
+            # Geant4 fills the particle table when it initialises the physics, after __init__
             table = g.G4ParticleTable.GetParticleTable()
             self.gun.SetParticleDefinition(table.FindParticle(PARTICLES[self.beam.particle]))
         self.gun.SetParticleEnergy(self.energies[i])

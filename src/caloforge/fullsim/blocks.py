@@ -98,20 +98,20 @@ class Block:
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 block = cls(start, *(arrays[name] for name in _FIELDS))
-            whole = all(
+            intact = all(
                 getattr(block, name).dtype == dtype and getattr(block, name).ndim == 1
                 for name, dtype in zip(_FIELDS, _DTYPES, strict=True)
             )
-            whole = whole and len(block.counts) == len(block.seconds) == stop - start
-            whole = whole and int(block.counts.sum()) == len(block.voxels) == len(block.energies)
+            intact = intact and len(block.counts) == len(block.seconds) == stop - start
+            intact = intact and int(block.counts.sum()) == len(block.voxels) == len(block.energies)
         except Exception as error:
             # zipfile, zlib and numpy raise a dozen classes for damage; an errno means the operating system
             if isinstance(error, OSError) and error.errno is not None:
                 raise SimulationError(
                     f"{path}: cannot be read ({error.strerror}); mend that, then simulate again with --resume"
                 ) from error
-            whole = False
-        if not whole:
+            intact = False
+        if not intact:
             path.unlink(missing_ok=True)
             raise DamagedBlockError(
                 f"{path.name}: this block of finished showers was damaged and has been removed; run the same "

@@ -101,9 +101,10 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
         """Whether rings are placed volumes divided into sectors, instead of replicas inside the sectors.
 
         Geant4 underestimates the distance to the nearest boundary in replicas along rho inside replicas along
-        phi, and multiple scattering takes four times as many steps. In crystals that doubles the time of a
-        shower and changes nothing; in thin plates it costs nothing, and their response would change by 1 %.
-        A replica of the whole circle never lets a track out.
+        phi, and multiple scattering takes four times as many steps. In homogeneous detectors that doubles
+        the time of a shower and does not change the result, so that their rings are placed. In thin plates it
+        costs no time, and placed rings would change the response by 1 %. With nphi = 1 rings are placed as
+        well, since a track cannot leave a replica of the whole circle.
         """
         mesh = self.detector.mesh
         return isinstance(mesh, CylindricalMesh) and (self.detector.is_homogeneous or mesh.nphi == 1)
@@ -112,7 +113,7 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
         radius, z = mesh.half_extent(), slab.thickness / 2
         width = 2 * math.pi / mesh.nphi
         window = self._logical(g.G4Tubs("window", 0.0, radius, z, 0.0, 2 * math.pi), slab)
-        # a replica in phi is described in a frame turned to its middle
+        # the frame of a replica in phi is rotated to its middle
         sector = self._logical(g.G4Tubs("sector", 0.0, radius, z, -width / 2, width), slab)
         ring = self._logical(g.G4Tubs("ring", 0.0, mesh.cell_r, z, -width / 2, width), slab)
         self._place(window, plate, 0.0, 0)
@@ -133,7 +134,7 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
                 self._place(group, plate, 0.0, 0)
             ring = self._logical(g.G4Tubs("ring", inner, outer, z, 0.0, circle), slab)
             self._place(ring, group, 0.0, number)
-            # a replica in phi is described in a frame turned to its middle
+            # the frame of a replica in phi is rotated to its middle
             sector = self._logical(g.G4Tubs("sector", inner, outer, z, -width / 2, width), slab)
             if mesh.nphi == 1:
                 self._place(sector, ring, 0.0, 0)

@@ -265,8 +265,8 @@ def _draw_layer(
     shown = sorted(thickest[:MAX_LABELS])
     vertical = _has_vertical_labels(layer)
     centres = [float(edges[i] + edges[i + 1]) / 2 for i in shown]
-    places = spread(centres, (0.05 if vertical else 0.15) * widest, 0.0, widest)
-    for i, centre, place in zip(shown, centres, places, strict=True):
+    label_positions = spread(centres, (0.05 if vertical else 0.15) * widest, 0.0, widest)
+    for i, centre, place in zip(shown, centres, label_positions, strict=True):
         axes.annotate(
             _label(layer.slabs[i]),
             (centre, base + 0.25),

@@ -120,10 +120,10 @@ def sampling_fraction(detector: Detector) -> float:
     lengths = detector.material_map()
     slabs = [(layer.repeat, slab) for layer in detector.layers for slab in layer.slabs]
     loss = sum(n * slab.thickness * lengths[slab.material].minimum_ionisation for n, slab in slabs)
-    seen = sum(
+    active_loss = sum(
         n * slab.thickness * lengths[slab.material].minimum_ionisation for n, slab in slabs if slab.active
     )
-    return seen / loss
+    return active_loss / loss
 
 
 def _sampling(detector: Detector) -> dict[str, Any]:

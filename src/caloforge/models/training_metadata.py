@@ -47,14 +47,14 @@ class TrainedRange(StrictModel):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        for name, (low, high), least, most in (
+        for name, (low, high), lowest, highest in (
             ("energy", self.energy, 1e-6, 1e12),
             ("theta", self.theta, 0.0, np.pi + ANGLE_SLACK),
             ("phi", self.phi, -7.0, 7.0),
         ):
-            if not least <= low <= high <= most:
+            if not lowest <= low <= high <= highest:
                 raise ValueError(
-                    f"{name}: got {low:g} to {high:g}, expected a range within {least:g} to {most:g}"
+                    f"{name}: got {low:g} to {high:g}, expected a range within {lowest:g} to {highest:g}"
                 )
         if len(set(self.pdg_ids)) < len(self.pdg_ids):
             raise ValueError("pdg_ids: a particle is listed twice")

@@ -255,8 +255,8 @@ class ShowerFile:
             stop: Read only the first `stop` showers.
         """
         stop = len(self) if stop is None else min(stop, len(self))
-        most = self._file.rows_at_once(self._stored["showers"])
-        size = min(max(self.chunk, size // self.chunk * self.chunk), most)
+        limit = self._file.rows_at_once(self._stored["showers"])
+        size = min(max(self.chunk, size // self.chunk * self.chunk), limit)
         for start in range(0, stop, size):
             yield self.read(start, min(start + size, stop))
 

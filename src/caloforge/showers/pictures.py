@@ -69,9 +69,9 @@ def single_shower(batch: ShowerBatch, index: int, detector: Detector) -> Figure:
     shower = batch.showers[index]
     hits = int(np.count_nonzero(shower > 0))
     title = f"{_condition(batch, index)}: {_energy(float(shower.sum(dtype=np.float64)))} visible, {hits} hits"
-    seen = views(detector)
-    figure = _titled(seen, title)
-    _draw_views(figure, seen, shower)
+    panels = views(detector)
+    figure = _titled(panels, title)
+    _draw_views(figure, panels, shower)
     return figure
 
 
@@ -89,7 +89,7 @@ def mean_shower(batch: ShowerBatch, detector: Detector) -> Figure:
     mean = batch.showers.mean(axis=0, dtype=np.float64)
     low, high = float(batch.incident_energy.min()), float(batch.incident_energy.max())
     span = _energy(low) if low == high else f"{_energy(low)} to {_energy(high)}"
-    seen = views(detector)
+    panels = views(detector)
     profiles: list[Callable[[Axes], None]] = []
     # one layer, or one cell, has no profile
     if detector.n_layers > 1:
@@ -97,8 +97,8 @@ def mean_shower(batch: ShowerBatch, detector: Detector) -> Figure:
     if np.prod(detector.shower_shape) > detector.n_layers:
         profiles.append(lambda axes: _draw_transverse(axes, mean, detector))
     title = f"{detector.name}: mean of {len(batch)} showers, {span}"
-    figure = _titled(seen, title, PROFILES if profiles else 0.0)
-    _draw_views(figure, seen, mean)
+    figure = _titled(panels, title, PROFILES if profiles else 0.0)
+    _draw_views(figure, panels, mean)
     height = figure.get_figheight()
     grid = figure.add_gridspec(
         1,
@@ -150,17 +150,17 @@ def side_by_side(
     _check(left, detector)
     _check(right, detector)
     showers = [batch.showers.mean(axis=0, dtype=np.float64) for batch in (left, right)]
-    seen = views(detector)
+    panels = views(detector)
     if isinstance(detector.mesh, RaggedMesh):
-        seen.sort(key=lambda view: -float(view.image(showers[0]).sum()))
-    seen = seen[:2]
-    norm = _norm([view.image(shower) for view in seen for shower in showers])
-    heights = [2.0, 2.7][-len(seen) :]
+        panels.sort(key=lambda view: -float(view.image(showers[0]).sum()))
+    panels = panels[:2]
+    norm = _norm([view.image(shower) for view in panels for shower in showers])
+    heights = [2.0, 2.7][-len(panels) :]
     # room for titles above and the labels of the last axis below
     height = 1.1 + sum(heights) + 0.5 * len(heights)
     figure = new_figure(WIDTH, height)
     grid = figure.add_gridspec(
-        len(seen),
+        len(panels),
         3,
         width_ratios=[1, 1, 0.045],
         height_ratios=heights,
@@ -172,7 +172,7 @@ def side_by_side(
         hspace=0.3,
     )
     for column, (batch, shower, title) in enumerate(zip((left, right), showers, titles, strict=True)):
-        for row, view in enumerate(seen):
+        for row, view in enumerate(panels):
             axes = figure.add_subplot(grid[row, column])
             mappable = _draw_view(axes, view, shower, norm)
             if column:
@@ -211,37 +211,37 @@ def _energy(value: float) -> str:
 # ---- drawing of views
 
 
-def _titled(seen: list[View], title: str, below: float = 0.0) -> Figure:
+def _titled(panels: list[View], title: str, below: float = 0.0) -> Figure:
     """A figure with a title and room for the projections, and `below` inches beneath them."""
-    rows, size = _layout(seen)
+    rows, size = _layout(panels)
     height = TOP + rows * size + (rows - 1) * GAP_Y + BOTTOM + below
     figure = new_figure(WIDTH, height)
     figure.text(LEFT / WIDTH, 1 - 0.13 / height, title, size=11, weight="bold", color=INK, va="top")
     return figure
 
 
-def _layout(seen: list[View]) -> tuple[int, float]:
+def _layout(panels: list[View]) -> tuple[int, float]:
     """Rows of projections, and the width and height of one in inches."""
-    columns = min(len(seen), MAX_COLUMNS)
+    columns = min(len(panels), MAX_COLUMNS)
     size = (WIDTH - LEFT - RIGHT - (columns - 1) * GAP_X) / columns
-    return -(-len(seen) // columns), min(size, 2.6)
+    return -(-len(panels) // columns), min(size, 2.6)
 
 
-def _draw_views(figure: Figure, seen: list[View], shower: NDArray[Any]) -> None:
+def _draw_views(figure: Figure, panels: list[View], shower: NDArray[Any]) -> None:
     height = figure.get_figheight()
-    rows, size = _layout(seen)
-    norm = _norm([view.image(shower) for view in seen])
-    for index, view in enumerate(seen):
+    rows, size = _layout(panels)
+    norm = _norm([view.image(shower) for view in panels])
+    for index, view in enumerate(panels):
         row, column = divmod(index, MAX_COLUMNS)
         left, top = LEFT + column * (size + GAP_X), height - TOP - row * (size + GAP_Y)
         axes = figure.add_axes((left / WIDTH, (top - size) / height, size / WIDTH, size / height))
         mappable = _draw_view(axes, view, shower, norm)
-        if column and view.y == seen[index - 1].y:
+        if column and view.y == panels[index - 1].y:
             axes.set_ylabel("")
-    whole = rows * size + (rows - 1) * GAP_Y
-    columns = min(len(seen), MAX_COLUMNS)
+    total = rows * size + (rows - 1) * GAP_Y
+    columns = min(len(panels), MAX_COLUMNS)
     right = LEFT + columns * size + (columns - 1) * GAP_X
-    place = ((right + 0.15) / WIDTH, (height - TOP - whole) / height, BAR / WIDTH, whole / height)
+    place = ((right + 0.15) / WIDTH, (height - TOP - total) / height, BAR / WIDTH, total / height)
     _colour_bar(figure, mappable, figure.add_axes(place))
 
 
@@ -262,12 +262,12 @@ def _colours() -> Colormap:
 
 def _draw_view(axes: Axes, view: View, shower: NDArray[Any], norm: LogNorm) -> ScalarMappable:
     image = np.ma.masked_less_equal(view.image(shower), 0.0)
-    turned = view.edges_x.ndim == 2
+    curved = view.edges_x.ndim == 2
     # a white line where vector formats would otherwise show hairlines between pixels is avoided by rasters
     mesh = axes.pcolormesh(
-        view.edges_x.T if turned else view.edges_x,
-        view.edges_y.T if turned else view.edges_y,
-        image.T if turned else image,
+        view.edges_x.T if curved else view.edges_x,
+        view.edges_y.T if curved else view.edges_y,
+        image.T if curved else image,
         norm=norm,
         cmap=_colours(),
         rasterized=True,

@@ -56,12 +56,12 @@ def views(detector: Detector) -> list[View]:
     layers = layer_edges(detector)
     if isinstance(mesh, CartesianMesh):
         x, y = mesh.x_edges(), mesh.y_edges()
-        seen = [
+        projections = [
             View("side", LAYER, "y [mm]", layers, y, lambda s: s.sum(axis=2, dtype=np.float64).T),
             View("front", "x [mm]", "y [mm]", x, y, lambda s: s.sum(axis=0, dtype=np.float64), True),
             View("top", LAYER, "x [mm]", layers, x, lambda s: s.sum(axis=1, dtype=np.float64).T),
         ]
-        return seen if detector.n_layers > 1 else seen[1:2]
+        return projections if detector.n_layers > 1 else projections[1:2]
     radius = np.arange(mesh.nr + 1) * mesh.cell_r
     corners_x, corners_y, repeat = _sectors(radius, mesh.nphi)
     phi = np.linspace(-180, 180, mesh.nphi + 1)
@@ -69,12 +69,12 @@ def views(detector: Detector) -> list[View]:
     def front(shower: NDArray[Any]) -> Array:
         return np.repeat(shower.sum(axis=0, dtype=np.float64), repeat, axis=0)
 
-    seen = [
+    projections = [
         View("along r", LAYER, "r [mm]", layers, radius, lambda s: s.sum(axis=1, dtype=np.float64).T),
         View("front", "x [mm]", "y [mm]", corners_x, corners_y, front, True),
         View("around the axis", LAYER, "phi [deg]", layers, phi, lambda s: s.sum(axis=2, dtype=np.float64).T),
     ]
-    return seen if detector.n_layers > 1 else seen[1:2]
+    return projections if detector.n_layers > 1 else projections[1:2]
 
 
 def layer_edges(detector: Detector) -> Array:
@@ -83,15 +83,15 @@ def layer_edges(detector: Detector) -> Array:
 
 
 def _ragged_views(mesh: RaggedMesh) -> list[View]:
-    found = []
+    projections = []
     for layer, part in list(zip(mesh.layers, mesh.slices(), strict=True))[:MAX_LAYERS]:
         corners_x, corners_y, repeat = _sectors(np.array(layer.r_edges), layer.nphi)
 
         def image(shower: NDArray[Any], part: slice = part, n: int = layer.nphi, k: int = repeat) -> Array:
             return np.repeat(shower[part].reshape(n, -1).astype(np.float64), k, axis=0)
 
-        found.append(View(f"layer {layer.id}", "x [mm]", "y [mm]", corners_x, corners_y, image, True))
-    return found
+        projections.append(View(f"layer {layer.id}", "x [mm]", "y [mm]", corners_x, corners_y, image, True))
+    return projections
 
 
 def _sectors(radius: Array, sectors: int) -> tuple[Array, Array, int]:

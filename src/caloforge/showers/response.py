@@ -68,13 +68,13 @@ def response_limits(
         if not detector.layers:
             return ResponseLimits(0.0, MAX_CORRECTED, None, f"the material of {detector.name} is not known")
         fraction = sampling_fraction(detector)
-        expected, most = fraction * contained, MAX_VISIBLE
+        expected, largest = fraction * contained, MAX_VISIBLE
         why = f"in {detector.name} a minimum-ionising particle leaves {fraction:.2%} in the active material"
     else:
-        expected, most = contained, MAX_CORRECTED
+        expected, largest = contained, MAX_CORRECTED
         why = "corrected for the sampling fraction, showers hold about the incident energy"
     electromagnetic = bool(np.isin(pdg_ids, ELECTROMAGNETIC).all())
-    high = most if meaning != "visible" else min(most, HIGH * max(expected, fraction))
+    high = largest if meaning != "visible" else min(largest, HIGH * max(expected, fraction))
     return ResponseLimits(LOW * expected if electromagnetic else 0.0, high, expected, why)
 
 

@@ -100,8 +100,8 @@ def tilt(batch: ShowerBatch, setting: Setting, degrees: float = 2.0) -> ShowerBa
     moves = np.tan(np.deg2rad(degrees)) * (depths - depths.mean()) / mesh.cell_y
     showers = np.zeros_like(batch.showers)
     for layer, move in enumerate(moves):
-        whole = int(np.floor(move))
-        for cells, part in ((whole, 1 - (move - whole)), (whole + 1, move - whole)):
+        full_cells = int(np.floor(move))
+        for cells, part in ((full_cells, 1 - (move - full_cells)), (full_cells + 1, move - full_cells)):
             showers[:, layer] += np.float32(part) * _shifted(batch.showers[:, layer], cells)
     return replace(batch, showers=showers)
 

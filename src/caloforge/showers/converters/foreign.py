@@ -151,19 +151,19 @@ class ForeignFile(Hdf5File):
                 self._refuse(stored, part.start, scale)
             yield part, block
 
-    def parts(self, stored: StoredArray, most: int | None = None) -> list[slice]:
+    def parts(self, stored: StoredArray, max_showers: int | None = None) -> list[slice]:
         """Slices of the showers to read at once: whole chunks, if these are not too large.
 
         Args:
             stored: The data set.
-            most: Maximum number of showers of a block.
+            max_showers: Maximum number of showers of a block.
         """
         rows = self.rows_at_once(stored, BLOCK_BYTES)
         if stored.chunks:
             together = stored.chunks[0]
             largest = min(MAX_BLOCKS_TOGETHER * rows, self.rows_at_once(stored))
             rows = min(-(-rows // together) * together, largest)
-        rows = min(rows, most or rows)
+        rows = min(rows, max_showers or rows)
         total = stored.shape[0]
         return [slice(start, min(start + rows, total)) for start in range(0, total, rows)]
 
