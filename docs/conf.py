@@ -71,7 +71,7 @@ def plain_docstring(
     _app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]
 ) -> None:
     """Shapes such as (N, *shape) are no emphasis, and a colon in a property announces no type."""
-    lines[:] = [re.sub(r"(?<!\*)\*(?=\w)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"(?<!\*)\*(?=\w)(?!\w+\*)", r"\\*", line) for line in lines]
     if what == "property":
         lines[0] = lines[0].replace(": ", " – ", 1)
 

@@ -77,6 +77,11 @@ def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]
     Args:
         detector: Detector of the showers.
         threshold: Voxels above it are hits, MeV.
+
+    Examples:
+        >>> from caloforge.geometry import load_detector
+        >>> [entry.name for entry in catalogue(load_detector("clic-ecal-25"), threshold=0.3)][:3]
+        ['response', 'visible_energy', 'layer_energy']
     """
     return (
         *_energies(detector),
