@@ -46,8 +46,6 @@ strip_signature_backslash = True
 # docstrings use plain backticks for code
 default_role = "code"
 autodoc_member_order = "bysource"
-# the documented interfaces import it, the documentation does not run it
-autodoc_mock_imports = ["torch"]
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 
