@@ -46,6 +46,8 @@ strip_signature_backslash = True
 # docstrings use plain backticks for code
 default_role = "code"
 autodoc_member_order = "bysource"
+# of pydantic, no part of the interface
+autodoc_default_options = {"exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 

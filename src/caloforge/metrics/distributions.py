@@ -15,7 +15,7 @@ def separation_power(
 ) -> Metric:
     r"""Separation power of two histograms of unit sum.
 
-    .. math:: S = \frac12 \sum_i \frac{(h_i - g_i)^2}{h_i + g_i}
+    .. math:: S = \frac12 \sum_i\,\frac{(h_i - g_i)^2}{h_i + g_i}
 
     0 for equal histograms, 1 for disjoint ones; called "chi2" in the CaloChallenge code (arXiv:2410.21611).
     The floor falls like 1/n_1 + 1/n_2.
@@ -72,7 +72,7 @@ def separation(h: NDArray[Any], g: NDArray[Any]) -> Array:
 def chi2_per_ndf(truth: NDArray[Any], generated: NDArray[Any], edges: Array, resampler: Resampler) -> Metric:
     r"""Chi2 per degree of freedom between the shapes of two histograms of counts.
 
-    .. math:: \chi^2 = \sum_i \frac{(\sqrt{M/N}\,h_i - \sqrt{N/M}\,g_i)^2}{h_i + g_i}
+    .. math:: \chi^2 = \sum_i\,\frac{(\sqrt{M/N}\,h_i - \sqrt{N/M}\,g_i)^2}{h_i + g_i}
 
     with N and M entries, and one degree of freedom less than filled bins (N. Gagunashvili, physics/0605123,
     unweighted case). About 1 for equal distributions whatever the sample sizes, so the floor is not scaled;

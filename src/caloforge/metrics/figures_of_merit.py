@@ -1,8 +1,8 @@
 r"""The figures of merit of the 3DGAN: P (moments), E (profiles), A (angle) and S (sampling fraction).
 
 With G for Geant4 and g for generated showers, means over the showers of one energy bin, and :math:`S_i` the
-energy in slice i along an axis, :math:`M_1 = \sum_i i\,S_i / \sum_i S_i` counted from 0 and
-:math:`M_2 = \sum_i (i - M_1)^2 S_i / \sum_i S_i`:
+energy in slice i along an axis, :math:`M_1 = \sum_i i\,S_i / \sum_i\,S_i` counted from 0 and
+:math:`M_2 = \sum_i\,(i - M_1)^2 S_i / \sum_i\,S_i`:
 
 .. math:: P = \langle \lvert M_k^G - M_k^g \rvert / M_k^G \rangle
 

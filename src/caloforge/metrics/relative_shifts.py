@@ -70,7 +70,7 @@ def width_shift(truth: NDArray[Any], generated: NDArray[Any], resampler: Resampl
 def profile_deviation(truth: NDArray[Any], generated: NDArray[Any], resampler: Resampler) -> Metric:
     r"""Mean relative deviation of two mean profiles, weighted by the truth.
 
-    .. math:: \sum_i \lvert \bar g_i - \bar t_i \rvert \,/\, \sum_i \bar t_i
+    .. math:: \sum_i\,\lvert \bar g_i - \bar t_i \rvert \,/\, \sum_i\,\bar t_i
 
     This is E of the 3DGAN figures of merit with each bin weighted by what it holds, so that nearly empty edge
     cells do not decide. Always positive; the floor falls like sqrt(1/n_1 + 1/n_2).

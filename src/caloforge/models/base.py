@@ -1,5 +1,7 @@
 """The protocol of every model family: what the training loop and the generation call, in which order.
 
+The calls of a training and of a generation::
+
     model = create_model(config, data, seed=...)         # registry.py
     loop:      model.fit(showers, rng), once, on the training split
     loop:      for phase in model.step(batch): backward(phase.loss), clip, optimiser of phase.optimizer

@@ -80,8 +80,9 @@ def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]
 
     Examples:
         >>> from caloforge.geometry import load_detector
-        >>> [entry.name for entry in catalogue(load_detector("clic-ecal-25"), threshold=0.3)][:3]
-        ['response', 'visible_energy', 'layer_energy']
+        >>> entries = catalogue(load_detector("clic-ecal-25"), threshold=0.3)
+        >>> entries[0].name, entries[0].kind
+        ('response', 'scalar')
     """
     return (
         *_energies(detector),

@@ -24,7 +24,7 @@ CORRELATION_SET = (
 def two_point(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
     r"""How much a shower overlaps with itself shifted by 1 to 5 voxels along each axis.
 
-    .. math:: \sum_c \sqrt{E_c\,E_{c+d}} \,/\, \sum_c E_c
+    .. math:: \sum_c\,\sqrt{E_c\,E_{c+d}} \,/\, \sum_c\,E_c
 
     is 1 for a shower that does not change along the axis, 0 for one in which no two voxels at this distance
     hold energy. The root keeps the core from hiding the rest; an energy scale
