@@ -46,8 +46,8 @@ strip_signature_backslash = True
 # docstrings use plain backticks for code
 default_role = "code"
 autodoc_member_order = "bysource"
-# the documented interfaces import it, the documentation does not run it
-autodoc_mock_imports = ["torch"]
+# of pydantic, no part of the interface
+autodoc_default_options = {"exclude-members": "model_config"}
 napoleon_numpy_docstring = False
 napoleon_attr_annotations = False
 
@@ -71,7 +71,7 @@ def plain_docstring(
     _app: Sphinx, what: str, _name: str, _object: Any, _options: Any, lines: list[str]
 ) -> None:
     """Shapes such as (N, *shape) are no emphasis, and a colon in a property announces no type."""
-    lines[:] = [re.sub(r"(?<!\*)\*(?=\w)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"(?<!\*)\*(?=\w)(?!\w+\*)", r"\\*", line) for line in lines]
     if what == "property":
         lines[0] = lines[0].replace(": ", " – ", 1)
 

@@ -316,6 +316,13 @@ def load_detector(source: str | Path | dict[str, Any], overrides: tuple[str, ...
 
     Raises:
         GeometryError: Unknown preset, unreadable file, or a description that cannot be built.
+
+    Examples:
+        >>> detector = load_detector("clic-ecal-25", ("mesh.nx=31",))
+        >>> detector.shower_shape
+        (25, 25, 31)
+        >>> round(detector.radiation_lengths, 1)
+        22.7
     """
     try:
         document, origin = detector_document(source)

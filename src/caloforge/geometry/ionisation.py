@@ -29,6 +29,10 @@ def minimum_ionisation(z_over_a: float, excitation: float, density: float, gas: 
         excitation: Mean excitation energy, eV.
         density: g/cm3.
         gas: Whether the material is a gas.
+
+    Examples:
+        >>> round(minimum_ionisation(14 / 28.0855, 173.0, 2.329, gas=False), 2)  # silicon
+        1.66
     """
     beta_gamma = _BETA_GAMMA
     gamma = np.sqrt(1 + beta_gamma**2)

@@ -151,6 +151,10 @@ def resolve(name: str, composed: dict[str, ComposedMaterial] | None = None) -> M
 
     Raises:
         GeometryError: The name is unknown; the message has the nearest valid one.
+
+    Examples:
+        >>> round(resolve("G4_W").radiation_length, 2)  # mm
+        3.5
     """
     composed = composed or {}
     if name in composed:

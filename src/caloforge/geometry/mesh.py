@@ -52,7 +52,12 @@ class CartesianMesh(StrictModel):
         return max(self.nx * self.cell_x, self.ny * self.cell_y) / 2
 
     def x_centres(self) -> NDArray[np.float64]:
-        """Cell centres along x, mm, shape (nx,)."""
+        """Cell centres along x, mm, shape (nx,).
+
+        Examples:
+            >>> CartesianMesh(nx=3, ny=3, cell_x="5 mm", cell_y="5 mm").x_centres()
+            array([-5.,  0.,  5.])
+        """
         return _centres(self.nx, self.cell_x)
 
     def y_centres(self) -> NDArray[np.float64]:

@@ -13,7 +13,9 @@ from caloforge.metrics.resampling import Array, Metric, Resampler, Statistic
 def separation_power(
     truth: NDArray[Any], generated: NDArray[Any], edges: Array, resampler: Resampler
 ) -> Metric:
-    """Separation power S = 1/2 sum_i (h_i - g_i)^2 / (h_i + g_i) of two histograms of unit sum.
+    r"""Separation power of two histograms of unit sum.
+
+    .. math:: S = \frac12 \sum_i\,\frac{(h_i - g_i)^2}{h_i + g_i}
 
     0 for equal histograms, 1 for disjoint ones; called "chi2" in the CaloChallenge code (arXiv:2410.21611).
     The floor falls like 1/n_1 + 1/n_2.
@@ -51,7 +53,12 @@ def spectrum_separation(truth: NDArray[Any], generated: NDArray[Any], resampler:
 
 
 def separation(h: NDArray[Any], g: NDArray[Any]) -> Array:
-    """Separation power of histograms along the last axis; 1 where one of the two is empty."""
+    """Separation power of histograms along the last axis; 1 where one of the two is empty.
+
+    Examples:
+        >>> round(float(separation(np.array([1, 1]), np.array([1, 0]))), 4)
+        0.3333
+    """
     total_h, total_g = h.sum(axis=-1, keepdims=True), g.sum(axis=-1, keepdims=True)
     p = np.divide(h, total_h, out=np.zeros_like(h, np.float64), where=total_h > 0)
     q = np.divide(g, total_g, out=np.zeros_like(g, np.float64), where=total_g > 0)
@@ -63,12 +70,14 @@ def separation(h: NDArray[Any], g: NDArray[Any]) -> Array:
 
 
 def chi2_per_ndf(truth: NDArray[Any], generated: NDArray[Any], edges: Array, resampler: Resampler) -> Metric:
-    """Chi2 per degree of freedom between the shapes of two histograms of counts.
+    r"""Chi2 per degree of freedom between the shapes of two histograms of counts.
 
-    chi2 = sum_i (sqrt(M/N) h_i - sqrt(N/M) g_i)^2 / (h_i + g_i) with N and M entries, ndf = filled bins - 1
-    (N. Gagunashvili, physics/0605123, unweighted case). About 1 for equal distributions whatever the sample
-    sizes, so the floor is not scaled; it grows in proportion to the sample for different ones. The
-    uncertainty of a bootstrap includes the noise that chi2 itself counts and is therefore generous.
+    .. math:: \chi^2 = \sum_i\,\frac{(\sqrt{M/N}\,h_i - \sqrt{N/M}\,g_i)^2}{h_i + g_i}
+
+    with N and M entries, and one degree of freedom less than filled bins (N. Gagunashvili, physics/0605123,
+    unweighted case). About 1 for equal distributions whatever the sample sizes, so the floor is not scaled;
+    for different ones it grows in proportion to the sample. The uncertainty of a bootstrap includes the noise
+    that chi2 itself counts and is therefore generous.
 
     Args:
         truth: (n,) one number per shower.
@@ -145,6 +154,10 @@ def ks_probability(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, fl
     """Kolmogorov-Smirnov distance of two samples and the asymptotic probability of a larger one.
 
     With ties (listed energies) the probability is too large, never too small.
+
+    Examples:
+        >>> ks_probability(np.arange(100.0), np.arange(100.0))
+        (0.0, 1.0)
     """
     pooled = _Pooled(first, second)
     ones = np.ones((1, len(first))), np.ones((1, len(second)))

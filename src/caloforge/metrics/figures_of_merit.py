@@ -1,18 +1,28 @@
-"""The figures of merit of the 3DGAN: P (moments), E (profiles), A (angle) and S (sampling fraction).
+r"""The figures of merit of the 3DGAN: P (moments), E (profiles), A (angle) and S (sampling fraction).
 
-With bars for means over the showers of one energy bin, S_i the energy in slice i along an axis,
-M_1 = sum_i i S_i / sum_i S_i counted from 0 and M_2 = sum_i (i - M_1)^2 S_i / sum_i S_i:
+With G for Geant4 and g for generated showers, means over the showers of one energy bin, and :math:`S_i` the
+energy in slice i along an axis, :math:`M_1 = \sum_i i\,S_i / \sum_i\,S_i` counted from 0 and
+:math:`M_2 = \sum_i\,(i - M_1)^2 S_i / \sum_i\,S_i`:
 
-    P = mean over axes and k = 1, 2 of  |M_k(Geant4) - M_k(GAN)| / M_k(Geant4)
-    E = mean over axes of the mean over slices of  |S_i(Geant4) - S_i(GAN)| / S_i(Geant4)
-    A = mean over pairs of showers of  |theta(Geant4) - theta(GAN)| / theta(Geant4), measured in the voxels
-    S = |SF(Geant4) - SF(GAN)| / SF(Geant4), SF the visible over the incident energy
+.. math:: P = \langle \lvert M_k^G - M_k^g \rvert / M_k^G \rangle
 
-each averaged over the energy bins (Eur. Phys. J. C 82 (2022) 386 and the scripts of that project). Two things
-differ from the scripts. P enters a sum once; there it was added twice. And E takes the mean over those slices
-only that hold at least `MIN_SHARE` of the energy: a nearly empty slice has a relative deviation without bound
-that says nothing about the shower, and of 25 slices counted alike a few of those decide. What E leaves out is
-still seen by P.
+over axes and k = 1, 2;
+
+.. math:: E = \langle \lvert S_i^G - S_i^g \rvert / S_i^G \rangle
+
+over axes and slices;
+
+.. math:: A = \langle \lvert \theta^G - \theta^g \rvert / \theta^G \rangle
+
+over pairs of showers, the angles measured in the voxels;
+
+.. math:: S = \lvert F^G - F^g \rvert / F^G
+
+with F the visible over the incident energy. Each is averaged over the energy bins (Eur. Phys. J. C 82 (2022)
+386 and the scripts of that project). Two things differ from the scripts. P enters a sum once; there it was
+added twice. And E takes the mean over those slices only that hold at least `MIN_SHARE` of the energy: a
+nearly empty slice has a relative deviation without bound, and of 25 slices counted alike a few of those
+dominate the mean. P still sees what E leaves out.
 """
 
 from __future__ import annotations

@@ -120,10 +120,16 @@ def normalised(truth: NDArray[Any], generated: NDArray[Any]) -> tuple[Array, Arr
 
 
 def frechet_distance(mean_1: Array, cov_1: Array, mean_2: Array, cov_2: Array) -> float:
-    """Squared Fréchet distance of two Gaussians: |m1 - m2|^2 + Tr(C1 + C2 - 2 (C1 C2)^(1/2)).
+    r"""Squared Fréchet distance of two Gaussians with means m and covariances C.
+
+    .. math:: \lvert m_1 - m_2 \rvert^2 + \mathrm{Tr}(C_1 + C_2 - 2\,(C_1 C_2)^{1/2})
 
     The trace of the root comes from the eigenvalues of C1^(1/2) C2 C1^(1/2), which are those of C1 C2 but
     belong to a symmetric matrix, so that singular covariances do no harm.
+
+    Examples:
+        >>> frechet_distance(np.zeros(2), np.eye(2), np.array([3.0, 4.0]), np.eye(2))
+        25.0
     """
     values, vectors = np.linalg.eigh(cov_1)
     root = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T

@@ -54,9 +54,11 @@ def kernel_distance(
     batch: int = BATCH,
     batches: int = BATCHES,
 ) -> tuple[float, float]:
-    """Median of the squared maximum mean discrepancy over batches, and half its central 67.45 %.
+    r"""Median of the squared maximum mean discrepancy over batches, and half its central 67.45 %.
 
-    The kernel is (x.y / k + 1)^4. With the same arguments these are JetNet's numbers. The error is the
+    .. math:: k(x, y) = (x \cdot y / k + 1)^4
+
+    is the kernel for k features. With the same arguments these are JetNet's numbers. The error is the
     scatter of single batches, which is generous for their median.
 
     Args:

@@ -22,6 +22,11 @@ def mean_shift(
         generated: (m,) the same for the generated showers.
         resampler: Weights of this pair of samples.
         scale: Divide by this instead, for numbers whose mean is zero by symmetry.
+
+    Examples:
+        >>> truth = np.array([1.0, 3.0] * 50)
+        >>> round(mean_shift(truth, truth + 0.1, Resampler(100, 100, seed=1)).value, 6)
+        0.05
     """
 
     def build(first: NDArray[Any], second: NDArray[Any]) -> Statistic:
@@ -63,7 +68,9 @@ def width_shift(truth: NDArray[Any], generated: NDArray[Any], resampler: Resampl
 
 
 def profile_deviation(truth: NDArray[Any], generated: NDArray[Any], resampler: Resampler) -> Metric:
-    """Mean relative deviation of two mean profiles, weighted by the truth: sum_i |g_i - t_i| / sum_i t_i.
+    r"""Mean relative deviation of two mean profiles, weighted by the truth.
+
+    .. math:: \sum_i\,\lvert \bar g_i - \bar t_i \rvert \,/\, \sum_i\,\bar t_i
 
     This is E of the 3DGAN figures of merit with each bin weighted by what it holds, so that nearly empty edge
     cells do not decide. Always positive; the floor falls like sqrt(1/n_1 + 1/n_2).

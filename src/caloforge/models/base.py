@@ -1,5 +1,7 @@
 """The interface of all model families, and the order in which training and generation call it.
 
+The calls of a training and of a generation::
+
     model = create_model(config, data, seed=...)         # registry.py
     training:    model.fit(showers, rng), once, on the training split
     training:    for phase in model.step(batch): backward(phase.loss), clip, optimiser of phase.optimizer

@@ -149,6 +149,11 @@ def read_model(path: Path | str, *, allow_large: bool = False) -> StoredModel:
 
     Raises:
         ModelError: Missing, incomplete, or of another version.
+
+    Examples:
+        >>> model = read_model("clic-electron")
+        >>> model.family, model.detector.name
+        ('layered', 'clic-ecal-25')
     """
     folder = model_folder(path)
     return _stored(folder, read_card(folder), allow_large=allow_large)

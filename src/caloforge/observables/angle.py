@@ -11,7 +11,7 @@ from caloforge.observables.layers import TransverseSums
 
 Array = NDArray[np.float64]
 
-# what the 3DGAN analysis gives a shower without energy; far outside every angle
+#: what the 3DGAN analysis gives a shower without energy; far outside every angle
 EMPTY_ANGLE = 100.0
 # smallest squared distance from the barycentre in the measured angle (Keras' epsilon in the original)
 _EPSILON = 1e-7
@@ -35,6 +35,10 @@ def measured_angle(
 
     Returns:
         (N,) rad; `EMPTY_ANGLE` for a shower without energy.
+
+    Examples:
+        >>> measured_angle(np.ones((1, 4, 3, 3))).round(4)
+        array([1.5708])
     """
     _, nz, ny, nx = showers.shape
     x, y, z = (

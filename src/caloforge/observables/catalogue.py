@@ -77,6 +77,12 @@ def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]
     Args:
         detector: Detector of the showers.
         threshold: Voxels above it are hits, MeV.
+
+    Examples:
+        >>> from caloforge.geometry import load_detector
+        >>> entries = catalogue(load_detector("clic-ecal-25"), threshold=0.3)
+        >>> entries[0].name, entries[0].kind
+        ('response', 'scalar')
     """
     return (
         *_energies(detector),

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 # largest shift of the two-point function, cells
 MAX_SHIFT = 5
-# the "small" correlation matrix of the 3DGAN analysis
+#: the "small" correlation matrix of the 3DGAN analysis
 CORRELATION_SET = (
     "centre_x", "centre_y", "centre_z", "width_x", "width_y", "width_z",
     "visible_energy", "incident_energy", "hits", "r1", "r2", "r3",
@@ -22,10 +22,12 @@ CORRELATION_SET = (
 
 
 def two_point(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
-    """How much a shower overlaps with itself shifted by 1 to 5 voxels along each axis.
+    r"""How much a shower overlaps with itself shifted by 1 to 5 voxels along each axis.
 
-    sum_c sqrt(E_c E_c+d) / sum_c E_c: 1 for a shower that does not change along the axis, 0 for one in which
-    no two voxels at this distance hold energy. The root keeps the core from hiding the rest; an energy scale
+    .. math:: \sum_c\,\sqrt{E_c\,E_{c+d}} \,/\, \sum_c\,E_c
+
+    is 1 for a shower that does not change along the axis, 0 for one in which no two voxels at this distance
+    hold energy. The root keeps the core from hiding the rest; an energy scale
     drops out. It falls when voxels of a layer are exchanged or noisy while all spectra stay the same.
 
     Args:
@@ -123,11 +125,13 @@ class Correlations:
 
 
 def correlations(columns: NDArray[Any]) -> Correlations:
-    """Correlation matrix with Fisher's transform and uncertainties that hold for any distribution.
+    r"""Correlation matrix with Fisher's transform and uncertainties that hold for any distribution.
 
     For normal numbers the standard error of z is 1/sqrt(n - 3) (Fisher 1921). Shower observables that all
     follow a flat energy spectrum are far from normal, so the error comes from the fourth moments instead (the
-    delta method): var(z) = <(u v - r (u^2 + v^2) / 2)^2> / (n - 3) / (1 - r^2)^2 for standardised u, v.
+    delta method, standardised u and v):
+
+    .. math:: \mathrm{var}(z) = \frac{\langle (uv - r (u^2 + v^2) / 2)^2 \rangle}{(n - 3) (1 - r^2)^2}
 
     Args:
         columns: (n, k) one row a shower, n at least 4.

@@ -20,6 +20,10 @@ def visible_energy(showers: NDArray[Any]) -> Array:
 
     Returns:
         (N,) MeV.
+
+    Examples:
+        >>> visible_energy(np.array([[1.0, 2.0], [3.0, 4.0]]))
+        array([3., 7.])
     """
     total: Array = showers.reshape(len(showers), -1).sum(axis=1, dtype=np.float64)
     return total
@@ -34,6 +38,10 @@ def response(showers: NDArray[Any], incident_energy: NDArray[Any]) -> Array:
 
     Returns:
         (N,) without unit.
+
+    Examples:
+        >>> response(np.array([[1.0, 2.0]]), np.array([100.0]))
+        array([0.03])
     """
     ratio: Array = visible_energy(showers) / incident_energy.astype(np.float64)
     return ratio
@@ -48,6 +56,12 @@ def layer_energies(showers: NDArray[Any], mesh: Mesh) -> Array:
 
     Returns:
         (N, nz) MeV.
+
+    Examples:
+        >>> from caloforge.geometry import CartesianMesh
+        >>> mesh = CartesianMesh(nx=2, ny=2, cell_x="5 mm", cell_y="5 mm")
+        >>> layer_energies(np.ones((1, 3, 2, 2)), mesh)
+        array([[4., 4., 4.]])
     """
     return layer_sums(showers, mesh)
 
@@ -73,6 +87,10 @@ def depth_regions(layers: NDArray[Any]) -> Array:
 
     Returns:
         (N, 3); zero for an empty shower.
+
+    Examples:
+        >>> depth_regions(np.array([[1.0, 2.0, 1.0]]))
+        array([[0.25, 0.5 , 0.25]])
     """
     third = layers.shape[1] // 3
     parts = [layers[:, :third], layers[:, third : 2 * third], layers[:, 2 * third :]]

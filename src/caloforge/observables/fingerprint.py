@@ -43,6 +43,11 @@ def distinct_showers(fingerprints: NDArray[Any], tolerance: float = 0.03) -> int
 
     Returns:
         At most N; N for independent showers.
+
+    Examples:
+        >>> showers = np.random.default_rng(1).exponential(size=(5, 100))
+        >>> distinct_showers(fingerprint(np.concatenate([showers, 2 * showers])))
+        5
     """
     values = fingerprints.astype(np.float64)
     spread = values.std(axis=0)

@@ -14,8 +14,8 @@ from caloforge.observables.energy import layer_sums
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-# voxel energies of the spectrum, MeV: twenty bins a decade, narrow enough for the MIP peak, from the 1 keV
-# cut of our full simulation to more than any voxel holds
+#: voxel energies of the spectrum, MeV: twenty bins a decade, narrow enough for the MIP peak, from the 1 keV
+#: cut of our full simulation to more than any voxel holds
 SPECTRUM_EDGES: Array = np.geomspace(1e-3, 1e5, 161)
 
 
@@ -33,6 +33,11 @@ def default_threshold(detector: Detector, energy_meaning: str = "visible") -> fl
 
     Returns:
         MeV.
+
+    Examples:
+        >>> from caloforge.geometry import load_detector
+        >>> default_threshold(load_detector("clic-ecal-25"))
+        0.3
     """
     if isinstance(detector.mesh, CartesianMesh):
         return 0.3
@@ -50,6 +55,10 @@ def hits(showers: NDArray[Any], threshold: float) -> Counts:
 
     Returns:
         (N,)
+
+    Examples:
+        >>> hits(np.array([[0.0, 0.3, 0.4, 2.0]]), 0.3)
+        array([2])
     """
     count: Counts = np.count_nonzero(showers.reshape(len(showers), -1) > threshold, axis=1)
     return count
@@ -79,6 +88,10 @@ def cell_spectrum(showers: NDArray[Any], edges: Array) -> Counts:
 
     Returns:
         (N, k) voxels per bin.
+
+    Examples:
+        >>> cell_spectrum(np.array([[0.0, 0.2, 0.5, 70.0]]), np.array([0.1, 1.0, 10.0]))
+        array([[2, 1]])
     """
     everywhere = np.zeros(showers[0].size, np.bool_)
     spectrum: Counts = split_spectrum(showers, edges, everywhere)[:, 0]

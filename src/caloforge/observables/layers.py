@@ -75,7 +75,9 @@ def layer_centres(sums: TransverseSums) -> dict[str, Array]:
 
 
 def layer_contrast(layers: NDArray[Any]) -> Array:
-    """Each layer against its neighbours: E_l / (E_l + mean(E_l-1, E_l+1)).
+    r"""Energy of each layer relative to its neighbours.
+
+    .. math:: E_l / (E_l + \tfrac12 (E_{l-1} + E_{l+1}))
 
     About one half along a smooth profile. Fluctuations of the shower depth, which move all layers together,
     cancel, so that one wrong layer stands out: the spread is near 0.05 where that of the layer's share of the
@@ -86,6 +88,10 @@ def layer_contrast(layers: NDArray[Any]) -> Array:
 
     Returns:
         (N, nz) between 0 and 1; 0.5 where the layer and its neighbours are empty.
+
+    Examples:
+        >>> layer_contrast(np.array([[1.0, 3.0, 1.0]]))
+        array([[0.25, 0.75, 0.25]])
     """
     values = layers.astype(np.float64)
     padded = np.pad(values, ((0, 0), (1, 1)), mode="reflect")

@@ -13,7 +13,9 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GammaFit:
-    """dE/dt proportional to (b t)^(a - 1) exp(-b t), one fit a shower, all (N,).
+    r"""Gamma functions fitted to the longitudinal profiles of N showers; every attribute is (N,).
+
+    .. math:: \mathrm{d}E/\mathrm{d}t \propto (bt)^{a-1}\,e^{-bt}
 
     Attributes:
         a: Shape; NaN where no profile of this form fits.
@@ -27,10 +29,12 @@ class GammaFit:
 
 
 def gamma_fit(layers: NDArray[Any], depths: Array) -> GammaFit:
-    """Fit the longitudinal profile of the PDG (review on passage of particles, eq. 34.36) to each shower.
+    r"""Fit the longitudinal profile of the PDG (review on passage of particles, eq. 34.36) to each shower.
 
-    ln E_l = c + (a - 1) ln t_l - b t_l is linear in its parameters, so that a least-squares fit weighted with
-    the energies (the variance of ln E falls like 1/E) is solved in closed form, for all showers at once.
+    .. math:: \ln E_l = c + (a - 1) \ln t_l - b\,t_l
+
+    is linear in its parameters. A least-squares fit weighted with the energies (the variance of ln E falls
+    like 1/E) is therefore solved in closed form, for all showers at once.
     Neither leakage behind the last layer nor layers of unequal depth bias it, as they do moments.
 
     Where fewer than three layers hold at least 1e-6 of the energy, or the fitted maximum is not inside the
@@ -42,6 +46,11 @@ def gamma_fit(layers: NDArray[Any], depths: Array) -> GammaFit:
 
     Returns:
         The parameters of N fits.
+
+    Examples:
+        >>> depth = np.arange(1.0, 25.0)
+        >>> gamma_fit((depth**3 * np.exp(-depth / 2))[None], depth).maximum.round(3)
+        array([6.])
     """
     energy = np.maximum(layers.astype(np.float64), 0.0)
     total = energy.sum(axis=1, keepdims=True)

@@ -54,7 +54,7 @@ def _beyond(mesh: CartesianMesh) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 
 
 def quadrant_signs(mesh: Mesh) -> Array:
-    """+1 where |x| > |y|, -1 where |y| > |x|, 0 between: (p,).
+    """Sign of each voxel, (p,): +1 where `|x| > |y|`, -1 where `|y| > |x|`, 0 on the diagonals.
 
     The signed sum over a shower vanishes on average for every shape that is symmetric under x <-> y.
     """
@@ -95,6 +95,10 @@ def containment_radius(rings: NDArray[Any], edges: Array, fraction: float = 0.9)
 
     Returns:
         (N,) mm; zero for an empty shower.
+
+    Examples:
+        >>> containment_radius(np.array([[81.0, 19.0]]), np.array([0.0, 9.0, 20.0]), fraction=0.81)
+        array([9.])
     """
     cumulative = np.cumsum(rings, axis=1, dtype=np.float64)
     want = fraction * cumulative[:, -1:]

@@ -89,7 +89,9 @@ def _slope_part(logarithm: Array, values: Array) -> Array:
 
 @dataclass(frozen=True)
 class ResolutionFit:
-    """sigma / E = stochastic / sqrt(E) + noise / E + constant, added in quadrature.
+    r"""Stochastic term a, noise term b and constant term c of the energy resolution.
+
+    .. math:: \sigma/E = a/\sqrt{E} \oplus b/E \oplus c
 
     Attributes:
         stochastic: In sqrt(GeV): 0.17 is the 17 % / sqrt(E / GeV) of a data sheet.
@@ -99,6 +101,11 @@ class ResolutionFit:
             the value at which it would be one standard error away.
         chi2: Of the squared resolutions.
         ndf: Degrees of freedom.
+
+    Examples:
+        >>> fit = ResolutionFit(0.1, 0.0, 0.01, 0.0, 0.0, 0.0, chi2=0.0, ndf=1)
+        >>> fit(np.array([1e3, 100e3])).round(4)  # 1 GeV and 100 GeV
+        array([0.1005, 0.0141])
     """
 
     stochastic: float
