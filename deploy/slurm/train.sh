@@ -18,19 +18,19 @@ command=(caloforge train run.yaml --data train.h5 -o runs/first --resume)
 set -euo pipefail
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK SLURM_EXPORT_ENV=ALL
 
-# where the processes meet: the first node, at a port that differs from job to job
+# rendezvous address: the first node, and a port that differs from job to job
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export MASTER_ADDR=${nodes[0]} MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))
 
-# SLURM says so before the time is up: the processes save and end, then the job goes back into the queue
+# SLURM sends USR1 before the time limit: the processes save and exit, then the job is requeued
 stopping=no
 trap 'stopping=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
 
-# a process that dies ends the others; they continue from the last checkpoint, three times at most
+# if a process dies, all are restarted from the last checkpoint, three attempts at most
 for attempt in 1 2 3; do
     srun --kill-on-bad-exit=1 "${launcher[@]}" "${command[@]}" &
     step=$!
-    # a signal ends `wait`, not the step
+    # a signal interrupts `wait`, not the step
     while true; do
         status=0
         wait "$step" || status=$?
@@ -40,7 +40,7 @@ for attempt in 1 2 3; do
         scontrol requeue "$SLURM_JOB_ID"
         exit 0
     fi
-    # 0 is done, and what is wrong with the command itself (2) will be wrong again
+    # 0: done; 2: an error of the command line, which a restart does not mend
     if ((status == 0 || status == 2)); then
         break
     fi

@@ -15,16 +15,16 @@ command=(caloforge tune study.yaml -o studies/first --address auto)
 set -euo pipefail
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK SLURM_EXPORT_ENV=ALL
 
-# whoever talks to Ray must know this token, which is made for this job and written to no file
+# Ray accepts connections with this token only; it is generated for this job and not written to a file
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 
-# Ray on every node; the first one runs the driver
+# Ray runs on every node, the driver on the first one
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address=${nodes[0]}:$((20000 + SLURM_JOB_ID % 20000))
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 
-# SLURM says so before the time is up: what is finished is on disk, and the job goes back into the queue
+# SLURM sends USR1 before the time limit: finished trials are on disk, and the job is requeued
 stopping=no
 trap 'stopping=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
 

@@ -24,7 +24,7 @@ from caloforge.deploy import Job, slug
 from caloforge.errors import ConfigError, MissingDependencyError, SubmissionError
 from caloforge.run import load_run
 from caloforge.showers import ShowerWriter
-from caloforge.training.preflight import made_up_showers
+from caloforge.training.preflight import synthetic_showers
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT.parent / "shared/k8s-crds"
@@ -317,7 +317,7 @@ def test_two_processes_train_are_stopped_and_continue(cluster, run_script, tmp_p
     mesh = ["--set", "detector.mesh.nx=8", "--set", "detector.mesh.ny=8"]
     run = load_run("demo", mesh[1::2])
     with ShowerWriter(tmp_path / "train.h5", run.detector, {}) as writer:
-        writer.append(made_up_showers(run.detector, run.beam, 80))
+        writer.append(synthetic_showers(run.detector, run.beam, 80))
     fast = ["training.batch_size=8", "training.precision=fp32", "training.threads=1"]
     fast += ["training.evaluation.showers=20", "training.evaluation.every_epochs=1000"]
     command = ["train", "demo", *TRAIN[2:], *mesh, *(part for setting in fast for part in ("--set", setting))]

@@ -155,7 +155,7 @@ def test_a_missing_extra_names_the_command(model, monkeypatch, backend):
 
 def test_auto_goes_without_it(model, monkeypatch):
     without(monkeypatch, "onnx")
-    monkeypatch.setattr(backend_selection, "WORTH", 0)
+    monkeypatch.setattr(backend_selection, "MIN_SECONDS", 0)
     plan = plan_for(model, 10**9, threads=1)
     assert (plan.backend, plan.precision) == ("torch", "fp32")
     assert not choices_file().exists()
@@ -176,7 +176,7 @@ def pretend(monkeypatch, **milliseconds):
     monkeypatch.setattr(measurement, "try_runtime", try_runtime)
     monkeypatch.setattr(measurement, "seconds_with_torch", lambda *a: {2: milliseconds["torch"] / 1e3})
     monkeypatch.setattr(measurement, "graph_of", lambda *a: "graph")
-    monkeypatch.setattr(measurement, "_right", lambda model, plan: True)
+    monkeypatch.setattr(measurement, "_agrees", lambda model, plan: True)
     return tried
 
 
@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written(model, monkeypatch, tmp_path):
 
 @EXTRA
 def test_a_real_measurement(model, monkeypatch):
-    monkeypatch.setattr(backend_selection, "WORTH", 0)
+    monkeypatch.setattr(backend_selection, "MIN_SECONDS", 0)
     monkeypatch.setattr(measurement, "BATCHES", (4,))
     plan = plan_for(model, 100, threads=1)
     (entry,) = json.loads(choices_file().read_text()).values()

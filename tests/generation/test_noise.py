@@ -13,7 +13,7 @@ from caloforge.generation.noise import (
     SHIFT,
     SHIFTS,
     NoiseStream,
-    points_of_the_plane,
+    normal_points,
 )
 
 # one number per cell of 25x25x25 and some more: no multiple of 8
@@ -48,14 +48,14 @@ def test_it_is_what_its_description_says(size) -> None:
     for shift, factor in zip(SHIFTS, (*MIX, 1), strict=True):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
     chosen = (state.reshape(3, 1, -1) >> np.uint64([[0], [SHIFT], [2 * SHIFT], [3 * SHIFT]])) % POINTS
-    points = points_of_the_plane()[chosen]
+    points = normal_points()[chosen]
     hadamard = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
     expected = (hadamard @ points).reshape(3, -1).astype(np.complex64).view(np.float32)[:, :size]
     np.testing.assert_allclose(NoiseStream(7, (size,)).take(2, 5), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_the_points_have_the_moments_of_a_normal_distribution() -> None:
-    points = 2 * points_of_the_plane().astype(np.complex128)
+    points = 2 * normal_points().astype(np.complex128)
     moments = [1, 0, 1, 0, 3, 0, 15, 0]
     for i, j in itertools.product(range(8), repeat=2):
         if i + j <= 7:

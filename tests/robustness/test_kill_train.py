@@ -15,7 +15,7 @@ import caloforge
 from caloforge.beam import BeamConfig
 from caloforge.config import build
 from caloforge.showers import ShowerWriter
-from caloforge.training.preflight import made_up_showers
+from caloforge.training.preflight import synthetic_showers
 
 FORKED = Path(__file__).with_name("forked.py")
 LAYERS = [
@@ -84,7 +84,7 @@ def trainings(tmp_path_factory):
         (folder / f"{family}-{end}.yaml").write_text(yaml.safe_dump(document))
     detector = caloforge.load_run(folder / "gan3d-steps.yaml").detector
     with ShowerWriter(folder / "train.h5", detector, {}) as writer:
-        writer.append(made_up_showers(detector, build(BeamConfig, BEAM, "beam"), 60))
+        writer.append(synthetic_showers(detector, build(BeamConfig, BEAM, "beam"), 60))
     command = [sys.executable, str(FORKED)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield Trainings(process, folder)

@@ -17,10 +17,10 @@ from caloforge.timing.scaling import document as module
 from caloforge.timing.scaling import measurement
 from caloforge.timing.scaling.allreduce import Link
 from caloforge.timing.scaling.document import Plan, scaling_document, workload
-from caloforge.timing.scaling.measurement import Measured, batches, launch, layouts, measure_training
+from caloforge.timing.scaling.measurement import TrainingTimes, batches, launch, layouts, measure_training
 from caloforge.timing.scaling.pictures import speedup_figure
 from caloforge.timing.scaling.tables import markdown_tables, text_tables
-from caloforge.training.preflight import made_up_showers
+from caloforge.training.preflight import synthetic_showers
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def plan():
 def test_the_spread_of_steps():
     stamps = np.cumsum(np.random.default_rng(1).normal(0.1, 0.01, 4000))
     # half the distance from the 16th to the 84th percentile is a standard deviation
-    assert measurement._spread(stamps.tolist()) == pytest.approx(0.1, rel=0.05)
-    assert measurement._spread([0.0, 1.0, 2.0]) == 0
+    assert measurement._relative_spread(stamps.tolist()) == pytest.approx(0.1, rel=0.05)
+    assert measurement._relative_spread([0.0, 1.0, 2.0]) == 0
 
 
 # ---- the layouts
@@ -69,7 +69,9 @@ def test_one_process_alone_is_measured_with_two_batches():
 def pretend(_run, _data, processes, batch, _steps, _seed):
     """A step of 10 ms, and 2 ms for each shower; other processes cost 4 ms."""
     compute = 0.010 + 0.002 * batch
-    return Measured(processes, batch, compute, 0.004 * (processes - 1), 1e-4 * batch, 0.6, 0.01, (4000, 8000))
+    return TrainingTimes(
+        processes, batch, compute, 0.004 * (processes - 1), 1e-4 * batch, 0.6, 0.01, (4000, 8000)
+    )
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def test_what_cannot_be_measured_is_refused_at_once(plan, changes, message):
 def test_showers_of_another_detector_are_refused(plan, tmp_path):
     other = load_run("demo").detector
     with ShowerWriter(tmp_path / "other.h5", other, {}) as writer:
-        writer.append(made_up_showers(other, plan.beam, 4))
+        writer.append(synthetic_showers(other, plan.beam, 4))
     with pytest.raises(DataError, match=r"other\.h5: its detector"):
         scaling_document(replace(plan, data=tmp_path / "other.h5"))
     with pytest.raises(DataError, match="absent"):
@@ -202,7 +204,7 @@ def run_of(plan, **training):
 def test_two_processes_train_and_say_where_their_time_went(plan, tmp_path):
     data = tmp_path / "showers.h5"
     with ShowerWriter(data, plan.detector, {}) as writer:
-        writer.append(made_up_showers(plan.detector, plan.beam, 200))
+        writer.append(synthetic_showers(plan.detector, plan.beam, 200))
     found = measure_training(run_of(plan), data, 2, 8, 6, seed=1)
     assert (found.processes, found.batch) == (2, 8)
     # gradients of the discriminator twice, of the generator twice

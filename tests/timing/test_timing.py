@@ -15,8 +15,8 @@ from caloforge.timing import markdown_table, text_table, worker
 from caloforge.timing.compare import Plan, _add_ratios, _rows, spectrum_mean
 from caloforge.timing.machine import machine, quietest_core
 from caloforge.timing.sources import PUBLISHED, Source
-from caloforge.timing.timed_process import Found, measure
-from caloforge.timing.worker import FEWEST, MOST, measure_engine, plan_repeats
+from caloforge.timing.timed_process import WorkerResult, measure
+from caloforge.timing.worker import MAX_REPEATS, MIN_REPEATS, measure_engine, plan_repeats
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_slow_path_is_tried_and_left(monkeypatch):
 def test_a_long_pass_is_not_repeated():
     single, batched = measured(Sleeper(1e-4, 0.02))
     assert len(batched["seconds"]) == 1
-    assert len(single["seconds"]) >= FEWEST
+    assert len(single["seconds"]) >= MIN_REPEATS
 
 
 def test_the_way_to_disk():
@@ -121,14 +121,19 @@ def test_the_way_to_disk():
     answer = measured(engine, disk=True)[-1]
     assert answer["disk"] == 128
     assert answer["bytes"] == 3
-    assert len(answer["seconds"]) == len(engine.written) == FEWEST
+    assert len(answer["seconds"]) == len(engine.written) == MIN_REPEATS
     # files of hundreds of showers, in whole batches, whatever the price
     assert all(showers >= 512 and showers % 128 == 0 for showers, _ in engine.written)
 
 
 @pytest.mark.parametrize(
     ("seconds", "batch", "repeats", "showers"),
-    [(1e-3, 1, MOST, 333), (1e-4, 128, MOST, 26 * 128), (0.5, 1, 6, 1), (2.0, 128, FEWEST, 128)],
+    [
+        (1e-3, 1, MAX_REPEATS, 333),
+        (1e-4, 128, MAX_REPEATS, 26 * 128),
+        (0.5, 1, 6, 1),
+        (2.0, 128, MIN_REPEATS, 128),
+    ],
 )
 def test_repeats_fill_the_budget(seconds, batch, repeats, showers):
     assert plan_repeats(seconds, batch, 3.0) == (repeats, showers)
@@ -140,7 +145,9 @@ def test_a_case_that_takes_too_long_is_stopped_with_what_it_found(plan):
     found = measure(job, 0.2)
     assert time.monotonic() - start < 5
     assert found.problem == "stopped after 0 s"
-    rows = list(_rows(plan, PUBLISHED[0], Found([{"batch": 1, "seconds": [0.1, 0.2, 0.3]}], found.problem)))
+    rows = list(
+        _rows(plan, PUBLISHED[0], WorkerResult([{"batch": 1, "seconds": [0.1, 0.2, 0.3]}], found.problem))
+    )
     assert [row["status"] for row in rows] == ["measured", "too slow"]
     assert rows[0]["ms"] == pytest.approx(200)
 
@@ -156,7 +163,7 @@ def test_a_case_that_fails_says_why(plan):
 
 
 def test_a_slow_case_says_how_slow(plan):
-    rows = list(_rows(plan, PUBLISHED[0], Found([{"opened": {}}, {"slow": 7.3}])))
+    rows = list(_rows(plan, PUBLISHED[0], WorkerResult([{"opened": {}}, {"slow": 7.3}])))
     assert {(row["status"], row["reason"]) for row in rows} == {("too slow", "7.3 s a shower")}
 
 

@@ -196,7 +196,7 @@ def test_a_launcher_that_starts_a_forced_job_anew_does_not_continue_the_old_run(
     # it died before it had saved anything
     first.__exit__(TrainingError, TrainingError("a process is gone"), None)
     with RunDirectory(out) as again:
-        again.take(resume=False, force=True, launched=True, again=True)
+        again.take(resume=False, force=True, launched=True, restarted=True)
         assert again.replaces and not again.resumes
     with RunDirectory(out) as user:
         user.take(resume=True, force=False)
@@ -246,10 +246,10 @@ def test_a_training_that_now_ends_where_it_was_saved_is_judged_first(new_model, 
             file.unlink()
         path.rmdir()
     result = train_model(new_model(), data, settings(max_steps=3, **config), out, seed=1, resume=True)
-    assert (result.steps, result.reason, result.before) == (3, "steps", False)
+    assert (result.steps, result.reason, result.ended_before) == (3, "steps", False)
     assert load_model(out) is not None
     again = train_model(new_model(), data, settings(max_steps=3, **config), out, seed=1, resume=True)
-    assert again.before and again.best == result.best
+    assert again.ended_before and again.best == result.best
 
 
 # ---- settings and clocks

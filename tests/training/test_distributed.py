@@ -138,7 +138,7 @@ def test_every_family_trains_on_two_processes(outcome, family):
 def batches_of_both(data):
     """What each of two processes trains on."""
     return [
-        ShowerBatches(data, 11, members=plain_split().trained, seed=1, rank=rank, world_size=2)
+        ShowerBatches(data, 11, members=plain_split().train, seed=1, rank=rank, world_size=2)
         for rank in (0, 1)
     ]
 
@@ -152,7 +152,7 @@ def doubled(data, model, out):
         trainer = Trainer(model, data, plain_settings(batch_size=22), out, alone, seed=1, resume=False)
         pairs = [(ShowerBatch.concatenate(list(pair)), 1.0) for pair in zip(*ranks, strict=True)]
         assert len(pairs) == trainer.total == 10
-        trainer.course.showers = lambda _clock: iter(pairs)
+        trainer.schedule.showers = lambda _clock: iter(pairs)
         trainer.progress.epoch = 1
         trainer.run()
     torch.set_num_threads(threads)
@@ -194,7 +194,7 @@ def test_the_shared_evaluation_is_that_of_one_process(outcome, data):
     _, (first, second) = outcome
     with Processes(60) as alone:
         model = plain_model(data)
-        expected = Evaluation(data, plain_split().judged(37), alone)(model, alone.device, "fp32")
+        expected = Evaluation(data, plain_split().evaluated(37), alone)(model, alone.device, "fp32")
     assert first["evaluation"] == second["evaluation"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -275,7 +275,7 @@ def test_the_verb_under_mpirun_and_torchrun_and_resumed_by_one_process(data, tmp
         trainer._step = lambda showers, weight: (seen.append(showers), step(showers, weight))[1]
         assert trainer.progress.parts == [[2, 5]]
         result = trainer.run()
-    trained = split_showers(240, settings.evaluation).trained
+    trained = split_showers(240, settings.evaluation).train
     assert len(trained) == 204
     for rank in (0, 1):
         batches = ShowerBatches(data, 12, members=trained, seed=1, rank=rank, world_size=2)

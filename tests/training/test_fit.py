@@ -43,8 +43,8 @@ def test_the_fit_sees_the_training_split_alone_and_is_not_repeated(fitting_model
     with ShowerFile(data) as file:
         energies = file.column("incident_energy")
     split = split_showers(240, settings().evaluation)
-    assert len(split.trained) == SPLIT
-    np.testing.assert_array_equal(first.fitted[0][0], energies[split.trained])
+    assert len(split.train) == SPLIT
+    np.testing.assert_array_equal(first.fitted[0][0], energies[split.train])
     assert len(first.fitted) == 1
     train_model(second, data, settings(epochs=2), tmp_path / "run", seed=1, resume=True)
     # what was fitted came back with the checkpoint, and with the average of the weights
@@ -68,7 +68,7 @@ def test_a_family_without_gradient_steps_is_fitted_evaluated_and_stored(data, se
     assert (result.steps, result.reason) == (0, "fitted")
     model = load_model(out)
     with ShowerFile(data) as file:
-        trained = split_showers(240, settings().evaluation).trained
+        trained = split_showers(240, settings().evaluation).train
         energies = np.log(file.column("incident_energy")[trained].astype(np.float64))
     library = model.conditions[:, 0].numpy()
     assert len(library) == config.showers

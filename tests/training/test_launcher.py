@@ -1,4 +1,4 @@
-"""Ranks and meeting points from the environments of all launchers."""
+"""Ranks and rendezvous addresses from the environments of all launchers."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from caloforge.errors import ConfigError
-from caloforge.training.launcher import Layout, first_host, read_layout
+from caloforge.training.launcher import LaunchInfo, first_host, read_launch_info
 
 TORCHRUN = {
     "RANK": "5",
@@ -40,37 +40,40 @@ SRUN = {
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({}, Layout()),
-        (TORCHRUN, Layout("torch", 5, 8, 1, 4, "node1", 29500)),
+        ({}, LaunchInfo()),
+        (TORCHRUN, LaunchInfo("torch", 5, 8, 1, 4, "node1", 29500)),
         (
             TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_USE_AGENT_STORE": "True"},
-            Layout("torch", 5, 8, 1, 4, "node1", 29500, 2, True),
+            LaunchInfo("torch", 5, 8, 1, 4, "node1", 29500, 2, True),
         ),
         # an operator of Kubernetes: one process a pod
         (
             {k: v for k, v in TORCHRUN.items() if not k.startswith("LOCAL")},
-            Layout("torch", 5, 8, 0, None, "node1", 29500),
+            LaunchInfo("torch", 5, 8, 0, None, "node1", 29500),
         ),
-        (OPEN_MPI, Layout("Open MPI", 3, 4, 1, 2)),
-        (OPEN_MPI | {"MASTER_ADDR": "n1", "MASTER_PORT": "999"}, Layout("Open MPI", 3, 4, 1, 2, "n1", 999)),
-        (OPEN_MPI | {"MASTER_ADDR": "n1"}, Layout("Open MPI", 3, 4, 1, 2, "n1", 29500)),
-        (MPICH, Layout("MPICH", 1, 2, 1, 2)),
+        (OPEN_MPI, LaunchInfo("Open MPI", 3, 4, 1, 2)),
+        (
+            OPEN_MPI | {"MASTER_ADDR": "n1", "MASTER_PORT": "999"},
+            LaunchInfo("Open MPI", 3, 4, 1, 2, "n1", 999),
+        ),
+        (OPEN_MPI | {"MASTER_ADDR": "n1"}, LaunchInfo("Open MPI", 3, 4, 1, 2, "n1", 29500)),
+        (MPICH, LaunchInfo("MPICH", 1, 2, 1, 2)),
         # srun --mpi=pmi2
         (
             SRUN | {"PMI_RANK": "6", "PMI_SIZE": "8", "MASTER_ADDR": "gpu07"},
-            Layout("MPICH", 6, 8, 2, None, "gpu07", 29500),
+            LaunchInfo("MPICH", 6, 8, 2, None, "gpu07", 29500),
         ),
-        (SRUN, Layout("SLURM", 6, 8, 2, None, "gpu07", 20000 + (7 * 4242 + 1) % 12000)),
+        (SRUN, LaunchInfo("SLURM", 6, 8, 2, None, "gpu07", 20000 + (7 * 4242 + 1) % 12000)),
         # torchrun in a step, and mpirun in an allocation
-        (SRUN | TORCHRUN, Layout("torch", 5, 8, 1, 4, "node1", 29500)),
-        (SRUN | OPEN_MPI, Layout("Open MPI", 3, 4, 1, 2)),
+        (SRUN | TORCHRUN, LaunchInfo("torch", 5, 8, 1, 4, "node1", 29500)),
+        (SRUN | OPEN_MPI, LaunchInfo("Open MPI", 3, 4, 1, 2)),
         # a batch script that calls caloforge itself: one process, whatever it asked for
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, Layout()),
-        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, Layout("SLURM", port=20000)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}, LaunchInfo()),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, LaunchInfo("SLURM", port=20000)),
     ],
 )
 def test_who_this_is(environ, expected):
-    assert read_layout(environ) == expected
+    assert read_launch_info(environ) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,29 +93,29 @@ def test_who_this_is(environ, expected):
 )
 def test_half_an_environment_is_refused(environ, words):
     with pytest.raises(ConfigError, match=words):
-        read_layout(environ)
+        read_launch_info(environ)
 
 
-def test_several_machines_need_a_meeting_point():
-    from caloforge.training.rendezvous import meet
+def test_several_machines_need_an_address():
+    from caloforge.training.rendezvous import join_rendezvous
 
     with pytest.raises(ConfigError, match=r"several machines.*-x MASTER_ADDR=HOST"):
-        meet(read_layout(OPEN_MPI), 1.0)
+        join_rendezvous(read_launch_info(OPEN_MPI), 1.0)
 
 
 @pytest.mark.parametrize(("visible", "expected"), [(1, 0), (2, 1), (4, 1)])
 def test_each_process_has_a_gpu_of_its_own(visible, expected):
-    from caloforge.training.process_group import _gpu
+    from caloforge.training.process_group import _gpu_index
 
     # SLURM with --gpus-per-task=1 shows each process one
-    assert _gpu(read_layout(TORCHRUN), visible) == expected
+    assert _gpu_index(read_launch_info(TORCHRUN), visible) == expected
 
 
 def test_more_processes_than_gpus_are_refused():
-    from caloforge.training.process_group import _gpu
+    from caloforge.training.process_group import _gpu_index
 
     with pytest.raises(ConfigError, match="Start 2 processes a machine"):
-        _gpu(read_layout(TORCHRUN | {"LOCAL_RANK": "2"}), 2)
+        _gpu_index(read_launch_info(TORCHRUN | {"LOCAL_RANK": "2"}), 2)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_processes_of_one_mpirun_have_a_name_in_common_behind_any_wrapper():
     if not mpirun.exists():
         pytest.skip("no mpirun here (it comes with the package mpich)")
     # the ends of two lines may come together
-    ask = "from caloforge.training.launcher import job_of_this_machine as job; print(job() + chr(32))"
+    ask = "from caloforge.training.launcher import mpi_job_name as job; print(job() + chr(32))"
     python = f'{sys.executable} -c "{ask}"'
     # two jobs, each with one process behind a shell that stays its parent
     script = f"if [ $PMI_RANK = 1 ]; then {python}; true; else exec {python}; fi"

@@ -64,7 +64,7 @@ def test_what_a_training_leaves(new_model, data, settings, tmp_path):
     assert model.ranges.energy[1] < 1e5
     assert len(checkpoints(out / "checkpoints")) == 2
     assert min(result.seconds.compute, result.seconds.input, result.seconds.evaluation) > 0
-    assert 0 < result.seconds.waiting < 1
+    assert 0 < result.seconds.input_fraction < 1
 
 
 def test_the_same_seed_gives_the_same_weights(new_model, data, settings, tmp_path):

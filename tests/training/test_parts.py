@@ -17,7 +17,7 @@ from caloforge.models.training_metadata import TrainedRange
 from caloforge.observables import measured_angle
 from caloforge.training.augment import augment
 from caloforge.training.config import OptimizerConfig
-from caloforge.training.ema import average_of, swapped, update_average
+from caloforge.training.ema import ema_weights, make_ema, update_ema
 from caloforge.training.loop import train_model
 from caloforge.training.optimizers import build_optimizers, learning_rate
 from caloforge.training.precision import choose_precision
@@ -103,22 +103,22 @@ def test_cylindrical_showers_are_turned_and_mirrored():
 def test_average_and_swap():
     torch.manual_seed(0)
     module = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
-    average = average_of(module)
+    average = make_ema(module)
     start = module[0].weight.detach().clone()
     with torch.no_grad():
         module[0].weight.add_(1.0)
         module[1].running_mean.fill_(3.0)
-    update_average(average, module, decay=0.9, step=1000)
+    update_ema(average, module, decay=0.9, step=1000)
     assert torch.allclose(average[0].weight, start + 0.1)
     assert torch.equal(average[1].running_mean, module[1].running_mean)
-    with swapped(module, average):
+    with ema_weights(module, average):
         assert torch.allclose(module[0].weight, start + 0.1)
     assert torch.allclose(module[0].weight, start + 1)
     # the first weights are forgotten quickly
-    fresh = average_of(torch.nn.Linear(1, 1))
+    fresh = make_ema(torch.nn.Linear(1, 1))
     other = torch.nn.Linear(1, 1)
     for step in range(50):
-        update_average(fresh, other, decay=0.999, step=step)
+        update_ema(fresh, other, decay=0.999, step=step)
     assert torch.allclose(fresh.weight, other.weight, atol=0.01)
 
 
@@ -158,7 +158,7 @@ def test_the_choice_of_arithmetic_leaves_no_trace(new_model):
 
 
 def test_slow_bf16_is_not_tried_further(new_model, monkeypatch):
-    monkeypatch.setattr("caloforge.training.precision._convolution_is_quick", lambda _device: False)
+    monkeypatch.setattr("caloforge.training.precision._bf16_is_usable", lambda _device: False)
     assert choose_precision(new_model(), TrainingBatch.of(make_showers(2)), "auto") == "fp32"
 
 

@@ -10,57 +10,57 @@ import pytest
 from torch.distributed import HashStore
 
 from caloforge.errors import TrainingError
-from caloforge.training.launcher import Layout
-from caloforge.training.rendezvous import _gather, _store, meet
+from caloforge.training.launcher import LaunchInfo
+from caloforge.training.rendezvous import _open_store, _wait_for_processes, join_rendezvous
 from listening import beyond_loopback, listening
 
 
-class Comer(threading.Thread):
-    """A process that comes to the meeting."""
+class Joiner(threading.Thread):
+    """A process that joins the rendezvous."""
 
     def __init__(self, store, rank, timeout=20.0):
         super().__init__()
-        self.store, self.layout, self.timeout = store, Layout("test", rank, 2, rank, 2), timeout
-        self.met = self.error = None
+        self.store, self.launch, self.timeout = store, LaunchInfo("test", rank, 2, rank, 2), timeout
+        self.result = self.error = None
         self.start()
 
     def run(self):
         try:
-            self.met = _gather(self.store, self.layout, self.timeout)
+            self.result = _wait_for_processes(self.store, self.launch, self.timeout)
         except TrainingError as error:
             self.error = str(error)
 
 
-def join(*comers):
-    for comer in comers:
-        comer.join(30)
-    assert [comer.error for comer in comers] == [None] * len(comers)
-    return [comer.met for comer in comers]
+def join(*joiners):
+    for joiner in joiners:
+        joiner.join(30)
+    assert [joiner.error for joiner in joiners] == [None] * len(joiners)
+    return [joiner.result for joiner in joiners]
 
 
 def test_a_second_start_does_not_hear_the_first():
     store = HashStore()
-    first = join(Comer(store, 0), Comer(store, 1))
-    assert [meeting.again for meeting in first] == [False, False]
+    first = join(Joiner(store, 0), Joiner(store, 1))
+    assert [rendezvous.restarted for rendezvous in first] == [False, False]
     first[0].store.set("address", "of the first")
     assert first[1].store.get("address") == b"of the first"
     # the new process 0 finds the name that the old process 1 has left
-    early = Comer(store, 0)
+    early = Joiner(store, 0)
     time.sleep(0.3)
     assert early.is_alive()
-    second = join(early, Comer(store, 1))
-    assert [meeting.again for meeting in second] == [True, True]
+    second = join(early, Joiner(store, 1))
+    assert [rendezvous.restarted for rendezvous in second] == [True, True]
     assert not second[0].store.check(["address"])
     # and the new process 1 the proposal of the old process 0
-    early = Comer(store, 1)
+    early = Joiner(store, 1)
     time.sleep(0.3)
     assert early.is_alive()
-    join(early, Comer(store, 0))
+    join(early, Joiner(store, 0))
 
 
 @pytest.mark.parametrize(("rank", "missing"), [(0, "process 1"), (1, "process 0")])
 def test_who_does_not_come_is_named(rank, missing):
-    alone = Comer(HashStore(), rank, timeout=0.3)
+    alone = Joiner(HashStore(), rank, timeout=0.3)
     alone.join(10)
     assert f"{missing} did not come within 0.3 s" in alone.error
 
@@ -70,20 +70,20 @@ def test_a_port_that_is_taken_is_named():
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        layout = Layout("test", 0, 2, 0, 2, "127.0.0.1", port)
+        launch = LaunchInfo("test", 0, 2, 0, 2, "127.0.0.1", port)
         with pytest.raises(TrainingError, match=f"127.0.0.1:{port}.*is the port free"):
-            meet(layout, 1.0)
+            join_rendezvous(launch, 1.0)
 
 
-def test_a_meeting_point_on_loopback_is_closed_to_other_machines():
+def test_a_store_on_loopback_is_closed_to_other_machines():
     pids = [os.getpid()]
     before, beyond = listening(pids), beyond_loopback(pids)
     wait = timedelta(seconds=5)
     for host in ("127.0.0.1", "localhost", "::1"):
-        kept = _store(host, 0, True, wait)
+        kept = _open_store(host, 0, True, wait)
         assert {port for _, port in listening(pids) - before} == {kept.port}
         assert beyond_loopback(pids) == beyond
-        reader = _store(host, kept.port, False, wait)
+        reader = _open_store(host, kept.port, False, wait)
         kept.set("key", host)
         assert reader.get("key") == host.encode()
         del reader, kept
@@ -91,5 +91,5 @@ def test_a_meeting_point_on_loopback_is_closed_to_other_machines():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         own = probe.getsockname()[0]
-    kept = _store(own, 0, True, wait)
+    kept = _open_store(own, 0, True, wait)
     assert any(name.endswith(f":{kept.port}") for name in beyond_loopback(pids))

@@ -17,7 +17,7 @@ from caloforge.models.training_metadata import FIT_SHOWERS, facts_of_file
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig
-from caloforge.training.data_split import TrainingShowers, check_count, fewest_showers, split_showers
+from caloforge.training.data_split import TrainingShowers, check_count, min_showers, split_showers
 from caloforge.training.loop import train_model
 
 FROZEN = {"family": "frozen", "preset": "debug", "showers": 1000}
@@ -50,15 +50,15 @@ def ranges_of(path, declared=None):
 
 def test_every_shower_is_in_one_part_and_the_seed_of_the_evaluation_decides():
     split = split_showers(1000, EvaluationConfig(share=0.15))
-    assert len(split.held) == 150
-    np.testing.assert_array_equal(np.sort([*split.trained, *split.held]), np.arange(1000))
+    assert len(split.held_out) == 150
+    np.testing.assert_array_equal(np.sort([*split.train, *split.held_out]), np.arange(1000))
     again = split_showers(1000, EvaluationConfig(share=0.15))
-    np.testing.assert_array_equal(split.held, again.held)
+    np.testing.assert_array_equal(split.held_out, again.held_out)
     other = split_showers(1000, EvaluationConfig(share=0.15, seed=1))
     # 22.5 are expected in both by chance, with a spread of 4
-    assert len(np.intersect1d(split.held, other.held)) < 45
+    assert len(np.intersect1d(split.held_out, other.held_out)) < 45
     # those that are judged are spread over the file as well
-    judged = split.judged(40)
+    judged = split.evaluated(40)
     assert np.all(np.diff(judged) > 0) and judged.min() < 150 and judged.max() > 850
 
 
@@ -86,9 +86,9 @@ def test_a_file_in_the_order_of_energy_is_trained_on_at_all_energies(settings, t
 
 def test_a_fit_reads_the_trained_showers_once_in_the_order_of_the_file(data):
     split = split_showers(240, EvaluationConfig(share=0.15))
-    batches = list(TrainingShowers(data, split.trained))
+    batches = list(TrainingShowers(data, split.train))
     with ShowerFile(data) as file:
-        expected = file.column("incident_energy")[split.trained]
+        expected = file.column("incident_energy")[split.train]
         one = read_numbers(file, np.array([3, 7, 200]))
         np.testing.assert_array_equal(one.incident_energy, file.column("incident_energy")[[3, 7, 200]])
         np.testing.assert_array_equal(one.showers[2], file.read(200, 201).showers[0])
@@ -96,7 +96,7 @@ def test_a_fit_reads_the_trained_showers_once_in_the_order_of_the_file(data):
 
 
 def test_folds_hold_out_every_shower_once():
-    held = [split_showers(101, EvaluationConfig(fold=(f, 4))).held for f in range(4)]
+    held = [split_showers(101, EvaluationConfig(fold=(f, 4))).held_out for f in range(4)]
     np.testing.assert_array_equal(np.sort(np.concatenate(held)), np.arange(101))
     assert {len(part) for part in held} == {25, 26}
     for wrong in ([4, 4], [0, 1], [-1, 3]):
@@ -109,13 +109,13 @@ def test_folds_hold_out_every_shower_once():
 
 def test_the_fewest_showers_are_where_train_begins_to_take_them(settings, tmp_path):
     for config, fewest in ((settings(), 5), (settings(evaluation={"share": 0.5}), 8)):
-        assert fewest_showers(config) == fewest
+        assert min_showers(config) == fewest
         assert check_count(fewest, config) == 4
         with pytest.raises(ConfigError, match=f"{fewest - 1} showers are too few .* at least {fewest}"):
             check_count(fewest - 1, config, origin="x.h5")
-    assert fewest_showers(settings(), 8) == 19
+    assert min_showers(settings(), 8) == 19
     # a part of nothing could not be held out
-    assert fewest_showers(settings(evaluation={"fold": [0, 50]})) == 50
+    assert min_showers(settings(evaluation={"fold": [0, 50]})) == 50
     data = write(tmp_path / "five.h5", make_showers(5))
     model = create_model(read_model_config(FROZEN, "model"), data)
     assert train_model(model, data, settings(), tmp_path / "run", seed=1).reason == "fitted"
@@ -125,7 +125,7 @@ def test_fewer_showers_than_a_batch_are_a_batch(new_model, settings, tmp_path):
     data = write(tmp_path / "64.h5", make_showers(64))
     config = settings(batch_size=64, epochs=2, evaluation={"share": 0.1})
     result = train_model(new_model(), data, config, tmp_path / "run", seed=1)
-    assert (result.steps, result.batch) == (2, 58)
+    assert (result.steps, result.batch_size) == (2, 58)
 
 
 # ---- the range

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from caloforge.errors import DataError
-from caloforge.training.curves import shown
+from caloforge.training.curves import progress_text
 from caloforge.training.pictures import training_curves
 
 
@@ -63,11 +63,11 @@ def test_what_was_only_fitted_has_a_picture_without_empty_panels(tmp_path, asser
 
 
 def test_a_progress_line_says_what_is_minimised():
-    assert shown({"d_loss": 1.0, "d_bce": 3.0, "g_loss": 2.0}) == "loss d 1, g 2"
-    assert shown({"alone_nll": 2.0, "cells_nll": 1.5}) == "loss alone_nll 2, cells_nll 1.5"
-    assert shown({"loss": 0.5}) == "loss 0.5"
-    assert shown({"gap_level": 0.3, "gap_strength": 0.1}) == "gaps level 0.3, strength 0.1"
-    assert shown({}) == ""
+    assert progress_text({"d_loss": 1.0, "d_bce": 3.0, "g_loss": 2.0}) == "loss d 1, g 2"
+    assert progress_text({"alone_nll": 2.0, "cells_nll": 1.5}) == "loss alone_nll 2, cells_nll 1.5"
+    assert progress_text({"loss": 0.5}) == "loss 0.5"
+    assert progress_text({"gap_level": 0.3, "gap_strength": 0.1}) == "gaps level 0.3, strength 0.1"
+    assert progress_text({}) == ""
 
 
 def test_a_history_of_one_line_can_be_drawn(tmp_path, assert_readable):

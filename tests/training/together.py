@@ -24,7 +24,7 @@ from caloforge.training.data_split import split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
 from caloforge.training.optimizers import build_optimizers
-from caloforge.training.parallel import distribute
+from caloforge.training.parallel import build_strategy
 from caloforge.training.process_group import Processes
 from listening import beyond_loopback, listening
 
@@ -54,7 +54,7 @@ def plain_model(data):
 def plain_split():
     """Of the 240 showers of the tests; an odd number, so that two processes cannot share them equally."""
     split = split_showers(240, plain_settings().evaluation)
-    assert len(split.trained) == 203
+    assert len(split.train) == 203
     return split
 
 
@@ -95,7 +95,7 @@ def forces(data, processes):
         optimizers = build_optimizers(model, plain_settings().optimizer)
         for parameter in model.parameters():
             torch.nn.init.constant_(parameter, 10.0)
-        strategy = distribute(build(DistributionConfig, settings, "x"), processes, model, optimizers)
+        strategy = build_strategy(build(DistributionConfig, settings, "x"), processes, model, optimizers)
         for parameter in model.parameters():
             torch.nn.init.constant_(parameter, 10.0 + 4 * processes.rank)
         found[kind] = []
@@ -104,7 +104,7 @@ def forces(data, processes):
             values = torch.cat([weight.detach().flatten() for weight in strategy.weights])
             assert bool((values == values[0]).all())
             found[kind].append(round(float(values[0]), 4))
-        with strategy.agreed(None):
+        with strategy.consensus(None):
             found[f"{kind} agreed"] = round(float(strategy.weights[0].flatten()[0]), 4)
         assert round(float(strategy.weights[0].flatten()[0]), 4) == found[kind][-1]
     return found
@@ -157,7 +157,9 @@ def strategies(data, out):
         found = {
             "evaluation": start,
             "learnt": learnt(data, out / "elastic", processes, 10, kind="elastic", every=2),
-            "weights": [table[0].tolist() for table in processes.gather(weights[None].astype(np.float32))],
+            "weights": [
+                table[0].tolist() for table in processes.all_gather(weights[None].astype(np.float32))
+            ],
             "listening": len(listening([os.getpid()])),
             "beyond": sorted(beyond_loopback([os.getpid()]) - inherited),
             "families": train_families(data, out / "families", processes),

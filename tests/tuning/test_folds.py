@@ -22,8 +22,8 @@ def test_every_shower_is_held_out_by_one_fold_and_trained_on_by_the_others(folde
         assert fold.held is None
         # what the training itself takes for held out, with the part it is given
         split = split_showers(240, EvaluationConfig(fold=fold.part))
-        np.testing.assert_array_equal(np.sort([*split.trained, *split.held]), np.arange(240))
-        held.append(energies(data)[split.held])
+        np.testing.assert_array_equal(np.sort([*split.train, *split.held_out]), np.arange(240))
+        held.append(energies(data)[split.held_out])
     assert {len(part) for part in held} == {34, 35}
     np.testing.assert_array_equal(np.sort(np.concatenate(held)), everything)
     assert not any((tmp_path / "folds").iterdir())
@@ -35,7 +35,7 @@ def test_one_fold_is_the_split_of_the_run(folder, tmp_path):
     (fold,) = make_folds(data, 1, evaluation, tmp_path / "folds", validate=True)
     assert fold.data == data and fold.part is None
     np.testing.assert_array_equal(
-        energies(fold.held), energies(data)[split_showers(240, evaluation).judged(120)]
+        energies(fold.held), energies(data)[split_showers(240, evaluation).evaluated(120)]
     )
     before = fold.held.stat().st_mtime_ns
     assert make_folds(data, 1, evaluation, tmp_path / "folds", validate=True) == [fold]

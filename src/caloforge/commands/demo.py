@@ -104,10 +104,10 @@ def demo(
 
 def _check_numbers(train_showers: int, test_showers: int) -> None:
     """Refuse numbers of showers that a later step would not take."""
-    from caloforge.training.data_split import fewest_showers
+    from caloforge.training.data_split import min_showers
     from caloforge.validation.conditions import MIN_SHOWERS
 
-    fewest = fewest_showers(load_run(RECIPE).training)
+    fewest = min_showers(load_run(RECIPE).training)
     if train_showers < fewest:
         raise ConfigError(f"--train-showers: got {train_showers}, expected at least {fewest} to train on")
     if test_showers < MIN_SHOWERS:

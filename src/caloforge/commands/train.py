@@ -69,18 +69,18 @@ def train(
         Processes(config.training.distribution.timeout_seconds) as processes,
         RunDirectory(out, _record(run, config)) as directory,
     ):
-        launched = processes.ranks > 1 or "TORCHELASTIC_RUN_ID" in os.environ
-        # restarted by a launcher after a failure, a training resumes; a job script can always set --resume
-        again = processes.again
-        processes.first_does(
-            lambda: directory.take(resume=resume, force=force, launched=launched, again=again)
+        launched = processes.world_size > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+        # a job that its launcher restarts resumes by itself; a job script may always pass --resume
+        restarted = processes.restarted
+        processes.run_on_main(
+            lambda: directory.take(resume=resume, force=force, launched=launched, restarted=restarted)
         )
-        resume, directory.replaces = processes.from_first([directory.resumes, directory.replaces])
+        resume, directory.replaces = processes.broadcast_value([directory.resumes, directory.replaces])
         near = _local_data(config, data, processes)
         model = create_model(config.model, near, seed=seed, beam=config.beam)
         if start is not None and not resume:
             _load_weights(model, start)
-        with Meter("train", 1, "steps", enabled=progress and processes.first) as meter:
+        with Meter("train", 1, "steps", enabled=progress and processes.is_main) as meter:
             result = train_model(
                 model,
                 data,
@@ -92,35 +92,35 @@ def train(
                 processes=processes,
                 directory=directory,
             )
-        first, ranks = processes.first, processes.ranks
+        first, world_size = processes.is_main, processes.world_size
     return Outcome(
-        _summary(result, config, out, ranks) if first else "",
+        _summary(result, config, out, world_size) if first else "",
         run_dir=out,
         model=out / "model",
         steps=result.steps,
         best=result.best,
-        ended_before=result.before,
+        ended_before=result.ended_before,
         parts=result.parts,
         seconds=asdict(result.seconds),
     )
 
 
-def _summary(result: "TrainingResult", config: RunConfig, out: Path, ranks: int) -> str:
+def _summary(result: "TrainingResult", config: RunConfig, out: Path, world_size: int) -> str:
     """Summary of a finished training."""
     done = f"trained {result.steps} steps" if result.steps else "fitted"
     figure = f"best figure of merit {result.best:.4g}; model in {out / 'model'}"
-    if result.before:
+    if result.ended_before:
         return f"nothing is left to train ({done}, ended by {ENDS[result.reason]}); {figure}"
     trained, held = (
         f"{part['showers']} showers of {_energies(part['energy'])}" for part in result.parts.values()
     )
     lines = [f"{done}; {figure}", f"trained on {trained}; judged by {held} that were held out"]
-    if result.steps and result.batch < config.training.batch_size:
-        shared = f" for each of {ranks} processes" if ranks > 1 else ""
-        lines.append(f"in batches of {result.batch}: there are no more showers{shared}")
+    if result.steps and result.batch_size < config.training.batch_size:
+        shared = f" for each of {world_size} processes" if world_size > 1 else ""
+        lines.append(f"in batches of {result.batch_size}: there are no more showers{shared}")
     if result.steps:
-        waited = f"waited for showers {percent(result.seconds.waiting)} of the time"
-        if ranks > 1:
+        waited = f"waited for showers {percent(result.seconds.input_fraction)} of the time"
+        if world_size > 1:
             waited += f", for other processes {percent(result.seconds.communication / result.seconds.total)}"
         lines.append(waited)
     return "\n".join(lines)

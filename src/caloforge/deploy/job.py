@@ -1,4 +1,4 @@
-"""A job for a cluster: which caloforge command, on how many nodes, with what on each of them."""
+"""Description of a cluster job: the caloforge command, and nodes, processes, memory and time for it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pydantic import Field, field_validator, model_validator
 
 from caloforge.config import StrictModel
 
-# RFC 1123 label; Kubernetes adds the numbers of replicas and pods to it, within its 63 characters
+# RFC 1123 label of at most 63 characters, with room for the replica and pod numbers that Kubernetes appends
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
 MEMORY = re.compile(r"([0-9]{1,9})(Mi|Gi|Ti)")
 TIME = re.compile(r"(?:([0-9]{1,4})-)?([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])")
 # registry/folder/name:tag, or @sha256:digest
 IMAGE = re.compile(r"[a-z0-9][a-zA-Z0-9._/:-]*(@sha256:[0-9a-f]{64})?")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# words that an environment variable has in its name where its value is nobody else's business
+# parts of the names of environment variables that hold secrets
 SECRET_WORDS = re.compile(
     r"(^|_)(TOKEN|PASSWORD|PASSWD|PASSPHRASE|SECRET|CREDENTIALS?|(API|ACCESS|PRIVATE)_?KEY)S?(_|$)", re.I
 )
@@ -29,9 +29,9 @@ MEBIBYTES = {"Mi": 1, "Gi": 1024, "Ti": 1024**2}
 
 
 class Volume(StrictModel):
-    """A folder or claim that the job sees as a folder.
+    """A folder or persistent volume claim that is mounted in the job.
 
-    `source` is a claim on Kubernetes and a folder of the cluster elsewhere; `path` is where the job finds it.
+    `source` is a claim on Kubernetes and a folder of the cluster elsewhere; `path` is the mount point.
     """
 
     source: str
@@ -46,18 +46,18 @@ class Volume(StrictModel):
 
     @classmethod
     def parse(cls, text: str) -> dict[str, str]:
-        """The document of "SOURCE:/path"."""
+        """Parse "SOURCE:/path"."""
         source, _, path = text.rpartition(":")
         return {"source": source, "path": path}
 
 
 class Job(StrictModel):
-    """What runs and what it is given.
+    """Command and resources of a job.
 
-    Numbers and amounts are per node, `cpus` per process. `time` bounds the whole job. `paths` are the files
-    and folders that the command names, by the option that does; the first volume is where relative ones
-    start. `secret` is a Kubernetes secret whose entries become environment variables. `setup` are commands of
-    bash that run before the command, on the first node.
+    `processes`, `gpus` and `memory` are per node, `cpus` per process; `time` limits the whole job. `paths`
+    are the files and folders in the command, by option; relative ones start at the first volume. `secret` is
+    a Kubernetes secret whose entries become environment variables. `setup` is a bash script that runs before
+    the command, on the first node.
     """
 
     name: str
@@ -88,7 +88,7 @@ class Job(StrictModel):
     @field_validator("arguments")
     @classmethod
     def _one_line(cls, arguments: tuple[str, ...]) -> tuple[str, ...]:
-        # a comment of a script repeats them
+        # they are repeated in a comment of the script
         if wrong := [text for text in arguments if not text.isprintable()]:
             raise ValueError(f"got {wrong[0]!r}, which has more than one line or is no text")
         return arguments
@@ -124,7 +124,7 @@ class Job(StrictModel):
                 raise ValueError(f"{name}: the value has more than one line")
             if SECRET_WORDS.search(name):
                 raise ValueError(
-                    f"{name} looks like a secret, and manifests are no place for one; {ELSEWHERE}"
+                    f"{name} looks like a secret, which does not belong into a manifest; {ELSEWHERE}"
                 )
         return env
 
@@ -135,7 +135,9 @@ class Job(StrictModel):
             return None
         for name in VARIABLE.findall(setup):
             if SECRET_WORDS.search(name) and re.search(rf"\b{name}=", setup):
-                raise ValueError(f"{name} looks like a secret, and scripts are no place for one; {ELSEWHERE}")
+                raise ValueError(
+                    f"{name} looks like a secret, which does not belong into a script; {ELSEWHERE}"
+                )
         done = subprocess.run(  # noqa: S603 - reads, and runs nothing
             [shutil.which("bash") or "bash", "-n"], input=setup, capture_output=True, text=True, check=False
         )
@@ -173,16 +175,16 @@ class Job(StrictModel):
 
     @property
     def variables(self) -> dict[str, str]:
-        """The environment: a thread for each core of a process, unless the user says otherwise.
+        """Environment variables; OMP_NUM_THREADS is the cores of a process unless the user sets it.
 
-        Ray gives each of its processes the threads that it was given cores for.
+        For a study Ray sets the number of threads of each process.
         """
         threads = {"OMP_NUM_THREADS": str(self.cpus)} if self.verb == "train" else {}
         return {**threads, **self.env}
 
     @property
     def origin(self) -> str:
-        """What a rendered file says of itself."""
+        """Comment in the rendered file that shows the command."""
         return f"# runs: {shlex.join(self.command)}"
 
 

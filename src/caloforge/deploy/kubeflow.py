@@ -8,22 +8,22 @@ from caloforge.deploy import pods
 from caloforge.deploy.job import Job
 
 API = "trainer.kubeflow.org/v1alpha1"
-# how often all processes start again, from the last checkpoint, where one died
+# restarts of all processes, from the last checkpoint, after one has died
 RESTARTS = 3
-# what torchrun itself needs of the time to stop, s
+# part of the grace period that torchrun itself needs, s
 MARGIN = 20
 # the container that the trainer fills in
 NODE = "node"
 
 
 def train_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
-    """The runtime, which holds what the pods look like, and the job, which says what runs in them.
+    """Render the TrainingRuntime, which describes the pods, and the TrainJob, which describes the command.
 
-    torchrun starts the processes of a pod; the trainer tells it where the others are. A pod that is stopped
-    passes SIGTERM on to its processes, which save.
+    torchrun starts the processes of a pod and gets the rendezvous address from the trainer. When a pod is
+    stopped, it passes SIGTERM on to its processes, which save a checkpoint.
 
     Raises:
-        ConfigError: A job that Kubernetes cannot run.
+        ConfigError: Kubernetes cannot run the job.
     """
     image = pods.check(job)
     of_job, of_runtime = pods.metadata(job, namespace), pods.metadata(job, namespace, f"{job.name}-runtime")
@@ -51,7 +51,7 @@ def _runtime(job: Job, image: str) -> dict[str, Any]:
         "name": NODE,
         "template": {
             "metadata": {"labels": {"trainer.kubeflow.org/trainjob-ancestor-step": "trainer"}},
-            # a process that dies ends its pod, a pod that fails its job, and then all start again
+            # a dead process ends its pod, which fails the job; then all processes are restarted
             "spec": {
                 "backoffLimit": 0,
                 "template": {

@@ -1,4 +1,4 @@
-"""A study as RayJob of KubeRay, or as the command that gives it to a Ray cluster that runs already."""
+"""A study as RayJob of KubeRay, or as the command that submits it to a running Ray cluster."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from caloforge.deploy.job import Job
 from caloforge.errors import ConfigError
 
 API = "ray.io/v1"
-# the operator asks for it; that of the image counts
+# required by the operator; the version in the image is what runs
 RAY_VERSION = "2.60.0"
-# how often the driver starts again; it continues the study
+# restarts of the driver, which continues the study
 RESTARTS = 3
-# the cluster of a finished job is kept this long, for its logs, s
+# seconds that the cluster of a finished job is kept for its logs
 KEEP = 600
 ADDRESS = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?/?")
 
 
 def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
-    """A RayJob: a head, which runs the driver and no trials, and a pod of workers for each node.
+    """Render a RayJob: a head, which runs only the driver, and a pod of workers for each node.
 
     Raises:
-        ConfigError: A job that Kubernetes cannot run.
+        ConfigError: Kubernetes cannot run the job.
     """
     image = pods.check(job)
     workers = {**pods.container(job, "ray-worker", image), "resources": pods.resources(job)}
@@ -38,7 +38,7 @@ def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
             "kind": "RayJob",
             "metadata": pods.metadata(job, namespace),
             "spec": {
-                # where the driver starts is up to Ray; relative paths are those of the volume
+                # Ray chooses the working directory of the driver; relative paths start at the volume
                 "entrypoint": shlex.join(["env", f"--chdir={job.volumes[0].path}", *job.command]),
                 "activeDeadlineSeconds": job.seconds,
                 "backoffLimit": RESTARTS,
@@ -46,7 +46,7 @@ def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
                 "ttlSecondsAfterFinished": KEEP,
                 "rayClusterSpec": {
                     "rayVersion": RAY_VERSION,
-                    # the operator makes a token, and every pod of the cluster asks for it
+                    # the operator generates a token that every pod of the cluster requires
                     "authOptions": {"mode": "token"},
                     "headGroupSpec": {
                         "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - of the pod
@@ -72,10 +72,10 @@ def ray_job(job: Job, namespace: str | None = None) -> list[dict[str, Any]]:
 
 
 def ray_command(job: Job, address: str) -> list[str]:
-    """The command that gives a study to the Ray cluster at an address; its nodes are what they are.
+    """The command that submits a study to the Ray cluster at an address, with the nodes that it has.
 
     Raises:
-        ConfigError: An address that is none.
+        ConfigError: The address is not valid.
     """
     if not ADDRESS.fullmatch(address):
         raise ConfigError(f"--dashboard {address}: expected an address, such as http://head:8265")

@@ -1,4 +1,4 @@
-"""What every pod of a job has in common, as documents of Kubernetes."""
+"""Parts of Kubernetes manifests that all pods of a job have in common."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from caloforge.deploy.job import NAME, Job
 from caloforge.errors import ConfigError
 
-# of the user in the image
+# user id in the image
 USER = 1000
-# from SIGTERM to SIGKILL: the processes save in this time, s
+# seconds from SIGTERM to SIGKILL, in which the processes save
 GRACE = 300
-# RFC 1123 subdomain: what a claim or a namespace may be called
+# RFC 1123 subdomain: valid names of claims and namespaces
 CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 def check(job: Job) -> str:
-    """The image of a job that can run on Kubernetes.
+    """Check that Kubernetes can run a job; returns its image.
 
     Raises:
-        ConfigError: No image, a volume that is no claim, or a file of the command outside all volumes.
+        ConfigError: No image, a volume that is not a claim, or a file of the command outside all volumes.
     """
     problems = []
     if job.image is None or job.image.endswith(".sif"):
@@ -29,8 +29,8 @@ def check(job: Job) -> str:
     if not job.volumes:
         problems.append("--volume is needed on Kubernetes: CLAIM:/data, a claim with the run and its showers")
     problems += [
-        f"--volume {volume.source}:{volume.path}: {volume.source!r} is no name of a persistent volume claim, "
-        "such as showers"
+        f"--volume {volume.source}:{volume.path}: {volume.source!r} is not a valid name of a persistent "
+        "volume claim, such as showers"
         for volume in job.volumes
         if not CLAIM.fullmatch(volume.source)
     ]
@@ -48,7 +48,7 @@ def check(job: Job) -> str:
 
 
 def _on_volume(job: Job, path: str) -> bool:
-    """Whether the pods find a path; relative ones start at the first volume."""
+    """Whether a path lies on a volume; relative ones start at the first volume."""
     whole = PurePosixPath(job.volumes[0].path) / path
     return ".." not in whole.parts and any(whole.is_relative_to(volume.path) for volume in job.volumes)
 
@@ -57,7 +57,7 @@ def metadata(job: Job, namespace: str | None, name: str | None = None) -> dict[s
     """Name, namespace and labels of an object.
 
     Raises:
-        ConfigError: A namespace that cannot be.
+        ConfigError: The namespace is not a valid name.
     """
     if namespace is not None and not NAME.fullmatch(namespace):
         raise ConfigError(f"--namespace {namespace}: expected small letters, digits and hyphens")
@@ -67,12 +67,12 @@ def metadata(job: Job, namespace: str | None, name: str | None = None) -> dict[s
 
 
 def labels() -> dict[str, Any]:
-    """What the network policy of `deploy/` knows the pods by."""
+    """Labels that the network policy in `deploy/` selects."""
     return {"labels": {"app.kubernetes.io/part-of": "caloforge"}}
 
 
 def resources(job: Job) -> dict[str, Any]:
-    """What the pod of a node asks for and is held to; the cores are not held."""
+    """Resource requests and limits of the pod of a node; cores are requested but not limited."""
     amounts: dict[str, str] = {"memory": job.memory}
     if job.gpus:
         amounts["nvidia.com/gpu"] = str(job.gpus)
@@ -80,13 +80,13 @@ def resources(job: Job) -> dict[str, Any]:
 
 
 def environment(job: Job) -> list[dict[str, str]]:
-    """The variables of a container; nothing of the image is written to."""
+    """Environment variables of a container; home and cache are in /tmp, since the image is read-only."""
     home = {"HOME": "/tmp", "XDG_CACHE_HOME": "/tmp/cache"}  # noqa: S108 - of the pod alone
     return [{"name": name, "value": value} for name, value in {**home, **job.variables}.items()]
 
 
 def container(job: Job, name: str, image: str) -> dict[str, Any]:
-    """A container with the volumes and without privileges."""
+    """A container with the volumes, without privileges."""
     document: dict[str, Any] = {
         "name": name,
         "image": image,
@@ -111,7 +111,7 @@ def pod(job: Job, containers: list[dict[str, Any]]) -> dict[str, Any]:
         {"name": f"volume-{place}", "persistentVolumeClaim": {"claimName": volume.source}}
         for place, volume in enumerate(job.volumes)
     ]
-    # of the container's 64 MiB neither NCCL nor Ray can live; it counts as memory of the pod
+    # the default 64 MiB of shared memory are too small for NCCL and Ray; it counts as memory of the pod
     memory = {
         "name": "shared-memory",
         "emptyDir": {"medium": "Memory", "sizeLimit": f"{job.mebibytes // 4}Mi"},

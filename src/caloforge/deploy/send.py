@@ -1,4 +1,4 @@
-"""Gives a rendered job to what runs it."""
+"""Submission of a rendered job with sbatch, kubectl or ray."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import subprocess
 
 from caloforge.errors import MissingDependencyError, SubmissionError
 
-# a busy scheduler answers late, s
-PATIENCE = 120
-# of what the program said
-LAST_WORDS = 600
+# seconds to wait for the answer of a scheduler
+TIMEOUT = 120
+# characters of the error output that are quoted
+MAX_ERROR_TEXT = 600
 WHERE = {
     "sbatch": "run this on a login node of the cluster",
     "kubectl": "install kubectl and give it access to a cluster",
@@ -19,11 +19,11 @@ WHERE = {
 
 
 def send(command: list[str], text: str = "") -> str:
-    """Run a program with a job on its standard input; returns what it says.
+    """Run a program with a job on its standard input; returns its output.
 
     Raises:
-        MissingDependencyError: The program is not here.
-        SubmissionError: It refuses the job, or does not answer.
+        MissingDependencyError: The program is not installed.
+        SubmissionError: It rejects the job, or does not answer.
     """
     program = shutil.which(command[0])
     if program is None:
@@ -32,11 +32,11 @@ def send(command: list[str], text: str = "") -> str:
         )
     try:
         done = subprocess.run(  # noqa: S603 - without a shell
-            [program, *command[1:]], input=text, capture_output=True, text=True, timeout=PATIENCE, check=False
+            [program, *command[1:]], input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise SubmissionError(f"{command[0]} gave no answer within {PATIENCE} s; try again later") from error
+        raise SubmissionError(f"{command[0]} gave no answer within {TIMEOUT} s; try again later") from error
     if done.returncode:
-        words = (done.stderr or done.stdout).strip()[-LAST_WORDS:]
+        words = (done.stderr or done.stdout).strip()[-MAX_ERROR_TEXT:]
         raise SubmissionError(f"{command[0]} refused the job (status {done.returncode}): {words}")
     return done.stdout.strip()

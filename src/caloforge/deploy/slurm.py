@@ -1,4 +1,4 @@
-"""A job as a batch script of SLURM."""
+"""Batch scripts for SLURM."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from caloforge.deploy.job import Job
 from caloforge.errors import ConfigError
 
 SCRIPTS = Path(__file__).parent / "scripts"
-# before the time is up the processes need this long to save, s
+# seconds before the time limit at which the processes are told to save
 NOTICE = 300
 OPTION = re.compile(r"[a-z][a-z-]*")
 VALUE = re.compile(r"[A-Za-z0-9_.,:@%+/=*-]+")
-# what the job itself decides; another value would contradict the script
+# options that are set from the job
 DECIDED = ("nodes", "ntasks-per-node", "cpus-per-task", "gpus-per-node", "mem", "time", "signal", "job-name")
 
 
 def batch_script(job: Job, options: Mapping[str, str] | None = None) -> str:
-    """The script for sbatch.
+    """Render the script for sbatch.
 
-    Training: a process for each task of srun, which tells them their ranks. Before the time is up they get
-    SIGTERM and save; the job then puts itself back into the queue and continues. Tuning: a Ray cluster on
-    the nodes of the job, and the driver on the first of them.
+    Training: one process per task of srun, which sets the ranks. Before the time limit the processes get
+    SIGTERM and save; the job then requeues itself and continues. Tuning: a Ray cluster on the nodes of the
+    job, with the driver on the first one.
 
     Args:
-        job: What runs.
+        job: The job.
         options: Further options of sbatch, such as {"partition": "gpu"}.
 
     Raises:
-        ConfigError: An option that is none, or that the job decides.
+        ConfigError: An option is not valid, or is set from the job.
     """
     header = _header(job)
     for name, value in (options or {}).items():
@@ -39,12 +39,12 @@ def batch_script(job: Job, options: Mapping[str, str] | None = None) -> str:
         header[name] = value
     lines = ["#!/bin/bash"]
     if job.setup is not None:
-        # files of the cluster, which a linter elsewhere does not find
+        # the files it sources exist on the cluster only
         lines.append("# shellcheck disable=SC1090,SC1091")
     lines += [*(f"#SBATCH --{name}{_value(value)}" for name, value in header.items())]
     lines += [job.origin, *(f"export {name}={shlex.quote(value)}" for name, value in job.variables.items())]
     if job.setup is not None:
-        # modules and virtual environments use variables that are not set
+        # no -u: modules and virtual environments use unset variables
         lines += ["set -eo pipefail", job.setup.rstrip()]
     lines += [f"launcher=({shlex.join(_container(job))})", f"command=({shlex.join(job.command)})"]
     body = (SCRIPTS / f"{job.verb}.sh").read_text(encoding="utf-8")
@@ -56,12 +56,12 @@ def _header(job: Job) -> dict[str, str]:
     header = {
         "job-name": job.name,
         "nodes": str(job.nodes),
-        # of Ray there is one process on a node, which starts those that work
+        # one Ray process per node, which starts the workers
         "ntasks-per-node": "1" if one else str(job.processes),
         "cpus-per-task": str(job.cpus * (job.processes if one else 1)),
         "mem": f"{job.mebibytes}M",
         "time": job.time,
-        # to the script alone: it knows what to do
+        # to the batch script only, which handles it
         "signal": f"B:USR1@{min(NOTICE, job.seconds // 2)}",
         "requeue": "",
         "open-mode": "append",
@@ -84,7 +84,7 @@ def _check_option(name: str, value: str) -> None:
 
 
 def _container(job: Job) -> list[str]:
-    """Apptainer in front of the command; nothing where there is no image."""
+    """The apptainer command that runs the image; empty without an image."""
     if job.image is None:
         if job.volumes:
             raise ConfigError(

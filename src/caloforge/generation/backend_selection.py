@@ -1,4 +1,4 @@
-"""Choosing a backend, where possible without torch: what was remembered, machine code, or a measurement."""
+"""Automatic choice of backend and precision: Numba, a stored measurement or a new one."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 BackendWish = Literal["auto", "torch", "numba", "onnx", "openvino"]
 PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
 Say = Callable[[str], None]
-# seconds of work with torch from which compiling or measuring is worth it
-WORTH = 10.0
-# a larger gain than the noise of a measurement, or the exact arithmetic is kept
-GAIN = 1.1
+# jobs shorter than this many seconds with torch are not worth compiling or measuring
+MIN_SECONDS = 10.0
+# lower precision must be faster by this factor, which exceeds the noise of a measurement
+MIN_GAIN = 1.1
 VERSIONS = ("caloforge", "torch", "onnxruntime", "openvino")
 
 
 def choices_file() -> Path:
-    """Where choices are remembered; may be deleted at any time."""
+    """File with the stored choices; may be deleted at any time."""
     return cache_folder() / "backends.json"
 
 
@@ -56,25 +56,25 @@ def plan_for(
     device: str = "cpu",
     say: Say = lambda _: None,
 ) -> Plan:
-    """How to run a model, where the caller left it open.
+    """Choose how to run a model, for every argument that is "auto" or None.
 
-    `auto` takes machine code where the family has it and the work is worth compiling it, or it is compiled
-    already; otherwise what was measured to be fastest, here and for this model, among what is installed. The
-    arithmetic is fp32 unless the model's card says that its physics was checked for another one. Measuring
-    happens once, within seconds, and only where the work is worth it; shorter work runs on torch.
+    Backend "auto" takes Numba if the family has a compiled form that is already compiled or worth compiling;
+    otherwise the installed backend that was measured to be fastest for this model and machine. The precision
+    is fp32 unless the model card states that its physics was checked for another one. A measurement takes
+    seconds, is done once, and only if the job is long enough; shorter jobs run on torch.
 
     Args:
         model: The model.
-        count: Showers that are wanted.
-        backend: What computes.
-        precision: Arithmetic.
-        batch_size: Showers in a pass; the default is what was fastest.
-        threads: Cores; the default is all.
-        device: "cpu" or a GPU, which torch alone knows.
-        say: Told what takes time.
+        count: Number of showers to generate.
+        backend: Backend, or "auto".
+        precision: Precision, or "auto".
+        batch_size: Showers per pass; by default the fastest.
+        threads: Number of threads; by default one per core.
+        device: "cpu", or a GPU, with torch only.
+        say: Called with messages about steps that take time.
 
     Raises:
-        ConfigError, MissingDependencyError: What is asked for cannot be done here.
+        ConfigError, MissingDependencyError: The arguments cannot be satisfied on this machine.
     """
     threads = all_cores() if threads is None else threads
     fixed = Plan(
@@ -96,21 +96,21 @@ def plan_for(
         return replace(fixed, batch_size=batch_size or CUDA_BATCH)
     found = None
     if backend == "auto" and fixed.precision == "fp32" and model.compilable:
-        found = _machine_code(model, fixed, count, say)
+        found = _numba_plan(model, fixed, count, say)
     if found is None and "auto" in (backend, precision) and backend != "numba":
         plans = candidates(_loaded(model), fixed, backend, precision)
-        found = _measured(_loaded(model), plans, count, say)
+        found = _fastest_measured(_loaded(model), plans, count, say)
     found = found or replace(fixed, batch_size=BATCH[fixed.backend])
     return replace(found, batch_size=batch_size or found.batch_size)
 
 
-def _machine_code(model: ShowerModel | StoredModel, plan: Plan, count: int, say: Say) -> Plan | None:
-    """A plan with machine code, or None where torch is done before it is compiled, or it cannot be."""
+def _numba_plan(model: ShowerModel | StoredModel, plan: Plan, count: int, say: Say) -> Plan | None:
+    """Plan for Numba; None if torch would finish before it is compiled, or it cannot be compiled."""
     found = replace(plan, backend="numba", batch_size=BATCH["numba"])
     if isinstance(model, StoredModel) and is_kept(model):
         return found
     if not is_compiled(model.family):
-        if _seconds_with_torch(_loaded(model), plan) * count < WORTH * plan.threads:
+        if _seconds_with_torch(_loaded(model), plan) * count < MIN_SECONDS * plan.threads:
             return None
         say("compiling machine code for this processor, about 15 s, once on this machine")
     try:
@@ -134,30 +134,30 @@ def _loaded(model: ShowerModel | StoredModel) -> ShowerModel:
 
 
 def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: PrecisionWish) -> list[Plan]:
-    """What is measured: installed, and of an arithmetic that is allowed."""
+    """Plans to measure: installed backends with the allowed precisions."""
     allowed = model.facts.precisions if precision == "auto" else (plan.precision,)
     plans = [
-        replace(plan, backend=cast(Backend, name), precision=arithmetic)
+        replace(plan, backend=cast(Backend, name), precision=supported)
         for name, known in PRECISIONS.items()
-        for arithmetic in known
+        for supported in known
         if backend in ("auto", name)
         and name != "numba"
         and (name == "torch" or model.exportable)
-        and arithmetic in allowed
-        # in bf16 torch is hundreds of times slower than in fp32 on processors that do not have it
-        and (name, arithmetic) != ("torch", "bf16")
+        and supported in allowed
+        # bf16 in torch is hundreds of times slower than fp32 on processors without support for it
+        and (name, supported) != ("torch", "bf16")
     ]
     return [plan for plan in plans if all(find_spec(package) for package in packages_of(plan))]
 
 
-def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Say) -> Plan | None:
-    """The fastest plan, remembered or measured now; None where that is not worth it, or nothing works."""
+def _fastest_measured(model: ShowerModel, plans: list[Plan], count: int, say: Say) -> Plan | None:
+    """The fastest plan, stored or measured now; None if the job is too short or no plan works."""
     if len(plans) < 2:
         return None
     key = _key(model, plans)
     with contextlib.suppress(KeyError, TypeError, ValueError):
-        return _matching(plans, _read()[key["digest"]]["choice"])
-    if _seconds_with_torch(model, plans[0]) * count < WORTH * plans[0].threads:
+        return _stored_plan(plans, _read()[key["digest"]]["choice"])
+    if _seconds_with_torch(model, plans[0]) * count < MIN_SECONDS * plans[0].threads:
         return None
     from caloforge.generation.measurement import measure_plans
 
@@ -165,15 +165,15 @@ def _measured(model: ShowerModel, plans: list[Plan], count: int, say: Say) -> Pl
     if not seconds:
         return None
     best = fastest(seconds)
-    _remember(key, seconds, best)
+    _store_choice(key, seconds, best)
     return best
 
 
 def fastest(seconds: dict[Plan, float]) -> Plan:
-    """The plan with the shortest time; exact arithmetic where the other is not clearly faster."""
+    """The fastest plan; fp32 unless a lower precision is faster by `MIN_GAIN`."""
     ranked = sorted(seconds, key=seconds.__getitem__)
     exact = [plan for plan in ranked if plan.precision == "fp32"]
-    if exact and seconds[exact[0]] < GAIN * seconds[ranked[0]]:
+    if exact and seconds[exact[0]] < MIN_GAIN * seconds[ranked[0]]:
         return exact[0]
     return ranked[0]
 
@@ -193,7 +193,7 @@ def _key(model: ShowerModel, plans: list[Plan]) -> dict[str, Any]:
     return {"digest": digest_json(facts)[:16], **facts}
 
 
-def _matching(plans: list[Plan], known: dict[str, Any]) -> Plan:
+def _stored_plan(plans: list[Plan], known: dict[str, Any]) -> Plan:
     (plan,) = [p for p in plans if (p.backend, p.precision) == (known["backend"], known["precision"])]
     return replace(plan, batch_size=max(1, int(known["batch_size"])))
 
@@ -206,7 +206,7 @@ def _read() -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _remember(key: dict[str, Any], seconds: dict[Plan, float], best: Plan) -> None:
+def _store_choice(key: dict[str, Any], seconds: dict[Plan, float], best: Plan) -> None:
     entry = {
         **key,
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -216,7 +216,7 @@ def _remember(key: dict[str, Any], seconds: dict[Plan, float], best: Plan) -> No
         },
         "choice": asdict(best),
     }
-    # a cache that cannot be written costs the next run a measurement, nothing else
+    # if the cache cannot be written, the next run measures again
     with contextlib.suppress(CaloforgeError, OSError):
         choices_file().parent.mkdir(parents=True, exist_ok=True)
         write_text(choices_file(), json.dumps({**_read(), key["digest"]: entry}, indent=1))

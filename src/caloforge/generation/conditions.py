@@ -1,4 +1,4 @@
-"""What is asked of a model, for many showers."""
+"""Incident conditions of the showers to generate: those of a shower file, or drawn from a beam."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from caloforge.geometry import Detector
 from caloforge.models.columns import Columns
 from caloforge.showers import ShowerFile
 
-# keeps the sampled conditions apart from the noise of the same seed
+# separates the random numbers of the conditions from the noise of the same seed
 CONDITION_STREAM = 0x5EED
 
 

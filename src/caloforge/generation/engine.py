@@ -1,4 +1,4 @@
-"""A model on a backend, ready to make showers."""
+"""Loading a model on a backend (torch, ONNX Runtime, OpenVINO, Numba), checked against torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from caloforge.provenance import digest_json, package_version
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU each pass has one core; torch's own setting is put back."""
+    """Limit torch to one thread on a CPU inside the context: each pass runs on one core."""
     before = torch.get_num_threads()
     if device.type != "cpu" or before == 1:
         yield
@@ -38,14 +38,14 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 
 def open_network(model: ShowerModel, plan: Plan) -> Network:
-    """Put a model in memory on a backend; see `caloforge.generation.opening` for one on disk.
+    """Load a model in memory on a backend; `caloforge.generation.opening` does it for one on disk.
 
-    The graph of a model is written once and kept in the user's cache folder; before it is used its showers
-    are compared with torch's.
+    The ONNX graph of a model is exported once and kept in the user's cache folder. Before it is used, its
+    showers are compared with those of torch.
 
     Raises:
-        ConfigError, MissingDependencyError: The plan cannot be done here.
-        ModelError: The network cannot be written as a graph, or the runtime makes other showers of it.
+        ConfigError, MissingDependencyError: The plan cannot be executed on this machine.
+        ModelError: The network cannot be exported, or the runtime generates other showers than torch.
     """
     plan.check()
     model.to(plan.device).eval()
@@ -57,7 +57,7 @@ def open_network(model: ShowerModel, plan: Plan) -> Network:
     try:
         runtime = _checked_runtime(model, plan)
     except ModelError:
-        # a graph in the cache may be of an older state of this program
+        # a graph in the cache may come from an older state of the code
         for path in (graph_path(model), graph_path(model, "int8")):
             path.unlink(missing_ok=True)
         runtime = _checked_runtime(model, plan)
@@ -92,10 +92,11 @@ def _with_torch(model: ShowerModel, plan: Plan) -> Generate:
 
 
 def checked_form(model: ShowerModel) -> CompiledForm:
-    """The compiled form of a model, compared with torch.
+    """Compile a model with Numba and compare it with torch.
 
     Raises:
-        ModelError: The family has none, it cannot be compiled here, or it makes other showers.
+        ModelError: The family has no compiled form, it cannot be compiled here, or it generates other showers
+            than torch.
     """
     if not model.compilable:
         raise ModelError(f"the family {model.family} has no compiled form; take the backend torch")
@@ -132,7 +133,7 @@ def _checked_runtime(model: ShowerModel, plan: Plan) -> Runtime:
 
 
 def graph_of(model: ShowerModel, precision: Precision = "fp32") -> Path:
-    """The graph of a model in the cache folder, written where it is not there yet."""
+    """Path of the ONNX graph of a model in the cache folder; exports it if it is missing."""
     path = graph_path(model)
     if not path.is_file():
         export_graph(model, path)
@@ -143,13 +144,13 @@ def graph_of(model: ShowerModel, precision: Precision = "fp32") -> Path:
 
 
 def graph_path(model: ShowerModel, kind: str = "fp32") -> Path:
-    """Where the graph is kept: named by the model and the versions that write it."""
+    """Path of the graph in the cache folder, named by a digest of the model and the exporting versions."""
     facts = {"model": state_digest(model), "caloforge": __version__, "torch": package_version("torch")}
     return cache_folder() / "graphs" / f"{digest_json(facts)[:16]}-{kind}.onnx"
 
 
 def state_digest(model: ShowerModel) -> str:
-    """SHA-256 of everything that decides what a model generates: family, configuration, detector, weights."""
+    """SHA-256 of everything that determines the showers: family, configuration, detector, facts, weights."""
     digest = hashlib.sha256(model.family.encode())
     for part in (model.config, model.detector, model.facts):
         digest.update(part.model_dump_json().encode())

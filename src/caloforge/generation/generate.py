@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "Precision", "columns_like", "columns_sampled", "generate_file", "stream"]
 
-# compressed size over raw size of sparse showers, an upper estimate for the disk check
+# upper estimate of compressed over raw size of sparse showers, to check the disk space
 COMPRESSION = 0.5
 
 
@@ -55,11 +55,11 @@ def stream(
         model: A trained model.
         columns: Conditions of the showers.
         seed: Seed of the noise.
-        batch_size: Showers in a pass.
-        device: Where torch runs.
-        backend: What computes; `caloforge.generation.backend_selection.plan_for` measures which is fastest.
-        precision: Arithmetic.
-        threads: Passes at the same time, each on one core.
+        batch_size: Showers per pass.
+        device: Device of torch.
+        backend: Backend; `caloforge.generation.backend_selection.plan_for` chooses the fastest.
+        precision: Precision.
+        threads: Number of passes in parallel, each on one core.
     """
     plan = Plan(backend, precision, batch_size, threads, str(device))
     yield from run(open_model(model, plan), columns, seed=seed)
@@ -68,7 +68,7 @@ def stream(
 def run(
     network: Network, columns: Columns, *, seed: int, pool: Executor | None = None
 ) -> Iterator[ShowerBatch]:
-    """The batches of a network that is ready, in order.
+    """Yield the batches of a loaded network, in order.
 
     Args:
         network: From `open_model`.
@@ -77,19 +77,19 @@ def run(
         pool: Threads to use; the default is as many as the network's plan has, or none for a single one.
     """
     plan = network.plan
-    makers = _Makers(network, seed)
+    generators = _BatchGenerators(network, seed)
     size = min(plan.batch_size, max(1, -(-len(columns) // plan.threads)))
     starts = range(0, len(columns), size)
     if plan.threads == 1:
         for start in starts:
-            yield makers.make(columns[start : start + size], start)
+            yield generators.make(columns[start : start + size], start)
         return
     with nullcontext(pool) if pool else ThreadPoolExecutor(plan.threads) as workers:
-        # one more than there are threads, so that none waits for whoever takes the batches
+        # one batch more than threads, so that no thread waits for the consumer
         waiting: deque[Future[ShowerBatch]] = deque()
         try:
             for start in starts:
-                waiting.append(workers.submit(makers.make, columns[start : start + size], start))
+                waiting.append(workers.submit(generators.make, columns[start : start + size], start))
                 if len(waiting) > plan.threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -99,8 +99,8 @@ def run(
                 future.cancel()
 
 
-class _Makers:
-    """What each thread needs to make batches, lent to one thread at a time."""
+class _BatchGenerators:
+    """Generates batches in several threads; each call uses a worker and a noise stream of its own."""
 
     def __init__(self, network: Network, seed: int) -> None:
         self.network = network
@@ -108,7 +108,7 @@ class _Makers:
         self._free: list[tuple[Callable[..., Any], NoiseStream]] = []
 
     def make(self, columns: Columns, start: int) -> ShowerBatch:
-        """The showers from number `start` on."""
+        """Generate the showers from index `start` on."""
         begin = time.perf_counter()
         try:
             generate, noise = self._free.pop()
@@ -168,7 +168,7 @@ def generate_batch(
 
 
 def check_memory(detector: Detector, count: int) -> None:
-    """Make sure that showers fit into half of the machine's memory.
+    """Check that the showers fit into half of the machine's memory.
 
     Raises:
         ConfigError: They do not.
@@ -216,18 +216,18 @@ def generate_file(
         columns: Conditions of the showers.
         out: The shower file; appears only when complete.
         seed: Seed of the noise.
-        provenance: Facts to store.
-        batch_size: Showers in a pass.
-        device: Where torch runs.
-        backend: What computes.
-        precision: Arithmetic.
-        threads: Passes at the same time, each on one core; the same threads compress the file.
+        provenance: Provenance to store in the file.
+        batch_size: Showers per pass.
+        device: Device of torch.
+        backend: Backend.
+        precision: Precision.
+        threads: Number of passes in parallel, each on one core; the same threads compress the file.
         extrapolate: Allow conditions outside the trained range.
         force: Replace an existing file.
         progress: Called with (done, total).
 
     Raises:
-        ConfigError: Conditions outside the trained range without `extrapolate`; a plan that cannot be done.
+        ConfigError: Conditions outside the trained range without `extrapolate`, or an impossible plan.
         MissingDependencyError: The extra that the backend needs is not installed.
         OutputError: The file exists without `force`, or the disk is full.
     """
@@ -266,7 +266,7 @@ def write_file(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Generate showers into a shower file with a network that is ready; see `generate_file`."""
+    """Generate showers into a shower file with a loaded network; see `generate_file`."""
     threads = network.plan.threads
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
         writer = ShowerWriter(

@@ -1,4 +1,4 @@
-"""How fast a model is on each backend, measured within seconds."""
+"""Benchmark of a model on each backend and precision, for the automatic choice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from caloforge.generation.runtime_benchmark import measure, try_runtime
 from caloforge.generation.runtimes import Arrays
 from caloforge.models.base import ShowerModel
 
-# batch sizes that are tried
+# batch sizes to measure
 BATCHES = (1, 8, 32)
 
 
 def measure_plans(model: ShowerModel, plans: list[Plan], say: Callable[[str], None]) -> dict[Plan, float]:
-    """CPU seconds for a shower of every plan that works, at each batch size."""
+    """CPU seconds per shower of every plan that works, at each batch size."""
     inputs = sample_inputs(model)
     seconds: dict[Plan, float] = {}
     if not graph_path(model).is_file():
@@ -36,14 +36,14 @@ def measure_plans(model: ShowerModel, plans: list[Plan], say: Callable[[str], No
             found = {}
         seconds |= {replace(plan, batch_size=batch): value for batch, value in found.items()}
         say(f"{name}: {1e3 * min(found.values()):.3g} ms a shower" if found else f"{name}: does not run here")
-    # what makes other showers is no choice, however fast
+    # exclude backends whose showers differ from torch's
     ranked = sorted(seconds, key=seconds.__getitem__)
-    broken = {plan.backend + plan.precision for plan in _best_of_each(ranked) if not _right(model, plan)}
+    broken = {plan.backend + plan.precision for plan in _best_of_each(ranked) if not _agrees(model, plan)}
     return {plan: value for plan, value in seconds.items() if plan.backend + plan.precision not in broken}
 
 
 def _write_graphs(model: ShowerModel, plans: list[Plan]) -> None:
-    # a network that is no graph is found out again, and said, by the plan that needs it
+    # an error of the export is raised again, and reported, by the plan that needs the graph
     with contextlib.suppress(CaloforgeError):
         for plan in plans:
             if plan.backend != "torch":
@@ -68,7 +68,8 @@ def _best_of_each(ranked: list[Plan]) -> list[Plan]:
     return list({plan.backend + plan.precision: plan for plan in reversed(ranked)}.values())
 
 
-def _right(model: ShowerModel, plan: Plan) -> bool:
+def _agrees(model: ShowerModel, plan: Plan) -> bool:
+    """Whether a plan generates the same showers as torch."""
     if plan.backend == "torch":
         return True
     try:
@@ -81,13 +82,13 @@ def _right(model: ShowerModel, plan: Plan) -> bool:
 def seconds_with_torch(
     model: ShowerModel, plan: Plan, inputs: Arrays, batches: tuple[int, ...]
 ) -> dict[int, float]:
-    """CPU seconds for a shower at each batch size, in this process."""
+    """CPU seconds per shower with torch at each batch size, in this process."""
     generate = open_network(model, plan).worker()
 
     def run(arrays: Arrays) -> Any:
         noise: Any = arrays["noise"]
         return generate(condition_of(model, arrays).columns(), lambda start, stop: noise[start:stop])
 
-    # the first pass prepares memory and kernels
+    # warm-up
     run({name: value[:1] for name, value in inputs.items()})
     return {batch: measure(run, inputs, batch, plan.threads) for batch in batches}

@@ -1,4 +1,4 @@
-"""The numbers of `noise.py`, in loops that stay in the nearest cache. Importing this compiles nothing."""
+"""Numba kernels for the noise of `noise.py`, blocked for the L1 cache. Importing this compiles nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from caloforge.generation import noise
 from caloforge.machine_code import compiled
 
-# words that are made at once
+# words per block
 BLOCK = 256
-# whole numbers of 64 bits, which begin again at 2^64
+# unsigned 64-bit integers, whose arithmetic is modulo 2^64
 FIRST, SECOND, THIRD = (np.uint64(part * noise.SHIFT) for part in (1, 2, 3))
 MASK, ONE, GAMMA = np.uint64(noise.POINTS - 1), np.uint64(1), np.uint64(noise.GAMMA)
 SHIFTS, MIX = tuple(map(np.uint64, noise.SHIFTS)), tuple(map(np.uint64, noise.MIX))
 
 
 class Mixer:
-    """Memory of the loops, for one thread."""
+    """The kernels with their table and work arrays; not thread-safe."""
 
     def __init__(self, table: NDArray[np.complex64]) -> None:
         """Keep the table of points."""
@@ -26,14 +26,14 @@ class Mixer:
         self._points = np.empty((4, BLOCK), np.uint64)
 
     def mix(self, state: np.uint64, out: NDArray[np.float32]) -> None:
-        """Fill `out` (rows, size) from the words behind a state."""
+        """Fill `out` (rows, size) from the words that follow a state of the counter."""
         _mix(state, self._table, self._words, self._points, self._points.view(np.float32), out)
 
 
 @compiled(fastmath=False)
 def _mix(state, table, words, points, floats, out):
     size = out.shape[1]
-    # words, and pairs of numbers in a quarter, of a row
+    # words per row, and pairs of numbers per quarter of a row
     pairs = -(-size // 8)
     for n in range(len(out)):
         for start in range(0, pairs, BLOCK):
@@ -51,14 +51,14 @@ def _mix(state, table, words, points, floats, out):
                 points[2, i] = table[(word >> SECOND) & MASK]
                 points[3, i] = table[(word >> THIRD) & MASK]
             for part in range(4):
-                # what is beyond the size is left out
+                # the last word may give more numbers than the row needs
                 first = min(2 * (start + part * pairs), size)
                 _signed(floats, part, out[n, first : min(first + 2 * count, size)])
 
 
 @compiled(fastmath=False)
 def _signed(floats, part, out):
-    """Sums of four numbers: the second and fourth of odd parts, the third and fourth of late ones less."""
+    """Signed sums of four numbers: row `part` of the 4 x 4 Hadamard matrix."""
     for k in range(len(out)):
         a, b, c, d = floats[0, k], floats[1, k], floats[2, k], floats[3, k]
         if part == 0:

@@ -1,4 +1,4 @@
-"""A model on a backend, with no more loaded than that takes. Importing this does not import torch."""
+"""Loading a stored model on a backend, without torch if possible. Importing this does not import torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def open_model(model: ShowerModel | StoredModel, plan: Plan) -> Network:
-    """Put a model on a backend.
+    """Load a model on a backend.
 
-    A stored model of which this machine has a checked compiled form needs no torch.
+    A stored model needs no torch if a checked compiled form of it is in the cache folder.
 
     Raises:
-        ConfigError, MissingDependencyError: The plan cannot be done here.
-        ModelError: The model is damaged, cannot run there, or makes other showers there than with torch.
+        ConfigError, MissingDependencyError: The plan cannot be executed on this machine.
+        ModelError: The model is damaged, cannot run on the backend, or generates other showers there than
+            with torch.
     """
     plan.check()
     if isinstance(model, StoredModel) and plan.backend == "numba" and model.compilable:

@@ -1,4 +1,7 @@
-"""How a model runs, and a model that is ready to. Importing this does not import torch."""
+"""Execution plan of a model (backend, precision, batch, threads), and a model loaded for it.
+
+Importing this does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from caloforge.geometry import Detector
 from caloforge.models.columns import Columns, NoiseOf
 from caloforge.showers.file import EnergyMeaning
 
-# showers in a pass where nobody measured: activations of a small network stay in the L2 cache of a core
+# default batch sizes: the activations of a small network fit into the L2 cache of a core
 BATCH = {"torch": 64, "numba": 64, "onnx": 16, "openvino": 16}
 CUDA_BATCH = 2048
 
@@ -74,7 +77,7 @@ class Plan:
 
 
 def _check_device(device: str) -> None:
-    """Refuse a device that is neither "cpu" nor a GPU that torch sees."""
+    """Check that a device is "cpu" or a GPU that torch can use."""
     if device == "cpu":
         return
     if not (found := re.fullmatch(r"cuda(?::([0-9]{1,3}))?", device)):

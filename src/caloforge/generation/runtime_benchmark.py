@@ -1,4 +1,4 @@
-"""How fast a runtime is, measured in a process of its own: it may hang, crash, or be hopelessly slow.
+"""Benchmark of an inference runtime in a separate process, since it may hang, crash or be far too slow.
 
     python -m caloforge.generation.runtime_benchmark < job.json > result.json
 
@@ -19,23 +19,23 @@ import numpy as np
 
 from caloforge.generation.runtimes import Arrays, Worker, open_runtime
 
-# seconds that a process, and within it the measurement of one batch size, may take
+# seconds for the whole process, and for the measurement of one batch size
 LIMIT = 60.0
 PATIENCE = 0.4
 REPEATS = 8
 
 
 def measure(worker: Worker, inputs: Arrays, batch: int, threads: int, *, patience: float = PATIENCE) -> float:
-    """Seconds of CPU time for a shower, the best of a few passes, all threads at work.
+    """CPU seconds per shower with all threads busy, the best of a few passes.
 
-    CPU time, because on a busy machine the clock on the wall would measure the neighbours.
+    CPU time does not depend on other work of the machine as wall time does.
 
     Args:
-        worker: What makes showers; called by all threads.
-        inputs: Inputs of at least one shower; repeated up to the batch.
-        batch: Showers in a pass.
-        threads: Threads.
-        patience: Seconds after which nothing more is started.
+        worker: Function that generates showers; called by all threads.
+        inputs: Inputs of at least one shower; repeated to fill the batch.
+        batch: Showers per pass.
+        threads: Number of threads.
+        patience: Seconds after which no further pass is started.
     """
     rows = np.arange(batch) % len(inputs["energy"])
     filled = {name: value[rows] for name, value in inputs.items()}
@@ -51,12 +51,12 @@ def measure(worker: Worker, inputs: Arrays, batch: int, threads: int, *, patienc
 
 
 def try_runtime(job: dict[str, Any], inputs: Arrays, *, limit: float = LIMIT) -> dict[int, float]:
-    """Seconds for a shower at each batch size; empty where it fails or takes too long.
+    """Run the benchmark in a subprocess: CPU seconds per shower by batch size; empty if it fails.
 
     Args:
-        job: Keywords of `open_runtime` except the batch, all as text or numbers, and `batches`.
+        job: Arguments of `open_runtime` except the batch, as text or numbers, and `batches`.
         inputs: Inputs of a few showers.
-        limit: Seconds after which the process is ended.
+        limit: Seconds after which the process is killed.
     """
     document = {**job, "inputs": {name: value.tolist() for name, value in inputs.items()}}
     document["dtypes"] = {name: str(value.dtype) for name, value in inputs.items()}
@@ -75,7 +75,7 @@ def try_runtime(job: dict[str, Any], inputs: Arrays, *, limit: float = LIMIT) ->
 
 
 def run_job(job: dict[str, Any]) -> dict[int, float]:
-    """What the process does: smallest batch first, no larger one after one that was too slow."""
+    """Measure in this process, smallest batch first; stops before batches that would take too long."""
     inputs = {name: np.array(value, job["dtypes"][name]) for name, value in job["inputs"].items()}
     result: dict[int, float] = {}
     for batch in sorted(job["batches"]):
@@ -90,17 +90,17 @@ def run_job(job: dict[str, Any]) -> dict[int, float]:
             cache=Path(job["cache"]),
         )
         if not result:
-            # one pass of one shower tells what is hopeless
+            # skip a runtime that is far too slow for a single shower
             begin = time.perf_counter()
             runtime.worker()({name: value[:1] for name, value in inputs.items()})
             if time.perf_counter() - begin > 10 * PATIENCE:
                 break
-        result[batch] = measure(_Shared(runtime.worker), inputs, batch, job["threads"])
+        result[batch] = measure(_WorkerPool(runtime.worker), inputs, batch, job["threads"])
     return result
 
 
-class _Shared:
-    """Workers of a runtime, handed out so that no two calls at the same time have the same one."""
+class _WorkerPool:
+    """Gives each concurrent call a worker of its own."""
 
     def __init__(self, make: Any) -> None:
         self._make = make

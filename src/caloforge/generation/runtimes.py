@@ -1,7 +1,7 @@
-"""The runtimes that run a model's graph. Importing this does not import torch.
+"""Inference runtimes for the ONNX graph of a model. Importing this does not import torch.
 
-A runtime belongs to a batch size and a number of threads. Each thread works on a batch of its own, which
-keeps the memory of a batch in the cache of its core and needs no synchronisation within a layer.
+A runtime is prepared for one batch size and number of threads. Each thread runs whole batches: the memory of
+a batch stays in the cache of its core, and no synchronisation within a layer is needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Worker = Callable[[Arrays], NDArray[np.float32]]
 Backend = Literal["torch", "numba", "onnx", "openvino"]
 Precision = Literal["fp32", "bf16", "int8"]
 
-# the packages that a backend needs, and the arithmetic it can do on a CPU
+# packages that a backend needs, and the precisions it supports on a CPU
 PACKAGES: dict[str, tuple[str, ...]] = {
     "torch": (),
     "numba": (),
@@ -36,10 +36,10 @@ PRECISIONS: dict[str, tuple[Precision, ...]] = {
 
 
 class Runtime(Protocol):
-    """A graph made ready; `worker` is called once in each thread."""
+    """A loaded graph; each thread calls `worker` once."""
 
     def worker(self) -> Worker:
-        """A function that makes the showers of the graph's inputs, for one thread."""
+        """A function from the inputs of the graph to showers, for use in one thread."""
 
 
 class OnnxRuntime:
@@ -56,7 +56,7 @@ class OnnxRuntime:
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def worker(self) -> Worker:
-        """Sessions may be shared by threads."""
+        """A worker; the session is thread-safe and shared."""
 
         def run(inputs: Arrays) -> NDArray[np.float32]:
             (showers,) = self._session.run(None, {name: inputs[name] for name in self._inputs})
@@ -66,16 +66,16 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """OpenVINO on the CPU, compiled for one batch size: shapes that are known are 25 to 40 % faster."""
+    """OpenVINO on the CPU, compiled for one batch size: static shapes are 25 to 40 % faster."""
 
     def __init__(self, graph: Path, precision: Precision, batch: int, threads: int, cache: Path) -> None:
         """Compile the graph.
 
         Args:
             graph: The ONNX file; for int8 the quantised one.
-            precision: Arithmetic.
-            batch: Showers in one pass; fewer are filled up.
-            threads: Threads that will ask for a worker.
+            precision: "fp32", "bf16" or "int8".
+            batch: Showers per pass; smaller batches are padded.
+            threads: Number of threads that will run workers.
             cache: Folder of compiled graphs.
         """
         import openvino
@@ -96,7 +96,7 @@ class OpenVino:
         self._inputs = [entry.any_name for entry in self._compiled.inputs]
 
     def worker(self) -> Worker:
-        """A request of one's own."""
+        """A worker with its own inference request."""
         request = self._compiled.create_infer_request()
 
         def run(inputs: Arrays) -> NDArray[np.float32]:
@@ -107,16 +107,16 @@ class OpenVino:
                     for start in range(0, count, self.batch)
                 ]
                 return np.concatenate([run(part) for part in parts])
-            given = {name: _filled(inputs[name], self.batch) for name in self._inputs}
+            given = {name: _padded(inputs[name], self.batch) for name in self._inputs}
             result: Any = request.infer(given, share_inputs=True, share_outputs=True)[0]
-            # the memory of the request is used again by the next batch
+            # the next batch overwrites the memory of the request
             return np.array(result[:count], np.float32)
 
         return run
 
 
-def _filled(values: NDArray[np.generic], batch: int) -> NDArray[np.generic]:
-    """The values, the last one repeated up to the batch."""
+def _padded(values: NDArray[np.generic], batch: int) -> NDArray[np.generic]:
+    """Pad to the batch size by repeating the last value."""
     if len(values) == batch:
         return np.ascontiguousarray(values)
     return np.concatenate([values, np.repeat(values[-1:], batch - len(values), axis=0)])
@@ -125,7 +125,7 @@ def _filled(values: NDArray[np.generic], batch: int) -> NDArray[np.generic]:
 def open_runtime(
     backend: Backend, graph: Path, *, precision: Precision, batch: int, threads: int, cache: Path
 ) -> Runtime:
-    """The runtime of a graph."""
+    """Load a graph with the runtime of a backend, "onnx" or "openvino"."""
     if backend == "openvino":
         return OpenVino(graph, precision, batch, threads, cache)
     return OnnxRuntime(graph)

@@ -1,4 +1,4 @@
-"""How long a shower takes: full simulation, published networks, frozen library and our models, in one run."""
+"""Benchmark of the time per shower: full simulation, published networks, frozen library, trained models."""
 
 from caloforge.timing.compare import Plan, compare
 from caloforge.timing.tables import markdown_table, text_table

@@ -1,4 +1,4 @@
-"""The comparison: every case in a process of its own, one after the other, and the ratios between them."""
+"""The benchmark: measures each case in a separate process, one at a time, and computes speed-up ratios."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import Detector
 from caloforge.timing.machine import machine, quietest_core
 from caloforge.timing.sources import PUBLISHED, Source, library
-from caloforge.timing.timed_process import Found, measure
+from caloforge.timing.timed_process import WorkerResult, measure
 
 FORMAT = "caloforge-benchmark"
 FORMAT_VERSION = 1
-# half of the repeats of a normal distribution lie nearer to their median than two thirds of its width
-SPREAD = (16, 84)
-# a case may take this many times what its measurements are meant to take, and START s besides
-PATIENCE = 10
-START = 90.0
+# percentiles quoted as the spread of repeats: one standard deviation of a normal distribution
+QUANTILES = (16, 84)
+# time limit of a case: START_SECONDS plus this multiple of the intended time of its measurements
+TIME_FACTOR = 10
+START_SECONDS = 90.0
 FULL_SIMULATION_LIMIT = 3600.0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and how long.
+    """Settings of the benchmark.
 
     Attributes:
-        name: Of the run whose beam is simulated.
+        name: Name of the run that is simulated.
         detector: Its detector.
         beam: Its beam.
         fullsim: Its full simulation.
-        models: Trained models, by the name they have in the tables.
+        models: Trained models to measure.
         showers: Full-simulation showers for each number of threads.
         batches: Batch sizes.
-        seconds: What one measurement is meant to take, s.
-        backends: Backends to try.
-        threads: Numbers of cores; 1 pins the process to one.
-        seed: Of showers, weights and noise.
+        seconds: Intended time of one measurement, s.
+        backends: Backends to measure.
+        threads: Numbers of threads; for 1 the process is pinned to a core.
+        seed: Seed of showers, weights and noise.
     """
 
     name: str
@@ -62,26 +62,26 @@ class Plan:
     @property
     def limit(self) -> float:
         """Time limit of a case, s."""
-        return START + PATIENCE * self.seconds * (len(self.batches) + 1)
+        return START_SECONDS + TIME_FACTOR * self.seconds * (len(self.batches) + 1)
 
     def cases(self, showers: Path) -> list[tuple[Source, str, str]]:
-        """Source, backend and precision of every case but the full simulation, whose showers are there."""
+        """Source, backend and precision of every case except the full simulation, which wrote `showers`."""
         sources = (*PUBLISHED, library(str(showers)), *self.models)
         return [(source, *engine) for source in sources for engine in source.engines(self.backends)]
 
 
-Tell = Callable[[int, int, str], object]
+Report = Callable[[int, int, str], object]
 
 
-def compare(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]:
+def compare(plan: Plan, report: Report = lambda *_: None) -> dict[str, Any]:
     """Measure everything; returns the document of benchmark.json.
 
     Args:
-        plan: What and how long.
-        tell: Called with (steps done, steps, what is measured now).
+        plan: Settings of the benchmark.
+        report: Called with (steps done, total steps, name of the current case).
 
     Raises:
-        SimulationError: Geant4 does not run here.
+        SimulationError: Geant4 does not run on this machine.
     """
     facts = machine()
     rows: list[dict[str, Any]] = []
@@ -91,14 +91,14 @@ def compare(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]:
         total, done = len(plan.threads) * (len(cases) + 1), 0
         for threads in plan.threads:
             core = quietest_core() if threads == 1 else None
-            tell(done, total, f"Geant4, {threads} core(s)")
+            report(done, total, f"Geant4, {threads} core(s)")
             rows.append(_full_simulation(plan, threads, core, showers))
             done += 1
             for source, backend, precision in cases:
-                tell(done, total, f"{source.name}, {backend} {precision}, {threads} core(s)")
+                report(done, total, f"{source.name}, {backend} {precision}, {threads} core(s)")
                 rows += _engine(plan, source, backend, precision, threads, core, graphs)
                 done += 1
-    tell(total, total, "")
+    report(total, total, "")
     _add_ratios(rows)
     return {
         "format": FORMAT,
@@ -127,10 +127,10 @@ def _full_simulation(plan: Plan, threads: int, core: int | None, out: Path) -> d
         "out": str(out),
     }
     found = measure(job, FULL_SIMULATION_LIMIT)
-    if not (answers := found.having("energy")):
+    if not (answers := found.with_keys("energy")):
         raise SimulationError(f"Geant4 cannot be timed: {found.problem}")
     energy, seconds = (np.array(answers[0][key]) for key in ("energy", "seconds"))
-    # every process makes showers of its own, at the same time
+    # the processes simulate in parallel
     mean, error = (value / threads for value in spectrum_mean(energy, seconds))
     return {
         "name": "Geant4",
@@ -150,9 +150,10 @@ def _full_simulation(plan: Plan, threads: int, core: int | None, out: Path) -> d
 
 
 def spectrum_mean(energy: np.ndarray[Any, Any], seconds: np.ndarray[Any, Any]) -> tuple[float, float]:
-    """Mean time over the spectrum and its standard error, from showers that stand for equal parts of it.
+    """Mean time over the energy spectrum and its standard error, from showers at quantiles of the spectrum.
 
-    The scatter about a straight line in the energy is what chance does; that along the line is the spectrum.
+    The error is computed from the residuals of a straight line in the energy: the dependence on the energy is
+    sampled evenly and does not contribute.
     """
     scatter = seconds
     if len(seconds) > 2 and np.ptp(energy) > 0:
@@ -175,9 +176,9 @@ def _engine(
         "disk": source.trained,
         "seed": plan.seed,
     }
-    # graphs of networks with random weights are nothing to keep
+    # a temporary cache: graphs of networks with random weights are of no further use
     found = measure(job, plan.limit, cache=graphs)
-    opened = found.having("opened")
+    opened = found.with_keys("opened")
     common = {
         "name": source.name,
         "kind": source.kind,
@@ -189,13 +190,13 @@ def _engine(
     return [{**common, **row} for row in _rows(plan, source, found)]
 
 
-def _rows(plan: Plan, source: Source, found: Found) -> Iterator[dict[str, Any]]:
-    """A row for each batch size, and one for the way to disk, whatever became of it."""
-    slow = found.having("slow")
+def _rows(plan: Plan, source: Source, found: WorkerResult) -> Iterator[dict[str, Any]]:
+    """A row for each batch size and one for generation to disk, also for failed measurements."""
+    slow = found.with_keys("slow")
     for key, batch in [*(("batch", size) for size in plan.batches), ("disk", None)]:
         if key == "disk" and not source.trained:
             continue
-        measured = [a for a in found.having(key, "seconds") if batch in (None, a[key])]
+        measured = [a for a in found.with_keys(key, "seconds") if batch in (None, a[key])]
         what = {"batch": measured[0][key] if measured else batch, "to_disk": key == "disk"}
         if measured:
             yield {**what, **_quantiles(measured[0]), "status": "measured"}
@@ -209,16 +210,17 @@ def _rows(plan: Plan, source: Source, found: Found) -> Iterator[dict[str, Any]]:
 
 def _quantiles(answer: dict[str, Any]) -> dict[str, Any]:
     repeats = 1e3 * np.array(answer["seconds"])
-    low, high = np.percentile(repeats, SPREAD)
+    low, high = np.percentile(repeats, QUANTILES)
     facts = {"ms": float(np.median(repeats)), "low": float(low), "high": float(high)}
     extra = {"bytes": answer["bytes"]} if "bytes" in answer else {}
     return {**facts, **extra, "repeats": repeats.tolist()}
 
 
 def _add_ratios(rows: list[dict[str, Any]]) -> None:
-    """How many times as fast as Geant4 on as many cores, and as the published network for such showers.
+    """Add the speed-up over Geant4 and over the published network for showers of the same shape.
 
-    The published network is taken at its best: the fastest backend with the same batch on as many cores.
+    Both run on the same number of cores. For the published network the fastest backend with the same batch
+    size counts.
     """
     for row in rows:
         if row["status"] != "measured" or row["kind"] == "full simulation":

@@ -1,4 +1,4 @@
-"""What makes showers, on a backend: built from a job of the worker."""
+"""The generators that the benchmark measures: a model loaded on a backend, as a job describes it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from caloforge.timing.sources import PUBLISHED_BEAM
 
 
 class Engine:
-    """A model on a backend, with conditions over its trained range.
+    """A model on a backend, generating showers uniformly over its trained range.
 
     Attributes:
-        facts: What the model is: family, detector, shape, parameters and bytes of what generates.
+        facts: Family, detector, shower shape, and number and bytes of the parameters used in generation.
     """
 
     def __init__(self, model: ShowerModel, backend: str, precision: str, threads: int, seed: int) -> None:
-        """Keep the model; a backend is made ready for a batch size when it is first used."""
+        """Keep the model; it is loaded on the backend for each batch size at first use."""
         self.model, self.seed, self.threads = model.eval(), seed, threads
         self.network = cache(lambda batch: self._open(backend, precision, batch))
         self.facts = {
@@ -51,7 +51,7 @@ class Engine:
         self.network(batch)
 
     def make(self, showers: int, batch: int) -> None:
-        """Make showers in memory, everything included: noise, network, inverse transform, thresholds."""
+        """Generate showers in memory: noise, network, inverse transform and thresholds."""
         for _ in run(self.network(batch), self._columns(showers), seed=self.seed):
             pass
 
@@ -62,7 +62,7 @@ class Engine:
         )
 
     def _columns(self, showers: int) -> Columns:
-        """Conditions, uniform over the trained range."""
+        """Conditions drawn uniformly over the trained range."""
         rng, ranges = np.random.default_rng(self.seed), self.model.ranges
 
         def within(limits: tuple[float, float]) -> NDArray[np.float32]:
@@ -73,10 +73,10 @@ class Engine:
 
 
 def open_engine(job: dict[str, Any]) -> Engine:
-    """The engine that a job describes by its `source`, `backend`, `precision`, `threads` and `seed`.
+    """Build the engine of a job from its `source`, `backend`, `precision`, `threads` and `seed`.
 
     Raises:
-        CaloforgeError: A model that cannot be read or built.
+        CaloforgeError: The model cannot be read or built.
     """
     source, seed = job["source"], job["seed"]
     if "preset" in source:
@@ -92,6 +92,6 @@ def open_engine(job: dict[str, Any]) -> Engine:
         model = load_model(source["model"])
     engine = Engine(model, job["backend"], job["precision"], job["threads"], seed)
     if "model" in source:
-        # by which a model card finds its own times
+        # a model card finds its own times by this digest
         engine.facts["model_digest"] = model_digest(source["model"])
     return engine

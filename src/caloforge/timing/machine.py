@@ -1,4 +1,4 @@
-"""The machine that figures are measured on, and its quietest core."""
+"""Description of the machine of a benchmark, and its least busy core."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from caloforge.provenance import CPU_FLAGS, cpu, package_version
 
 PACKAGES = ("torch", "numba", "onnxruntime", "openvino", "geant4-pybind", "numpy", "h5py")
-# how long the cores are watched before one is chosen, s
-WATCH = 0.3
+# seconds over which the idle time of the cores is measured
+IDLE_SECONDS = 0.3
 
 
 def machine() -> dict[str, Any]:
-    """CPU, the flags that matter, cores, memory, load and versions; JSON-compatible."""
+    """CPU with its vector flags, cores, memory, load and package versions; JSON-compatible."""
     model, flags = cpu()
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -31,16 +31,16 @@ def machine() -> dict[str, Any]:
 
 
 def quietest_core() -> int:
-    """The core, of those this process may use, that idled most just now."""
+    """The least busy of the cores that this process may use."""
     allowed = os.sched_getaffinity(0)
     before = _idle()
-    time.sleep(WATCH)
+    time.sleep(IDLE_SECONDS)
     after = _idle()
     return max(sorted(allowed), key=lambda core: after.get(core, 0) - before.get(core, 0))
 
 
 def _idle() -> dict[int, int]:
-    """Idle time of each core so far, in ticks of the kernel; empty where it does not tell."""
+    """Idle time of each core in kernel ticks; empty without /proc/stat."""
     path = Path("/proc/stat")
     lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
     cores = [line.split() for line in lines if line.startswith("cpu") and line[3].isdigit()]

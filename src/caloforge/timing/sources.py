@@ -1,4 +1,4 @@
-"""What is compared: the published networks, the frozen library, trained models; and on which backends."""
+"""Sources of showers in the benchmark: published networks, a frozen library and trained models."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any
 from caloforge.generation.runtimes import PACKAGES, PRECISIONS
 from caloforge.models.released import read_card
 
-# electrons as the published networks were trained on
+# the beam of the showers that the published networks were trained on
 PUBLISHED_BEAM = {"energy": {"kind": "flat", "min": "10 GeV", "max": "500 GeV"}}
-# the arithmetics that need no calibration: any network runs in them
-PLAIN = ("fp32", "bf16")
+# precisions that need no calibration
+UNCALIBRATED = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One thing that makes showers.
+    """A source of showers.
 
     Attributes:
-        name: In the tables.
+        name: Name in the tables.
         kind: "published", "library" or "model".
-        source: What `engines.open_engine` builds it from.
-        precisions: Arithmetics to try.
+        source: The `source` of a job for `generators.open_engine`.
+        precisions: Precisions to measure.
         exportable: Whether it runs on other backends than torch.
         compilable: Whether it runs on Numba.
-        trained: Whether its showers mean something, so that writing them to a file does.
+        trained: Whether it is trained; only then is the generation to disk measured.
     """
 
     name: str
     kind: str
     source: dict[str, Any]
-    precisions: tuple[str, ...] = PLAIN
+    precisions: tuple[str, ...] = UNCALIBRATED
     exportable: bool = True
     compilable: bool = False
     trained: bool = True
 
     def engines(self, backends: tuple[str, ...]) -> list[tuple[str, str]]:
-        """Backend and precision of every way it can run."""
+        """All combinations of backend and precision on which it runs."""
         if not self.exportable:
             return [("torch", "fp32")]
         able = [name for name in backends if name != "numba" or self.compilable]
@@ -64,18 +64,18 @@ PUBLISHED = (
 
 
 def library(path: str, name: str = "frozen library") -> Source:
-    """A frozen library of the showers of a file."""
+    """Frozen library made of the showers of a file."""
     return Source(name, "library", {"library": path}, exportable=False)
 
 
 def trained(name: str) -> Source:
-    """A trained model, by its path or name; in arithmetics that its card allows besides the plain ones.
+    """Trained model, by path or name, with the further precisions that its card allows.
 
     Raises:
-        ModelError: There is none.
+        ModelError: There is no such model.
     """
     card = read_card(name)
-    allowed = (*PLAIN, *card["facts"].get("precisions", ()))
+    allowed = (*UNCALIBRATED, *card["facts"].get("precisions", ()))
     family = card["family"]
     return Source(
         name,

@@ -1,4 +1,4 @@
-"""The comparison as text: a table for a terminal and one for Markdown."""
+"""Tables of the benchmark, as plain text and as Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEXT = (0, 2)
 
 
 def text_table(document: dict[str, Any]) -> str:
-    """The machine and a table in columns."""
+    """The machine and the table, in aligned columns."""
     rows = [HEADINGS, *_rows(document)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADINGS))]
     lines = [
@@ -26,7 +26,7 @@ def text_table(document: dict[str, Any]) -> str:
 
 
 def markdown_table(document: dict[str, Any]) -> str:
-    """The same in Markdown, with the machine and the command under it."""
+    """The table in Markdown, followed by the machine and the command."""
     rules = ["---" if i in TEXT else "---:" for i in range(len(HEADINGS))]
     rows = [HEADINGS, rules, *_rows(document)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -34,7 +34,7 @@ def markdown_table(document: dict[str, Any]) -> str:
 
 
 def machine_line(document: dict[str, Any]) -> str:
-    """Machine and versions in one sentence."""
+    """Machine and package versions in one line."""
     facts = document["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     flags = ", ".join(facts["cpu_flags"]) or "no vector flags known"

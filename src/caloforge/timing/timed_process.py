@@ -1,4 +1,4 @@
-"""Runs the worker for one case, under a time limit."""
+"""Runs the worker process for one case of the benchmark, with a time limit."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pathlib import Path
 from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# of what a process that died said last
-LAST_WORDS = 300
+# characters of the error output of a failed process that are quoted
+MAX_ERROR_TEXT = 300
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a worker has told.
+class WorkerResult:
+    """Output of a worker.
 
     Attributes:
-        answers: Its documents, in order.
-        problem: Why it ended before it was done; empty where it was.
+        answers: The documents that it wrote, in order.
+        problem: Why it stopped early; empty if it finished.
     """
 
     answers: list[dict[str, Any]]
     problem: str = ""
 
-    def having(self, *keys: str) -> list[dict[str, Any]]:
+    def with_keys(self, *keys: str) -> list[dict[str, Any]]:
         """The answers with these keys."""
         return [answer for answer in self.answers if all(key in answer for key in keys)]
 
@@ -41,15 +41,15 @@ def measure(
     limit: float,
     *,
     cache: Path | None = None,
-    tell: Callable[[dict[str, Any]], object] = lambda _: None,
-) -> Found:
-    """Run a job in a process of its own.
+    report: Callable[[dict[str, Any]], object] = lambda _: None,
+) -> WorkerResult:
+    """Run a job in a separate process.
 
     Args:
-        job: See `worker`; `threads` and `core` say what it may use.
-        limit: It is stopped after this time, s; what it has answered until then counts.
-        cache: Folder for what can be made again; the default is the user's.
-        tell: Called with each answer as it comes.
+        job: See `worker`; `threads` and `core` set the CPU resources.
+        limit: Time limit in s; answers written before the process is killed are returned.
+        cache: Cache folder of the process; by default the user's.
+        report: Called with each answer when it arrives.
     """
     settings = dict.fromkeys(THREAD_VARIABLES, str(job["threads"]))
     if cache is not None:
@@ -79,7 +79,7 @@ def measure(
             process.stdin.close()
             for line in process.stdout:
                 answers.append(json.loads(line))
-                tell(answers[-1])
+                report(answers[-1])
             status = process.wait()
         finally:
             timer.cancel()
@@ -89,10 +89,10 @@ def measure(
             assert process.stdout is not None
             process.stdout.close()
         errors.seek(0)
-        words = " ".join(errors.read().decode("utf-8", "replace").split())[-LAST_WORDS:]
+        words = " ".join(errors.read().decode("utf-8", "replace").split())[-MAX_ERROR_TEXT:]
     if late.is_set():
-        return Found(answers, f"stopped after {limit:.0f} s")
+        return WorkerResult(answers, f"stopped after {limit:.0f} s")
     failed = next((answer["error"] for answer in answers if "error" in answer), None)
     if failed is not None or status:
-        return Found(answers, failed or f"ended with status {status}: {words}")
-    return Found(answers)
+        return WorkerResult(answers, failed or f"ended with status {status}: {words}")
+    return WorkerResult(answers)

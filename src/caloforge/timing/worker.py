@@ -1,8 +1,8 @@
-"""One measurement in a process of its own: `python -m caloforge.timing.worker`, started by `case.measure`.
+"""Worker process of the benchmark: `python -m caloforge.timing.worker`, started by `timed_process.measure`.
 
-It reads a job as JSON on standard input and answers with one JSON document a line: a parent that stops it for
-taking too long keeps what it has found so far. Libraries that count their threads at the start see as many
-cores as the job allows.
+It reads a job as JSON from standard input and writes one JSON document per line, so that the parent has all
+earlier results if it kills a worker that takes too long. A separate process lets libraries that fix their
+number of threads at import see the cores of the job only.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from caloforge.errors import CaloforgeError
 if TYPE_CHECKING:
     from caloforge.timing.generators import Engine
 
-# repeats of a measurement, at least and at most
-FEWEST, MOST = 3, 9
-# showers of the first try, before anything is measured
-TRIED = 1
-# a path that needs this long for a shower is not measured further, s
+# limits of the number of repeats of a measurement
+MIN_REPEATS, MAX_REPEATS = 3, 9
+# showers of the trial before the measurement
+TRIAL_SHOWERS = 1
+# an engine that needs more seconds per shower is not measured further
 TOO_SLOW = 2.0
-# a pass that takes this many times what a measurement is meant to take is not repeated
-LONG = 3.0
-# showers a file at least, so that opening and closing it does not count
+# a pass that takes longer than the intended time of a measurement by this factor is not repeated
+LONG_FACTOR = 3.0
+# smallest number of showers per file, so that opening and closing it is negligible
 FILE_SHOWERS = 512
 FILE_BATCH = 128
 
@@ -37,27 +37,28 @@ Answer = Callable[..., None]
 
 
 def measure_engine(job: dict[str, Any], engine: Engine, answer: Answer) -> None:
-    """Time an engine: a try of few showers, the batch sizes, then generation to disk.
+    """Time an engine: a trial, each batch size in memory, then generation to disk.
 
     Args:
-        job: `batches`, sizes; `seconds`, what a measurement may take; `disk`, whether files are written.
-        engine: Makes the showers.
-        answer: Takes the findings.
+        job: `batches`, the batch sizes; `seconds`, the intended time of a measurement; `disk`, whether to
+            measure generation to disk.
+        engine: The engine.
+        answer: Called with the results as keywords.
     """
     engine.prepare(1)
-    engine.make(TRIED, 1)
-    single = _time(engine, TRIED, 1)
+    engine.make(TRIAL_SHOWERS, 1)
+    single = _time(engine, TRIAL_SHOWERS, 1)
     if single > TOO_SLOW:
         answer(slow=single)
         return
     disk = None
     for batch in job["batches"]:
-        # every thread has a batch of its own
+        # each thread generates whole batches
         whole = batch * job["threads"]
         engine.prepare(batch)
         first = _time(engine, whole, batch)
-        if first * whole > LONG * job["seconds"]:
-            # what it takes to warm up is little then, and repeats would take minutes
+        if first * whole > LONG_FACTOR * job["seconds"]:
+            # warm-up is negligible in such a long pass, and repeats would take minutes
             answer(batch=batch, seconds=[first])
             continue
         warm = _time(engine, whole, batch)
@@ -69,32 +70,32 @@ def measure_engine(job: dict[str, Any], engine: Engine, answer: Answer) -> None:
 
 
 def plan_repeats(seconds: float, batch: int, budget: float) -> tuple[int, int]:
-    """How often to measure, and how many showers each time, in whole batches.
+    """Number of repeats, and of showers per repeat in whole batches.
 
     Args:
-        seconds: Time of a shower, s.
-        batch: Showers made together, those of all threads.
-        budget: What all repeats together may take, s; the fewest repeats of one batch may take more.
+        seconds: Time per shower, s.
+        batch: Showers generated together by all threads.
+        budget: Intended time of all repeats, s; `MIN_REPEATS` of a single batch may take longer.
     """
     batches = budget / max(seconds * batch, 1e-9)
-    repeats = int(min(MOST, max(FEWEST, batches)))
+    repeats = int(min(MAX_REPEATS, max(MIN_REPEATS, batches)))
     return repeats, batch * max(1, int(batches / repeats))
 
 
 def _time(engine: Engine, showers: int, batch: int) -> float:
-    """Wall time of a shower, s."""
+    """Wall time per shower, s."""
     start = time.perf_counter()
     engine.make(showers, batch)
     return (time.perf_counter() - start) / showers
 
 
 def _to_disk(engine: Engine, single: float, budget: float) -> dict[str, Any]:
-    """Wall times of a shower in `generate`, opening and closing the file included, and the bytes it takes."""
-    showers = max(FILE_SHOWERS, int(budget / FEWEST / max(single, 1e-9)) // FILE_BATCH * FILE_BATCH)
+    """Wall times per shower of generation to a file, opened and closed each time, and bytes per shower."""
+    showers = max(FILE_SHOWERS, int(budget / MIN_REPEATS / max(single, 1e-9)) // FILE_BATCH * FILE_BATCH)
     found = []
     with tempfile.TemporaryDirectory(prefix="caloforge-") as folder:
         path = Path(folder) / "showers.h5"
-        for _ in range(FEWEST):
+        for _ in range(MIN_REPEATS):
             start = time.perf_counter()
             engine.write(showers, FILE_BATCH, path)
             found.append((time.perf_counter() - start) / showers)
@@ -137,9 +138,9 @@ def _serve(job: dict[str, Any], answer: Answer) -> None:
 
 
 def main() -> None:
-    """Read the job, keep to its cores, answer."""
+    """Read the job, pin the process to its core and run it."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    # what libraries print is no answer
+    # keep the output of libraries apart from the answers
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     job = json.loads(sys.stdin.read())
     if job["core"] is not None:
@@ -154,7 +155,7 @@ def main() -> None:
     except CaloforgeError as error:
         answer(error=str(error))
     answers.flush()
-    # some libraries crash when they are taken apart
+    # skip the clean-up of libraries, in which some crash
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Each shower in a random one of its mirror images and turns: eight for the price of one."""
+"""Data augmentation: each shower is replaced by a random one of its mirror images and rotations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from caloforge.showers import ShowerBatch
 def augment(
     batch: ShowerBatch, detector: Detector, group: tuple[Symmetry, ...], rng: np.random.Generator
 ) -> ShowerBatch:
-    """Each shower in a random one of its images.
+    """Apply a random symmetry operation to each shower.
 
     Args:
         batch: N showers on a cartesian or cylindrical mesh.
         detector: Their detector.
-        group: From `symmetries`.
-        rng: Draws the operations.
+        group: Symmetry group of the detector, from `symmetries`.
+        rng: Random generator for the operations.
     """
     if len(group) == 1:
         return batch
@@ -32,7 +32,7 @@ def augment(
         if not len(rows):
             continue
         if cylindrical:
-            showers[rows] = _turned(moved(batch.showers[rows], operation), rng)
+            showers[rows] = _rotated(moved(batch.showers[rows], operation), rng)
         else:
             showers[rows] = moved(batch.showers[rows], operation)
         # cos(theta) points along y and phi leans to x: swapping happens for orthogonal incidence only
@@ -43,8 +43,8 @@ def augment(
     return ShowerBatch(showers, batch.incident_energy, theta, phi, batch.pdg_id, batch.seconds)
 
 
-def _turned(showers: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Each shower turned by a random number of sectors."""
+def _rotated(showers: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Rotate each shower by a random number of azimuthal sectors."""
     nphi = showers.shape[2]
     order = (np.arange(nphi) + rng.integers(nphi, size=len(showers))[:, None]) % nphi
     return np.take_along_axis(showers, order[:, None, :, None], axis=2)

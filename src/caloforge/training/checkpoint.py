@@ -1,4 +1,4 @@
-"""Checkpoints that continue a training bit for bit: safetensors and JSON, whole or not there at all."""
+"""Checkpoints, from which a training continues bitwise identically: safetensors and JSON, written at once."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ STATE = "state.json"
 
 @dataclass
 class Progress:
-    """Where a training stands; everything that is not a tensor.
+    """State of a training that is not a tensor.
 
     Attributes:
-        step: Batches done.
-        epoch: Epoch under way, from 0.
-        batch: Batches of it that are done, since the last of `parts`.
-        processes: Processes that share the showers.
-        parts: How the epoch was begun by other numbers of processes: [processes, batches] of each.
+        step: Steps done.
+        epoch: Current epoch, from 0.
+        batch: Batches of the epoch done by the current number of processes.
+        processes: Number of processes.
+        parts: Earlier parts of the epoch, done by other numbers of processes: [processes, batches] each.
         seconds: Wall time of all runs so far.
         best: Best figure of merit, None before the first evaluation.
         waited: Evaluations since the best one.
         evaluated: Step of the last evaluation, -1 before the first.
-        precision: Arithmetic, chosen once for the whole training.
+        precision: "fp32" or "bf16", chosen once for the whole training.
         unlogged: Sums, by name, of the values since the last line of the log.
-        unlogged_steps: Steps in these sums.
-        identity: Configuration, data and seed, see `identity.py`; a checkpoint continues these only.
+        unlogged_steps: Number of steps in these sums.
+        identity: Configuration, data and seed of the training, see `fingerprint.py`.
     """
 
     step: int = 0
@@ -60,7 +60,7 @@ def save_checkpoint(
     folder: Path,
     progress: Progress,
     model: ShowerModel,
-    average: nn.Module | None,
+    ema: nn.Module | None,
     optimizers: dict[str, Optimizer],
     *,
     keep: int,
@@ -69,8 +69,8 @@ def save_checkpoint(
     target = folder / f"step-{progress.step:08d}"
     partial = folder / f".{target.name}.partial"
     parts = {"model": dict(model.state_dict())}
-    if average is not None:
-        parts["average"] = dict(average.state_dict())
+    if ema is not None:
+        parts["average"] = dict(ema.state_dict())
     groups = {}
     for name, optimizer in optimizers.items():
         parts[f"optimizer-{name}"], groups[name] = _flatten(optimizer)
@@ -87,14 +87,14 @@ def save_checkpoint(
             shutil.rmtree(target, ignore_errors=True)
             partial.replace(target)
     finally:
-        # gives a full disk its room back
+        # frees the space if the disk was full
         shutil.rmtree(partial, ignore_errors=True)
-    sweep(folder, keep)
+    prune_checkpoints(folder, keep)
     return target
 
 
-def sweep(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what a kill left of others."""
+def prune_checkpoints(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, and incomplete ones left by a killed process."""
     kept = checkpoints(folder)[-keep:]
     for path in [*folder.glob("step-*"), *folder.glob(".step-*.partial")]:
         if path not in kept:
@@ -102,25 +102,25 @@ def sweep(folder: Path, keep: int) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
+    """Folders of the complete checkpoints, oldest first."""
     return sorted(path for path in folder.glob("step-*") if (path / STATE).is_file())
 
 
 def load_checkpoint(
-    path: Path, model: ShowerModel, average: nn.Module | None, optimizers: dict[str, Optimizer]
+    path: Path, model: ShowerModel, ema: nn.Module | None, optimizers: dict[str, Optimizer]
 ) -> Progress:
-    """Put a checkpoint back into model, average and optimisers.
+    """Load a checkpoint into model, moving average and optimisers.
 
     Raises:
-        ModelError: Damaged, tampered with, of another version or another model.
+        ModelError: The checkpoint is damaged, changed, of another version or of another model.
     """
     document = read_state(path)
     try:
         progress = Progress(**document["progress"])
         digests, groups = document["sha256"], document["optimizers"]
         load_state(model, read_tensors(path / "model.safetensors", digests["model"]), path)
-        if average is not None:
-            average.load_state_dict(read_tensors(path / "average.safetensors", digests["average"]))
+        if ema is not None:
+            ema.load_state_dict(read_tensors(path / "average.safetensors", digests["average"]))
         for name, optimizer in optimizers.items():
             part = f"optimizer-{name}"
             tensors = read_tensors(path / f"{part}.safetensors", digests[part])
@@ -133,10 +133,10 @@ def load_checkpoint(
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint.
+    """Read the JSON part of a checkpoint.
 
     Raises:
-        ModelError: Damaged or of another version.
+        ModelError: It is damaged or of another version.
     """
     try:
         document = json.loads((path / STATE).read_text(encoding="utf-8"))
@@ -154,7 +154,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _flatten(optimizer: Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """State tensors by "parameter.name", and the groups as JSON."""
+    """Split the state of an optimiser into tensors, keyed "parameter.name", and JSON for the groups."""
     state = optimizer.state_dict()
     tensors = {
         f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)

@@ -1,4 +1,4 @@
-"""Configuration of the training; importing it does not import torch."""
+"""The training section of a run; importing it does not import torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_FOLDS = 1000
 
 
 class OptimizerConfig(StrictModel):
-    """One optimiser for each part of the model that has one.
+    """Optimiser and learning rates, the same for each trained part of the model.
 
-    `rates` gives single parts another learning rate ("generator": 2e-4). `schedule` "cosine" falls to
-    `final_share` of the rate at the last step. `decay` is rho of RMSprop or beta2 of Adam.
+    `rates` sets the learning rate of single parts ("generator": 2e-4). `schedule` "cosine" decays to
+    `final_share` of the learning rate at the last step. `decay` is rho of RMSprop or beta2 of Adam.
     """
 
     kind: Literal["rmsprop", "adam", "adamw"] = "rmsprop"
@@ -34,13 +34,14 @@ class OptimizerConfig(StrictModel):
 
 
 class EvaluationConfig(StrictModel):
-    """Held-out showers, and how often the model is judged on them.
+    """Held-out showers, and how often the model is evaluated on them.
 
-    `share` of the file, drawn at random by `seed`, is never trained on; up to `showers` of it are generated
-    again every `every_epochs` and compared by the figure of merit P + E. The seed of the training does not
-    change which showers these are, so that trainings with other seeds are judged alike. `fold` [f, k] holds
-    out part f, from 0, of k equal parts instead of `share`. `patience` stops the training after that many
-    evaluations without a better one. The run directory keeps the `best` model or the `last` one.
+    A random fraction `share` of the file, drawn with `seed`, is held out from the training. Every
+    `every_epochs` the model generates up to `showers` showers under the conditions of held-out ones and is
+    compared with them by the figure of merit P + E. Which showers are held out does not depend on the seed of
+    the training, so that trainings with different seeds are comparable. `fold` [f, k] holds out part f, from
+    0, of k equal parts instead of `share`. `patience` stops the training after that many evaluations without
+    improvement. The run directory keeps the `best` model or the `last` one.
     """
 
     keep: Literal["best", "last"] = "best"
@@ -62,13 +63,13 @@ class EvaluationConfig(StrictModel):
 
 
 class DistributionConfig(StrictModel):
-    """How several processes train one model; with a single one it has no effect, but for `timeout_seconds`.
+    """Data-parallel training by several processes; no effect for a single one, except `timeout_seconds`.
 
-    `allreduce` updates with the mean of all gradients, exchanged in buckets of `bucket_megabytes`.
-    `local-sgd` averages the weights every `every` steps. `elastic` draws each process to a centre, and the
-    centre to them, every `every` steps with `force`, between 0 and 1. `hierarchical` averages the weights in
-    groups of `group_size` every `every` steps and over all every `across_every`. A process that is silent or
-    waited for longer than `timeout_seconds` ends the job.
+    `allreduce` averages the gradients of all processes, in buckets of `bucket_megabytes`. `local-sgd`
+    averages the weights every `every` steps. `elastic` pulls the weights of each process towards a centre,
+    and the centre towards them, every `every` steps with `force`, between 0 and 1. `hierarchical` averages
+    the weights in groups of `group_size` processes every `every` steps and over all every `across_every`. If
+    a process does not answer within `timeout_seconds`, the job ends.
     """
 
     kind: Literal["allreduce", "local-sgd", "elastic", "hierarchical"] = "allreduce"
@@ -80,11 +81,11 @@ class DistributionConfig(StrictModel):
     timeout_seconds: float = Field(default=600.0, ge=1)
 
     @model_validator(mode="after")
-    def _groups_meet_more_often(self) -> Self:
+    def _multiple_of_every(self) -> Self:
         if self.kind == "hierarchical" and self.across_every % self.every:
             raise ValueError(
-                f"across_every: got {self.across_every}, expected a multiple of every ({self.every}): all "
-                "processes meet at a time when the groups meet"
+                f"across_every: got {self.across_every}, expected a multiple of every ({self.every}): the "
+                "mean over all processes replaces one within the groups"
             )
         return self
 
@@ -92,13 +93,13 @@ class DistributionConfig(StrictModel):
 class TrainingConfig(StrictModel):
     """How a model is trained.
 
-    A batch has `batch_size` showers on each process, or all there are where they are fewer. The training ends
-    after `epochs`, `max_steps` or `max_minutes`, whichever comes first. `precision` "auto" times both
-    arithmetics on a small batch and takes the faster. `ema` averages the weights that generate with this
-    decay a step. `augment` shows each shower in a random one of the mirror images and turns that the detector
-    has. A checkpoint is written every `checkpoint_minutes`, every `checkpoint_steps` if given, and at the end
-    of each epoch. `cache` is a folder on a local disk of each machine to which the shower file is copied
-    first.
+    A batch has `batch_size` showers on each process, or fewer if the file has fewer. The training ends after
+    `epochs`, `max_steps` or `max_minutes`, whichever comes first. `precision` "auto" times fp32 and bf16 on a
+    small batch and takes the faster. `ema` is the decay per step of the moving average of the weights that
+    generate. `augment` replaces each shower by a random one of its mirror images and rotations under the
+    symmetries of the detector. A checkpoint is written every `checkpoint_minutes`, every `checkpoint_steps`
+    if given, and at the end of each epoch. `cache` is a folder on a local disk of each machine to which the
+    shower file is copied first.
     """
 
     batch_size: int = Field(default=64, ge=2, le=65536)

@@ -1,32 +1,32 @@
-"""What the names of the values in metrics.jsonl mean; importing it does not import torch."""
+"""Naming conventions of the values in metrics.jsonl; importing it does not import torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# what every line has
+# columns of every line
 COMMON = ("step", "epoch", "seconds")
-# of how far generated showers are from real ones, in something that a parameter moves
+# prefix of differences between generated and real showers in a quantity that a parameter is fitted to
 GAP = "gap_"
-# values in a progress line
-FEW = 3
+# most values in a progress line
+MAX_SHOWN = 3
 
 
 def is_loss(name: str) -> bool:
-    """Whether a value that a phase reports is an objective; the others are terms of one."""
+    """Whether a reported value is a training objective; other values are terms of one."""
     return name == "loss" or name.endswith(("_loss", "_nll"))
 
 
-def shown(means: Mapping[str, float]) -> str:
-    """The objectives of some steps, or what is reported in their place, for a progress line."""
+def progress_text(means: Mapping[str, float]) -> str:
+    """Text for a progress line: the losses if there are any, else the gaps, else all values."""
     losses = {name: value for name, value in means.items() if is_loss(name)}
     if losses:
-        # a single objective is called loss itself
-        return f"loss {_listed(losses, removed='_loss')}".replace("loss loss", "loss")
+        # a single objective is itself named loss
+        return f"loss {_join(losses, suffix='_loss')}".replace("loss loss", "loss")
     gaps = {name.removeprefix(GAP): value for name, value in means.items() if name.startswith(GAP)}
-    return f"gaps {_listed(gaps)}" if gaps else _listed(means)
+    return f"gaps {_join(gaps)}" if gaps else _join(means)
 
 
-def _listed(values: Mapping[str, float], removed: str = "") -> str:
-    parts = [f"{name.removesuffix(removed)} {value:.3g}" for name, value in values.items()]
-    return ", ".join(parts[:FEW])
+def _join(values: Mapping[str, float], suffix: str = "") -> str:
+    parts = [f"{name.removesuffix(suffix)} {value:.3g}" for name, value in values.items()]
+    return ", ".join(parts[:MAX_SHOWN])

@@ -1,4 +1,4 @@
-"""Which showers of a file are trained on, and which are held out."""
+"""Split of a shower file into training and held-out showers."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig, TrainingConfig
 
-# showers read at a time where a family is fitted
+# showers per batch when a family is fitted
 FIT_BATCH = 512
-# tells the order of a split from other uses of the same seed
+# seed component that separates the split from other uses of the same seed
 SPLIT_STREAM = 0x5B117
-# what the families need to be fitted; batch norm and differences within a batch need two showers a process
-FEWEST_TRAINED, FEWEST_A_PROCESS = 4, 2
-# showers in a file at the most, for the search of the fewest that are enough
-MOST = 2**40
+# families need four showers to be fitted; batch norm and differences within a batch need two per process
+MIN_TRAINED, MIN_PER_PROCESS = 4, 2
+# upper limit of the search for the smallest sufficient number of showers
+MAX_SHOWERS = 2**40
 
 
 @dataclass(frozen=True)
 class Split:
-    """The numbers of the showers of a file, in two parts.
+    """Indices of the showers of a file, in two parts.
 
     Attributes:
-        trained: Those that are trained on, rising.
-        held: Those that are held out, in the random order in which they were drawn.
+        train: Training showers, ascending.
+        held_out: Held-out showers, in random order.
     """
 
-    trained: NDArray[np.intp]
-    held: NDArray[np.intp]
+    train: NDArray[np.intp]
+    held_out: NDArray[np.intp]
 
-    def judged(self, count: int) -> NDArray[np.intp]:
-        """At most `count` of those held out, rising."""
-        return np.sort(self.held[:count])
+    def evaluated(self, count: int) -> NDArray[np.intp]:
+        """At most `count` of the held-out showers, ascending."""
+        return np.sort(self.held_out[:count])
 
     def describe(self, data: Path) -> dict[str, Any]:
-        """What each part covers: number of showers, limits of energy (MeV) and angles (rad), particles.
+        """Summarise each part: number of showers, ranges of energy (MeV) and angles (rad), particles.
 
         Raises:
             DataError: The file cannot be used.
@@ -59,37 +59,42 @@ class Split:
                 **{n: [float(c[numbers].min()), float(c[numbers].max())] for n, c in columns.items()},
                 "pdg_ids": [int(code) for code in np.unique(particles[numbers])],
             }
-            for part, numbers in (("trained", self.trained), ("held_out", self.held))
+            for part, numbers in (("trained", self.train), ("held_out", self.held_out))
         }
 
 
 @dataclass(frozen=True)
 class TrainingShowers:
-    """Showers of rising numbers as batches in the order of the file, read anew by every iteration."""
+    """Iterable of batches of selected showers, in the order of the file; each iteration reads the file again.
+
+    Attributes:
+        data: The shower file.
+        indices: Indices of the showers, ascending.
+    """
 
     data: Path
-    numbers: NDArray[np.intp]
+    indices: NDArray[np.intp]
 
     def __iter__(self) -> Iterator[ShowerBatch]:
         with ShowerFile(self.data) as file:
             size = max(file.chunk, FIT_BATCH // file.chunk * file.chunk)
-            # whole chunks are read once
-            edges = np.searchsorted(self.numbers, np.arange(0, len(file) + size, size))
+            # batches end at chunk boundaries, so that each chunk is read once
+            edges = np.searchsorted(self.indices, np.arange(0, len(file) + size, size))
             for first, last in itertools.pairwise(edges):
                 if first < last:
-                    yield read_numbers(file, self.numbers[first:last])
+                    yield read_numbers(file, self.indices[first:last])
 
 
 def split_showers(count: int, evaluation: EvaluationConfig) -> Split:
-    """Draw which of the showers 0 to `count` - 1 are held out; the seed of the evaluation decides."""
+    """Split `count` showers at random with the seed of the evaluation."""
     rng = np.random.default_rng([evaluation.seed, SPLIT_STREAM])
-    first, last = _held_places(count, evaluation)
+    first, last = _held_out_slice(count, evaluation)
     order = rng.permutation(count)
     return Split(np.sort(np.delete(order, slice(first, last))), order[first:last])
 
 
 def split_file(data: Path, config: TrainingConfig, processes: int) -> Split:
-    """The split of a shower file.
+    """Split the showers of a file.
 
     Raises:
         DataError: The file cannot be used.
@@ -102,50 +107,52 @@ def split_file(data: Path, config: TrainingConfig, processes: int) -> Split:
 
 
 def check_count(count: int, config: TrainingConfig, processes: int = 1, *, origin: str = "data") -> int:
-    """Refuse a number of showers that is too small for a training.
+    """Check that there are enough showers for a training.
 
     Args:
-        count: Showers of the file.
-        config: How to train.
-        processes: Processes that train together.
-        origin: What the message begins with.
+        count: Number of showers.
+        config: The training section of a run.
+        processes: Number of processes.
+        origin: File or setting to name in the message.
 
     Returns:
-        How many of them are trained on.
+        The number of training showers.
 
     Raises:
-        ConfigError: Fewer than `fewest_showers`.
+        ConfigError: Fewer than `min_showers`.
     """
-    fewest = fewest_showers(config, processes)
+    fewest = min_showers(config, processes)
     if count < fewest:
         raise ConfigError(
             f"{origin}: {count} showers are too few to train on; expected at least {fewest}"
             + (f" for {processes} processes" if processes > 1 else "")
         )
-    return _trained(count, config.evaluation)
+    return _train_count(count, config.evaluation)
 
 
-def fewest_showers(config: TrainingConfig, processes: int = 1) -> int:
-    """The smallest number of showers that `train` takes."""
-    needed = max(FEWEST_TRAINED, FEWEST_A_PROCESS * processes)
+def min_showers(config: TrainingConfig, processes: int = 1) -> int:
+    """The smallest number of showers that a training accepts."""
+    needed = max(MIN_TRAINED, MIN_PER_PROCESS * processes)
     evaluation = config.evaluation
-    # every part has a shower to hold out
+    # each fold needs at least one shower
     least = 2 if evaluation.fold is None else evaluation.fold[1]
-    return bisect.bisect_left(range(MOST), needed, lo=least, key=lambda count: _trained(count, evaluation))
+    return bisect.bisect_left(
+        range(MAX_SHOWERS), needed, lo=least, key=lambda count: _train_count(count, evaluation)
+    )
 
 
 def batch_size(config: TrainingConfig, trained: int, processes: int) -> int:
-    """Showers of a batch on each process: what was asked for, or all there are."""
+    """Showers per batch on each process: as configured, or fewer if there are fewer training showers."""
     return min(config.batch_size, trained // processes)
 
 
-def _trained(count: int, evaluation: EvaluationConfig) -> int:
-    first, last = _held_places(count, evaluation)
+def _train_count(count: int, evaluation: EvaluationConfig) -> int:
+    first, last = _held_out_slice(count, evaluation)
     return count - (last - first)
 
 
-def _held_places(count: int, evaluation: EvaluationConfig) -> tuple[int, int]:
-    """Where in the random order those held out begin and end."""
+def _held_out_slice(count: int, evaluation: EvaluationConfig) -> tuple[int, int]:
+    """Start and end of the held-out showers in the random order."""
     if evaluation.fold is None:
         return 0, max(1, round(count * evaluation.share))
     number, folds = evaluation.fold

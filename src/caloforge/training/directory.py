@@ -1,4 +1,4 @@
-"""The run directory: written by one training at a time, which replaces another only when it can."""
+"""Run directory of a training: locking, and safe replacement of an earlier training."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from caloforge.training.log import METRICS
 RESOLVED, RUN = "resolved.yaml", "run.yaml"
 CHECKPOINTS, MODEL = "checkpoints", "model"
 LOCK = ".lock"
-# an earlier training on its way there or back, and put aside
+# folders that hold an earlier training while it is moved, and until it is replaced
 MOVING, REPLACED = ".replacing", ".replaced"
-# a launcher that starts a job anew must not take the training it replaces for its own
+# marks a training under --force: after a restart by the launcher, an earlier training is not continued
 FORCED = ".force"
-# what a training writes
+# files and folders of a training
 OWN = (CHECKPOINTS, MODEL, METRICS, RESOLVED, RUN)
-# seconds that the loader processes of a killed training may outlive it, holding its lock
+# seconds that data-loader processes of a killed training may hold its lock
 ORPHANS = 10.0
 POLL = 0.2
 
 
 class RunDirectory:
-    """The directory of one training, held by one process at a time. Use it as a context manager.
+    """Run directory of one training, locked by its rank 0. Use it as a context manager.
 
-    Other processes of the same training have one that was never taken, which does nothing.
+    Processes that do not call `take`, the other ranks, change nothing.
 
     Attributes:
         path: The directory.
-        resumes: Whether a checkpoint is continued.
-        replaces: Whether a model or a checkpoint of an earlier training is there to be replaced.
+        resumes: Whether the training continues from a checkpoint.
+        replaces: Whether it replaces a model or checkpoint of an earlier training.
     """
 
     def __init__(self, path: Path, files: Mapping[str, str] | None = None) -> None:
-        """Nothing is touched before `take`.
+        """Describe the directory; the disk is not touched before `take`.
 
         Args:
             path: The directory.
-            files: Texts, by name, that record the run.
+            files: Texts that document the run, by file name.
         """
         self.path, self.resumes, self.replaces = path, False, False
         self._files = dict(files or {})
@@ -70,22 +70,22 @@ class RunDirectory:
             (self.path / LOCK).unlink(missing_ok=True)
             self._lock.close()
         for folder in self._made:
-            # only what is empty: nothing was begun, or the disk had no room for it
+            # fails unless the folder is empty, because nothing could be written
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
-    def take(self, *, resume: bool, force: bool, launched: bool = False, again: bool = False) -> None:
-        """Lock the directory, made if absent, and see what is there.
+    def take(self, *, resume: bool, force: bool, launched: bool = False, restarted: bool = False) -> None:
+        """Create and lock the directory, and decide whether to resume or to replace what it holds.
 
         Args:
             resume: Continue from the newest checkpoint, if there is one.
             force: Replace an earlier training.
-            launched: Whether a launcher may start this job anew.
-            again: Whether it has.
+            launched: Whether a launcher may restart this job.
+            restarted: Whether it has done so.
 
         Raises:
-            OutputError: Something else is there, or a training that neither is to be continued nor replaced;
-                another training writes here; or nobody may write here.
+            OutputError: The path holds something else, or a training without `resume` or `force`; another
+                training has the lock; or the path is not writable.
         """
         folder = self.path
         while not folder.exists():
@@ -93,20 +93,20 @@ class RunDirectory:
             folder = folder.parent
         holds = any((self.path / name).exists() for name in (CHECKPOINTS, MODEL, MOVING, REPLACED))
         begun = any((self.path / name).exists() for name in (RESOLVED, LOCK))
-        # a training that kept nothing may be begun again as if it had never been
-        usable = (begun and not holds) or ((resume or again) and (begun or bool(self._checkpoints())))
+        # a training that saved nothing yet may be started again without --force
+        usable = (begun and not holds) or ((resume or restarted) and (begun or bool(self._checkpoints())))
         check_new(self.path, force=force or usable, hint="--resume to continue it, --force to train anew")
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path}: this is a file, expected the name of a run directory")
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = _locked(self.path / LOCK)
+            self._lock = _lock_file(self.path / LOCK)
         self._restore()
         self._launched = launched
-        replacing = again and force and (self.path / FORCED).exists()
-        self.resumes = (resume or again) and bool(self._checkpoints()) and not replacing
+        replacing = restarted and force and (self.path / FORCED).exists()
+        self.resumes = (resume or restarted) and bool(self._checkpoints()) and not replacing
         kept = any((self.path / name).exists() for name in (CHECKPOINTS, MODEL))
-        # --force removes nothing from a directory that is no run
+        # --force removes nothing from a directory that is not a run directory
         self.replaces = kept and not self.resumes and (self.path / RESOLVED).is_file()
         with writing(self.path):
             if self.replaces:
@@ -115,7 +115,7 @@ class RunDirectory:
                 (self.path / FORCED).unlink(missing_ok=True)
 
     def begin(self) -> None:
-        """Record the run; an earlier training is put aside, so that nothing of it is taken for this one."""
+        """Move an earlier training aside and write the files that document the run."""
         if self._lock is None or self._begun:
             return
         self._begun = True
@@ -128,14 +128,14 @@ class RunDirectory:
             write_text(self.path / name, text)
 
     def settle(self) -> None:
-        """There is a model or a checkpoint of this training: what it replaces is removed."""
+        """Remove the replaced training; called once this one has saved a model or a checkpoint."""
         if self._lock is not None and self.replaces:
             self.replaces = False
             shutil.rmtree(self.path / REPLACED, ignore_errors=True)
             (self.path / FORCED).unlink(missing_ok=True)
 
     def _restore(self) -> None:
-        """Put an earlier training back, unless the one that was to replace it has something to show."""
+        """Move an earlier training back, unless its replacement has saved a model or a checkpoint."""
         moving, aside = self.path / MOVING, self.path / REPLACED
         if aside.is_dir():
             if self._checkpoints() or (self.path / MODEL / "model.json").is_file():
@@ -165,11 +165,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _locked(path: Path) -> IO[str]:
-    """The open file of a lock, which the system takes back when this process ends in whatever way.
+def _lock_file(path: Path) -> IO[str]:
+    """Lock a file with flock; the system releases it when this process ends in any way.
 
     Raises:
-        OutputError: Another training has it.
+        OutputError: Another training holds the lock.
     """
     limit = time.monotonic() + ORPHANS
     while True:
@@ -184,22 +184,22 @@ def _locked(path: Path) -> IO[str]:
                 time.sleep(POLL)
                 continue
             raise OutputError(
-                f"{path.parent}: another training writes here now{_described(holder)}; wait for it, or "
+                f"{path.parent}: another training writes here now{_describe_holder(holder)}; wait for it, or "
                 "choose another output"
             ) from error
         except OSError:
-            # some network file systems know no locks: then the user has to look after it
+            # some network file systems do not support locks
             pass
-        if _is_at(stream, path):
+        if _is_same_file(stream, path):
             stream.truncate(0)
             stream.write(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
             stream.flush()
             return stream
-        # its owner has removed it in the meantime
+        # the previous owner has removed the file in the meantime
         stream.close()
 
 
-def _is_at(stream: IO[str], path: Path) -> bool:
+def _is_same_file(stream: IO[str], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
@@ -214,13 +214,13 @@ def _holder(text: str) -> tuple[str, int] | None:
         return None
 
 
-def _described(text: str) -> str:
+def _describe_holder(text: str) -> str:
     holder = _holder(text)
     return "" if holder is None else f" (process {holder[1]} on {holder[0]})"
 
 
 def _is_gone(text: str) -> bool:
-    """Whether the process that took a lock is known to be dead; its children may hold the lock still."""
+    """Whether the process that took a lock is known to be dead; its children may still hold it."""
     holder = _holder(text)
     if holder is None or holder[0] != socket.gethostname():
         return False

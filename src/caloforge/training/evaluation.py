@@ -1,7 +1,7 @@
-"""The small validation during a training: held-out showers generated again, judged by P + E.
+"""Evaluation during a training: generated against held-out showers, by the figure of merit P + E.
 
-The showers are shared out between the processes in blocks. The noise of a block follows from its number, so
-that the figures are those of a single process, up to the rounding of other hardware.
+The processes share the held-out showers in blocks. The noise of a block is seeded with its index, so that the
+result does not depend on the number of processes, up to rounding.
 """
 
 from __future__ import annotations
@@ -22,47 +22,47 @@ from caloforge.training.process_group import Processes
 
 # small, so that the usual thousand showers are enough for many processes
 BLOCK = 32
-# counts as a hit in the quick look; MeV
+# threshold of a hit in MeV
 HIT_THRESHOLD = 0.2
-# the same noise at every evaluation: what changes is the model
+# every evaluation uses the same noise, so that only the model changes
 NOISE_SEED = 20190311
 
 Values = dict[str, NDArray[np.float32]]
 
 
 class Evaluation:
-    """Held-out truth, measured once, and the comparison of a model with it."""
+    """Compares a model with held-out showers, whose observables are computed once."""
 
     def __init__(self, data: Path, numbers: Numbers, processes: Processes) -> None:
-        """Measure the showers of these rising numbers of a file."""
+        """Compute the observables of this process's blocks; `numbers` are shower indices, ascending."""
         self.processes = processes
         self._conditions: dict[int, Condition] = {}
         blocks = []
         with ShowerFile(data) as file:
             self.detector = file.detector
-            # what the values are called and how many there are, also where a process has no block
+            # names and shapes of the observables, also in a process without a block
             one = observe(read_numbers(file, numbers[:1]), self.detector, threshold=HIT_THRESHOLD)
             self._shapes = {name: values.shape[1:] for name, values in one.items()}
             for number, first in enumerate(range(0, len(numbers), BLOCK)):
-                if number % processes.ranks == processes.rank:
+                if number % processes.world_size == processes.rank:
                     batch = read_numbers(file, numbers[first : first + BLOCK])
                     self._conditions[number] = Condition.of(batch)
                     blocks.append(observe(batch, self.detector, threshold=HIT_THRESHOLD))
-        self.truth = self._joined(blocks)
+        self.truth = self._gathered(blocks)
 
     def __call__(self, model: ShowerModel, device: torch.device, precision: str) -> dict[str, float]:
-        """P + E of a model and a few numbers to look at; the model is left in training mode.
+        """Generate the held-out showers with a model and compare; leaves the model in training mode.
 
         Returns:
-            `merit`, and the mean response and hits relative to the truth.
+            `merit` (P + E), and mean response and number of hits relative to the truth.
         """
-        values = self._joined(list(self._generated(model, device, precision)))
+        values = self._gathered(list(self._generate(model, device, precision)))
         response, hits = (
             float(values[name].mean() / self.truth[name].mean()) for name in ("response", "hits")
         )
         return {"merit": merit(self.truth, values), "response_ratio": response, "hits_ratio": hits}
 
-    def _generated(self, model: ShowerModel, device: torch.device, precision: str) -> Iterator[Values]:
+    def _generate(self, model: ShowerModel, device: torch.device, precision: str) -> Iterator[Values]:
         model.eval()
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             for number, condition in self._conditions.items():
@@ -80,16 +80,16 @@ class Evaluation:
                 yield observe(batch, self.detector, threshold=HIT_THRESHOLD)
         model.train()
 
-    def _joined(self, blocks: list[Values]) -> Values:
-        """The values of all processes, block after block."""
+    def _gathered(self, blocks: list[Values]) -> Values:
+        """Gather the observables of all processes, in the order of the blocks."""
         widths = {name: int(np.prod(shape)) for name, shape in self._shapes.items()}
         rows = [
             np.concatenate([block[name].reshape(-1, width) for name, width in widths.items()], axis=1)
             for block in blocks
         ]
         mine = np.concatenate([np.empty((0, sum(widths.values())), np.float32), *rows])
-        tables = self.processes.gather(mine.astype(np.float32, copy=False))
-        # block b is the next one of process b modulo the number of processes
+        tables = self.processes.all_gather(mine.astype(np.float32, copy=False))
+        # block b belongs to process b modulo the number of processes
         taken, pieces = [0] * len(tables), []
         while any(start < len(table) for start, table in zip(taken, tables, strict=True)):
             for rank, table in enumerate(tables):

@@ -1,4 +1,4 @@
-"""What a training is: configuration, data and seed. A checkpoint continues exactly one."""
+"""Fingerprint of a training: configuration, data and seed, which must not change when it is resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caloforge.showers import ShowerFile
 from caloforge.training.config import TrainingConfig
 from caloforge.training.data_split import Split
 
-# may change from one run to the next: how long, how often it is saved or judged, where it is told
+# settings that may change when a training is resumed
 FREE = {
     "epochs": True,
     "max_steps": True,
@@ -26,24 +26,24 @@ FREE = {
     "trackers": True,
     "cache": True,
     "evaluation": {"every_epochs", "patience", "keep"},
-    # how many processes there are may change, so may how they work together
+    # the number of processes may change, and with it the strategy
     "distribution": True,
-    # chosen once and kept in the checkpoint
+    # checked separately: the checkpoint holds the choice
     "precision": True,
 }
-# changes that a message names
+# differences listed in an error message
 NAMED = 4
 
 
-def identity_of(
+def training_fingerprint(
     model: ShowerModel, data: Path, split: Split, config: TrainingConfig, seed: int
 ) -> dict[str, Any]:
-    """What must be the same in every run of a training; JSON-compatible."""
+    """Collect what must be the same in every run of a training, as JSON-compatible values."""
     with ShowerFile(data) as file:
         digest = hashlib.sha256(file.column("incident_energy").tobytes())
         digest.update(f"{len(file)} {file.detector.geometry_digest}".encode())
-    # NumPy may draw other numbers from the same seed one day
-    digest.update(split.trained.astype("<i8").tobytes())
+    # explicitly, since a later NumPy may draw other numbers from the same seed
+    digest.update(split.train.astype("<i8").tobytes())
     return {
         "model": model.config.model_dump(mode="json"),
         "training": config.model_dump(mode="json", exclude=FREE),  # type: ignore[arg-type]
@@ -53,19 +53,19 @@ def identity_of(
     }
 
 
-def check_identity(
+def check_fingerprint(
     path: Path, found: dict[str, Any], expected: dict[str, Any], precision: tuple[str, str]
 ) -> None:
-    """Refuse to continue another training.
+    """Check that a checkpoint belongs to the training that is to be resumed.
 
     Args:
         path: The checkpoint.
-        found: Its identity.
-        expected: The identity of the training that is to go on.
-        precision: Arithmetic of the checkpoint, and the one that is asked for.
+        found: Fingerprint stored in it.
+        expected: Fingerprint of the training to resume.
+        precision: Precision of the checkpoint, and the configured one.
 
     Raises:
-        TrainingError: With the settings that differ.
+        TrainingError: The fingerprints differ; the message lists the settings.
     """
     changes = list(differences(found, expected))
     if precision[1] not in ("auto", precision[0]):

@@ -1,4 +1,4 @@
-"""Who is missing: each process says every second that it lives and how far it is."""
+"""Failure detection: heartbeats of each process, so that an error can name the process that is missing."""
 
 from __future__ import annotations
 
@@ -10,114 +10,119 @@ from dataclasses import asdict, dataclass
 
 from torch._C._distributed_c10d import Store
 
-BEAT = 1.0
-# beats after which a process that said nothing is taken for dead
-MISSED = 3
+# seconds between two heartbeats
+INTERVAL = 1.0
+# a process without a new heartbeat for this many intervals counts as dead
+MISSED_BEATS = 3
 
 
 @dataclass
-class Sign:
-    """What a process says of itself.
+class ProcessStatus:
+    """What a process publishes with each heartbeat.
 
     Attributes:
-        host: Its machine.
-        beat: Rises while it lives.
-        talks: Exchanges with the others that it has begun; one that hangs stays behind.
+        host: Host name of its machine.
+        beat: Counter of heartbeats; rises while the process lives.
+        collectives: Collective operations entered; a process that hangs falls behind the others.
         step: Its training step.
-        last_words: Why it stopped.
-        waited: Whether it stopped because others did not answer.
+        stop_reason: Why it stopped; empty while it runs.
+        peers_missing: Whether it stopped because other processes did not answer.
     """
 
     host: str
     beat: int = 0
-    talks: int = 0
+    collectives: int = 0
     step: int = 0
-    last_words: str = ""
-    waited: bool = False
+    stop_reason: str = ""
+    peers_missing: bool = False
 
 
-class Watch:
-    """Beats in a thread; `diagnose` says which process the others wait for."""
+class HeartbeatMonitor:
+    """Publishes the heartbeat of this process from a thread, and reads those of the others."""
 
-    def __init__(self, store: Store, rank: int, ranks: int) -> None:
-        """Start beating.
+    def __init__(self, store: Store, rank: int, world_size: int) -> None:
+        """Start the heartbeat thread.
 
         Args:
-            store: What all processes are connected to.
-            rank: This process.
-            ranks: How many there are.
+            store: The key-value store that all processes are connected to.
+            rank: Rank of this process.
+            world_size: Number of processes.
         """
-        # a connection of its own: a wait on the other one would stop the beats
+        # a connection of its own: a blocking wait on the shared one would delay the heartbeats
         self._store: Store = store.clone()  # type: ignore[attr-defined]
-        self._rank, self._ranks = rank, ranks
-        self.sign = Sign(socket.gethostname())
+        self._rank, self._world_size = rank, world_size
+        self.status = ProcessStatus(socket.gethostname())
         self._end = threading.Event()
         self._lock = threading.Lock()
-        self._say()
-        self._thread = threading.Thread(target=self._run, name="caloforge-watch", daemon=True)
+        self._publish()
+        self._thread = threading.Thread(target=self._run, name="caloforge-heartbeat", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._end.wait(BEAT):
-            self.sign.beat += 1
-            if not self._say():
+        while not self._end.wait(INTERVAL):
+            self.status.beat += 1
+            if not self._publish():
                 return
 
-    def _say(self) -> bool:
-        """Publish the sign; False where nobody keeps the store any more."""
+    def _publish(self) -> bool:
+        """Write the status to the store; False if the store is gone."""
         try:
             with self._lock:
-                self._store.set(f"caloforge/{self._rank}", json.dumps(asdict(self.sign)))
+                self._store.set(f"caloforge/{self._rank}", json.dumps(asdict(self.status)))
         except RuntimeError:
             return False
         return True
 
-    def stop(self, last_words: str = "") -> None:
-        """End the beats."""
-        self.sign.last_words = last_words
+    def stop(self, stop_reason: str = "") -> None:
+        """Stop the thread and publish the reason, empty for a regular end."""
+        self.status.stop_reason = stop_reason
         self._end.set()
         self._thread.join()
-        self._say()
+        self._publish()
 
     def diagnose(self) -> str:
-        """Which processes are gone, behind, or stopped first, empty if none; takes a few seconds."""
-        self._say()
-        first = self._signs()
-        time.sleep(MISSED * BEAT)
-        second = self._signs()
-        if first is None or second is None:
-            return "process 0, which keeps the meeting point, is gone or has stopped; it may have said why"
-        words: list[str] = []
-        waited: list[str] = []
-        furthest = max(sign.talks for sign in second.values())
-        for rank, sign in second.items():
-            who = f"process {rank} on {sign.host}"
+        """Describe the processes that are dead, behind or have failed; empty if none.
+
+        Compares two readings and so takes `MISSED_BEATS` intervals. Processes that stopped only because they
+        missed others are named only if no other reason is found.
+        """
+        self._publish()
+        before = self._read_all()
+        time.sleep(MISSED_BEATS * INTERVAL)
+        after = self._read_all()
+        if before is None or after is None:
+            return "process 0, which hosts the rendezvous, has stopped or is gone; see its error output"
+        causes: list[str] = []
+        consequences: list[str] = []
+        furthest = max(status.collectives for status in after.values())
+        for rank, status in after.items():
+            name = f"process {rank} on {status.host}"
             if rank == self._rank:
                 continue
-            if sign.last_words:
-                # what came first is the reason of what came later
-                (waited if sign.waited else words).append(f"{who} stopped: {sign.last_words}")
-            elif rank not in first or first[rank].beat == sign.beat:
-                words.append(
-                    f"{who}, last heard of at step {sign.step}, no longer answers (killed, or its machine "
+            if status.stop_reason:
+                found = consequences if status.peers_missing else causes
+                found.append(f"{name} stopped: {status.stop_reason}")
+            elif rank not in before or before[rank].beat == status.beat:
+                causes.append(
+                    f"{name}, last heard of at step {status.step}, no longer answers (killed, or its machine "
                     "is gone)"
                 )
-            elif sign.talks < furthest:
-                words.append(f"{who} lives but hangs at step {sign.step}")
-        missing = [str(rank) for rank in range(self._ranks) if rank not in second]
+            elif status.collectives < furthest:
+                causes.append(f"{name} lives but hangs at step {status.step}")
+        missing = [str(rank) for rank in range(self._world_size) if rank not in after]
         if missing:
-            words.append(f"process {', '.join(missing)} never came")
-        return "; ".join(words or waited)
+            causes.append(f"process {', '.join(missing)} never started")
+        return "; ".join(causes or consequences)
 
-    def _signs(self) -> dict[int, Sign] | None:
-        """Signs by rank; None where nobody keeps the store any more."""
+    def _read_all(self) -> dict[int, ProcessStatus] | None:
+        """Read the published statuses by rank; None if the store is gone."""
         found = {}
         try:
             with self._lock:
-                for rank in range(self._ranks):
+                for rank in range(self._world_size):
                     key = f"caloforge/{rank}"
                     if self._store.check([key]):
-                        found[rank] = Sign(**json.loads(self._store.get(key)))
+                        found[rank] = ProcessStatus(**json.loads(self._store.get(key)))
         except RuntimeError:
             return None
         return found

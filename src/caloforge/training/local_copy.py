@@ -1,4 +1,4 @@
-"""A copy of the shower file on a disk of each machine: many processes do not read it over a network."""
+"""Copy of the shower file on a local disk of each machine, so that it is read once over the network."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from caloforge.files import check_space, check_writable, partial_path, write_tex
 from caloforge.training.process_group import Processes
 
 BLOCK = 2**24
-# bytes a second that even a slow network reaches; longer than this no process waits for a copy
+# slowest network expected, in bytes per second; determines how long to wait for a copy
 SLOWEST = 1e7
 
 
 def local_copy(data: Path, folder: str | None, processes: Processes) -> Path:
-    """The file to read: a copy in `folder`, made by the first process of a machine; or `data` itself.
+    """Copy the shower file to `folder`, once per machine; returns the path to read from.
 
-    A copy is taken again only if it and the original have the sizes and times noted when it was made; it was
-    read back then and had the digest of the original. It appears when it is whole.
+    An existing copy is used if it and the original still have the sizes and modification times recorded when
+    it was made. A new copy is read back, compared by digest and moved into place when it is complete.
 
     Args:
         data: The shower file.
-        folder: On a local disk; the same name on all machines.
-        processes: Who needs it.
+        folder: Folder on a local disk, with the same name on all machines; None for no copy.
+        processes: The process group.
 
     Raises:
         DataError: The original cannot be read.
-        OutputError: The copy cannot be written, or comes back changed.
+        OutputError: The copy cannot be written, or differs from the original when read back.
     """
     if folder is None:
         return data
@@ -42,7 +42,7 @@ def local_copy(data: Path, folder: str | None, processes: Processes) -> Path:
     state = {"size": original.st_size, "time": original.st_mtime_ns}
     if processes.local_rank == 0 and not _is_copy(copy, state):
         _copy(data, copy, state)
-    processes.wait_for_all(processes.timeout + original.st_size / SLOWEST)
+    processes.barrier(processes.timeout + original.st_size / SLOWEST)
     return copy
 
 
@@ -77,7 +77,9 @@ def _copy(data: Path, copy: Path, original: dict[str, int]) -> None:
                 while block := back.read(BLOCK):
                     written.update(block)
             if written.digest() != read.digest():
-                raise OutputError(f"{copy}: came back from this disk changed; choose another training.cache")
+                raise OutputError(
+                    f"{copy}: this disk returns other bytes than were written; choose another training.cache"
+                )
             partial.replace(copy)
         finally:
             partial.unlink(missing_ok=True)

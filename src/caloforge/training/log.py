@@ -1,4 +1,4 @@
-"""metrics.jsonl, one line an interval and one an evaluation, and the trackers that follow it."""
+"""Log of a training: metrics.jsonl, with a line per interval and per evaluation, and experiment trackers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from caloforge.errors import MissingDependencyError
 from caloforge.files import write_text, writing
 from caloforge.training.checkpoint import Progress
 from caloforge.training.config import TrainingConfig
-from caloforge.training.curves import COMMON, shown
+from caloforge.training.curves import COMMON, progress_text
 from caloforge.training.timers import TimeSplit
 
 METRICS = "metrics.jsonl"
@@ -26,24 +26,24 @@ INTERVAL = 10
 
 
 class MetricsLog:
-    """Means of what the phases report; written by the main process only.
+    """Writes means of the values that the phases of a model report; only rank 0 writes.
 
     Attributes:
-        note: The last values, short, for a progress bar.
+        note: Short text with the last values, for a progress bar.
     """
 
     def __init__(
         self, accelerator: Accelerator, out: Path, config: TrainingConfig, progress: Progress
     ) -> None:
-        """Nothing is written before `open`; lines until then are kept.
+        """Prepare the log; lines are buffered until `open`.
 
         Raises:
-            MissingDependencyError: A tracker that is not installed.
+            MissingDependencyError: A tracker is not installed.
         """
         self.accelerator, self.config, self.note = accelerator, config, ""
         self.out, self.path = out, out / METRICS
-        self._first = progress.step
-        self._waiting: list[dict[str, float]] | None = []
+        self._start_step = progress.step
+        self._buffered: list[dict[str, float]] | None = []
         self._sums = {name: torch.tensor(value) for name, value in progress.unlogged.items()}
         self._count = progress.unlogged_steps
         self._merit = ""
@@ -55,32 +55,32 @@ class MetricsLog:
                 )
 
     def open(self) -> None:
-        """Begin to write; lines beyond the first step, of a run that was cut off, are dropped."""
-        if self._waiting is None:
+        """Begin to write; drops lines of an interrupted run that are later than the resumed checkpoint."""
+        if self._buffered is None:
             return
-        waiting, self._waiting = self._waiting, None
+        buffered, self._buffered = self._buffered, None
         if not self.accelerator.is_main_process:
             return
         with writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
-        first = self._first
+        first = self._start_step
         lines = self.path.read_text(encoding="utf-8").splitlines() if first and self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
         if self._trackers:
             folder = self.out / "trackers"
             folder.mkdir(exist_ok=True)
-            # with no server named by the user, MLflow would put its data base into the working directory
+            # without a server MLflow would create its database in the working directory
             os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').absolute()}")
             self.accelerator.log_with = _tracker_types(self.config.trackers)
             self.accelerator.project_configuration.logging_dir = str(folder)
             settings = _flat(self.config.model_dump(mode="json"))
             self.accelerator.init_trackers("caloforge", config=settings)
-        for row in waiting:
+        for row in buffered:
             self._append(row)
 
     def add(self, progress: Progress, logs: dict[str, Tensor], rate: float) -> None:
-        """Take the values of one step; writes a line when an interval is full."""
+        """Add the values of one step; every `INTERVAL` steps a line with their means is written."""
         for name, value in logs.items():
             self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
         self._count += 1
@@ -89,18 +89,18 @@ class MetricsLog:
             self._write_means(progress, rate)
 
     def note_unlogged(self, progress: Progress) -> None:
-        """Put what no line holds yet into the progress, for a checkpoint."""
+        """Store the values not yet written in the progress, for a checkpoint."""
         progress.unlogged = {name: float(value) for name, value in self._sums.items()}
         progress.unlogged_steps = self._count
 
     def _write_means(self, progress: Progress, rate: float) -> None:
         means = {name: float(value) / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
-        self.note = f"{shown(means)} {self._merit}".strip()
+        self.note = f"{progress_text(means)} {self._merit}".strip()
         self._write(progress, means | {"learning_rate": rate})
 
-    def evaluated(self, progress: Progress, found: dict[str, float], seconds: TimeSplit) -> None:
-        """Write the result of an evaluation, and where the time of this run went so far."""
+    def add_evaluation(self, progress: Progress, found: dict[str, float], seconds: TimeSplit) -> None:
+        """Write the result of an evaluation and the wall time by activity."""
         self._merit = f"merit {found['merit']:.3g}"
         spent = {f"seconds_{name}": round(value, 3) for name, value in asdict(seconds).items()}
         self._write(progress, {f"eval_{name}": value for name, value in found.items()} | spent)
@@ -114,10 +114,10 @@ class MetricsLog:
             "seconds": round(progress.seconds, 3),
             **values,
         }
-        if self._waiting is None:
+        if self._buffered is None:
             self._append(row)
         else:
-            self._waiting.append(row)
+            self._buffered.append(row)
 
     def _append(self, row: dict[str, float]) -> None:
         with writing(self.path), self.path.open("a", encoding="utf-8") as stream:
@@ -127,13 +127,13 @@ class MetricsLog:
             self.accelerator.log(values, step=int(row["step"]))
 
     def close(self) -> None:
-        """End the trackers."""
-        if self._trackers and self._waiting is None:
+        """Close the trackers."""
+        if self._trackers and self._buffered is None:
             self.accelerator.end_training()
 
 
 def _step_of(line: str) -> float:
-    """Step of a line; a line that a kill cut short belongs to no step."""
+    """Step of a line; infinity for a truncated line."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
@@ -147,7 +147,7 @@ def _tracker_types(names: tuple[str, ...]) -> list[Any]:
 
 
 def _flat(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as "a.b": value, which is what trackers take."""
+    """Flatten nested settings to "a.b": value, as trackers expect."""
     result: dict[str, Any] = {}
     for key, value in document.items():
         if isinstance(value, dict):

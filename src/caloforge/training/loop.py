@@ -1,7 +1,7 @@
-"""The training loop: batch, phases of the model, backward, average over processes, clip, check, update.
+"""The training loop: for each phase of a batch backward pass, gradient synchronisation, clipping, update.
 
-Everything random in step n (noise, dropout, label flips, augmentation) comes from generators seeded with
-(seed, n, rank): a checkpoint needs to hold no generator, and a resumed training is the same, bit for bit.
+All random numbers of step n (noise, dropout, label flips, augmentation) come from generators seeded with
+(seed, n, rank). So a checkpoint holds no generator state, and a resumed training is bitwise the same.
 """
 
 from __future__ import annotations
@@ -30,52 +30,52 @@ from caloforge.training.checkpoint import (
     Progress,
     checkpoints,
     load_checkpoint,
+    prune_checkpoints,
     read_state,
     save_checkpoint,
-    sweep,
 )
 from caloforge.training.config import TrainingConfig
 from caloforge.training.data_split import TrainingShowers, batch_size, split_file
 from caloforge.training.directory import RunDirectory
-from caloforge.training.ema import average_of, swapped, update_average
+from caloforge.training.ema import ema_weights, make_ema, update_ema
 from caloforge.training.evaluation import Evaluation
-from caloforge.training.fingerprint import check_identity, identity_of
+from caloforge.training.fingerprint import check_fingerprint, training_fingerprint
 from caloforge.training.local_copy import local_copy
 from caloforge.training.log import MetricsLog
 from caloforge.training.optimizers import build_optimizers, learning_rate
-from caloforge.training.parallel import distribute
+from caloforge.training.parallel import build_strategy
 from caloforge.training.precision import autocast, choose_precision
 from caloforge.training.process_group import Processes
-from caloforge.training.schedule import Course
+from caloforge.training.schedule import BatchSchedule
 from caloforge.training.timers import Clock, TimeSplit
 
-# a generator may make empty images for its first steps; later it has collapsed
+# from this step on a generator that makes empty images only has collapsed
 COLLAPSE_STEP = 10
-# tells the generator of the fit from those of the steps, which have three numbers
+# seed component that separates the generator of the fit from those of the steps
 FIT_STREAM = 2**32 - 1
 ProgressCallback = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came out of a training.
+    """Summary of a finished training.
 
     Attributes:
-        steps: Batches trained on in all.
+        steps: Total number of steps.
         best: Best figure of merit.
         reason: Why it ended: "epochs", "steps", "minutes", "patience" or "fitted".
-        seconds: Where the time of this run went, in this process.
-        before: Whether it had ended before this run, which then touched nothing.
-        batch: Showers of a batch on each process.
-        parts: What the showers that were trained on and those held out cover, see `Split.describe`.
+        seconds: Wall time of this run by activity, in this process.
+        ended_before: Whether it was finished before this run, which then changed nothing.
+        batch_size: Showers per batch on each process.
+        parts: Energies, angles and particles of the trained and held-out showers, see `Split.describe`.
     """
 
     steps: int
     best: float
     reason: str
     seconds: TimeSplit = field(default_factory=TimeSplit)
-    before: bool = False
-    batch: int = 0
+    ended_before: bool = False
+    batch_size: int = 0
     parts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,36 +91,37 @@ def train_model(
     processes: Processes | None = None,
     directory: RunDirectory | None = None,
 ) -> TrainingResult:
-    """Train a model; the run directory gets checkpoints/, metrics.jsonl and model/, the best one so far.
+    """Train a model; writes checkpoints/, metrics.jsonl and the best model so far, model/, to `out`.
 
     Args:
-        model: With its first weights.
+        model: The model with its initial weights.
         data: The shower file.
-        config: How to train.
+        config: The training section of a run.
         out: The run directory.
-        seed: Seed of everything random; with one device the same seed gives the same weights.
+        seed: Seed of all random numbers; with one device the same seed gives the same weights.
         resume: Continue from the newest checkpoint of the run directory.
         progress: Called with (step, total steps, note).
-        processes: Who trains together, if they have met already; by default the environment says it.
-        directory: The run directory, taken; by default nothing of an earlier training is looked after.
+        processes: The process group; by default initialised from the environment.
+        directory: The locked run directory; by default `out` is not locked, and files of an earlier training
+            are not preserved.
 
     Raises:
         ConfigError: Too few showers.
-        TrainingError: A loss is not finite, the generator collapsed, there is nothing to resume, or another
-            process is gone.
+        TrainingError: A loss is not finite, the generator has collapsed, there is nothing to resume, or
+            another process has died.
         ModelError: The checkpoint is damaged or of another version.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     context = Processes(config.distribution.timeout_seconds) if processes is None else nullcontext(processes)
-    with context as together:
-        trainer = Trainer(model, data, config, out, together, seed=seed, resume=resume, directory=directory)
+    with context as group:
+        trainer = Trainer(model, data, config, out, group, seed=seed, resume=resume, directory=directory)
         return trainer.run(progress)
 
 
 class Trainer:
-    """One training of one model on one shower file."""
+    """Trains one model on one shower file."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class Trainer:
         resume: bool,
         directory: RunDirectory | None = None,
     ) -> None:
-        """Prepare data, optimisers and, to resume, the newest checkpoint; see `train_model`."""
+        """Prepare data and optimisers, and load the newest checkpoint to resume; see `train_model`."""
         self.config, self.out, self.seed, self.processes = config, out, seed, processes
         self.directory = directory or RunDirectory(out)
         self.device = processes.device
@@ -143,31 +144,31 @@ class Trainer:
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
         self.data = local_copy(data, config.cache, processes)
-        split = split_file(self.data, config, processes.ranks)
+        split = split_file(self.data, config, processes.world_size)
         self.parts = split.describe(self.data)
-        # only the first process stores models
-        self.record = data_record(data, len(split.trained)) | self.parts if processes.first else {}
+        # only rank 0 writes models
+        self.record = data_record(data, len(split.train)) | self.parts if processes.is_main else {}
         if not resume:
-            model.fit(TrainingShowers(self.data, split.trained), np.random.default_rng([seed, FIT_STREAM]))
-            processes.same_(list(model.state_dict().values()))
-        self.average = average_of(model.sampler()) if config.ema is not None else None
-        self.progress = Progress(identity=identity_of(model, self.data, split, config, seed))
+            model.fit(TrainingShowers(self.data, split.train), np.random.default_rng([seed, FIT_STREAM]))
+            processes.broadcast_(list(model.state_dict().values()))
+        self.ema = make_ema(model.sampler()) if config.ema is not None else None
+        self.progress = Progress(identity=training_fingerprint(model, self.data, split, config, seed))
         if resume:
             self._resume()
         batches = ShowerBatches(
             self.data,
-            batch_size(config, len(split.trained), processes.ranks),
-            members=split.trained,
+            batch_size(config, len(split.train), processes.world_size),
+            members=split.train,
             seed=seed,
             rank=processes.rank,
-            world_size=processes.ranks,
+            world_size=processes.world_size,
         )
-        self.course = Course(batches, config, self.progress)
-        self.total = self.course.total if self.optimizers else 0
-        self.evaluation = Evaluation(self.data, split.judged(config.evaluation.showers), processes)
-        self.distribution = distribute(config.distribution, processes, model, self.optimizers)
+        self.schedule = BatchSchedule(batches, config, self.progress)
+        self.total = self.schedule.total if self.optimizers else 0
+        self.evaluation = Evaluation(self.data, split.evaluated(config.evaluation.showers), processes)
+        self.strategy = build_strategy(config.distribution, processes, model, self.optimizers)
         if not resume:
-            self.progress.precision = processes.from_first(
+            self.progress.precision = processes.broadcast_value(
                 choose_precision(model, self._first_batch(), config.precision) if self.total else "fp32"
             )
         self.log = MetricsLog(processes.accelerator, out, config, self.progress)
@@ -183,32 +184,32 @@ class Trainer:
             raise TrainingError(f"{self.out}: no checkpoint to resume from; train without --resume")
         state = read_state(found[-1])["progress"]
         precision = (state["precision"], self.config.precision)
-        check_identity(found[-1], state["identity"], self.progress.identity, precision)
-        self.progress = load_checkpoint(found[-1], self.model, self.average, self.optimizers)
-        if self.processes.first:
-            sweep(self.out / "checkpoints", self.config.keep_checkpoints)
+        check_fingerprint(found[-1], state["identity"], self.progress.identity, precision)
+        self.progress = load_checkpoint(found[-1], self.model, self.ema, self.optimizers)
+        if self.processes.is_main:
+            prune_checkpoints(self.out / "checkpoints", self.config.keep_checkpoints)
 
     # ---- the loop
 
     def run(self, report: ProgressCallback | None = None) -> TrainingResult:
-        """Train until an end is reached.
+        """Train until the last step, a time limit or the end of patience.
 
         Raises:
             TrainingError: A loss or gradient is not finite, the generator makes empty images, or another
-                process is gone.
+                process has died.
             Interrupted: SIGINT or SIGTERM came; everything is saved.
         """
         self.clock = self.processes.clock = Clock()
-        reason = self._end()
+        reason = self._end_reason()
         if reason is not None and self.progress.evaluated == self.progress.step:
-            return self._result(reason, before=True)
+            return self._result(reason, ended_before=True)
         if reason is not None:
-            # a family without gradient steps is ready once it is fitted; a training may now end where it was
-            # only saved
+            # a family without gradient steps is finished once it is fitted; a resumed training may be
+            # finished under new limits, with a last step that was saved but not evaluated
             self._evaluate()
             self._save()
         start = self.saved = time.monotonic()
-        showers = self.course.showers(self.clock)
+        showers = self.schedule.showers(self.clock)
         with StopRequest() as stop, torch.random.fork_rng():
             while reason is None:
                 batch, weight = next(showers)
@@ -216,21 +217,21 @@ class Trainer:
                 self.progress.seconds = self.seconds_before + time.monotonic() - start
                 if not self.directory.replaces:
                     self._open()
-                self.log.add(self.progress, logs, self._rate("generator"))
+                self.log.add(self.progress, logs, self._learning_rate("generator"))
                 if report is not None:
                     report(self.progress.step, self.total, self.log.note)
                 reason = self._after_step(stop)
         self.log.close()
         return self._result(reason)
 
-    def _result(self, reason: str, *, before: bool = False) -> TrainingResult:
+    def _result(self, reason: str, *, ended_before: bool = False) -> TrainingResult:
         p = self.progress
         assert p.best is not None
-        split, batch = self.clock.split(), self.course.batches.batch_size
-        return TrainingResult(p.step, p.best, reason, split, before, batch, self.parts)
+        split, batch = self.clock.split(), self.schedule.batches.batch_size
+        return TrainingResult(p.step, p.best, reason, split, ended_before, batch, self.parts)
 
-    def _end(self) -> str | None:
-        """Why the training is over where it stands, if it is."""
+    def _end_reason(self) -> str | None:
+        """Why the training ends at the current step; None if it goes on."""
         p, limits = self.progress, self.config
         if not self.optimizers:
             return "fitted"
@@ -242,7 +243,7 @@ class Trainer:
         return "patience" if patience is not None and p.waited >= patience else None
 
     def _step(self, showers: ShowerBatch, weight: float) -> dict[str, Tensor]:
-        """All updates of one batch; `weight` is that of this process among all."""
+        """Make all updates of one batch; `weight` is the weight of this process in the mean of gradients."""
         key = [self.seed, self.progress.step, self.processes.rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
         showers = augment(showers, self.detector, self.symmetries, np.random.default_rng([*key, 1]))
@@ -256,18 +257,18 @@ class Trainer:
                 break
             self._update(phase, weight)
             logs |= phase.logs
-        self.distribution.after_step(self.progress.step + 1)
-        if self.average is not None and self.config.ema is not None:
-            current = self.distribution.current
-            update_average(self.average, self.model.sampler(), self.config.ema, self.progress.step, current)
+        self.strategy.after_step(self.progress.step + 1)
+        if self.ema is not None and self.config.ema is not None:
+            current = self.strategy.ema_source
+            update_ema(self.ema, self.model.sampler(), self.config.ema, self.progress.step, current)
         self.progress.step += 1
-        self.processes.at_step(self.progress.step)
+        self.processes.record_step(self.progress.step)
         return logs
 
     def _update(self, phase: Phase, weight: float) -> None:
         optimizer = self.optimizers[phase.optimizer]
         optimizer.zero_grad(set_to_none=True)
-        with self.distribution.gradients(phase.optimizer, weight):
+        with self.strategy.sync_gradients(phase.optimizer, weight):
             self.processes.accelerator.backward(phase.loss)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         limit = self.config.optimizer.gradient_clip
@@ -281,13 +282,13 @@ class Trainer:
         ):
             raise TrainingError(
                 f"step {self.progress.step}: the generator makes empty images only; it has collapsed. "
-                "Train anew with another --seed, or a smaller training.optimizer.learning_rate"
+                "Train again with another --seed, or a smaller training.optimizer.learning_rate"
             )
         for group in optimizer.param_groups:
-            group["lr"] = self._rate(phase.optimizer)
+            group["lr"] = self._learning_rate(phase.optimizer)
         optimizer.step()
 
-    def _rate(self, name: str) -> float:
+    def _learning_rate(self, name: str) -> float:
         rate = learning_rate(self.config.optimizer, name, self.progress.step, self.total)
         return rate * self.model.rate(name)
 
@@ -302,16 +303,16 @@ class Trainer:
     # ---- between steps
 
     def _after_step(self, stop: StopRequest) -> str | None:
-        """Evaluate, save, and say why the training ends here, if it does."""
+        """Evaluate and save if due; the reason if the training ends here, else None."""
         p, limits = self.progress, self.config
-        reason = self._end()
+        reason = self._end_reason()
         due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
         over, due, interrupted = self.processes.any_of([reason == "minutes", due, stop.requested])
         reason = "minutes" if over else reason
         due |= p.batch == 0 or (limits.checkpoint_steps is not None and p.step % limits.checkpoint_steps == 0)
-        if reason or self.course.evaluation_due():
+        if reason or self.schedule.evaluation_due():
             self._evaluate()
-            reason = reason or self._end()
+            reason = reason or self._end_reason()
         if reason or interrupted or due:
             self._save()
         if interrupted and not reason:
@@ -323,43 +324,43 @@ class Trainer:
         return reason
 
     def _open(self) -> None:
-        """Before anything is written: the run directory becomes that of this training."""
+        """Begin to write to the run directory; called before the first file is written."""
         if not self.opened:
             self.opened = True
-            self.processes.first_does(self.directory.begin)
+            self.processes.run_on_main(self.directory.begin)
             self.log.open()
 
     def _evaluate(self) -> None:
-        """Judge the averaged weights; keep the model if it is the best so far."""
+        """Evaluate the averaged weights and write the model if it is the best so far, or the last is kept."""
         p = self.progress
         self._open()
-        with self.clock.count("evaluation"), self.distribution.agreed(self.average):
-            with swapped(self.model.sampler(), self.average):
+        with self.clock.count("evaluation"), self.strategy.consensus(self.ema):
+            with ema_weights(self.model.sampler(), self.ema):
                 found = self.evaluation(self.model, self.device, p.precision)
-                better = self.processes.from_first(p.best is None or found["merit"] < p.best)
-                if self.processes.first and (better or self.config.evaluation.keep == "last"):
+                better = self.processes.broadcast_value(p.best is None or found["merit"] < p.best)
+                if self.processes.is_main and (better or self.config.evaluation.keep == "last"):
                     facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
                     state = dict(self.model.state_dict())
                     save_model(self.model, self.out / "model", state, **facts, data=[self.record])
                     self.directory.settle()
             p.waited = 0 if better else p.waited + 1
-            p.best = self.processes.from_first(found["merit"] if better else p.best)
+            p.best = self.processes.broadcast_value(found["merit"] if better else p.best)
             p.evaluated = p.step
-        self.log.evaluated(p, found, self.clock.split())
+        self.log.add_evaluation(p, found, self.clock.split())
 
     def _save(self) -> None:
         self._open()
         self.log.note_unlogged(self.progress)
-        with self.clock.count("saving"), self.distribution.agreed(self.average):
-            if self.processes.first:
+        with self.clock.count("saving"), self.strategy.consensus(self.ema):
+            if self.processes.is_main:
                 save_checkpoint(
                     self.out / "checkpoints",
                     self.progress,
                     self.model,
-                    self.average,
+                    self.ema,
                     self.optimizers,
                     keep=self.config.keep_checkpoints,
                 )
                 self.directory.settle()
             self.saved = time.monotonic()
-            self.processes.wait_for_all()
+            self.processes.barrier()

@@ -1,4 +1,4 @@
-"""Optimisers and their learning rates."""
+"""Optimisers and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from caloforge.training.config import OptimizerConfig
 
 
 def build_optimizers(model: ShowerModel, config: OptimizerConfig) -> dict[str, Optimizer]:
-    """One optimiser for each part that the model names.
+    """Build one optimiser for each trained part of the model, by name.
 
     Raises:
-        ConfigError: A learning rate for a part that the model does not have.
+        ConfigError: `rates` names a part that the model does not have.
     """
     parts = model.optimized()
     for name in config.rates:
@@ -42,12 +42,12 @@ def _optimizer(parameters: list[Tensor], config: OptimizerConfig) -> Optimizer:
 
 
 def learning_rate(config: OptimizerConfig, name: str, step: int, total: int) -> float:
-    """Rate of a part at a step: warm-up, then constant or a cosine to `final_share` of it."""
+    """Learning rate of a part at a step: linear warm-up, then constant or a cosine decay to `final_share`."""
     rate = config.rates.get(name, config.learning_rate)
     if step < config.warmup_steps:
         return rate * (step + 1) / config.warmup_steps
     if config.schedule == "constant":
         return rate
     done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
-    share = config.final_share
-    return rate * (share + (1 - share) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)
+    final = config.final_share
+    return rate * (final + (1 - final) * (1 + math.cos(math.pi * min(done, 1.0))) / 2)

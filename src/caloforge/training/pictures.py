@@ -1,4 +1,4 @@
-"""Pictures of a training: losses, their terms and the evaluations against the step."""
+"""Training curves: losses, their terms and evaluations against the step."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 LOSSES, TERMS, GAPS = "losses", "terms of the losses", "gaps between generated and real showers"
 FIGURE_OF_MERIT, RATIOS = "figure of merit, 0 is perfect", "generated over truth"
-# steps of a line that no panel shows: times and what follows from the settings
+# columns without a curve
 NO_CURVES = (*COMMON, "learning_rate")
 LINES = ("-", "--", ":")
-# a panel whose values rise or fall by more than this has a logarithmic scale
+# a panel whose values span more than this factor gets a logarithmic axis
 DECADE = 10.0
 WIDTH, PANEL_HEIGHT = 12.0, 3.0
 
 
 def training_curves(metrics: Path) -> Figure:
-    """Draw the history of a training: a panel for each kind of value that it has, legends beside them.
+    """Draw the training curves, with a panel for each kind of value and legends beside the panels.
 
     Args:
         metrics: The `metrics.jsonl` of a run directory.
 
     Raises:
-        DataError: It cannot be read, or holds no step yet.
+        DataError: It cannot be read, or has no line yet.
     """
     rows = _read(metrics)
     panels = _panels(rows)
@@ -59,7 +59,7 @@ def training_curves(metrics: Path) -> Figure:
 
 
 def _panels(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Names of the values in each panel by its title; without empty ones."""
+    """Names of the values in each panel, by title; panels without values are left out."""
     names = list(dict.fromkeys(name for row in rows for name in row if name not in NO_CURVES))
     names = [name for name in names if not name.startswith("seconds_")]
     panels: dict[str, list[str]] = {
@@ -87,17 +87,17 @@ def _panels(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
 def _draw(axes: Axes, rows: list[dict[str, Any]], names: list[str]) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    values, judged = [], names[0].startswith("eval_")
+    values, is_evaluation = [], names[0].startswith("eval_")
     for index, name in enumerate(names):
         points = [(row["step"], row[name]) for row in rows if name in row]
         colour, line = SERIES[index % len(SERIES)], LINES[index // len(SERIES) % len(LINES)]
-        marker = "o" if judged or len(points) < 3 else ""
+        marker = "o" if is_evaluation or len(points) < 3 else ""
         axes.plot(
             *zip(*points, strict=True), line, color=colour, linewidth=1.3, marker=marker, markersize=3.5,
             label=name.removeprefix("eval_").removeprefix(GAP),
         )  # fmt: skip
         values += [value for _, value in points]
-    if not judged and min(values) > 0 and max(values) > DECADE * min(values):
+    if not is_evaluation and min(values) > 0 and max(values) > DECADE * min(values):
         axes.set_yscale("log")
     if all(name.endswith("_ratio") for name in names):
         axes.axhline(1.0, color=INK, linewidth=0.8)

@@ -1,4 +1,4 @@
-"""Which arithmetic is faster here: measured on a small batch, under a time limit."""
+"""Mixed precision: autocast to bf16, and the choice of fp32 or bf16 by timing a small batch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import torch
 from caloforge.models.base import ShowerModel, TrainingBatch
 from caloforge.training.config import Precision
 
-# bf16 is not tried further when it is this much slower: without hardware support it can be hundreds of times
-PATIENCE = 3.0
+# bf16 is rejected at once if one convolution is slower than fp32 by this factor; without hardware support it
+# can be hundreds of times slower
+MAX_SLOWDOWN = 3.0
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context the forward passes run in."""
+    """Autocast context for forward passes; disabled for "fp32"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def choose_precision(model: ShowerModel, batch: TrainingBatch, wanted: Precision) -> str:
-    """The arithmetic to train in, "fp32" or "bf16"; "auto" times a step of both and takes the faster.
+    """Choose "fp32" or "bf16"; "auto" times a step in both and takes the faster.
 
-    The weights, statistics and torch's generator are as before when it returns.
+    Weights, running statistics and the state of torch's generator are restored.
     """
     if wanted != "auto":
         return wanted
@@ -32,7 +33,7 @@ def choose_precision(model: ShowerModel, batch: TrainingBatch, wanted: Precision
     state = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         with torch.random.fork_rng(devices=[]):
-            if not _convolution_is_quick(device):
+            if not _bf16_is_usable(device):
                 return "fp32"
             seconds = {name: _time(partial(_pass, model, small, name)) for name in ("fp32", "bf16")}
     finally:
@@ -41,8 +42,8 @@ def choose_precision(model: ShowerModel, batch: TrainingBatch, wanted: Precision
     return min(seconds, key=lambda name: seconds[name])
 
 
-def _convolution_is_quick(device: torch.device) -> bool:
-    """Whether one small bf16 convolution is not far slower than in fp32."""
+def _bf16_is_usable(device: torch.device) -> bool:
+    """Whether a small bf16 convolution is at most `MAX_SLOWDOWN` times slower than in fp32."""
     x = torch.randn(1, 4, 8, 8, 8, device=device)
     conv = torch.nn.Conv3d(4, 4, 3, padding=1).to(device)
 
@@ -50,7 +51,7 @@ def _convolution_is_quick(device: torch.device) -> bool:
         with torch.no_grad(), autocast(device, precision):
             conv(x)
 
-    return _time(lambda: run("bf16")) < PATIENCE * max(_time(lambda: run("fp32")), 1e-3)
+    return _time(lambda: run("bf16")) < MAX_SLOWDOWN * max(_time(lambda: run("fp32")), 1e-3)
 
 
 def _pass(model: ShowerModel, batch: TrainingBatch, precision: str) -> None:
@@ -60,7 +61,7 @@ def _pass(model: ShowerModel, batch: TrainingBatch, precision: str) -> None:
 
 
 def _time(action: Callable[[], None]) -> float:
-    """Seconds of the better of two runs."""
+    """Seconds of the faster of two runs."""
     best = float("inf")
     for _ in range(2):
         start = time.perf_counter()

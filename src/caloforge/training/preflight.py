@@ -1,4 +1,4 @@
-"""One training step in advance: what it costs, and that it works at all."""
+"""StepCost training step before a run: checks that it works and measures its time and memory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from caloforge.training.config import TrainingConfig
 from caloforge.training.optimizers import build_optimizers
 from caloforge.training.precision import autocast, choose_precision
 
-# share of voxels that hold energy in the made-up showers
+# fraction of voxels with energy in the synthetic showers
 OCCUPANCY = 0.1
-# float32 copies of the parameters in a checkpoint: weights, average, two of the optimiser
+# float32 copies of the parameters in a checkpoint: weights, moving average, two moments of the optimiser
 COPIES = 4
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What one step costs.
+class StepCost:
+    """Cost of a training step.
 
     Attributes:
-        parameters: Trained parameters.
-        seconds: Wall time of a whole step of `batch_size` showers, scaled up from the showers tried.
-        precision: Arithmetic that was chosen.
-        memory_bytes: Estimate of the memory of a step: weights, optimiser, and what backward keeps.
+        parameters: Number of trained parameters.
+        seconds: Wall time of a step of `batch_size` showers, scaled up from the showers of the trial.
+        precision: "fp32" or "bf16".
+        memory_bytes: Estimated memory of a step: weights, gradients, optimiser and saved activations.
         checkpoint_bytes: Size of a checkpoint.
     """
 
@@ -53,17 +53,17 @@ def try_step(
     *,
     seed: int,
     tried: int = 4,
-) -> Trial:
+) -> StepCost:
     """Build the model and run one forward and backward pass of a few showers.
 
     Args:
         config: The model section of a run.
         training: Its training section.
         detector: Its detector.
-        beam: Its beam; gives made-up showers where there is no data.
+        beam: Its beam, for synthetic showers if there is no data.
         data: The shower file to train on.
         seed: Seed of the weights.
-        tried: Showers in the trial.
+        tried: Number of showers in the trial.
 
     Raises:
         ConfigError: The model does not fit the detector.
@@ -71,7 +71,7 @@ def try_step(
     """
     if data is None:
         model = build_model(config, detector, facts_of_beam(beam), seed=seed)
-        showers = made_up_showers(detector, beam, tried)
+        showers = synthetic_showers(detector, beam, tried)
     else:
         model = create_model(config, data, seed=seed, beam=beam)
         with ShowerFile(data) as file:
@@ -85,7 +85,7 @@ def try_step(
     seconds = (time.perf_counter() - start) * training.batch_size / len(showers)
     parameters = parameter_count(model)
     activations = max(kept) * training.batch_size // len(showers)
-    return Trial(
+    return StepCost(
         parameters=parameters,
         seconds=seconds,
         precision=precision,
@@ -95,7 +95,7 @@ def try_step(
 
 
 def _run(model: ShowerModel, batch: TrainingBatch, precision: str, kept: list[int]) -> None:
-    """A step without updates; notes the bytes that each phase keeps for its backward pass."""
+    """Run a step without updates; appends to `kept` the bytes that each phase saves for its backward pass."""
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         kept[-1] += tensor.numel() * tensor.element_size()
@@ -114,8 +114,8 @@ def _run(model: ShowerModel, batch: TrainingBatch, precision: str, kept: list[in
         phase.loss.backward()  # type: ignore[no-untyped-call]
 
 
-def made_up_showers(detector: Detector, beam: BeamConfig, count: int) -> ShowerBatch:
-    """Scattered deposits with about the right sum; only their shape matters here."""
+def synthetic_showers(detector: Detector, beam: BeamConfig, count: int) -> ShowerBatch:
+    """Random deposits with a realistic energy sum; only their shape matters here."""
     rng = np.random.default_rng(0)
     conditions = sample_conditions(beam, 0, 0, count)
     shape = (count, *detector.shower_shape)

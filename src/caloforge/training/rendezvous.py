@@ -1,4 +1,4 @@
-"""How processes find each other, also where the launcher names no meeting point or starts them again."""
+"""Rendezvous of the processes of a job, also without an address from the launcher and after a restart."""
 
 from __future__ import annotations
 
@@ -17,158 +17,159 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from caloforge.errors import ConfigError, TrainingError
 from caloforge.files import write_text
-from caloforge.training.launcher import Layout, is_loopback, job_of_this_machine
+from caloforge.training.launcher import LaunchInfo, is_loopback, mpi_job_name
 
 HOST = "127.0.0.1"
-# seconds between two looks for others
-LOOK = 0.05
+# seconds between two looks into the store or at the file of the port
+POLL_INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """What the processes have in common once all are there.
+class Rendezvous:
+    """Result of a rendezvous.
 
     Attributes:
-        store: For messages; nothing of an earlier start of the job is in it.
-        again: Whether the launcher has started the job before, with the same store.
+        store: Key-value store of all processes; keys of an earlier start of the job are not visible in it.
+        restarted: Whether the launcher has restarted the job after a failure.
     """
 
     store: Store
-    again: bool
+    restarted: bool
 
 
-def meet(layout: Layout, timeout: float) -> Meeting:
-    """Come together.
+def join_rendezvous(launch: LaunchInfo, timeout: float) -> Rendezvous:
+    """Connect to the store and wait until all processes have done so.
 
     Args:
-        layout: Of this process.
-        timeout: Seconds that the others have to come.
+        launch: Rank, number of processes and address, as the launcher gives them.
+        timeout: Seconds to wait for the other processes.
 
     Raises:
-        ConfigError: The processes are on several machines and no meeting point is named.
-        TrainingError: Not all came, or the meeting point cannot be reached.
+        ConfigError: The processes are on several machines and no address is given.
+        TrainingError: A process is missing, or the address cannot be reached.
     """
-    wait, place = timedelta(seconds=timeout), f"{layout.address or HOST}:{layout.port}"
+    wait, address = timedelta(seconds=timeout), f"{launch.address or HOST}:{launch.port}"
     try:
-        if layout.address is None:
-            store = _store_of_this_machine(layout, timeout)
+        if launch.address is None:
+            store = _local_store(launch, timeout)
         else:
-            # the agent of torchrun keeps the store itself
-            keeper = layout.rank == 0 and not layout.agent_store
-            assert layout.port is not None
-            store = _store(layout.address, layout.port, keeper, wait)
-        return _gather(store, layout, timeout)
+            # under torchrun its agent may host the store
+            is_host = launch.rank == 0 and not launch.agent_store
+            assert launch.port is not None
+            store = _open_store(launch.address, launch.port, is_host, wait)
+        return _wait_for_processes(store, launch, timeout)
     except (RuntimeError, OSError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise TrainingError(
-            f"process {layout.rank} of {layout.ranks} ({layout.launcher}): cannot meet the others at {place} "
-            f"({reason}). Can this host and port (MASTER_ADDR, MASTER_PORT) be reached, "
+            f"process {launch.rank} of {launch.world_size} ({launch.launcher}): cannot reach the others at "
+            f"{address} ({reason}). Can this host and port (MASTER_ADDR, MASTER_PORT) be reached, "
             "and is the port free?"
         ) from error
 
 
-def _store(host: str, port: int, keeper: bool, wait: timedelta) -> TCPStore:
-    """The store at a host and port, 0 for a free one, kept by this process or by another.
+def _open_store(host: str, port: int, is_host: bool, wait: timedelta) -> TCPStore:
+    """Host the store at this address (port 0: any free one), or connect to it.
 
-    Torch listens on all interfaces; where all processes are on this machine, on the loopback one is enough.
+    Torch would listen on all interfaces; a loopback address is served on the loopback interface only.
     """
-    if not (keeper and is_loopback(host)):
-        return TCPStore(host, port, None, keeper, wait, wait_for_workers=False)
+    if not (is_host and is_loopback(host)):
+        return TCPStore(host, port, None, is_host, wait, wait_for_workers=False)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family)
     port = listener.getsockname()[1]
     return TCPStore(host, port, None, True, wait, wait_for_workers=False, master_listen_fd=listener.detach())
 
 
-def _gather(store: Store, layout: Layout, timeout: float) -> Meeting:
-    """Wait for all processes of this very start.
+def _wait_for_processes(store: Store, launch: LaunchInfo, timeout: float) -> Rendezvous:
+    """Wait until all processes of this start of the job are connected.
 
-    torchrun keeps its store when it starts processes again, with all that the killed ones have written (torch
-    2.13); their addresses would be taken for those of the new ones. So each process gives itself a name;
-    process 0 proposes a round with the names it sees, again when one changes, until all have agreed.
+    When torchrun restarts the processes, it keeps its store with all keys of the killed ones (torch 2.13),
+    whose addresses would be taken for the new ones. So each process writes a random token; process 0 proposes
+    a round with the tokens that it sees, a new one when a token changes, until every process has accepted.
     """
-    name, looks = uuid.uuid4().hex, _looks(timeout)
-    store.set(f"hello/{layout.rank}", name)
-    missing = lead = None
-    if layout.rank == 0:
-        lead = _lead(store, layout.ranks)
-    for _ in looks:
-        agreed, missing = next(lead) if lead is not None else _follow(store, layout.rank, name)
-        if agreed:
-            again = store.add("starts", 0) > 1
-            return Meeting(PrefixStore(agreed, store), again or layout.restarts > 0)
+    token = uuid.uuid4().hex
+    store.set(f"token/{launch.rank}", token)
+    missing = coordinator = None
+    if launch.rank == 0:
+        coordinator = _coordinate(store, launch.world_size)
+    for _ in _poll(timeout):
+        round_id, missing = next(coordinator) if coordinator else _accept(store, launch.rank, token)
+        if round_id:
+            restarted = store.add("starts", 0) > 1 or launch.restarts > 0
+            return Rendezvous(PrefixStore(round_id, store), restarted)
     raise TrainingError(
-        f"process {layout.rank} of {layout.ranks} ({layout.launcher}) was there, but {missing} did not come "
-        f"within {timeout:g} s (training.distribution.timeout_seconds)"
+        f"process {launch.rank} of {launch.world_size} ({launch.launcher}) is ready, but {missing} did not "
+        f"come within {timeout:g} s (training.distribution.timeout_seconds)"
     )
 
 
-def _lead(store: Store, ranks: int) -> Iterator[tuple[str, str]]:
-    """Propose rounds; the round once all have agreed, and who is missing until then."""
-    names: list[str] = []
+def _coordinate(store: Store, world_size: int) -> Iterator[tuple[str, str]]:
+    """Propose rounds, in process 0; yields the accepted round, or "" and the processes that are missing."""
+    tokens: list[str] = []
     while True:
-        here = [rank for rank in range(ranks) if store.check([f"hello/{rank}"])]
-        missing = [rank for rank in range(ranks) if rank not in here]
+        missing = [rank for rank in range(world_size) if not store.check([f"token/{rank}"])]
         if not missing:
-            found = [store.get(f"hello/{rank}").decode() for rank in range(ranks)]
-            if found != names:
-                names, turn = found, uuid.uuid4().hex
-                store.set("proposal", json.dumps([turn, names]))
-            missing = [rank for rank in range(1, ranks) if not store.check([f"{turn}/yes/{rank}"])]
+            found = [store.get(f"token/{rank}").decode() for rank in range(world_size)]
+            if found != tokens:
+                tokens, round_id = found, uuid.uuid4().hex
+                store.set("proposal", json.dumps([round_id, tokens]))
+            missing = [
+                rank for rank in range(1, world_size) if not store.check([f"{round_id}/accepted/{rank}"])
+            ]
             if not missing:
                 store.add("starts", 1)
-                store.set(f"{turn}/go", "")
-                yield turn, ""
+                store.set(f"{round_id}/complete", "")
+                yield round_id, ""
         yield "", f"process {', '.join(map(str, missing))}"
 
 
-def _follow(store: Store, rank: int, name: str) -> tuple[str, str]:
-    """Agree to a round that knows this process; the round once process 0 has heard all."""
+def _accept(store: Store, rank: int, token: str) -> tuple[str, str]:
+    """Accept a round that contains this process's token; the round once it is complete, or who is missing."""
     if store.check(["proposal"]):
-        turn, names = json.loads(store.get("proposal"))
-        if rank < len(names) and names[rank] == name:
-            store.set(f"{turn}/yes/{rank}", "")
-            if store.check([f"{turn}/go"]):
-                return turn, ""
+        round_id, tokens = json.loads(store.get("proposal"))
+        if rank < len(tokens) and tokens[rank] == token:
+            store.set(f"{round_id}/accepted/{rank}", "")
+            if store.check([f"{round_id}/complete"]):
+                return round_id, ""
             return "", "another process"
     return "", "process 0"
 
 
-def _looks(timeout: float) -> Iterator[None]:
-    """One look after another until the time is over."""
+def _poll(timeout: float) -> Iterator[None]:
+    """Yield every `POLL_INTERVAL` until the timeout."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         yield
-        time.sleep(LOOK)
+        time.sleep(POLL_INTERVAL)
 
 
-def _store_of_this_machine(layout: Layout, timeout: float) -> Store:
-    """A store for the processes of one mpirun on this machine.
+def _local_store(launch: LaunchInfo, timeout: float) -> Store:
+    """Store for the processes of one mpirun on this machine, which gives them no address.
 
-    Process 0 takes a free port and writes it to a file that is named after the job; it is removed once all
-    have read it.
+    Process 0 takes a free port and writes it to a file named after the job; the file is removed once all
+    processes have read it.
     """
-    if layout.local_ranks != layout.ranks:
+    if launch.local_world_size != launch.world_size:
         raise ConfigError(
-            f"{layout.launcher} started {layout.ranks} processes on several machines and names no meeting "
-            "point. Give the host of process 0 and a free port of it to all of them: mpirun -x "
-            "MASTER_ADDR=HOST -x MASTER_PORT=29500 (Open MPI), -genv MASTER_ADDR HOST -genv MASTER_PORT "
-            "29500 (MPICH, Intel MPI)"
+            f"{launch.launcher} started {launch.world_size} processes on several machines and gives no "
+            "address where they can connect. Give the host of process 0 and a free port of it to all of "
+            "them: mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=29500 (Open MPI), -genv MASTER_ADDR HOST "
+            "-genv MASTER_PORT 29500 (MPICH, Intel MPI)"
         )
     wait = timedelta(seconds=timeout)
-    path = _folder() / f"{job_of_this_machine()}.json"
-    if layout.rank == 0:
-        store = _store(HOST, 0, True, wait)
+    path = _port_folder() / f"{mpi_job_name()}.json"
+    if launch.rank == 0:
+        store = _open_store(HOST, 0, True, wait)
         write_text(path, json.dumps({"port": store.port, "process": os.getpid()}))
     else:
-        store = _store(HOST, _port(path, layout, timeout), False, wait)
-    if store.add("readers", 1) == layout.ranks:
+        store = _open_store(HOST, _read_port(path, launch, timeout), False, wait)
+    if store.add("readers", 1) == launch.world_size:
         path.unlink(missing_ok=True)
     return store
 
 
-def _folder() -> Path:
-    """A folder of this user alone, on this machine."""
+def _port_folder() -> Path:
+    """Folder for the port files, which only this user can read."""
     folder = Path(tempfile.gettempdir()) / f"caloforge-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():
@@ -176,17 +177,17 @@ def _folder() -> Path:
     return folder
 
 
-def _port(path: Path, layout: Layout, timeout: float) -> int:
-    """What process 0 wrote."""
-    for _ in _looks(timeout):
+def _read_port(path: Path, launch: LaunchInfo, timeout: float) -> int:
+    """Wait for the port that process 0 writes."""
+    for _ in _poll(timeout):
         try:
             written = json.loads(path.read_text(encoding="utf-8"))
-            # a file that a killed job has left
+            # raises if the file was left by a process that is dead
             os.kill(int(written["process"]), 0)
             return int(written["port"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
     raise TrainingError(
-        f"process {layout.rank} of {layout.ranks}: process 0 did not come within {timeout:g} s. If it runs "
-        "elsewhere or was started by a wrapper, set MASTER_ADDR and MASTER_PORT for all processes"
+        f"process {launch.rank} of {launch.world_size}: process 0 did not come within {timeout:g} s. If it "
+        "runs elsewhere or was started by a wrapper, set MASTER_ADDR and MASTER_PORT for all processes"
     )

@@ -1,4 +1,4 @@
-"""The course of a training: which batch of which epoch comes next, when to evaluate, when it is over."""
+"""Schedule of a training: the batches of all epochs, the total number of steps, and when to evaluate."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from caloforge.training.config import TrainingConfig
 from caloforge.training.timers import Clock
 
 
-class Course:
-    """Batches of all epochs, from where a training stands.
+class BatchSchedule:
+    """Iterates over the batches of all epochs, starting at the progress of a checkpoint.
 
     Attributes:
-        total: Steps of the whole training.
+        total: Number of steps of the whole training.
     """
 
     def __init__(self, batches: ShowerBatches, config: TrainingConfig, progress: Progress) -> None:
-        """Take up a training at its progress; an epoch begun by other processes is shared out anew."""
+        """Continue at `progress`; if the number of processes changed, the rest of the epoch is split anew."""
         self.batches, self.config, self.progress = batches, config, progress
         self._epoch_steps = len(batches)
         if progress.processes != batches.world_size:
             if progress.batch:
                 progress.parts.append([progress.processes, progress.batch])
             progress.processes, progress.batch = batches.world_size, 0
-        self._enter()
+        self._set_epoch()
         left = len(batches) - progress.batch + (config.epochs - progress.epoch - 1) * self._epoch_steps
         self.total = progress.step + max(0, left)
         if config.max_steps is not None:
             self.total = min(self.total, config.max_steps)
         self._evaluate_every = max(1, round(config.evaluation.every_epochs * self._epoch_steps))
 
-    def _enter(self) -> None:
-        """Set the batches to the epoch; one whose rest is too small for all processes is over."""
+    def _set_epoch(self) -> None:
+        """Select the current epoch, or the next one if the rest is too small for all processes."""
         p = self.progress
         self.batches.set_epoch(p.epoch, p.parts)
         if not len(self.batches):
@@ -45,10 +45,10 @@ class Course:
         self.batches.skip(p.batch)
 
     def showers(self, clock: Clock) -> Iterator[tuple[ShowerBatch, float]]:
-        """Batches and their weights in the mean over processes; counts epochs and batches."""
+        """Yield batches and their weights in the mean over processes; advances `progress`."""
         p = self.progress
         while p.epoch < self.config.epochs:
-            self._enter()
+            self._set_epoch()
             loader = iter(DataLoader(self.batches, batch_size=None, num_workers=self.config.loader_workers))
             for number in range(p.batch, len(self.batches)):
                 with clock.count("input"):
@@ -59,7 +59,7 @@ class Course:
                 yield batch, self.batches.weight(number)
 
     def evaluation_due(self) -> bool:
-        """Whether the model is to be judged after this batch; counted from the ends of the epochs."""
+        """Whether to evaluate the model after this batch; counted in whole steps since the first epoch."""
         p = self.progress
         done = p.epoch * self._epoch_steps
         if p.batch:

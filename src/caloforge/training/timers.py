@@ -1,4 +1,4 @@
-"""Where the time of a training goes."""
+"""Wall time of a training, split into computation, communication, input, evaluation and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from typing import Literal
 import torch
 
 Kind = Literal["communication", "input", "evaluation", "saving"]
-# pairs of device events kept before they are read
+# pairs of CUDA events collected before they are read
 PENDING = 1000
 
 
 @dataclass(frozen=True)
 class TimeSplit:
-    """Wall time of a run in seconds, by what a process did; a resumed run counts from its own start.
+    """Wall time of a run in seconds, by activity; a resumed run counts from its own start.
 
     Attributes:
-        compute: Forward and backward passes, updates, augmentation: all that is not below.
-        communication: Waiting for other processes; what overlaps with the backward pass is compute.
+        compute: Forward and backward passes, updates, augmentation: everything not listed below.
+        communication: Waiting for other processes; communication that overlaps with the backward pass counts
+            as compute.
         input: Waiting for the next batch.
-        evaluation: Judging the model on held-out showers, and writing a better one.
-        saving: Checkpoints.
+        evaluation: Evaluating the model on held-out showers, and writing it if it is the best so far.
+        saving: Writing checkpoints.
     """
 
     compute: float = 0.0
@@ -35,31 +36,31 @@ class TimeSplit:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Sum of all activities."""
         return self.compute + self.communication + self.input + self.evaluation + self.saving
 
     @property
-    def waiting(self) -> float:
-        """Share of the time of training steps that went by in waiting for showers."""
+    def input_fraction(self) -> float:
+        """Fraction of the time of training steps spent waiting for the next batch."""
         steps = self.compute + self.communication + self.input
         return self.input / steps if steps > 0 else 0.0
 
 
 class Clock:
-    """Counts seconds by kind; a kind inside another one counts for the outer."""
+    """Measures seconds by activity; a nested activity counts as the outer one."""
 
     def __init__(self) -> None:
-        """Start the time."""
+        """Start the clock."""
         self._start = time.monotonic()
         self._seconds: dict[Kind, float] = dict.fromkeys(
             ("communication", "input", "evaluation", "saving"), 0.0
         )
         self._busy = False
-        self._stalls: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._device_waits: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
     def count(self, kind: Kind) -> Iterator[None]:
-        """Count what is done inside."""
+        """Count the time inside the context."""
         if self._busy:
             yield
             return
@@ -71,10 +72,10 @@ class Clock:
             self._seconds[kind] += time.monotonic() - start
 
     @contextmanager
-    def stall(self, device: torch.device) -> Iterator[None]:
-        """Count, as communication, how long a wait inside holds up the device.
+    def device_wait(self, device: torch.device) -> Iterator[None]:
+        """Count, as communication, how long a wait inside the context blocks the device.
 
-        On a GPU such a wait returns at once and the stream is what waits.
+        On a GPU the call returns at once and the CUDA stream waits, so the time is taken from CUDA events.
         """
         if device.type != "cuda":
             with self.count("communication"):
@@ -84,19 +85,19 @@ class Clock:
         before.record()
         yield
         after.record()
-        self._stalls.append((before, after))
-        if len(self._stalls) >= PENDING:
-            self._read_stalls()
+        self._device_waits.append((before, after))
+        if len(self._device_waits) >= PENDING:
+            self._read_device_waits()
 
-    def _read_stalls(self) -> None:
-        if self._stalls:
-            self._stalls[-1][1].synchronize()
-        milliseconds = sum(before.elapsed_time(after) for before, after in self._stalls)
+    def _read_device_waits(self) -> None:
+        if self._device_waits:
+            self._device_waits[-1][1].synchronize()
+        milliseconds = sum(before.elapsed_time(after) for before, after in self._device_waits)
         self._seconds["communication"] += milliseconds / 1000
-        self._stalls = []
+        self._device_waits = []
 
     def split(self) -> TimeSplit:
-        """What was counted so far."""
-        self._read_stalls()
+        """Times up to now."""
+        self._read_device_waits()
         total = time.monotonic() - self._start
         return TimeSplit(compute=max(0.0, total - sum(self._seconds.values())), **self._seconds)

@@ -47,7 +47,7 @@ def plan_folds(data: Path, k: int, evaluation: EvaluationConfig, *, validate: bo
     parts = [evaluation] if k == 1 else [evaluation.model_copy(update={"fold": (f, k)}) for f in range(k)]
     splits = [split_showers(count, part) for part in parts]
     fewest = FEWEST_COMPARED if validate else FEWEST
-    if (held_out := len(splits[0].held)) < fewest:
+    if (held_out := len(splits[0].held_out)) < fewest:
         raise ConfigError(
             f"{data}: of its {count} showers {held_out} are held out, too few to judge a model by "
             f"(at least {fewest}); take more showers, fewer folds or a larger training.evaluation.share"
@@ -77,14 +77,16 @@ def make_folds(
     splits = plan_folds(data, k, evaluation, validate=validate)
     folder.mkdir(parents=True, exist_ok=True)
     if validate and not any(folder.iterdir()):
-        held_out = sum(len(split.held) for split in splits) / (len(splits[0].trained) + len(splits[0].held))
+        held_out = sum(len(split.held_out) for split in splits) / (
+            len(splits[0].train) + len(splits[0].held_out)
+        )
         check_space(folder / "held-0.h5", int(held_out * data.stat().st_size), f"the copies for {k} folds")
     folds = []
     for f, split in enumerate(splits):
         held = None
         if validate:
             held = folder / f"held-{f}.h5"
-            _copy(data, held, np.sort(split.held))
+            _copy(data, held, np.sort(split.held_out))
         folds.append(Fold(data, (f, k) if k > 1 else None, held))
     return folds
 

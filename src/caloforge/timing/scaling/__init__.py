@@ -1,1 +1,1 @@
-"""How a training scales: measured here, projected to many nodes, held against what is published."""
+"""Scaling of distributed training: measurement, projection to many nodes, published results."""

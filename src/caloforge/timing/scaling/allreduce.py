@@ -1,9 +1,8 @@
-"""What an all-reduce costs: the alpha-beta model, in which a message takes latency + bytes / bandwidth.
+"""Cost model of an all-reduce: the alpha-beta model, in which a message takes latency + bytes / bandwidth.
 
 Formulas: Thakur, Rabenseifner, Gropp, Int. J. High Perform. Comput. Appl. 19 (2005) 49, section 4.5, without
-the term of the additions, which for gradients is small against the bytes. A ring moves as few bytes as is
-possible but waits for 2 (p - 1) messages; halving and doubling along a tree moves as many bytes and waits for
-2 log2 p messages.
+the term of the additions, which is negligible for gradients. A ring moves the minimal number of bytes with
+2 (p - 1) messages in sequence; recursive halving and doubling moves the same number with 2 log2 p messages.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Link:
-    """A connection.
+    """A connection between two processes or nodes.
 
     Attributes:
-        latency: Alpha, of a message, s.
+        latency: Alpha, the time of an empty message, s.
         bandwidth: 1 / beta, in one direction, bytes/s.
-        source: Where these come from.
+        source: Source of the figures.
     """
 
     latency: float
@@ -30,12 +29,12 @@ class Link:
 
 @dataclass(frozen=True)
 class Network:
-    """Nodes, and the processes within them.
+    """Connections of a cluster.
 
     Attributes:
-        between: Of the nodes.
-        inside: Of the processes of a node; the same as `between` where it is not given.
-        per_node: Processes on a node.
+        between: Between nodes.
+        inside: Between processes on a node; as `between` if None.
+        per_node: Processes per node.
     """
 
     between: Link
@@ -43,13 +42,11 @@ class Network:
     per_node: int = 1
 
     def allreduce(self, size: float, processes: int) -> float:
-        """Seconds for the sum over all processes to reach all processes.
-
-        First within each node, then between the nodes, as NCCL and MPI do it.
+        """Seconds of an all-reduce, hierarchical as in NCCL and MPI: within each node, then between nodes.
 
         Args:
             size: Bytes on each process.
-            processes: How many.
+            processes: Number of processes.
         """
         local = min(self.per_node, processes)
         nodes = math.ceil(processes / self.per_node)
@@ -57,23 +54,23 @@ class Network:
         return fastest(size, local, inside) + fastest(size, nodes, self.between)
 
     def step(self, messages: Iterable[float], processes: int) -> float:
-        """Seconds for all the messages of a step, one after the other."""
+        """Seconds of all messages of a step, in sequence."""
         return sum(self.allreduce(size, processes) for size in messages)
 
 
 def ring(size: float, processes: int, link: Link) -> float:
-    """Seconds of an all-reduce of `size` bytes around a ring."""
+    """Seconds of a ring all-reduce of `size` bytes."""
     if processes == 1:
         return 0.0
-    share = (processes - 1) / processes
-    return 2 * (processes - 1) * link.latency + 2 * share * size / link.bandwidth
+    fraction = (processes - 1) / processes
+    return 2 * (processes - 1) * link.latency + 2 * fraction * size / link.bandwidth
 
 
 def tree(size: float, processes: int, link: Link) -> float:
-    """Seconds by recursive halving and doubling.
+    """Seconds of an all-reduce by recursive halving and doubling.
 
-    Where the number of processes is no power of two, those beyond it hand their data over before and get it
-    back after.
+    If the number of processes is not a power of two, the excess processes send their data to others before
+    and receive the result after.
     """
     if processes == 1:
         return 0.0
@@ -84,25 +81,25 @@ def tree(size: float, processes: int, link: Link) -> float:
 
 
 def fastest(size: float, processes: int, link: Link) -> float:
-    """The faster of both, which libraries choose by the size of the message."""
+    """Seconds of the faster algorithm, as libraries choose it by message size."""
     return min(ring(size, processes, link), tree(size, processes, link))
 
 
 def fit(sizes: list[float], seconds: list[float], processes: int) -> Link:
-    """The link that explains measured all-reduces best, in relative terms.
+    """Fit a link to measured all-reduces, minimising the relative residuals.
 
     Args:
-        sizes: Bytes.
-        seconds: What they took.
-        processes: How many processes took part; a power of two, where ring and tree agree in the bytes.
+        sizes: Message sizes in bytes.
+        seconds: Measured times.
+        processes: Number of processes; a power of two, for which ring and tree move the same bytes.
 
     Returns:
-        Latency and bandwidth; a latency below zero, which noise may give, is zero.
+        The link; a negative fitted latency is replaced by zero.
     """
     import numpy as np
 
     depth = math.log2(processes)
-    share = 2 * (processes - 1) / processes
-    terms = np.array([[2 * depth, share * size] for size in sizes]) / np.array(seconds)[:, None]
+    fraction = 2 * (processes - 1) / processes
+    terms = np.array([[2 * depth, fraction * size] for size in sizes]) / np.array(seconds)[:, None]
     latency, per_byte = np.linalg.lstsq(terms, np.ones(len(sizes)), rcond=None)[0]
     return Link(max(float(latency), 0.0), 1 / max(float(per_byte), 1e-15), "measured here")

@@ -1,4 +1,4 @@
-"""The whole benchmark: trainings measured here, their projection, and the errors of the model elsewhere."""
+"""The scaling benchmark: measured trainings, their projection, and the model against published results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.timing.machine import machine
 from caloforge.timing.scaling.allreduce import Link, Network
 from caloforge.timing.scaling.measurement import (
-    Measured,
+    TrainingTimes,
     batches,
     layouts,
     measure_link,
@@ -30,31 +30,31 @@ from caloforge.training.config import TrainingConfig
 
 FORMAT = "caloforge-scaling"
 FORMAT_VERSION = 1
-# made-up showers fill this many steps of the largest layout
+# steps of an epoch of synthetic showers with the largest number of processes
 EPOCH_STEPS = 4
-# an epoch of the projection where no data are given: of the talk's million showers, nine tenths
+# showers per projected epoch without data: nine tenths of the million showers of the 3DGAN publications
 PROJECTED_SHOWERS = 900_000
 
-Tell = Callable[[int, int, str], object]
+Report = Callable[[int, int, str], object]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured and what it is projected to.
+    """Settings of the scaling benchmark.
 
     Attributes:
-        name: Of the run.
+        name: Name of the run.
         detector: Its detector.
-        beam: Its beam, for made-up showers.
-        model: Its network.
-        training: How it is trained.
-        data: A shower file; made-up showers where there is none.
-        processes: The largest number measured.
-        steps: Counted in each measurement.
-        nodes: The largest number projected to.
-        network: Between them, by its name.
-        per_node: Processes on a node.
-        seed: Of showers, weights and order.
+        beam: Its beam, for synthetic showers.
+        model: Its model section.
+        training: Its training section.
+        data: A shower file; None for synthetic showers.
+        processes: Largest number of processes to measure.
+        steps: Steps per measurement.
+        nodes: Largest number of nodes of the projection.
+        network: Name of the network between the nodes.
+        per_node: Processes per node.
+        seed: Seed of showers, weights and their order.
     """
 
     name: str
@@ -71,15 +71,15 @@ class Plan:
     seed: int = 1
 
 
-def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]:
+def scaling_document(plan: Plan, report: Report = lambda *_: None) -> dict[str, Any]:
     """Measure everything; returns the document of scaling.json.
 
     Args:
-        plan: What.
-        tell: Called with (steps done, steps, what is measured now).
+        plan: Settings of the benchmark.
+        report: Called with (steps done, total steps, name of the current measurement).
 
     Raises:
-        ConfigError: More processes than cores, an unknown network, a batch too small to be dealt out.
+        ConfigError: More processes than cores, an unknown network, or a batch too small to be divided.
         DataError: Showers of another detector.
         TrainingError: A training failed.
     """
@@ -91,11 +91,11 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="caloforge-") as folder:
         data = _showers(plan, Path(folder), counts[-1])
-        showers, judged = _shares(plan, data)
-        measured = _measure(plan, data, list(runs), tell)
+        showers, evaluated = _shower_counts(plan, data)
+        measured = _measure(plan, data, list(runs), report)
     link, seconds = measure_link(2) if counts[-1] > 1 else (None, [])
-    tell(len(runs) + 1, len(runs) + 1, "")
-    work = workload(plan, list(measured.values()), showers, judged)
+    report(len(runs) + 1, len(runs) + 1, "")
+    work = workload(plan, list(measured.values()), showers, evaluated)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -115,25 +115,25 @@ def scaling_document(plan: Plan, tell: Tell = lambda *_: None) -> dict[str, Any]
     }
 
 
-def _shares(plan: Plan, data: Path) -> tuple[int, int]:
-    """Showers of an epoch that is projected, and those that are judged in a measurement."""
+def _shower_counts(plan: Plan, data: Path) -> tuple[int, int]:
+    """Showers per projected epoch, and held-out showers evaluated in a measurement."""
     from caloforge.training.data_split import split_file
 
     split = split_file(data, plan.training, 1)
-    judged = len(split.judged(plan.training.evaluation.showers))
-    return PROJECTED_SHOWERS if plan.data is None else len(split.trained), judged
+    evaluated = len(split.evaluated(plan.training.evaluation.showers))
+    return PROJECTED_SHOWERS if plan.data is None else len(split.train), evaluated
 
 
 def _showers(plan: Plan, folder: Path, processes: int) -> Path:
-    """The file to train on."""
+    """The shower file to train on, filled with synthetic showers if there are no data."""
     if plan.data is None:
-        from caloforge.training.preflight import made_up_showers
+        from caloforge.training.preflight import synthetic_showers
 
-        share = 1 - plan.training.evaluation.share
-        count = round(EPOCH_STEPS * plan.training.batch_size * processes / share) + 2
+        trained_fraction = 1 - plan.training.evaluation.share
+        count = round(EPOCH_STEPS * plan.training.batch_size * processes / trained_fraction) + 2
         path = folder / "showers.h5"
         with ShowerWriter(path, plan.detector, {"engine": "made up for a measurement"}) as writer:
-            writer.append(made_up_showers(plan.detector, plan.beam, count))
+            writer.append(synthetic_showers(plan.detector, plan.beam, count))
         return path
     with ShowerFile(plan.data) as file:
         if file.detector.geometry_digest != plan.detector.geometry_digest:
@@ -145,31 +145,31 @@ def _showers(plan: Plan, folder: Path, processes: int) -> Path:
 
 
 def _measure(
-    plan: Plan, data: Path, runs: list[tuple[int, int]], tell: Tell
-) -> dict[tuple[int, int], Measured]:
+    plan: Plan, data: Path, runs: list[tuple[int, int]], report: Report
+) -> dict[tuple[int, int], TrainingTimes]:
     def section(config: StrictModel) -> dict[str, Any]:
         return config.model_dump(mode="json")
 
     training = section(plan.training)
     if plan.training.precision == "auto":
-        # what is faster may differ from run to run
+        # the faster precision may differ from run to run
         training["precision"] = "fp32"
     run = {"model": section(plan.model), "training": training}
     found = {}
     for done, (count, batch) in enumerate(runs):
-        tell(done, len(runs) + 1, f"{count} process(es), batches of {batch}")
+        report(done, len(runs) + 1, f"{count} process(es), batches of {batch}")
         found[count, batch] = measure_training(run, data, count, batch, plan.steps, plan.seed)
     return found
 
 
-def workload(plan: Plan, measured: list[Measured], showers: int, judged: int) -> Workload:
-    """What the projection starts from: the trainings on one process.
+def workload(plan: Plan, measured: list[TrainingTimes], showers: int, evaluated: int) -> Workload:
+    """Workload of the projection, from the trainings measured on one process.
 
     Args:
-        plan: What was measured.
-        measured: All of it.
-        showers: Of an epoch.
-        judged: Showers whose validation was measured.
+        plan: Settings of the benchmark.
+        measured: Times of all trainings.
+        showers: Showers per epoch.
+        evaluated: Held-out showers evaluated in each measurement.
     """
     alone = sorted((m for m in measured if m.processes == 1), key=lambda m: m.batch)
     small, large = alone[0], alone[-1]
@@ -186,12 +186,12 @@ def workload(plan: Plan, measured: list[Measured], showers: int, judged: int) ->
         tuple(float(size) for size in large.messages),
         large.input / large.batch,
         validation_showers=plan.training.evaluation.showers,
-        validation_per_shower=large.validation / judged,
+        validation_per_shower=large.validation / evaluated,
     )
 
 
 def _measured_rows(
-    measured: dict[tuple[int, int], Measured], runs: dict[tuple[int, int], list[Scaling]]
+    measured: dict[tuple[int, int], TrainingTimes], runs: dict[tuple[int, int], list[Scaling]]
 ) -> list[dict[str, Any]]:
     alone = next(found for (count, _), found in measured.items() if count == 1)
     rows = []
@@ -199,8 +199,8 @@ def _measured_rows(
         for key, found in measured.items():
             if scaling in runs[key]:
                 fast = found.rate / alone.rate
-                share = fast / found.processes
-                rows.append({"scaling": scaling, **asdict(found), "speedup": fast, "efficiency": share})
+                efficiency = fast / found.processes
+                rows.append({"scaling": scaling, **asdict(found), "speedup": fast, "efficiency": efficiency})
     return rows
 
 
@@ -211,18 +211,18 @@ def _projected_rows(plan: Plan, work: Workload, network: Network) -> list[dict[s
     for scaling in ("weak", "strong"):
         epochs = project(work, network, counts, scaling)
         for found, fast in zip(epochs, speedup(epochs), strict=True):
-            shares = {"seconds": found.seconds, "speedup": fast, "efficiency": fast / found.processes}
-            rows.append({"scaling": scaling, **asdict(found), **shares})
+            derived = {"seconds": found.seconds, "speedup": fast, "efficiency": fast / found.processes}
+            rows.append({"scaling": scaling, **asdict(found), **derived})
     return rows
 
 
 def _link_row(link: Link, seconds: list[float], work: Workload) -> dict[str, Any]:
-    """The connection of two processes here, and what it makes of the messages of a step."""
+    """The measured connection of two processes, and its time for the messages of a step."""
     return {**asdict(link), "seconds": seconds, "step": Network(link).step(work.messages, 2)}
 
 
 def published_rows() -> list[dict[str, Any]]:
-    """Every published table with what the model says of its rows."""
+    """Published tables with the predictions of the model for each row."""
     return [
         {
             **table.model_dump(mode="json", include={"name", "title", "quantity", "source", "inputs"}),

@@ -1,4 +1,4 @@
-"""Trainings on one and several processes of this machine, and where their time goes."""
+"""Measured times of trainings on one and several processes of this machine, by activity."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from caloforge.timing.scaling.allreduce import Link, fit
 from caloforge.timing.scaling.projection import Scaling
 from caloforge.timing.timed_process import THREAD_VARIABLES
 
-# a measurement may take this long, s
+# time limit of a measurement, s
 LIMIT = 1800.0
-# of what a process that died said last
-LAST_WORDS = 600
-# bytes of the messages that the connection is measured with
+# characters of the error output of a failed process that are quoted
+MAX_ERROR_TEXT = 600
+# message sizes in bytes to measure the connection with
 SIZES = tuple(4**power for power in range(5, 13))
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A training on some processes, in seconds of a step unless said otherwise.
+class TrainingTimes:
+    """Times of a training, in s per step unless stated otherwise, averaged over the processes.
 
     Attributes:
-        processes: How many.
-        batch: Showers of a step and process.
-        compute: Mean over the processes, as the others.
-        communication: Waiting for the other processes.
+        processes: Number of processes.
+        batch: Showers per step and process.
+        compute: Computing.
+        communication: Waiting for other processes.
         input: Waiting for showers.
-        validation: Of one judgement, in all, s.
-        jitter: Relative spread of the steps: half the distance from the 16th to the 84th percentile.
-        messages: Bytes of every all-reduce.
+        validation: Time of one evaluation, s.
+        jitter: Relative spread of the time of a step: half the distance from the 16th to the 84th percentile.
+        messages: Bytes of each all-reduce.
     """
 
     processes: int
@@ -58,12 +58,12 @@ class Measured:
 
     @property
     def rate(self) -> float:
-        """Showers/s of all processes together, validation not counted."""
+        """Showers/s of all processes together, without evaluations."""
         return self.processes * self.batch / self.step
 
 
 def available() -> int:
-    """Processes that have a GPU, or else a core, of their own."""
+    """Number of GPUs, or of cores if there is no GPU: the most processes that do not share one."""
     import torch
 
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))
@@ -73,10 +73,10 @@ def layouts(processes: int | None) -> list[int]:
     """Numbers of processes to measure: 1, 2, 4, ... and the largest.
 
     Args:
-        processes: The largest; the default is what this machine has, and two at most.
+        processes: The largest; by default 2, or 1 on a machine with a single core.
 
     Raises:
-        ConfigError: More than the machine has.
+        ConfigError: More processes than GPUs or cores.
     """
     most = available()
     if processes is None:
@@ -91,17 +91,17 @@ def layouts(processes: int | None) -> list[int]:
 
 
 def batches(batch: int, counts: list[int]) -> dict[tuple[int, int], list[Scaling]]:
-    """Processes and batch of every training to measure, and for which scaling.
+    """Processes and batch size of each training to measure, and the kinds of scaling that use it.
 
-    One process also trains with the smallest batch of all: the difference tells what a step costs without
-    its showers.
+    One process also trains with the smallest batch: the difference gives the cost of a step that does not
+    depend on the batch.
 
     Raises:
-        ConfigError: A batch too small to be dealt out.
+        ConfigError: The batch is too small to be divided.
     """
     if batch // counts[-1] < 2:
         raise ConfigError(
-            f"training.batch_size {batch}: dealt out to {counts[-1]} processes that is less than 2 showers "
+            f"training.batch_size {batch}: divided among {counts[-1]} processes that is less than 2 showers "
             f"for each; expected {2 * counts[-1]} or more"
         )
     found: dict[tuple[int, int], list[Scaling]] = {}
@@ -114,44 +114,44 @@ def batches(batch: int, counts: list[int]) -> dict[tuple[int, int], list[Scaling
 
 def measure_training(
     run: dict[str, Any], data: Path, processes: int, batch: int, steps: int, seed: int
-) -> Measured:
-    """Train some steps on some processes, one thread each.
+) -> TrainingTimes:
+    """Train for some steps with one thread per process and measure the times.
 
     Args:
         run: Model and training sections of a run.
         data: The shower file.
-        processes: How many.
-        batch: Showers of a step and process.
-        steps: Steps that are counted.
-        seed: Of weights and order.
+        processes: Number of processes.
+        batch: Showers per step and process.
+        steps: Steps to measure.
+        seed: Seed of the weights and the order of showers.
 
     Raises:
-        TrainingError: A process failed, or it took too long.
+        TrainingError: A process failed, or the training took too long.
     """
     settings = {"batch_size": batch, "threads": 1, "trackers": []}
-    # judged and saved once, at the end
-    judging = {**run["training"]["evaluation"], "every_epochs": 1e6, "patience": None}
-    learning = {**run, "training": {**run["training"], **settings, "evaluation": judging}}
-    job = {"kind": "training", "run": learning, "data": str(data), "steps": steps, "seed": seed}
+    # evaluate and save once, at the end
+    evaluation = {**run["training"]["evaluation"], "every_epochs": 1e6, "patience": None}
+    sections = {**run, "training": {**run["training"], **settings, "evaluation": evaluation}}
+    job = {"kind": "training", "run": sections, "data": str(data), "steps": steps, "seed": seed}
     answers = launch(job, processes)
 
     def mean(kind: str) -> float:
         return statistics.fmean(answer[kind] for answer in answers)
 
-    return Measured(
+    return TrainingTimes(
         processes,
         batch,
         mean("compute") / steps,
         mean("communication") / steps,
         mean("input") / steps,
         mean("evaluation"),
-        statistics.fmean(_spread(answer["stamps"]) for answer in answers),
+        statistics.fmean(_relative_spread(answer["stamps"]) for answer in answers),
         tuple(answers[0]["messages"]),
     )
 
 
-def _spread(stamps: list[float]) -> float:
-    """Relative spread of the times between the ends of steps; 0 where there are too few."""
+def _relative_spread(stamps: list[float]) -> float:
+    """Relative spread of the times of steps, from their end times; 0 for fewer than four steps."""
     steps = [after - before for before, after in itertools.pairwise(stamps)]
     if len(steps) < 4:
         return 0.0
@@ -160,18 +160,18 @@ def _spread(stamps: list[float]) -> float:
 
 
 def measure_link(processes: int) -> tuple[Link, list[float]]:
-    """The connection between the processes of this machine, and the seconds it was found from."""
+    """Measure the connection between processes of this machine; also the times that it was fitted to."""
     answers = launch({"kind": "messages", "sizes": list(SIZES)}, processes)
     slowest = [max(times) for times in zip(*(answer["seconds"] for answer in answers), strict=True)]
     return fit([float(size) for size in SIZES], slowest, processes), slowest
 
 
 def launch(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
-    """Run the worker on some processes through torchrun; the answer of each.
+    """Run the worker in several processes with torchrun; returns the answer of each.
 
     Args:
         job: See `worker`.
-        processes: How many.
+        processes: Number of processes.
 
     Raises:
         TrainingError: A process failed, or it took too long.
@@ -196,7 +196,7 @@ def launch(job: dict[str, Any], processes: int) -> list[dict[str, Any]]:
         answers = [json.loads(file.read_text("utf-8")) for file in sorted(path.parent.glob("rank-*.json"))]
         if status or len(answers) < processes:
             words.seek(0)
-            last = " ".join(words.read().decode("utf-8", "replace").split())[-LAST_WORDS:]
+            last = " ".join(words.read().decode("utf-8", "replace").split())[-MAX_ERROR_TEXT:]
             problem = next((answer["error"] for answer in answers if "error" in answer), last)
             raise TrainingError(f"{processes} process(es) ended with status {status}: {problem}")
         return answers

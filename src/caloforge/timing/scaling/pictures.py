@@ -1,4 +1,4 @@
-"""Speed-up against processes: what is published, what the model says of it, and what is measured here."""
+"""Figure of speed-up against processes: published results, predictions of the model, and measurements."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# tables whose rows differ in the number of processes, and take showers
+# tables with rows for several numbers of processes
 SHOWN = ("v100", "v100-plain", "p100", "stampede2")
 
 
 def speedup_figure(document: dict[str, Any]) -> Figure:
-    """Three panels: published speed-ups with the model, the same as efficiencies, and what was measured here.
+    """Draw published speed-ups with predictions, the same as efficiencies, and the measurements.
 
     Args:
-        document: That of `caloforge benchmark scaling`.
+        document: Document of `caloforge benchmark scaling`.
     """
     figure = new_figure(13.0, 4.6)
     speed, efficiency, here = figure.subplots(1, 3)
     figure.subplots_adjust(left=0.045, right=0.99, top=0.92, bottom=0.115, wspace=0.17)
     tables = [table for table in published_tables() if table.name in SHOWN]
     for colour, table in zip(SERIES, tables, strict=False):
-        _published(speed, efficiency, table, colour)
+        _draw_published(speed, efficiency, table, colour)
     for colour, scaling in zip(SERIES, ("weak", "strong"), strict=False):
-        _here(here, document, scaling, colour)
+        _draw_measured(here, document, scaling, colour)
     style(speed, "published (points), the model (lines)", "processes", "speed-up")
     style(efficiency, "the same: what is left of each process", "processes", "efficiency, %")
     style(here, f"here (points), over {document['network']['name']} (lines)", "processes", "speed-up")
@@ -37,23 +37,23 @@ def speedup_figure(document: dict[str, Any]) -> Figure:
         axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
     efficiency.axhline(100, linestyle=":", color=INK, linewidth=0.8, zorder=0)
     efficiency.set_ylim(0, 110)
-    _powers(efficiency)
+    _log2_axis(efficiency)
     return figure
 
 
-def _published(speed: Axes, efficiency: Axes, table: Table, colour: str) -> None:
+def _draw_published(speed: Axes, efficiency: Axes, table: Table, colour: str) -> None:
     found = predict(table)
     bound = ", at least" if any(prediction.row.at_least for prediction in found) else ""
     for predicted, look in ((True, "-"), (False, "^" if bound else "o")):
         processes, speedups = zip(*_speedups(table, found, predicted), strict=True)
         label = None if predicted else f"{table.title}{bound}"
-        shares = [100 * fast / count for fast, count in zip(speedups, processes, strict=True)]
-        for axes, values in ((speed, speedups), (efficiency, shares)):
+        percent = [100 * fast / count for fast, count in zip(speedups, processes, strict=True)]
+        for axes, values in ((speed, speedups), (efficiency, percent)):
             axes.plot(processes, values, look, color=colour, linewidth=1.3, markersize=5, label=label)
 
 
 def _speedups(table: Table, found: list[Prediction], predicted: bool) -> list[tuple[float, float]]:
-    """Processes and how many times as fast as one, of each row and of the base."""
+    """Number of processes and speed-up of each row, and of the base."""
     rows = [prediction.row for prediction in found]
     values = [prediction.predicted if predicted else prediction.row.value for prediction in found]
     if table.quantity == "efficiency":
@@ -66,7 +66,7 @@ def _speedups(table: Table, found: list[Prediction], predicted: bool) -> list[tu
     return [(float(row.processes), first / value) for row, value in zip(rows, values, strict=True)]
 
 
-def _here(axes: Axes, document: dict[str, Any], scaling: str, colour: str) -> None:
+def _draw_measured(axes: Axes, document: dict[str, Any], scaling: str, colour: str) -> None:
     measured = [row for row in document["measured"] if row["scaling"] == scaling]
     projected = [row for row in document["projected"] if row["scaling"] == scaling]
     for rows, look in ((measured, "o"), (projected, "-")):
@@ -86,12 +86,12 @@ def _ideal(axes: Axes) -> None:
     axes.plot([1.0, high], [1.0, high], ":", color=INK, linewidth=0.8, zorder=0, label="ideal")
     # room for the legend
     axes.set_ylim(0.8, 8 * high)
-    _powers(axes)
+    _log2_axis(axes)
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter("{x:.0f}")
 
 
-def _powers(axes: Axes) -> None:
-    """Processes in powers of two, written out."""
+def _log2_axis(axes: Axes) -> None:
+    """Logarithmic axis in powers of two, with plain numbers."""
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")

@@ -1,4 +1,4 @@
-"""From what a step takes on one process to what an epoch takes on many."""
+"""Projection of the time of an epoch on many processes from the times of a step on one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ Scaling = Literal["weak", "strong"]
 
 @dataclass(frozen=True)
 class Workload:
-    """A training, in numbers; every time is that of one process.
+    """Cost of a training; all times are of one process.
 
     Attributes:
-        showers: Of an epoch.
-        batch: Showers of a step and process.
-        per_step: Computing of a step that does not depend on the batch, s.
-        per_shower: Computing for each shower of the batch, s.
-        jitter: Relative standard deviation of the computing of a step; the slowest process sets the pace.
-        messages: Bytes of every all-reduce of a step.
-        input_per_shower: Reading that the step waits for, s.
-        storage: Showers/s that the shared disk gives, hidden behind the computing as far as that goes.
-        validation_showers: Judged after each epoch.
-        validation_per_shower: s.
-        sharded: Whether every process judges its share, or the first one all of them.
+        showers: Showers per epoch.
+        batch: Showers per step and process.
+        per_step: Computing time of a step independent of the batch, s.
+        per_shower: Computing time per shower of the batch, s.
+        jitter: Relative standard deviation of the computing time of a step; the slowest process determines
+            the time.
+        messages: Bytes of each all-reduce of a step.
+        input_per_shower: Time per shower that a step waits for input, s.
+        storage: Throughput of the shared disk, showers/s; reading overlaps with computing.
+        validation_showers: Showers evaluated after each epoch.
+        validation_per_shower: Time to evaluate a shower, s.
+        sharded: Whether the processes divide the evaluation, or rank 0 does all of it.
     """
 
     showers: int
@@ -46,15 +47,15 @@ class Workload:
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch, and what its time goes into; all in s.
+    """Time of an epoch by activity, in s.
 
     Attributes:
-        processes: How many.
-        steps: Of the epoch; the last one may be smaller, and takes as long as the others.
-        compute: The slowest process of each step.
+        processes: Number of processes.
+        steps: Number of steps; the last one counts in full.
+        compute: Computing time, of the slowest process in each step.
         communication: All-reduces.
         input: Waiting for showers.
-        validation: After the epoch.
+        validation: Evaluation after the epoch.
     """
 
     processes: int
@@ -66,35 +67,34 @@ class Epoch:
 
     @property
     def seconds(self) -> float:
-        """Of the whole epoch."""
+        """Total time."""
         return self.compute + self.communication + self.input + self.validation
 
 
 def epoch(work: Workload, network: Network, processes: int) -> Epoch:
-    """An epoch on so many processes, every one with the batch of the workload."""
+    """Project an epoch on a number of processes, each with the batch of the workload."""
     steps = math.ceil(work.showers / (work.batch * processes))
     compute = steps * (work.per_step + work.batch * work.per_shower)
-    compute *= 1 + work.jitter * slowest_of(processes)
+    compute *= 1 + work.jitter * expected_maximum(processes)
     communication = steps * network.step(work.messages, processes)
     waiting = steps * work.batch * work.input_per_shower
     late = work.showers / work.storage - compute - communication - waiting
-    share = processes if work.sharded else 1
-    judged = math.ceil(work.validation_showers / share)
+    evaluators = processes if work.sharded else 1
+    evaluated = math.ceil(work.validation_showers / evaluators)
     return Epoch(
         processes,
         steps,
         compute,
         communication,
         waiting + max(0.0, late),
-        judged * work.validation_per_shower,
+        evaluated * work.validation_per_shower,
     )
 
 
-def slowest_of(processes: int) -> float:
-    """By how many standard deviations the slowest of so many is late, on average.
+def expected_maximum(processes: int) -> float:
+    """Expected maximum of this many standard normal numbers: the delay of the slowest process.
 
-    Blom's approximation to the largest of normal numbers (Statistical Estimates and Transformed
-    Beta-Variables, 1958); right to 0.03 for any number.
+    Blom's approximation (Statistical Estimates and Transformed Beta-Variables, 1958); accurate to 0.03.
     """
     if processes == 1:
         return 0.0
@@ -107,11 +107,11 @@ def project(
     """Epochs on growing numbers of processes.
 
     Args:
-        work: What one process does.
-        network: Between them.
-        processes: How many.
-        scaling: "weak" keeps the batch of a process, "strong" the batch of all processes together: that of
-            the workload, dealt out; processes that would get none are left out.
+        work: Cost of the training on one process.
+        network: Connections of the cluster.
+        processes: Numbers of processes.
+        scaling: "weak" keeps the batch per process; "strong" keeps the total batch, that of the workload, and
+            leaves out numbers of processes above it.
     """
     if scaling == "weak":
         return [epoch(work, network, count) for count in processes]
@@ -123,6 +123,6 @@ def project(
 
 
 def speedup(epochs: list[Epoch]) -> list[float]:
-    """How many times as fast as the first, times the processes of that."""
+    """Speed-up of each epoch over one process, if the first one scales perfectly."""
     first = epochs[0]
     return [first.processes * first.seconds / found.seconds for found in epochs]

@@ -1,4 +1,4 @@
-"""The model against published scaling: what it predicts for every row, and by how much that is off."""
+"""The cost model against published scaling results: prediction and relative error for each row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATA = Path(__file__).parent / "data"
 
 
 class Layout(StrictModel):
-    """How many processes, on how many nodes, with what batch each where it is not that of the workload."""
+    """Numbers of processes and nodes, and the batch per process if it is not that of the workload."""
 
     processes: int
     nodes: int
@@ -27,14 +27,14 @@ class Layout(StrictModel):
 
 
 class Row(Layout):
-    """What was measured there, or the least that was said of it."""
+    """A published value, or a lower limit of it."""
 
     value: float
     at_least: bool = False
 
 
 class Given(StrictModel):
-    """Rows that the model takes numbers from, by their place."""
+    """Indices of the rows that parameters of the model are taken from."""
 
     compute: tuple[int, ...] = ()
     storage: int | None = None
@@ -57,12 +57,12 @@ class Table(StrictModel):
 
 @dataclass(frozen=True)
 class Prediction:
-    """A row and what the model says.
+    """A published row and its prediction.
 
     Attributes:
-        row: What is published.
-        predicted: In the unit of the row.
-        given: Whether the model took a number from this very row.
+        row: The published row.
+        predicted: Prediction in the unit of the row.
+        given: Whether a parameter of the model was taken from this row.
     """
 
     row: Row
@@ -71,7 +71,7 @@ class Prediction:
 
     @property
     def error(self) -> float | None:
-        """Relative error; none where only a bound is published, or the row was given."""
+        """Relative error; None for a limit, and for a row that gave a parameter."""
         if self.given or self.row.at_least:
             return None
         return self.predicted / self.row.value - 1
@@ -79,16 +79,16 @@ class Prediction:
 
 @cache
 def networks() -> dict[str, Link]:
-    """The networks that are known by name."""
+    """Known networks, by name."""
     document = read_yaml(DATA / "networks.yaml")
     return {name: Link(**facts) for name, facts in document.items()}
 
 
 def network_link(name: str) -> Link:
-    """A network by its name.
+    """Look up a network by name.
 
     Raises:
-        ConfigError: Unknown; with the nearest name.
+        ConfigError: The name is unknown; with the nearest one.
     """
     if name not in networks():
         raise ConfigError(f"no network is called {name!r}. {nearest(name, networks())}")
@@ -97,13 +97,13 @@ def network_link(name: str) -> Link:
 
 @cache
 def published_tables() -> tuple[Table, ...]:
-    """Every published table."""
+    """All published tables."""
     path = DATA / "published.yaml"
     return tuple(build(Table, table, path.name) for table in read_yaml(path)["tables"])
 
 
 def predict(table: Table) -> list[Prediction]:
-    """What the model says of each row of a table."""
+    """Predict each row of a table."""
     work = _workload(table)
     taken = {*table.given.compute, table.given.storage}
     return [Prediction(row, _value(table, work, row), place in taken) for place, row in enumerate(table.rows)]
@@ -128,13 +128,13 @@ def _network(table: Table, layout: Layout) -> Network:
 
 
 def _workload(table: Table) -> Workload:
-    """The workload, with what the given rows tell."""
+    """The workload of a table, with parameters from its given rows."""
     work = Workload(**table.workload)  # type: ignore[arg-type]
     if table.given.compute:
         seconds = {}
         for place in table.given.compute:
             row = table.rows[place]
-            # without computing only the communication is left
+            # computing is zero in this workload: the difference is the time of computing
             rest = _epoch(table, work, row)
             seconds[row.batch or work.batch] = (row.value - rest.seconds) / rest.steps
         per_step, per_shower = _affine(seconds)
@@ -145,7 +145,7 @@ def _workload(table: Table) -> Workload:
 
 
 def _affine(seconds: dict[int, float]) -> tuple[float, float]:
-    """Computing for a step and for a shower, from that of steps with one or two batches."""
+    """Computing time per step and per shower, from steps with one or two batch sizes."""
     (batch, first), *others = seconds.items()
     if not others:
         return first, 0.0

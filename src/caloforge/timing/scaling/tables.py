@@ -1,4 +1,4 @@
-"""The benchmark of the scaling as text: for a terminal and for Markdown."""
+"""Tables of the scaling benchmark, as plain text and as Markdown."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from caloforge.amounts import percent, plain
 from caloforge.timing.tables import machine_line
 
 Cells = list[list[str]]
-# load of a core above which others work on it
+# load per core from which the machine counts as busy
 BUSY = 0.25
 
 
 def text_tables(document: dict[str, Any]) -> str:
-    """The machine and every table, in columns."""
+    """The machine and all tables, in aligned columns."""
     parts = [machine_line(document)]
     for title, notes, rows in _tables(document):
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -30,7 +30,7 @@ def text_tables(document: dict[str, Any]) -> str:
 
 
 def markdown_tables(document: dict[str, Any]) -> str:
-    """The same in Markdown, with sources, the machine and the command."""
+    """The tables in Markdown, with sources, the machine and the command."""
     parts = []
     for title, notes, rows in _tables(document):
         rules = ["---"] + ["---:"] * (len(rows[0]) - 1)
@@ -54,18 +54,18 @@ def _tables(document: dict[str, Any]) -> Iterator[tuple[str, list[str], Cells]]:
         )
     yield f"Measured here, run {document['run']}, ms of a step", notes, _measured(document)
     showers, jitter = document["workload"]["showers"], document["workload"]["jitter"]
-    told = f"Steps of one process vary by {percent(jitter)}; the slowest of all sets the pace."
+    note = f"Steps of one process vary by {percent(jitter)}; the slowest process determines the time."
     title = f"Projected over {network['name']}, {network['per_node']} process(es) a node"
     title += f": s of an epoch of {plain(showers)} showers"
-    yield title, [told, f"Network: {network['source']}."], _projected(document)
+    yield title, [note, f"Network: {network['source']}."], _projected(document)
     for table in document["published"]:
-        told = f"The model takes: {table['inputs']}."
+        note = f"Inputs of the model: {table['inputs']}."
         title = f"Published and predicted: {table['title']}"
-        yield title, [told, f"Source: {table['source']}."], _published(table)
+        yield title, [note, f"Source: {table['source']}."], _published(table)
 
 
 def _busy(machine: dict[str, Any]) -> list[str]:
-    """A warning, where other work takes cores that these processes were to have."""
+    """A warning if other processes were using the cores."""
     load, cores = machine["load_at_start"], machine["cores"]
     if load < BUSY * cores:
         return []

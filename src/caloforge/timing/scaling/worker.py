@@ -1,4 +1,4 @@
-"""One process of a measurement: trains a few steps, or sums messages, and writes what it took."""
+"""Worker process of the scaling benchmark: trains a few steps, or all-reduces messages, with timing."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from caloforge.training.config import TrainingConfig
 if TYPE_CHECKING:
     from caloforge.training.timers import TimeSplit
 
-# steps and messages that are not counted: the first ones prepare what the others use
+# steps and messages before the measurement
 WARM_UP = 2
 REPEATS = 15
 
 
-class Learning(StrictModel):
-    """The sections of a run that a training needs."""
+class TrainingSections(StrictModel):
+    """The sections of a run that describe a training."""
 
     model: ModelConfig
     training: TrainingConfig
 
 
 def main(path: Path) -> None:
-    """Do the job of a file; the answer of each process lies beside it, or what went wrong."""
+    """Run the job of a file; each process writes its answer, or its error, beside it."""
     job = json.loads(path.read_text(encoding="utf-8"))
     answer = path.parent / f"rank-{os.environ['RANK']}.json"
     try:
         facts = messages(job) if job["kind"] == "messages" else training(job, path.parent)
     except Exception as error:
-        # torchrun would tell no more than that there was one
+        # torchrun reports only that a process failed
         answer.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}), encoding="utf-8")
         raise
     answer.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train; seconds of each kind in this process, without those of the first steps."""
+    """Train; returns seconds by activity in this process, without the first steps."""
     from caloforge.models.registry import create_model
     from caloforge.training.loop import train_model
     from caloforge.training.process_group import Processes
 
-    run, data = build(Learning, job["run"], "measurement"), Path(job["data"])
+    run, data = build(TrainingSections, job["run"], "measurement"), Path(job["data"])
     steps = WARM_UP + job["steps"]
     config = run.training.model_copy(update={"max_steps": steps, "epochs": steps})
     model = create_model(run.model, data, seed=job["seed"])
@@ -56,24 +56,24 @@ def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise ConfigError(f"the family {job['run']['model']['family']!r} has no training steps to measure")
     before: list[TimeSplit] = []
     stamps: list[float] = []
-    with Processes(config.distribution.timeout_seconds) as together:
+    with Processes(config.distribution.timeout_seconds) as processes:
 
         def note(step: int, _total: int, _note: str) -> None:
             if step == WARM_UP:
-                before.append(together.clock.split())
+                before.append(processes.clock.split())
             if step >= WARM_UP:
                 stamps.append(time.perf_counter())
 
         result = train_model(
-            model, data, config, folder / "run", seed=job["seed"], progress=note, processes=together
+            model, data, config, folder / "run", seed=job["seed"], progress=note, processes=processes
         )
     after = vars(result.seconds)
     seconds = {kind: after[kind] - start for kind, start in vars(before[0]).items()}
     return {**seconds, "stamps": stamps, "messages": step_messages(run, data, job["seed"])}
 
 
-def step_messages(run: Learning, data: Path, seed: int) -> list[int]:
-    """Bytes of gradients of each update of a step, in order."""
+def step_messages(run: TrainingSections, data: Path, seed: int) -> list[int]:
+    """Bytes of the gradients of each update of a step, in order."""
     from caloforge.models.base import TrainingBatch
     from caloforge.models.registry import create_model
     from caloforge.showers import ShowerFile
@@ -93,7 +93,7 @@ def step_messages(run: Learning, data: Path, seed: int) -> list[int]:
 
 
 def messages(job: dict[str, Any]) -> dict[str, Any]:
-    """Sum messages of several sizes over all processes; median seconds of each."""
+    """All-reduce messages of several sizes; returns the median seconds of each."""
     import torch
     from torch import distributed
 

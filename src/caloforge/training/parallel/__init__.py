@@ -1,4 +1,4 @@
-"""How several processes train one model: the strategies of `training.distribution`."""
+"""Data-parallel training of one model by several processes: the strategies of `training.distribution`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from torch.optim import Optimizer
 
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
-from caloforge.training.parallel.base import Alone, Distribution
+from caloforge.training.parallel.base import ParallelStrategy, SingleProcess
 from caloforge.training.parallel.elastic import Elastic
 from caloforge.training.parallel.gradients import AllReduce
 from caloforge.training.parallel.weights import Hierarchical, LocalSgd
 from caloforge.training.process_group import Processes
 
 
-def distribute(
+def build_strategy(
     config: DistributionConfig, processes: Processes, model: ShowerModel, optimizers: dict[str, Optimizer]
-) -> Distribution:
-    """The strategy for these processes, who hold the same weights.
+) -> ParallelStrategy:
+    """Build the configured strategy; the processes must hold the same weights.
 
     Args:
-        config: Which one.
-        processes: Who takes part.
-        model: On its device, with its first weights or those of a checkpoint.
-        optimizers: Of its parts.
+        config: The `training.distribution` section.
+        processes: The process group.
+        model: On its device, with its initial weights or those of a checkpoint.
+        optimizers: Optimisers by the name of their part of the model.
 
     Raises:
-        ConfigError: Groups that do not fit the number of processes.
+        ConfigError: The groups do not fit the number of processes.
     """
-    if processes.ranks == 1:
-        return Alone()
+    if processes.world_size == 1:
+        return SingleProcess()
     kinds: dict[str, type[AllReduce | LocalSgd | Elastic | Hierarchical]] = {
         "allreduce": AllReduce,
         "local-sgd": LocalSgd,
@@ -38,4 +38,4 @@ def distribute(
     return kinds[config.kind](config, processes, model, optimizers)
 
 
-__all__ = ["Distribution", "distribute"]
+__all__ = ["ParallelStrategy", "build_strategy"]

@@ -1,4 +1,4 @@
-"""What a strategy does in a training step, and what the processes hold in common."""
+"""Interface of the data-parallel strategies, and averaging over processes that they have in common."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ from caloforge.training.ema import copy_buffers
 from caloforge.training.process_group import Processes
 
 
-class Distribution:
-    """Called by the loop: `gradients` around backward passes, `after_step`, sometimes `agreed`."""
+class ParallelStrategy:
+    """How processes keep their models in step.
+
+    The training loop enters `sync_gradients` around each backward pass, calls `after_step` after each batch,
+    and enters `consensus` to evaluate or save the model.
+    """
 
     @contextmanager
-    def gradients(self, part: str, weight: float) -> Iterator[None]:  # noqa: ARG002
-        """Around a backward pass; when it ends, the gradients are those to step with.
+    def sync_gradients(self, part: str, weight: float) -> Iterator[None]:  # noqa: ARG002
+        """Wrap a backward pass; on exit the gradients are those to update with.
 
         Args:
-            part: Optimiser whose parameters get them.
-            weight: Of this process in the mean: showers of its batch over the mean of all batches.
+            part: Name of the optimiser that makes the update.
+            weight: Weight of this process in the mean: size of its batch over the mean size of all batches.
         """
         yield
 
     def after_step(self, step: int) -> None:
         """After all updates of a batch; `step` counts from 1."""
 
-    def current(self, weight: Tensor) -> Tensor:
-        """What the average of the weights follows for this weight."""
+    def ema_source(self, weight: Tensor) -> Tensor:
+        """The tensor that the moving average of this weight follows."""
         return weight
 
     @contextmanager
-    def agreed(self, average: nn.Module | None) -> Iterator[None]:  # noqa: ARG002
-        """Inside, model, optimisers and average hold on every process what all of them agree on."""
+    def consensus(self, ema: nn.Module | None) -> Iterator[None]:  # noqa: ARG002
+        """Inside the context, weights, optimiser states and moving average are equal on all processes."""
         yield
 
 
-class Alone(Distribution):
-    """A single process."""
+class SingleProcess(ParallelStrategy):
+    """Training by a single process: nothing to synchronise."""
 
 
-class Together(Distribution):
-    """Base of the strategies of several processes."""
+class MultiProcess(ParallelStrategy):
+    """Base class of the strategies for several processes."""
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class Together(Distribution):
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
-        """See `distribute`."""
+        """See `build_strategy`."""
         self.config, self.processes, self.model, self.optimizers = config, processes, model, optimizers
         self.weights = [
             weight
@@ -65,28 +69,28 @@ class Together(Distribution):
         ]
         self.running = RunningBuffers(model, processes)
 
-    def common_weights(self) -> None:
-        """Put into the model the weights that all agree on."""
-        self.processes.mean_(self.weights)
+    def sync_weights(self) -> None:
+        """Replace the weights by their consensus, here the mean over processes."""
+        self.processes.all_reduce_mean_(self.weights)
 
-    def common_average(self, average: nn.Module) -> None:
-        """Put into the average of the weights what all agree on: the mean of averages follows the mean."""
-        self.processes.mean_(list(average.parameters()))
+    def sync_ema(self, ema: nn.Module) -> None:
+        """Replace the moving average by its mean over processes, which is the moving average of the mean."""
+        self.processes.all_reduce_mean_(list(ema.parameters()))
 
     @contextmanager
-    def agreed(self, average: nn.Module | None) -> Iterator[None]:
-        """Means over the processes; afterwards each goes on with its own weights and state."""
-        self.running.look()
+    def consensus(self, ema: nn.Module | None) -> Iterator[None]:
+        """Average over processes inside the context; on exit each process gets its own values back."""
+        self.running.find_changed()
         states = [value for optimizer in self.optimizers.values() for value in _states(optimizer)]
-        held = [*self.weights, *self.running.all(), *states]
-        if average is not None:
-            held += [*average.parameters(), *average.buffers()]
+        held = [*self.weights, *self.running.tensors(), *states]
+        if ema is not None:
+            held += [*ema.parameters(), *ema.buffers()]
         own = [tensor.detach().clone() for tensor in held]
-        self.common_weights()
-        self.processes.mean_([*self.running.all(), *states])
-        if average is not None:
-            self.common_average(average)
-            copy_buffers(average, self.model.sampler())
+        self.sync_weights()
+        self.processes.all_reduce_mean_([*self.running.tensors(), *states])
+        if ema is not None:
+            self.sync_ema(ema)
+            copy_buffers(ema, self.model.sampler())
         try:
             yield
         finally:
@@ -96,7 +100,7 @@ class Together(Distribution):
 
 
 def _states(optimizer: Optimizer) -> list[Tensor]:
-    """Moments of an optimiser; counters, which are the same everywhere, are left out."""
+    """Moments of an optimiser; step counters are left out, since they are the same on all processes."""
     return [
         value
         for entry in optimizer.state.values()
@@ -106,23 +110,24 @@ def _states(optimizer: Optimizer) -> list[Tensor]:
 
 
 class RunningBuffers:
-    """The floating buffers that training steps change, found by looking: running means and variances.
+    """Running statistics: the floating-point buffers that training steps change.
 
-    What is fitted before the training is the same everywhere and stays out of the messages.
+    They are found by comparison with their initial values. Buffers that are fitted before the training stay
+    constant and need no communication.
     """
 
     def __init__(self, model: nn.Module, processes: Processes) -> None:
-        """Note their first values."""
+        """Keep the initial values of all floating-point buffers."""
         self.processes = processes
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self._first: list[Tensor | None] = [buffer.clone() for buffer in self._buffers]
 
-    def all(self) -> list[Tensor]:
-        """Those found so far."""
+    def tensors(self) -> list[Tensor]:
+        """Buffers found to change so far."""
         return [b for b, first in zip(self._buffers, self._first, strict=True) if first is None]
 
-    def look(self) -> None:
-        """Find those that changed since the beginning, on any process."""
+    def find_changed(self) -> None:
+        """Find buffers that have changed on any process."""
         changed = [
             first is not None and not torch.equal(buffer, first)
             for buffer, first in zip(self._buffers, self._first, strict=True)

@@ -1,8 +1,8 @@
-"""Means of gradients, exchanged while the backward pass still computes others.
+"""All-reduce of gradients in buckets, overlapped with the backward pass.
 
-The idea of PyTorch's DistributedDataParallel (Li et al., VLDB 13 (2020) 3005) without its wrapper, which
-allows one forward pass for each backward pass and one loss for all parameters. Here a step has several
-phases, each with the parameters of one optimiser: buckets are filled by hooks of these parameters.
+The method of PyTorch's DistributedDataParallel (Li et al., VLDB 13 (2020) 3005) without its wrapper, which
+expects one forward pass for each backward pass and one loss for all parameters. Here a step has several
+phases, each with the parameters of one optimiser; gradient hooks of these parameters fill the buckets.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch.optim import Optimizer
 
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
-from caloforge.training.parallel.base import Together
+from caloforge.training.parallel.base import MultiProcess
 from caloforge.training.process_group import Processes
 
 
 @dataclass
 class Bucket:
-    """Gradients that travel in one message.
+    """Gradients that are reduced in one message.
 
     Attributes:
-        weights: Their parameters.
-        flat: The message.
-        views: Its parts, in the shapes of the parameters.
-        waiting: Parameters whose gradient has not come yet, by identity.
-        work: The exchange under way.
+        weights: Parameters of the bucket.
+        flat: Their gradients, concatenated: the message.
+        views: Views of `flat` in the shapes of the parameters.
+        waiting: `id` of the parameters whose gradient is not computed yet.
+        work: Handle of the all-reduce in progress.
     """
 
     weights: list[Tensor]
@@ -41,11 +41,11 @@ class Bucket:
     work: dist.Work | None = None
 
 
-class AllReduce(Together):
-    """Every update is made with the mean of the gradients of all processes: weights stay equal.
+class AllReduce(MultiProcess):
+    """Synchronous SGD: every update uses the mean of the gradients of all processes, so weights stay equal.
 
-    Running statistics (batch norm) are averaged after each step; the statistics a batch is normalised with
-    are those of the process's own batch.
+    Batch norm normalises with the statistics of the process's own batch; running statistics are averaged
+    after each step.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class AllReduce(Together):
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
-        """Make the buckets; the last parameters come first, since their gradients do."""
+        """Make the buckets, last parameters first: the backward pass computes their gradients first."""
         super().__init__(config, processes, model, optimizers)
         limit = int(config.bucket_megabytes * 2**20)
         self._buckets = {name: _buckets(optimizer, limit) for name, optimizer in optimizers.items()}
@@ -69,7 +69,7 @@ class AllReduce(Together):
 
     def _hook(self, bucket: Bucket, place: int) -> Callable[[Tensor], None]:
         def take(weight: Tensor) -> None:
-            # a phase of another optimiser may leave gradients here that nobody steps with
+            # phases of other optimisers may leave gradients in these parameters, which are not used
             if id(weight) in bucket.waiting and weight.grad is not None:
                 torch.mul(weight.grad, self._weight, out=bucket.views[place])
                 bucket.waiting.discard(id(weight))
@@ -78,20 +78,20 @@ class AllReduce(Together):
         return take
 
     def _send(self, *, complete: bool) -> None:
-        """Start the exchange of the next buckets, in the same order on all processes."""
+        """Start the all-reduce of the next buckets, in the same order on all processes."""
         while self._next < len(self._active):
             bucket = self._active[self._next]
             if complete and bucket.waiting:
                 return
-            with self.processes.talk():
+            with self.processes.collective():
                 bucket.work = dist.all_reduce(bucket.flat, async_op=True)
             self._next += 1
 
     @contextmanager
-    def gradients(self, part: str, weight: float) -> Iterator[None]:
-        """Collect, exchange and write back; a process without a gradient for a parameter leaves it so.
+    def sync_gradients(self, part: str, weight: float) -> Iterator[None]:
+        """Collect the gradients, reduce them and write the means back; `grad` that is None stays None.
 
-        Which parameters a phase reaches must be the same on all processes.
+        A phase must compute gradients of the same parameters on all processes.
         """
         self._active, self._next, self._weight = self._buckets[part], 0, weight
         for bucket in self._active:
@@ -112,26 +112,26 @@ class AllReduce(Together):
         self._send(complete=False)
         for bucket in self._active:
             assert bucket.work is not None
-            with self.processes.clock.stall(self.processes.device), self.processes.talk():
+            with self.processes.clock.device_wait(self.processes.device), self.processes.collective():
                 bucket.work.wait()
-            bucket.flat /= self.processes.ranks
+            bucket.flat /= self.processes.world_size
             for weight, view in zip(bucket.weights, bucket.views, strict=True):
                 if weight.grad is not None:
                     weight.grad.copy_(view)
 
     def after_step(self, step: int) -> None:  # noqa: ARG002
-        """Running statistics of all."""
-        self.running.look()
-        self.processes.mean_(self.running.all())
+        """Average the running statistics."""
+        self.running.find_changed()
+        self.processes.all_reduce_mean_(self.running.tensors())
 
     @contextmanager
-    def agreed(self, average: nn.Module | None) -> Iterator[None]:  # noqa: ARG002
-        """They agree at every step."""
+    def consensus(self, ema: nn.Module | None) -> Iterator[None]:  # noqa: ARG002
+        """Do nothing: the processes agree after every step."""
         yield
 
 
 def _buckets(optimizer: Optimizer, limit: int) -> list[Bucket]:
-    """Parameters of an optimiser, the last ones first, in messages of about `limit` bytes of one type."""
+    """Divide the parameters of an optimiser, last first, into buckets of a dtype and about `limit` bytes."""
     parts: list[list[Tensor]] = []
     size = 0
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]

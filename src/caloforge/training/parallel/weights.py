@@ -1,4 +1,4 @@
-"""Means of weights instead of gradients: each process trains alone and they meet now and then."""
+"""Periodic averaging of weights: local SGD over all processes, or hierarchical in groups."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from torch.optim import Optimizer
 from caloforge.errors import ConfigError
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
-from caloforge.training.parallel.base import Together
+from caloforge.training.parallel.base import MultiProcess
 from caloforge.training.process_group import Processes
 
 
-class LocalSgd(Together):
-    """Weights and running statistics are averaged every `every` steps (Stich, ICLR 2019, arXiv:1805.09767).
+class LocalSgd(MultiProcess):
+    """Local SGD: weights are averaged every `every` steps (Stich, ICLR 2019, arXiv:1805.09767).
 
-    Each process keeps the moments of its optimisers: they follow its own gradients.
+    Running statistics are averaged too. Each process keeps the moments of its optimisers.
     """
 
     def after_step(self, step: int) -> None:
-        """Meet, if it is time."""
+        """Average every `every` steps."""
         if step % self.config.every == 0:
-            self.running.look()
-            self.processes.mean_([*self.weights, *self.running.all()])
+            self.running.find_changed()
+            self.processes.all_reduce_mean_([*self.weights, *self.running.tensors()])
 
 
-class Hierarchical(Together):
-    """Groups of neighbouring processes average every `every` steps, all of them every `across_every`.
+class Hierarchical(MultiProcess):
+    """Hierarchical local SGD: averages within groups every `every` steps, over all every `across_every`.
 
-    With one group a node, only the rare mean over all crosses the network. The groups of mpi_learn's
-    sub-masters, without masters.
+    A group has processes of consecutive ranks. With one group per node only the rarer mean over all processes
+    crosses the network. mpi_learn has such groups too, each with a sub-master.
     """
 
     def __init__(
@@ -41,29 +41,29 @@ class Hierarchical(Together):
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
-        """Form the groups; the last one is smaller where the processes do not fill it.
+        """Form the groups; the last one may be smaller.
 
         Raises:
-            ConfigError: A single group.
+            ConfigError: There would be a single group.
         """
         super().__init__(config, processes, model, optimizers)
-        if config.group_size >= processes.ranks:
+        if config.group_size >= processes.world_size:
             raise ConfigError(
-                f"training.distribution.group_size: got {config.group_size} for {processes.ranks} processes, "
-                "expected less, for more than one group; a single group is kind: local-sgd"
+                f"training.distribution.group_size: got {config.group_size} for {processes.world_size} "
+                "processes, expected less, for more than one group; a single group is kind: local-sgd"
             )
         wait = timedelta(seconds=processes.timeout)
-        # every process takes part in the making of every group
-        for first in range(0, processes.ranks, config.group_size):
-            ranks = list(range(first, min(first + config.group_size, processes.ranks)))
+        # new_group is collective: every process calls it for every group
+        for first in range(0, processes.world_size, config.group_size):
+            ranks = list(range(first, min(first + config.group_size, processes.world_size)))
             group = dist.new_group(ranks, timeout=wait)
             if processes.rank in ranks:
                 self._group = group
 
     def after_step(self, step: int) -> None:
-        """Meet in the group or with all, if it is time."""
+        """Average in the group or over all processes, if due."""
         across = step % self.config.across_every == 0
         if across or step % self.config.every == 0:
-            self.running.look()
-            held = [*self.weights, *self.running.all()]
-            self.processes.mean_(held, None if across else self._group)
+            self.running.find_changed()
+            held = [*self.weights, *self.running.tensors()]
+            self.processes.all_reduce_mean_(held, None if across else self._group)
