@@ -18,6 +18,7 @@ from caloforge.names import is_path, shipped_name
 from caloforge.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+STUDIES = RECIPES / "studies"
 
 
 class RunConfig(StrictModel):
@@ -46,6 +47,11 @@ def run_schema() -> dict[str, Any]:
 def recipe_names() -> list[str]:
     """Names of the recipes: complete run.yaml files that come with caloforge."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def study_names() -> list[str]:
+    """Names of the studies that come with caloforge; to list them must not import what a study uses."""
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
 def recipe_text(name: str) -> str:

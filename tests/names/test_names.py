@@ -10,8 +10,8 @@ from caloforge.errors import ConfigError
 from caloforge.geometry import load_detector, preset_names
 from caloforge.models.released import RELEASED, model_folder, released_models
 from caloforge.names import is_path, shipped_name
-from caloforge.run import load_run, recipe_names, recipe_text, run_file
-from caloforge.tuning.config import STUDIES, load_study, study_names
+from caloforge.run import STUDIES, load_run, recipe_names, recipe_text, run_file, study_names
+from caloforge.tuning.config import load_study
 from caloforge.tuning.space import Space
 from caloforge.validation import load_thresholds, threshold_sets
 

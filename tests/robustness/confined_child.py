@@ -11,7 +11,6 @@ import time
 import traceback
 from pathlib import Path
 
-
 STOPPED = 124
 
 

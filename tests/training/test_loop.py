@@ -17,6 +17,7 @@ from toy import DETECTOR, MODEL
 from caloforge.errors import ConfigError, Interrupted, ModelError, TrainingError
 from caloforge.models.base import Phase
 from caloforge.models.store import load_model
+from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.training.checkpoint import checkpoints
 from caloforge.training.loop import train_model
 
@@ -262,9 +263,19 @@ def test_half_a_checkpoint_is_not_seen(new_model, data, settings, tmp_path):
     assert checkpoints(out / "checkpoints") == [complete]
 
 
+def test_a_batch_holds_no_more_showers_than_there_are(new_model, data, settings, tmp_path):
+    result = train_model(new_model(), data, settings(batch_size=300, max_steps=1), tmp_path / "run", seed=1)
+    assert result.batch_size == result.parts["trained"]["showers"] < 300
+
+
 def test_too_few_showers(new_model, data, settings, tmp_path):
-    with pytest.raises(ConfigError, match=r"batch_size"):
-        train_model(new_model(), data, settings(batch_size=300), tmp_path / "run", seed=1)
+    with ShowerFile(data) as file:
+        few, detector = file.read(0, 3), file.detector
+    short = tmp_path / "short.h5"
+    with ShowerWriter(short, detector, {"engine": "made up"}, energy_meaning="visible") as writer:
+        writer.append(few)
+    with pytest.raises(ConfigError, match="3 showers are too few to train on; expected at least"):
+        train_model(new_model(), short, settings(), tmp_path / "run", seed=1)
 
 
 def test_the_toy_is_learnt(new_model, data, settings, tmp_path):

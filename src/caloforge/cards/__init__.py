@@ -2,6 +2,6 @@
 
 from caloforge.cards.collect import collect_card
 from caloforge.cards.markdown import card_markdown
-from caloforge.cards.summary import describe_model, one_line
+from caloforge.cards.summary import describe_model
 
-__all__ = ["card_markdown", "collect_card", "describe_model", "one_line"]
+__all__ = ["card_markdown", "collect_card", "describe_model"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from caloforge.amounts import size
 from caloforge.cards.figures import write_floor, write_number, write_time
-from caloforge.cards.summary import conditions
+from caloforge.models.released import trained_conditions
 from caloforge.references import REFERENCES
 from caloforge.units import format_energy
 
@@ -45,7 +45,7 @@ def card_markdown(card: Json, name: str) -> str:
 
 
 def _overview(card: Json, name: str) -> str:
-    found, detector = conditions(card), card["detector"]
+    found, detector = trained_conditions(card), card["detector"]
     shape = " × ".join(map(str, _shape(detector)))
     parts = ", ".join(f"{part} {count:,}".replace(",", " ") for part, count in card["parameters"].items())
     rows = [
@@ -187,7 +187,7 @@ def _speed(timing: Json | None) -> str:
 
 
 def _limits(card: Json) -> str:
-    found, reports = conditions(card), card["card"]["validations"]
+    found, reports = trained_conditions(card), card["card"]["validations"]
     items = [
         f"Trained on {found['particles']}, {found['energy']}, theta {found['theta']}, phi {found['phi']} in "
         f"{card['detector']['name']}; other conditions are refused unless `--extrapolate` is given, another "

@@ -1,41 +1,14 @@
-"""Summaries of a model for `caloforge list` and `caloforge inspect`."""
+"""Summary of a model for `caloforge inspect`."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from caloforge.amounts import size
-from caloforge.beam import PARTICLES
 from caloforge.cards.figures import EVERYWHERE, write_floor, write_number, write_time
-from caloforge.units import format_energy
+from caloforge.models.released import trained_conditions
 
 Json = dict[str, Any]
-
-
-def conditions(card: Json) -> dict[str, str]:
-    """The trained range as text: particles, energy, angles.
-
-    Args:
-        card: A model.json.
-    """
-    ranges = card["facts"]["ranges"]
-    names = {number: name for name, number in PARTICLES.items()}
-    particles = ", ".join(names.get(number, f"PDG {number}") for number in ranges["pdg_ids"])
-    # rounded: the extremes of a sample lie slightly inside the limits of its beam
-    energy = _span([format_energy(float(f"{value:.3g}")) for value in ranges["energy"]])
-    angles = {key: _span([f"{math.degrees(v):.4g} deg" for v in ranges[key]]) for key in ("theta", "phi")}
-    return {"particles": particles, "energy": energy, **angles}
-
-
-def _span(limits: list[str]) -> str:
-    return " to ".join(dict.fromkeys(limits))
-
-
-def one_line(card: Json) -> str:
-    """Family, detector, particles and energies of a model in one line."""
-    found = conditions(card)
-    return f"{card['family']}, {card['detector']['name']}, {found['particles']}, {found['energy']}"
 
 
 def describe_model(card: Json) -> Json:
@@ -47,7 +20,7 @@ def describe_model(card: Json) -> Json:
     facts: Json = {
         "family": card["family"],
         "detector": card["detector"]["name"],
-        **conditions(card),
+        **trained_conditions(card),
         "voxels": f"{card['facts']['energy_meaning']} energy, MeV",
         "parameters": card["parameters"],
     }

@@ -11,7 +11,7 @@ from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError
 from caloforge.files import check_new, write_text
 from caloforge.geometry import load_detector, preset_names
-from caloforge.run import recipe_names, recipe_text
+from caloforge.run import recipe_names, recipe_text, study_names
 
 
 def init(
@@ -51,7 +51,6 @@ def list_() -> Outcome:
     from caloforge.foreign_formats import Format
     from caloforge.fullsim.config import PHYSICS
     from caloforge.models.registry import list_models
-    from caloforge.tuning.config import study_names
 
     facts: dict[str, Any] = {
         "recipes": recipe_names(),
@@ -79,12 +78,9 @@ def list_() -> Outcome:
 
 def _released() -> dict[str, str]:
     """A one-line description of each released model."""
-    from caloforge.models.released import read_card, released_models
+    from caloforge.models.released import one_line, read_card, released_models
 
     names = released_models()
     if not names:
         return {}
-    # imported here: the cards import the metrics, which is slow
-    from caloforge.cards import one_line
-
     return {name: one_line(read_card(name)) for name in names}

@@ -195,7 +195,7 @@ def _shipped(argument: str) -> list[str]:
 
         return recipe_names()
     if argument == "study":
-        from caloforge.tuning.config import study_names
+        from caloforge.run import study_names
 
         return study_names()
     from caloforge.models.released import released_models

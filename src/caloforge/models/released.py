@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from caloforge.beam import PARTICLES
 from caloforge.errors import DataError, ModelError, nearest
 from caloforge.files import read_regular
 from caloforge.names import is_path, shipped_name
+from caloforge.units import format_energy
 
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
@@ -79,3 +83,28 @@ def read_card(path: Path | str) -> dict[str, Any]:
             f"{FORMAT_VERSION}; install the caloforge that wrote it or train again"
         )
     return card
+
+
+def trained_conditions(card: Mapping[str, Any]) -> dict[str, str]:
+    """The trained range as text: particles, energy, angles.
+
+    Args:
+        card: A model.json.
+    """
+    ranges = card["facts"]["ranges"]
+    names = {number: name for name, number in PARTICLES.items()}
+    particles = ", ".join(names.get(number, f"PDG {number}") for number in ranges["pdg_ids"])
+    # rounded: the extremes of a sample lie slightly inside the limits of its beam
+    energy = _span([format_energy(float(f"{value:.3g}")) for value in ranges["energy"]])
+    angles = {key: _span([f"{math.degrees(v):.4g} deg" for v in ranges[key]]) for key in ("theta", "phi")}
+    return {"particles": particles, "energy": energy, **angles}
+
+
+def _span(limits: list[str]) -> str:
+    return " to ".join(dict.fromkeys(limits))
+
+
+def one_line(card: Mapping[str, Any]) -> str:
+    """Family, detector, particles and energies of a model in one line."""
+    found = trained_conditions(card)
+    return f"{card['family']}, {card['detector']['name']}, {found['particles']}, {found['energy']}"

@@ -12,14 +12,13 @@ from pydantic import Field, field_validator, model_validator
 from caloforge.config import StrictModel, build, read_yaml
 from caloforge.errors import ConfigError, nearest
 from caloforge.names import is_path, shipped_name
-from caloforge.run import RECIPES
+from caloforge.run import STUDIES, study_names
 from caloforge.tuning.objective import check_figure
 from caloforge.tuning.parameters import Parameter
 from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
 
 # what a study may search or change: the showers were made with the rest
 SECTIONS = ("model", "training")
-STUDIES = RECIPES / "studies"
 
 
 class ObjectiveConfig(StrictModel):
@@ -165,11 +164,6 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         return
     for key, inner in value.items():
         yield from _leaves(f"{path}.{key}", inner)
-
-
-def study_names() -> list[str]:
-    """The studies that come with caloforge."""
-    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
 def study_file(source: Path | str) -> Path:
