@@ -11,6 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from caloforge import errors
 from caloforge.errors import CaloforgeError
+from caloforge.metrics.registry import THRESHOLD_KINDS, metrics
 
 
 def error_classes() -> str:
@@ -24,11 +25,26 @@ def error_classes() -> str:
     return table(["Class", "Means", "Exit code"], rows)
 
 
+def metric_table() -> str:
+    """Every registered metric: its name, what it is, and what of it is compared with a threshold."""
+    rows = [
+        [
+            f"`{d.name}`",
+            d.label,
+            THRESHOLD_KINDS[d.threshold] if d.threshold else "never",
+            {"training": "`--training`", "classifier": "not with `--no-classifier`", None: ""}[d.requires],
+        ]
+        for d in metrics().values()
+    ]
+    return table(["Metric", "What it is", "Compared with the threshold", "Measured"], rows)
+
+
 PAGES = {
     "command-line": command_line,
     "run-yaml": run_yaml,
     "study-yaml": study_yaml,
     "errors": error_classes,
+    "metrics": metric_table,
 }
 
 

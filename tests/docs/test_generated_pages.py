@@ -70,6 +70,13 @@ def test_every_error_class_is_listed(generated):
             assert re.search(rf"^\| `{name}` \|.+\| {found.exit_code} \|$", generated["errors"], re.MULTILINE)
 
 
+def test_every_metric_is_listed(generated):
+    from caloforge.metrics.registry import metrics
+
+    for name, definition in metrics().items():
+        assert f"| `{name}` | {definition.label} |" in generated["metrics"]
+
+
 def test_python_lists_everything_public():
     directives = re.findall(
         r"\.\. auto(?:function|class|module):: (?:caloforge\.)?(\w+)", read("docs/reference/python.md")

@@ -12,6 +12,7 @@ from pages import NAMES, blocks
 from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector, load_run
 from caloforge.config import build
 from caloforge.geometry import Detector
+from caloforge.metrics.samples import SamplePair, ShowerSample
 from caloforge.models.training_metadata import declared_beams
 from caloforge.run import recipe_text
 from caloforge.tuning.config import StudyConfig
@@ -77,6 +78,34 @@ def test_every_program_calls_what_exists(name, text):
             positional = [None] * len(node.args)
             keywords = {keyword.arg: None for keyword in node.keywords}
             inspect.signature(function).bind(*positional, **keywords)
+
+
+def test_the_metric_of_the_guide_is_measured(monkeypatch):
+    import caloforge.metrics.registry as registry
+
+    program, _ = blocks("docs/how-to/new-metric.md", "python")
+    names = {}
+    exec(compile(program, "new-metric.md", "exec"), names)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    (definition,) = names["METRICS"]
+    registry.register(definition)
+    rng = np.random.default_rng(1)
+
+    def pair(shift):
+        detector = load_detector("clic-ecal-25")
+        truth, generated = (
+            ShowerSample(
+                detector, {"response": r}, np.ones(2000), np.zeros(2000, int), np.zeros(0), np.zeros(0)
+            )
+            for r in (rng.normal(size=2000), rng.normal(size=2000) - shift)
+        )
+        return SamplePair(truth, generated)
+
+    measure = registry.metrics()["low_response"].of_samples
+    equal, low = measure(pair(0.0)), measure(pair(0.5))
+    assert abs(equal.value) < 4 * equal.uncertainty and 0 < equal.floor < 0.02
+    # 5 % quantile of a normal distribution at -1.645, moved by half a standard deviation
+    assert low.value == pytest.approx(0.1261 - 0.05, abs=0.03) and low.value > 5 * low.uncertainty
 
 
 def resolve(node, known):

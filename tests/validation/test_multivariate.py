@@ -7,7 +7,7 @@ import pytest
 import toy_showers
 from scipy import stats
 
-from caloforge.validation.comparison import effective_showers
+from caloforge.metrics.samples import effective_showers
 from caloforge.validation.in_memory import _sample, judge_batches
 from caloforge.validation.leakage_correction import AT_DEPTH, add_response_at_depth
 from caloforge.validation.multivariate import compare_correlations

@@ -1,1 +1,1 @@
-"""Numbers that say how far two samples of showers are apart, each with its uncertainty and its floor."""
+"""Metrics between two samples of showers, each with its statistical uncertainty and its floor."""

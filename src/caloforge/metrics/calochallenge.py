@@ -1,4 +1,4 @@
-"""The numbers of the CaloChallenge by its own definitions, and the published ones beside them.
+"""Features and separation powers as the CaloChallenge defines them, and its published results.
 
 Reference: the challenge's `evaluate.py` and arXiv:2410.21611. Positions are eta = r cos(alpha) and
 phi = r sin(alpha), mm; energies are corrected for the sampling fraction, voxels below the threshold of the
@@ -28,7 +28,7 @@ Features = Mapping[str, Floats]
 
 # MeV; of sets 2 and 3 half a keV in silicon over the sampling fraction
 THRESHOLDS = {"1-photons": 1.0, "1-pions": 1.0, "2": 0.5e-3 / 0.033, "3": 0.5e-3 / 0.033}
-# keeps logarithms finite
+# added to energies before the logarithm
 OFFSET = 1e-8
 # features of every layer, and those of layers with more than one sector, in the order of the feature vector
 LAYER_FEATURES = ("layer_energy", "sparsity", "centre_r", "width_r")
@@ -57,10 +57,10 @@ def dataset_of(detector: Detector) -> str | None:
 
 
 def published(dataset: str) -> list[dict[str, Any]]:
-    """The results of the submissions to a data set, Geant4 against Geant4 first.
+    """Published results of the submissions to a data set, Geant4 against Geant4 first.
 
     Returns:
-        A row per submission with `name`, `type` and those of its numbers that were published: `fpd_1e3`,
+        One row per submission: `name`, `type`, and what was published of `fpd_1e3`,
         `kpd_1e3`, `auc_low`, `auc_high`, `auc_cnn` and their `_error`, `precision`, `recall`, `density`,
         `coverage`, `log_posterior`, `separation_...`, times in ms a shower, `parameters`.
     """
@@ -69,7 +69,7 @@ def published(dataset: str) -> list[dict[str, Any]]:
 
 
 def published_source() -> str:
-    """Where the published numbers come from."""
+    """Reference of the published results."""
     return str(_results()["source"])
 
 
@@ -158,7 +158,7 @@ def separation_powers(
 ) -> dict[str, Metric]:
     """Separation power of every histogram of the high-level features, with the bins of the challenge.
 
-    What lies outside the bins is left out of both histograms, as there.
+    Values outside the bins are left out of both histograms, as in the challenge.
 
     Args:
         dataset: "1-photons", "1-pions", "2" or "3".
@@ -169,7 +169,7 @@ def separation_powers(
     Returns:
         "total_energy" (over the incident energy); in set 1 "total_energy/256" and so on for the incident
         energies, MeV; "layer_energy/0", "centre_eta/0" and so on for layers; "layer_energy" and so on for the
-        mean over the layers, its uncertainty and floor the means of theirs.
+        mean over the layers, whose uncertainty and floor are the means over the layers too.
     """
     rng = np.random.default_rng(seed)
     sizes = len(truth[1]), len(generated[1])
@@ -209,14 +209,14 @@ def counts_separation(
 ) -> Metric:
     """Separation power of two histograms of one entry per shower.
 
-    A bootstrap over showers of unit weight is a Poisson number in each bin, a split of the truth a binomial
-    one, so that the histograms alone suffice.
+    The bootstrap over showers of unit weight gives Poisson counts in each bin, a random split of the truth
+    binomial ones, so that the histograms are sufficient.
 
     Args:
         truth: (k,) showers in each bin.
         generated: (k,) the same of the generated showers.
         sizes: Number of showers of both samples, binned or not.
-        rng: Source of replicas.
+        rng: Source of the replicas.
     """
     value = separation(truth, generated)
     shape = (REPLICAS, len(truth))

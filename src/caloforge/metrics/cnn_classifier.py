@@ -1,11 +1,11 @@
-"""The strongest question: can a convolutional network that sees every cell tell two samples apart?
+"""Classifier test with a residual CNN over all cells, tuned for samples of a few thousand showers.
 
-A residual network over the images of the layers, depth as its channels, tuned for a few thousand showers.
-It looks at what remains of each cell when its mean at that incident energy is subtracted, has squares of
-filtered images (the products of neighbours) beside its deeper layers, is trained with a one-cycle learning
-rate on random mirror images of both samples, and averages the scores of all images at the end. Where the
-networks of the CaloChallenge see two samples as equal for want of showers, this one still sees how cells go
-with their neighbours, within a layer and along the depth.
+The layers of the calorimeter are the channels of two-dimensional convolutions. The input is each cell less
+its mean at the incident energy. Squares of the first filtered images, which contain the products of
+neighbouring cells, are passed to the last layer beside the output of the residual blocks. Training uses a
+one-cycle learning rate and random mirror images of both samples; scores are averaged over all mirror images.
+With samples too small for the networks of the CaloChallenge, it still detects wrong correlations between
+cells, within a layer and along the depth.
 
 Splits, calibration, areas and errors are those of `neural_classifier`.
 """
@@ -35,7 +35,7 @@ from caloforge.metrics.neural_networks import (
 )
 from caloforge.metrics.resampling import Array
 
-# showers in memory as images at once, where no step of the training sets the number
+# showers in memory as images at once, outside of training steps
 BLOCK = 256
 Index = NDArray[np.integer]
 
@@ -45,7 +45,7 @@ class StrongTraining:
     """How the network is trained.
 
     Attributes:
-        epochs: So many, unless the second split is told apart completely before.
+        epochs: Number of epochs; fewer where the second split is separated completely.
         batch: Showers of a step.
         learning_rate: Peak of the cycle.
         weight_decay: Of AdamW.
@@ -72,7 +72,7 @@ def strong_classifier(
     measure_floor: bool = False,
     progress: Progress | None = None,
 ) -> NeuralResult:
-    """Train networks to tell two samples apart by their cells.
+    """Train residual CNNs to separate two samples by their cells.
 
     The larger sample is cut to the size of the smaller one. 60 % of the showers train, 20 % choose the epoch
     by its area and calibrate the scores, 20 % give the area. 3000 + 3000 showers of 25 x 25 x 25 take
@@ -137,7 +137,7 @@ class _Data:
     images: Images
 
     def training_truth(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Blocks of log10 E and showers of the truth that trains."""
+        """Blocks of log10 E (b,) and showers (b, layers, rows, columns) of the truth in the first split."""
         index = self.parts[0][0]
         for start in range(0, len(index), BLOCK):
             table = torch.from_numpy(self.samples[0].take(index[start : start + BLOCK]))
@@ -163,7 +163,7 @@ class _Data:
 
 
 class _Run:
-    """One training."""
+    """One training of the network."""
 
     def __init__(
         self, data: _Data, training: StrongTraining, rng: np.random.Generator, meter: _Meter
@@ -175,7 +175,7 @@ class _Run:
         self.network = network.to(training.device)
 
     def result(self) -> Repeat:
-        """Train, choose the best epoch, calibrate, test."""
+        """Train, choose the epoch by its area on the second split, calibrate, test on the third."""
         training, network = self.training, self.network
         steps = math.ceil(len(self.data.parts[0][0]) / (training.batch // 2))
         optimiser = torch.optim.AdamW(
@@ -240,6 +240,6 @@ class _Meter:
         self._report, self._runs, self.run = report, runs, 0
 
     def tell(self, done: int, total: int) -> None:
-        """So much of the training under way is done."""
+        """Report progress of the training that is running."""
         if self._report is not None:
             self._report(self.run * 1000 + 1000 * done // total, self._runs * 1000)

@@ -1,4 +1,4 @@
-"""The network of the strong classifier, and what it sees of a shower."""
+"""The network of the CNN classifier, and the preparation of its input."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ STAGES = ((96, 2), (128, 1))
 HEAD = 128
 # unit of the logarithms in median filled cells of the truth: some 20 keV in 0.5 mm of silicon
 CELL_UNIT = 0.05
-# what varies less is not divided by its spread
+# smallest standard deviation that inputs are divided by
 MIN_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
 class Images:
-    """How the layers of a mesh are images, and which images of a shower are equally likely.
+    """Layers of a mesh as images, and the symmetry operations under which showers are equally likely.
 
     Attributes:
         shape: Layers, rows and columns.
-        periodic: The rows are a circle (sectors): turned at random, and padded by one another.
-        flip_rows: A mirrored shower is a shower: rows reversed.
-        flip_columns: The same of columns.
-        swap: Rows and columns may be exchanged.
+        periodic: Rows are azimuthal sectors: rotated at random in training, and padded circularly.
+        flip_rows: Reversing the rows is a symmetry.
+        flip_columns: Reversing the columns is a symmetry.
+        swap: Exchanging rows and columns is a symmetry.
     """
 
     shape: tuple[int, int, int]
@@ -42,7 +42,7 @@ class Images:
         return 1 << (self.flip_rows + self.flip_columns + self.swap)
 
     def image(self, showers: Tensor, number: int) -> Tensor:
-        """One image of showers (b, layers, rows, columns); number 0 changes nothing."""
+        """Mirror image number `number` of showers (b, layers, rows, columns); 0 is the identity."""
         for allowed, axes in ((self.flip_rows, (-2,)), (self.flip_columns, (-1,))):
             if allowed:
                 if number % 2:
@@ -51,7 +51,7 @@ class Images:
         return showers.transpose(-1, -2) if number else showers
 
     def draw(self, showers: Tensor, rng: np.random.Generator) -> Tensor:
-        """Each shower in a random image."""
+        """Each shower in a random mirror image, rotated at random where rows are periodic."""
         choice = rng.integers(len(self), size=len(showers))
         result = torch.empty_like(showers)
         for number in range(len(self)):
@@ -63,20 +63,20 @@ class Images:
         return result
 
     def average(self, maps: Tensor) -> Tensor:
-        """Maps (n, layers, rows, columns), averaged over all images."""
+        """Maps (n, layers, rows, columns), averaged over all symmetry operations."""
         if self.periodic:
             maps = maps.mean(dim=-2, keepdim=True).expand_as(maps)
         return torch.stack([self.image(maps, number) for number in range(len(self))]).mean(dim=0)
 
 
 class Whitening(nn.Module):
-    """Frees numbers of their mean at each incident energy and divides by what spread is left."""
+    """Standardisation at fixed incident energy: subtracts the mean, divides by the residual deviation."""
 
     mean: Tensor
     spread: Tensor
 
     def __init__(self, mean: Tensor, spread: Tensor) -> None:
-        """Numbers of a shower may have any shape.
+        """Store the coefficients; the inputs of a shower may have any shape.
 
         Args:
             mean: (3, ...) coefficients of 1, x, x^2 with x = log10(E / 10 GeV).
@@ -87,7 +87,7 @@ class Whitening(nn.Module):
         self.register_buffer("spread", spread)
 
     def forward(self, energy: Tensor, numbers: Tensor) -> Tensor:
-        """White numbers (b, ...) of log10 E (b,) and numbers (b, ...)."""
+        """Standardised inputs (b, ...) from log10 E (b,) and inputs (b, ...)."""
         white: Tensor = (numbers - torch.tensordot(_powers(energy), self.mean, 1)) / self.spread
         return white
 
@@ -106,13 +106,13 @@ class _Fit:
         self._square = self._square + numbers.square().sum(dim=0)
 
     def whitening(self, symmetric: Callable[[Tensor], Tensor] = lambda maps: maps) -> Whitening:
-        """The fit; `symmetric` averages maps (n, ...) over the images of a shower."""
+        """The result; `symmetric` averages maps (n, ...) over the mirror images."""
         right, square = symmetric(self._right), symmetric(self._square[None])[0]
-        # a ridge keeps a single incident energy solvable
+        # ridge regularisation: one incident energy alone would be singular
         normal = self._normal + 1e-6 * self._normal[0, 0] * torch.eye(3)
         mean = torch.linalg.solve(normal, right.flatten(1)).reshape(right.shape)
         left = (square - (mean * right).sum(dim=0)) / self._normal[0, 0]
-        # cells that are hardly ever filled do not become the largest inputs
+        # or rarely filled cells would be the largest inputs
         return Whitening(mean.float(), left.clamp(min=0).sqrt().clamp(min=MIN_SPREAD).float())
 
 
@@ -123,10 +123,10 @@ def _powers(energy: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Scales:
-    """What showers of the truth are like at each incident energy.
+    """Means and standard deviations of the inputs at each incident energy, from the truth.
 
     Attributes:
-        unit: MeV: cell energy at which logarithms begin to compress.
+        unit: Scale of log(1 + E / unit), MeV.
         planes: Of `cell_planes`.
         sums: Of `layer_sums`.
     """
@@ -137,12 +137,12 @@ class Scales:
 
 
 def cell_planes(showers: Tensor, unit: float) -> Tensor:
-    """Logarithms of the cells, and which of them are filled: (b, 2 layers, rows, columns)."""
+    """Log energies of the cells, and the mask of filled ones: (b, 2 layers, rows, columns)."""
     return torch.cat([torch.log1p(showers / unit), (showers > 0).to(showers)], dim=1)
 
 
 def layer_sums(showers: Tensor, unit: float) -> Tensor:
-    """Logarithms of the energy of the shower and its layers, and of filled cells: (b, 1 + 2 layers)."""
+    """Logs of the energies of shower and layers, and of the numbers of filled cells: (b, 1 + 2 layers)."""
     energy = showers.sum(dim=(2, 3))
     energies = torch.cat([energy.sum(dim=1, keepdim=True), energy], dim=1)
     filled = (showers > 0).to(showers).sum(dim=(2, 3))
@@ -170,11 +170,11 @@ class StrongNetwork(nn.Module):
     """Residual network over the images of the layers, one logit; 0.6 million parameters for 25 layers."""
 
     def __init__(self, images: Images, scales: Scales) -> None:
-        """Fresh weights.
+        """Initialise the weights.
 
         Args:
             images: Shape and symmetries.
-            scales: What to subtract from the inputs and to divide them by.
+            scales: Standardisation of the inputs.
         """
         super().__init__()
         layers, rows, columns = images.shape
@@ -182,7 +182,7 @@ class StrongNetwork(nn.Module):
         # the planes, and the incident energy
         self.stem = _Convolution(2 * layers + 1, STEM, periodic=images.periodic)
         self.norm = nn.BatchNorm2d(STEM)
-        # where a cell is: on a circle every row is as good as any other
+        # position embedding; rows of a periodic image are equivalent
         self.position = nn.Parameter(torch.zeros(STEM, 1 if images.periodic else rows, columns))
         blocks: list[nn.Module] = []
         before = STEM
@@ -205,7 +205,7 @@ class StrongNetwork(nn.Module):
         seen = torch.cat([planes, plane], dim=1).contiguous(memory_format=torch.channels_last)
         stem = self.norm(self.stem(seen))
         seen = self.blocks(torch.relu(stem + self.position))
-        # products of neighbours, which a texture is made of, and of layers, in reach from the first step
+        # second moments: products of neighbouring cells and of layers, available from the first step
         squares = torch.cat([stem.square().mean(dim=(2, 3)), self.sums(sums).square()], dim=1)
         pooled = [seen.mean(dim=(2, 3)), seen.amax(dim=(2, 3)), self.squares_norm(squares), sums]
         logits: Tensor = self.head(torch.cat([*pooled, energy[:, None] - 4], dim=1))[:, 0]
@@ -213,7 +213,7 @@ class StrongNetwork(nn.Module):
 
 
 class _Convolution(nn.Conv2d):
-    """3 x 3, zeros around the image; on a circle of rows the image goes on at its other end."""
+    """3 x 3 convolution, padded with zeros; circularly along periodic rows."""
 
     def __init__(self, before: int, after: int, *, stride: int = 1, periodic: bool = False) -> None:
         super().__init__(before, after, 3, stride, padding=(0 if periodic else 1, 1), bias=False)
@@ -226,7 +226,7 @@ class _Convolution(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Residual block of two convolutions."""
 
     def __init__(self, before: int, after: int, stride: int, periodic: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Distances between the distributions of one number per shower: separation power, W1, KS, chi2."""
+"""Distances between two distributions of a scalar: separation power, Wasserstein-1, KS, chi-squared."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def chi2_per_ndf(truth: NDArray[Any], generated: NDArray[Any], edges: Array, res
 
     with N and M entries, and one degree of freedom less than filled bins (N. Gagunashvili, physics/0605123,
     unweighted case). About 1 for equal distributions whatever the sample sizes, so the floor is not scaled;
-    for different ones it grows in proportion to the sample. The uncertainty of a bootstrap includes the noise
-    that chi2 itself counts and is therefore generous.
+    for different ones it grows in proportion to the sample. The bootstrap uncertainty includes the
+    statistical noise that chi2 measures, and is an upper limit.
 
     Args:
         truth: (n,) one number per shower.
@@ -126,7 +126,7 @@ def kolmogorov_smirnov(truth: NDArray[Any], generated: NDArray[Any], resampler: 
 
 
 def wasserstein(truth: NDArray[Any], generated: NDArray[Any], resampler: Resampler) -> Metric:
-    """Wasserstein-1 distance in standard deviations of the truth: the mean way a shower has to be moved.
+    """Wasserstein-1 distance (mean transport distance) in standard deviations of the truth.
 
     Dividing by the standard deviation makes observables of different units comparable. The floor falls like
     sqrt(1/n_1 + 1/n_2).
@@ -171,7 +171,7 @@ def ks_probability(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, fl
 
 
 def quantile_edges(truth: NDArray[Any], bins: int = 30, tail: float = 0.002) -> Array:
-    """Equal-width bin edges over the bulk of the truth, `tail` of it left out at either end.
+    """Equal-width bin edges between the quantiles `tail` and 1 - `tail` of the truth.
 
     The metrics count what lies outside in two bins of their own. A constant sample gets one bin around its
     value.
@@ -185,7 +185,7 @@ def quantile_edges(truth: NDArray[Any], bins: int = 30, tail: float = 0.002) -> 
 
 
 def _bin_matrix(values: NDArray[Any], edges: Array) -> Array:
-    """(n, k + 2) 1 in the bin of each value, the first and last for those outside."""
+    """(n, k + 2) one-hot bin of each value; the first and last bins are under- and overflow."""
     index = np.searchsorted(edges, values.astype(np.float64), side="right")
     matrix = np.zeros((len(values), len(edges) + 1))
     matrix[np.arange(len(values)), index] = 1.0
@@ -193,18 +193,18 @@ def _bin_matrix(values: NDArray[Any], edges: Array) -> Array:
 
 
 class _Pooled:
-    """Two samples sorted together, for distribution functions under changing weights."""
+    """Two samples sorted together, for their empirical distribution functions under varying weights."""
 
     def __init__(self, first: NDArray[Any], second: NDArray[Any]) -> None:
         values = np.concatenate([first, second]).astype(np.float64)
         self.order = np.argsort(values, kind="stable")
         ordered = values[self.order]
-        # equal values are one step: look at the functions only behind the last of them
+        # equal values are one step: evaluate the functions after the last of them
         self.last = np.flatnonzero(np.append(np.diff(ordered) > 0, True))
         self.steps = np.append(np.diff(ordered[self.last]), 0.0)
 
     def difference(self, w_first: Array, w_second: Array) -> Array:
-        """(R, distinct values) first minus second distribution function, right of each value."""
+        """(R, distinct values) first minus second distribution function, after each value."""
         signed = np.concatenate(
             [w_first / w_first.sum(axis=1, keepdims=True), -w_second / w_second.sum(axis=1, keepdims=True)],
             axis=1,

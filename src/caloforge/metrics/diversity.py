@@ -1,4 +1,4 @@
-"""Does a generator repeat itself? Copies, crowding, and showers it has learnt by heart."""
+"""Diversity and memorisation: near copies within a sample and of training showers, nearest neighbours."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from caloforge.metrics.neighbours import nearest, radii, standardised, thinned
 from caloforge.metrics.resampling import Array, Metric, halves
 
-# showers looked at in either sample; all pairs of them are formed
+# showers of either sample, at most: all pairs are formed
 MAX_SHOWERS = 10_000
-# a pair closer than this share of the closest pairs of the truth is a copy
+# near copies are closer than this fraction of this quantile of the nearest-neighbour distances of the truth
 CLOSENESS = 0.5
-RARE = 0.002
+QUANTILE = 0.002
 # disjoint parts whose scatter is the uncertainty
 PARTS = 8
 
@@ -22,30 +22,28 @@ PARTS = 8
 def near_copies(
     truth: NDArray[Any], generated: NDArray[Any], *, seed: int = 0, max_showers: int = MAX_SHOWERS
 ) -> Metric:
-    """Share of the generated showers with a neighbour in their own sample nearer than chance allows.
+    """Fraction of generated showers with a neighbour in their own sample that is closer than chance allows.
 
-    Two independent showers are never alike: even the nearest pair of a few thousand differs by the
-    fluctuations of both. Showers of a library, rescaled or not, or of a generator that collapsed onto a few
-    modes come in pairs that are much nearer. No distribution of single numbers sees this, since each copy is
-    a good shower.
+    Even the closest pair among thousands of independent showers differs by the fluctuations of both. Showers
+    taken from a library, rescaled or not, or from a generator with mode collapse form much closer pairs. No
+    one-dimensional distribution detects this, since each copy by itself is a valid shower.
 
-    A neighbour counts as a copy when it is nearer than half the distance that 0.2 % of the truth's showers
-    have from theirs, in equally large random parts of both samples.
+    A neighbour counts as a copy when it is closer than half the 0.2 % quantile of the nearest-neighbour
+    distances in the truth, in random parts of both samples of equal size.
 
     Args:
-        truth: (n, k) numbers that describe the shape of each shower, such as shares of the energy; on one
-            scale.
+        truth: (n, k) shape of each shower on one scale, such as fractions of the energy along each axis.
         generated: (m, k) the same.
         seed: Seed of the choice of showers in large or unequal samples.
-        max_showers: Showers looked at, at most.
+        max_showers: Showers of either sample used at most.
 
     Returns:
-        The share, its error for copies in pairs, and the same share among the truth.
+        The fraction, its error for copies in pairs, and the same fraction among the truth.
     """
     one, other = _equal_parts(truth, generated, seed, max_showers)
     reference, found = np.sqrt(radii(one, 1)), np.sqrt(radii(other, 1))
     limit = _limit(reference)
-    return _share(found < limit, float(np.mean(reference < limit)), clustered=2)
+    return _fraction(found < limit, float(np.mean(reference < limit)), clustered=2)
 
 
 def memorised(
@@ -56,22 +54,22 @@ def memorised(
     seed: int = 0,
     max_showers: int = MAX_SHOWERS,
 ) -> Metric:
-    """Share of the generated showers that are nearer to one of the training showers than chance allows.
+    """Fraction of generated showers that are closer to a training shower than chance allows.
 
     Args:
-        training: (l, k) numbers that describe the shape of the showers trained on, as for `near_copies`.
+        training: (l, k) shape of the training showers, as for `near_copies`.
         truth: (n, k) the same of true showers that were not trained on.
         generated: (m, k) the same of generated showers.
         seed: Seed of the choice of showers in large or unequal samples.
-        max_showers: Generated and true showers looked at, at most; all of the training is searched.
+        max_showers: Generated and true showers used at most; the training sample is searched completely.
 
     Returns:
-        The share, its binomial error, and the same share among the true showers.
+        The fraction, its binomial error, and the same fraction among the true showers.
     """
     one, other = _equal_parts(truth, generated, seed, max_showers)
     reference, found = (np.sqrt(nearest(sample, training.astype(np.float64))) for sample in (one, other))
     limit = _limit(reference)
-    return _share(found < limit, float(np.mean(reference < limit)), clustered=1)
+    return _fraction(found < limit, float(np.mean(reference < limit)), clustered=1)
 
 
 def training_distance(
@@ -114,17 +112,16 @@ def training_distance(
 def neighbour_spacing(
     truth: NDArray[Any], generated: NDArray[Any], *, seed: int = 0, max_showers: int = MAX_SHOWERS
 ) -> Metric:
-    """Typical distance between nearest generated showers over that between nearest true ones.
+    """Nearest-neighbour distance among generated showers over that among true ones.
 
-    1 for equal distributions. Below 1 the generated showers crowd: a generator that has too few modes, or
-    whose showers are too smooth; above 1 they scatter too much. Geometric means in features standardised by
-    the truth.
+    1 for equal distributions. Below 1 the generated showers lack diversity (few modes, small fluctuations);
+    above 1 they scatter too much. Ratio of geometric means in features standardised by the truth.
 
     Args:
         truth: (n, k) high-level features of the truth.
         generated: (m, k) the same features.
         seed: Seed of the choice of showers in large or unequal samples.
-        max_showers: Showers looked at, at most.
+        max_showers: Showers of either sample used at most.
 
     Returns:
         The ratio; its uncertainty is the scatter between disjoint parts of both samples, the floor the ratio
@@ -145,7 +142,7 @@ def neighbour_spacing(
 
 
 def _equal_parts(truth: NDArray[Any], generated: NDArray[Any], seed: int, limit: int) -> tuple[Array, Array]:
-    """As many showers of both: nearest neighbours come closer in larger samples."""
+    """Random parts of equal size: nearest-neighbour distances shrink with the size of the sample."""
     rng = np.random.default_rng(seed)
     size = min(len(truth), len(generated), limit)
     one, other = (thinned(sample, size, rng).astype(np.float64) for sample in (truth, generated))
@@ -153,29 +150,26 @@ def _equal_parts(truth: NDArray[Any], generated: NDArray[Any], seed: int, limit:
 
 
 def _smallest(reference: Array) -> float:
-    """The distance that copies are given: a thousandth of the median; NaN where all distances are 0."""
+    """Lower bound of distances for exact copies: a thousandth of the median; NaN where all are 0."""
     apart = reference[reference > 0]
     return 1e-3 * float(np.median(apart)) if len(apart) else float("nan")
 
 
 def _limit(reference: Array) -> float:
-    return CLOSENESS * float(np.quantile(reference, RARE))
+    return CLOSENESS * float(np.quantile(reference, QUANTILE))
 
 
-def _share(copies: NDArray[np.bool_], floor: float, clustered: int) -> Metric:
-    """Share of copies; its error when they come in groups of so many."""
+def _fraction(copies: NDArray[np.bool_], floor: float, clustered: int) -> Metric:
+    """Fraction of copies, and its error when they come in groups of `clustered`."""
     count = len(copies)
-    # one shower more and less keeps the error of an empty count above zero
+    # rule of succession: the error of a zero count is not zero
     smoothed = (copies.sum() + 1) / (count + 2)
     error = np.sqrt(clustered * smoothed * (1 - smoothed) / count)
     return Metric(float(copies.mean()), float(error), floor)
 
 
 def _spacing(truth: Array, generated: Array) -> float:
-    """Ratio of the geometric means; a copy counts as a thousandth of the typical distance of the truth.
-
-    NaN where all showers of the truth are alike, which have no such distance.
-    """
+    """Ratio of the geometric mean distances; NaN where all showers of the truth are equal."""
     reference, found = np.sqrt(radii(truth, 1)), np.sqrt(radii(generated, 1))
     smallest = _smallest(reference)
     logs = [np.mean(np.log(np.maximum(distance, smallest))) for distance in (found, reference)]

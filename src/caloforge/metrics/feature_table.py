@@ -1,4 +1,4 @@
-"""Tables that classifiers train on: a row per shower, voxels stored sparsely, given out in dense batches."""
+"""Input tables of the neural classifiers: one row per shower, sparse in memory, dense batches."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from caloforge.geometry import Mesh
 from caloforge.observables.energy import layer_energies
 
 Floats = NDArray[np.float32]
-# keeps the logarithm of an empty layer finite, and its voxels 0 (CaloChallenge)
+# added to the energy of a layer in logarithm and denominator (CaloChallenge)
 LAYER_OFFSET = 1e-8
 VOXEL_OFFSET = 1e-16
 
 
 class Rows(Protocol):
-    """A table that need not be in memory."""
+    """A table of which rows are taken by index."""
 
     width: int
 
@@ -46,7 +46,7 @@ class DenseRows:
 
 
 class SparseRows:
-    """Rows of voxels of which most are empty, with some dense columns before and behind them.
+    """Rows of mostly empty voxels, with dense columns before and behind them.
 
     A shower takes 8 bytes for each filled voxel: 20 000 showers of 25 x 25 x 25 take about 0.4 GB, a third of
     the dense array.
@@ -75,7 +75,7 @@ class SparseRows:
         self._behind.append(behind.astype(np.float32))
 
     def freeze(self) -> SparseRows:
-        """Join what was added; afterwards rows can be taken."""
+        """Concatenate the blocks; afterwards rows can be taken."""
         for blocks in (self._values, self._columns, self._counts, self._before, self._behind):
             blocks[:] = [np.concatenate(blocks)]
         self._starts = np.concatenate([[0], np.cumsum(self._counts[0])])
@@ -103,9 +103,8 @@ class SparseRows:
 def low_level(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, response: float = 1.0) -> SparseRows:
     """Input of the low-level classifier and of the ResNet: log10 E_inc, voxels / (response E_inc).
 
-    The weights and the learning rate of the challenge suit voxels that add up to about 1. Visible energies
-    add up to a few percent, and with those the network learns next to nothing in 50 epochs: divide by the
-    response.
+    The learning rate of the challenge suits voxels that sum to about 1. Visible energies over E_inc sum to a
+    few percent, and the network hardly learns from them in 50 epochs: divide by the response.
 
     Args:
         blocks: Showers (n, ...) and their incident energies (n,), MeV; voxels below threshold set to 0.
@@ -122,7 +121,7 @@ def low_level(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]], *, response: 
 
 
 def voxel_table(blocks: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> SparseRows:
-    """Input of the strong classifier: log10 E_inc, voxels in MeV.
+    """Input of the CNN classifier: log10 E_inc, voxels in MeV.
 
     Args:
         blocks: Showers (n, ...) and their incident energies (n,), MeV.

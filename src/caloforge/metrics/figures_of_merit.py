@@ -19,10 +19,9 @@ over pairs of showers, the angles measured in the voxels;
 .. math:: S = \lvert F^G - F^g \rvert / F^G
 
 with F the visible over the incident energy. Each is averaged over the energy bins (Eur. Phys. J. C 82 (2022)
-386 and the scripts of that project). Two things differ from the scripts. P enters a sum once; there it was
-added twice. And E takes the mean over those slices only that hold at least `MIN_SHARE` of the energy: a
-nearly empty slice has a relative deviation without bound, and of 25 slices counted alike a few of those
-dominate the mean. P still sees what E leaves out.
+386 and the scripts of that project). Two things differ from the scripts. P enters the sum once; there it was
+added twice. And E averages only over slices that hold at least `MIN_SHARE` of the energy: relative deviations
+of nearly empty slices are unbounded, and a few of them would dominate the mean. P includes them.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ from numpy.typing import NDArray
 
 from caloforge.metrics.resampling import Array, Metric, Resampler, Statistic
 
-# share of the energy that a slice must hold, in the mean of the truth, to count in E
+# fraction of the energy that a slice must hold, in the mean of the truth, to count in E
 MIN_SHARE = 5e-4
-# energy per slice along each axis; elsewhere rings and, on a cylindrical mesh, sectors stand for x and y
+# profiles of the axes; rings and sectors take the place of x and y on other meshes
 CARTESIAN_AXES = ("x_profile", "y_profile", "layer_energy")
 POLAR_AXES = ("radial_profile", "azimuthal_profile", "layer_energy")
 
@@ -48,7 +47,7 @@ Figure = Callable[[Array, Array], Array]
 
 
 def merit(truth: Values, generated: Values) -> float:
-    """P + E of all showers together: one number for choosing an epoch; smaller is better.
+    """P + E of all showers together, by which a training chooses its epoch; smaller is better.
 
     Args:
         truth: What `observables.observe` gives for the truth; the profiles of its three axes are used.
@@ -93,7 +92,7 @@ def figures_of_merit(
     one, other = columns.table(truth), columns.table(generated)
     labels = bins or (np.zeros(len(one), np.int64), np.zeros(len(other), np.int64))
     used = _used_bins(*labels)
-    # the bin travels with its shower in the first column
+    # the bin of each shower is the first column
     one, other = (np.column_stack([label, table]) for label, table in zip(labels, (one, other), strict=True))
 
     def measure(figure: Figure) -> Metric:
@@ -126,7 +125,7 @@ def _used_bins(truth: NDArray[np.integer], generated: NDArray[np.integer]) -> li
 
 @dataclass(frozen=True)
 class _Columns:
-    """Layout of a table with a row per shower: slices of each axis, two moments an axis, response."""
+    """Columns of a table with one row per shower: slices of each axis, two moments per axis, response."""
 
     axes: tuple[str, ...]
     sizes: tuple[int, ...]
@@ -197,7 +196,7 @@ def _binned(first: Array, second: Array, used: list[int], figure: Figure) -> Sta
         figures = np.stack(
             [figure(means(first, w_first, i), means(second, w_second, j)) for i, j in rows], axis=1
         )
-        # replicas may leave a bin of few showers empty; the others stand for it
+        # a bin of few showers may be empty in a replica: average over the others
         result: Array = np.nansum(figures, axis=1) / np.maximum((~np.isnan(figures)).sum(axis=1), 1)
         return result
 

@@ -1,4 +1,4 @@
-"""Fréchet physics distance: how far apart two samples are if only their means and covariances count."""
+"""Fréchet physics distance (FPD): the Fréchet distance of Gaussians with the moments of two samples."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class FrechetFit:
 
     Attributes:
         value: Intercept of the line in 1/N.
-        fit_error: Standard error of the intercept from the scatter about the line; what JetNet quotes. It
-            does not know that all batches come from the same showers.
+        fit_error: Standard error of the intercept from the scatter about the line, as JetNet quotes it. It
+            neglects that all batches are drawn from the same showers.
         spread: Standard deviation of the distance between bootstrap samples of full size.
     """
 
@@ -41,9 +41,8 @@ def frechet_physics_distance(
 ) -> Metric:
     """Fréchet physics distance (R. Kansal et al., arXiv:2211.10295), by the procedure of the JetNet package.
 
-    The floor is that of random halves of the truth. It is no zero: bootstrap batches of a finite sample share
-    its means and covariances, and these differ between two samples by terms in 1/n, times the number of
-    features.
+    The floor comes from random halves of the truth. It is not zero: bootstrap batches share the means and
+    covariances of their finite sample, which differ between two samples by terms of order k / n.
 
     Args:
         truth: (n, k) features of the truth.
@@ -53,8 +52,8 @@ def frechet_physics_distance(
             batches of 2/5 of their size and more.
 
     Returns:
-        The extrapolated distance; its uncertainty joins that of the fit and the bootstrap spread, and takes
-        the scale of the features, the largest value in the truth, as given.
+        The extrapolated distance; its uncertainty combines the error of the fit and the bootstrap spread, at
+        fixed scale of the features (the largest value in the truth).
     """
     fit = frechet_fit(truth, generated, seed=seed, min_samples=min_samples)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Kernel physics distance: the maximum mean discrepancy of two samples under a polynomial kernel."""
+"""Kernel physics distance (KPD): maximum mean discrepancy of two samples with a polynomial kernel."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def kernel_distance(
     .. math:: k(x, y) = (x \cdot y / k + 1)^4
 
     is the kernel for k features. With the same arguments these are JetNet's numbers. The error is the
-    scatter of single batches, which is generous for their median.
+    scatter of single batches, an upper limit for that of their median.
 
     Args:
         truth: (n, k) features; each is divided by its largest absolute value here.
@@ -88,7 +88,7 @@ def _batches(
 
 
 def _discrepancy(x: Array, y: Array) -> float:
-    """Unbiased squared maximum mean discrepancy: a shower is not compared with itself."""
+    """Unbiased estimate of the squared maximum mean discrepancy, without the diagonal terms."""
     pairs = len(x) * (len(x) - 1)
     same = sum(_kernel_sum(s, s) - ((np.sum(s * s, axis=1) / s.shape[1] + 1) ** DEGREE).sum() for s in (x, y))
     return float(same / pairs - 2 * _kernel_sum(x, y) / len(x) ** 2)

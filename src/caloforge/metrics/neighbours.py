@@ -1,4 +1,4 @@
-"""Distances to nearest neighbours, in blocks: memory grows with the sample and not with its square."""
+"""Nearest-neighbour distances in blocks: the memory grows linearly with the sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLOCK = 4_000_000
 
 
 def standardised(truth: NDArray[Any], *others: NDArray[Any]) -> tuple[Array, ...]:
-    """Samples shifted and scaled to mean 0 and spread 1 of the truth; features it keeps constant dropped."""
+    """Samples in units in which the truth has mean 0 and deviation 1; features constant in it are dropped."""
     reference = truth.astype(np.float64)
     mean, spread = reference.mean(axis=0), reference.std(axis=0)
     used = spread > 1e-9 * np.abs(mean).max(initial=1e-300)
@@ -25,14 +25,14 @@ def standardised(truth: NDArray[Any], *others: NDArray[Any]) -> tuple[Array, ...
 
 
 def thinned(sample: NDArray[Any], limit: int, rng: np.random.Generator) -> NDArray[Any]:
-    """At most `limit` rows, chosen at random, in their order."""
+    """A random subset of at most `limit` rows, in their order."""
     if len(sample) <= limit:
         return sample
     return sample[np.sort(rng.choice(len(sample), limit, replace=False))]
 
 
 def square_distances(first: Array, second: Array) -> Iterator[tuple[slice, Array]]:
-    """Blocks of rows of the matrix of squared Euclidean distances.
+    """Matrix of squared Euclidean distances, in blocks of rows.
 
     Yields:
         Rows of `first`, and their (rows, len(second)) squared distances, not negative.
@@ -47,10 +47,10 @@ def square_distances(first: Array, second: Array) -> Iterator[tuple[slice, Array
 
 
 def radii(sample: Array, k: int) -> Array:
-    """Squared distance of each row from its k-th nearest other row; (n,)."""
+    """Squared distance of each row from its k-th nearest neighbour in the sample; (n,)."""
     result = np.empty(len(sample))
     for part, block in square_distances(sample, sample):
-        # rounding may leave a row at a small distance from itself
+        # a row is no neighbour of itself
         block[np.arange(part.stop - part.start), np.arange(part.start, part.stop)] = np.inf
         result[part] = np.partition(block, k - 1, axis=1)[:, k - 1]
     return result

@@ -1,9 +1,8 @@
-"""Can a neural network tell generated showers from full simulation? The protocol of the CaloChallenge.
+"""Classifier tests with neural networks by the protocol of the CaloChallenge: MLP and 3D ResNet.
 
 Reference: its `evaluate.py` and `resnet.py`, arXiv:2410.21611. 60 % of the showers train; 20 % choose the
 epoch by accuracy and calibrate its scores by isotonic regression; the last 20 % give area and divergence. By
-default float32 takes the place of the challenge's float64; `Training(double=True)` is the challenge to the
-letter.
+default float32 takes the place of the challenge's float64; `Training(double=True)` is exactly the challenge.
 """
 
 from __future__ import annotations
@@ -33,16 +32,16 @@ SPLIT = (0.6, 0.2, 0.2)
 PLANES = (32, 64, 64, 128)
 # scores after calibration stay this far from 0 and 1
 CLIP = 1e-6
-# what orders scores that calibration has made equal
+# weight of the uncalibrated score, which orders equal calibrated ones
 TIE = 1e-9
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained; the defaults are those of the challenge but for the precision.
+    """Hyper-parameters of a training; the defaults are those of the challenge except for the precision.
 
     Attributes:
-        epochs: At most so many.
+        epochs: Largest number of epochs.
         batch: Showers of a step.
         learning_rate: Of Adam.
         patience: Stop after so many epochs without a better accuracy; None trains them all.
@@ -87,8 +86,9 @@ class NeuralResult:
     """Means over the repeats.
 
     Attributes:
-        auc: 0.5 cannot tell, 1 always can. The challenge quotes the spread of `repeats` instead of the error.
-        jsd: Jensen-Shannon divergence in units of ln 2: 0 cannot tell, 1 always can.
+        auc: Area under the ROC curve: 0.5 for equal samples, 1 for separable ones. The challenge quotes the
+            spread of `repeats` instead of the error.
+        jsd: Jensen-Shannon divergence in units of ln 2: 0 for equal samples, 1 for separable ones.
         repeats: Every training.
     """
 
@@ -108,7 +108,7 @@ def neural_classifier(
     measure_floor: bool = False,
     progress: Progress | None = None,
 ) -> NeuralResult:
-    """Train networks to tell two samples apart.
+    """Train classifiers between two samples and measure how well they separate them.
 
     Memory beyond the samples is that of the network and a few batches. The larger sample is cut to the size
     of the smaller one. Errors are those of the last split or the spread of the repeats, whichever is larger.
@@ -169,7 +169,7 @@ def summarise(repeats: Sequence[Repeat], floor: Repeat, seed: int) -> NeuralResu
 
 
 def _summary(values: list[float], error: float, floor: float) -> Metric:
-    """Mean, and its error from one split (there are five of them in the data) or from the repeats."""
+    """Mean, and the larger error of that of the test split (a fifth of the data) and that of the repeats."""
     if len(values) > 1:
         spread = float(np.std(values, ddof=1))
         error = max(spread / math.sqrt(len(values)), error / math.sqrt(min(len(values), 5)))
@@ -187,7 +187,7 @@ def _divergence_error(repeat: Repeat) -> float:
 
 
 def split_rows(index: Index, rng: np.random.Generator) -> list[Index]:
-    """Rows to train, choose and test with, at random."""
+    """Random training, validation and test rows."""
     ends = np.cumsum([int(len(index) * share) for share in SPLIT])[:-1]
     return np.split(rng.permutation(index), ends)
 
@@ -210,7 +210,7 @@ class _Data:
         order = np.arange(len(index)) if rng is None else rng.permutation(len(index))
         for start in range(0, len(order), training.batch):
             chosen = order[start : start + training.batch]
-            # the order within a batch is free
+            # the order within a batch does not matter
             real, fake = chosen[label[chosen] == 1], chosen[label[chosen] == 0]
             table = np.concatenate([self.truth.take(index[real]), self.generated.take(index[fake])])
             target = np.repeat([1.0, 0.0], [len(real), len(fake)])
@@ -223,7 +223,7 @@ class _Data:
 def _run(
     network: nn.Module, data: _Data, training: Training, rng: np.random.Generator, meter: _Meter
 ) -> Repeat:
-    """Train, choose the best epoch, calibrate, test."""
+    """Train, choose the epoch by its accuracy on the second split, calibrate, test on the third."""
     network.to(training.device, training.dtype)
     optimiser = torch.optim.Adam(network.parameters(), lr=training.learning_rate, fused=True)
     best, chosen, weights = -1.0, 0, network.state_dict()
@@ -253,7 +253,7 @@ def judge_scores(
 ) -> Repeat:
     """Calibrate scores on the second split, test them on the third.
 
-    Isotonic calibration gives one value to many scores, and with few showers the area suffers from that.
+    Isotonic calibration maps many scores to one value, which biases the area for small samples.
 
     Args:
         choosing: (n,) probability to be truth, and (n,) label, 1 for truth, of the second split.
@@ -302,7 +302,7 @@ class _Meter:
         self._tell()
 
     def finish(self, run: int) -> None:
-        """A run is over; it may have stopped early."""
+        """Count a run as finished, also where it stopped early."""
         self._done = self._ends[run]
         self._tell()
 
@@ -318,7 +318,7 @@ def _network(width: int, voxels: tuple[int, int, int] | None, seed: int) -> nn.M
 
 
 class Perceptron(nn.Module):
-    """Three hidden layers of 2048, LeakyReLU 0.01, one logit."""
+    """MLP of three hidden layers of 2048 units, LeakyReLU 0.01, one logit."""
 
     def __init__(self, width: int, hidden: int = 2048, layers: int = 3) -> None:
         super().__init__()
@@ -367,7 +367,7 @@ class ResNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Residual block of two convolutions."""
 
     def __init__(self, before: int, planes: int, stride: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which of several generators would the truth be taken for? The multi-model log-posterior."""
+"""Multi-model log-posterior: the probability of each of several generators, given true showers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 
 MAX_PER_CLASS = 5_000
 REPEATS = 3
-# smallest probability that the trees are believed
+# lower bound of the predicted probabilities
 SMALLEST = 1e-6
 
 
@@ -28,12 +28,12 @@ def log_posterior(
     threads: int = 1,
     max_per_class: int = MAX_PER_CLASS,
 ) -> list[Metric]:
-    """Mean log of the probability that a classifier of the generators gives each of them for true showers.
+    """Mean log posterior of each generator for true showers, from a classifier trained on the generators.
 
-    Boosted trees learn to tell the generators from one another and never see the truth; a generator that the
-    truth is assigned to more often is nearer to it ("log-posterior" of the CaloChallenge, arXiv:2410.21611,
+    Boosted trees are trained to separate the generators and never see the truth; the generator to which true
+    showers are assigned more often is closer to it ("log-posterior" of the CaloChallenge, arXiv:2410.21611,
     which trains a network on the samples of all submissions). Higher is better, and -ln K for K equal ones.
-    Only the order of generators that were compared together means something.
+    Only the ranking within one comparison is meaningful.
 
     Args:
         truth: (n, k) features of the truth.
@@ -43,8 +43,8 @@ def log_posterior(
         max_per_class: Larger samples are thinned to this many showers.
 
     Returns:
-        One number for each generator. The floor is what half of the truth gets in its place, judged by the
-        other half.
+        One result per generator. The floor is the value when half of the truth takes the generator's place,
+        evaluated on the other half.
 
     Raises:
         ValueError: Fewer than two generators.
@@ -57,7 +57,7 @@ def log_posterior(
         samples = [thinned(sample, max_per_class, rng) for sample in generated]
         drawn.append(_log_probability(samples, thinned(truth, max_per_class, rng), rng, threads))
     means = np.array([scores.mean(axis=0) for scores in drawn])
-    # one training after another, and the showers they are asked about
+    # scatter between trainings, and between the showers evaluated
     training = means.std(axis=0, ddof=1) / np.sqrt(REPEATS)
     sampling = np.array([scores.std(axis=0, ddof=1) / np.sqrt(len(scores)) for scores in drawn]).mean(axis=0)
     result = []
@@ -74,7 +74,7 @@ def log_posterior(
 def _log_probability(
     samples: Sequence[Floats], asked: Floats, rng: np.random.Generator, threads: int
 ) -> Array:
-    """(n, generators) log probability of each shower that is asked about."""
+    """(n, generators) log probability of the generators for each shower of `asked`."""
     label = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
     model = HistGradientBoostingClassifier(
         max_iter=60,

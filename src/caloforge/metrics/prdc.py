@@ -1,4 +1,4 @@
-"""Precision, recall, density, coverage: does a generator stay where the truth is, and go everywhere there?"""
+"""Precision, recall, density and coverage: fidelity and diversity from k-nearest-neighbour manifolds."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Prdc:
     """The four numbers, each with its floor from random halves of the truth.
 
     Attributes:
-        precision: Share of the generated showers within reach of a true one.
-        recall: Share of the true showers within reach of a generated one.
-        density: Mean number of true showers within whose reach a generated one lies, over k; above 1 where
-            showers of many features crowd in the middle of the truth.
-        coverage: Share of the true showers with a generated one within their reach.
+        precision: Fraction of generated showers within the radius of at least one true shower.
+        recall: Fraction of true showers within the radius of at least one generated shower.
+        density: Mean number of true showers within whose radius a generated one lies, over k; above 1 where
+            generated showers concentrate in the centre of the truth.
+        coverage: Fraction of true showers with at least one generated shower within their radius.
     """
 
     precision: Metric
@@ -46,16 +46,16 @@ def prdc(
 ) -> Prdc:
     """Precision and recall (arXiv:1904.06991), density and coverage (arXiv:2002.09797).
 
-    The reach of a shower is the distance to its k-th nearest neighbour in its own sample, Euclidean in
-    features that are standardised by the truth. Equal distributions have density 1 and coverage 1 - 2^-k, but
-    precision and recall depend on the number of features and showers: only the floor says what they should
-    be. The floor is made of half as many showers. The uncertainty is the scatter between disjoint parts of
+    The radius of a shower is the Euclidean distance to its k-th nearest neighbour in its own sample, in
+    features standardised by the truth. Equal distributions have density 1 and coverage 1 - 2^-k; the expected
+    precision and recall depend on the number of features and showers, and the floor measures them. The floor
+    is computed with half as many showers. The uncertainty is the scatter between disjoint parts of
     both samples.
 
     Args:
         truth: (n, k) features of the truth.
         generated: (m, k) the same features.
-        k: Which neighbour sets the reach.
+        k: Number of the neighbour at the radius.
         seed: Seed of thinning and splits.
         max_showers: Larger samples are thinned to this many; the time grows with their product.
         standardise: Scale the features by the truth; False takes them as they are.
@@ -79,14 +79,14 @@ def prdc(
 
 
 def numbers(truth: Array, generated: Array, k: int) -> tuple[float, float, float, float]:
-    """Precision, recall, density, coverage of two samples as they are, with the formulas of the papers."""
-    reach_truth, reach_generated = radii(truth, k), radii(generated, k)
+    """Precision, recall, density and coverage by the formulas of the papers, in the given features."""
+    radius_truth, radius_generated = radii(truth, k), radii(generated, k)
     inside = np.zeros(len(generated), np.int64)
     recalled = covered = 0
     for part, block in square_distances(truth, generated):
-        near = block < reach_truth[part, None]
+        near = block < radius_truth[part, None]
         inside += near.sum(axis=0)
         covered += int(near.any(axis=1).sum())
-        recalled += int((block < reach_generated).any(axis=1).sum())
+        recalled += int((block < radius_generated).any(axis=1).sum())
     n = len(truth)
     return float((inside > 0).mean()), recalled / n, float(inside.mean()) / k, covered / n

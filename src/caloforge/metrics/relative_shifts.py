@@ -1,4 +1,4 @@
-"""Relative differences of means, spreads and profiles: what "agreement within a few percent" refers to."""
+"""Relative differences of means, standard deviations and mean profiles."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def profile_deviation(truth: NDArray[Any], generated: NDArray[Any], resampler: R
 
     .. math:: \sum_i\,\lvert \bar g_i - \bar t_i \rvert \,/\, \sum_i\,\bar t_i
 
-    This is E of the 3DGAN figures of merit with each bin weighted by what it holds, so that nearly empty edge
-    cells do not decide. Always positive; the floor falls like sqrt(1/n_1 + 1/n_2).
+    This is E of the 3DGAN figures of merit with each bin weighted by its content: nearly empty bins do not
+    dominate. Always positive; the floor falls like sqrt(1/n_1 + 1/n_2).
 
     Args:
         truth: (n, k) profile of each shower.

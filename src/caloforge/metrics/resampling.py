@@ -1,8 +1,8 @@
-"""One way to give every metric an uncertainty and a floor: weights on showers, drawn many times.
+"""Uncertainty and floor of a metric by resampling: bootstrap weights, and random halves of the truth.
 
-A metric is a *statistic* of weighted showers. Its value has all weights 1. Its uncertainty is the spread over
-Poisson bootstrap weights. Its floor is what it gives for two random halves of the truth, weights 0 and 1: the
-value that Geant4 against Geant4 has, since samples are finite.
+A metric is a *statistic* of weighted showers. Its value has unit weights. Its uncertainty is the standard
+deviation over Poisson bootstrap weights. Its floor is the mean absolute value between two random halves of
+the truth (weights 0 and 1), scaled to the sizes of the two samples: the expectation for equal distributions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Metric:
 
 
 class Resampler:
-    """Seeded weights for one pair of samples, shared by all its metrics."""
+    """Seeded bootstrap weights and splits for one pair of samples, shared by all its metrics."""
 
     def __init__(
         self, n_truth: int, n_generated: int, *, seed: int | tuple[int, ...] = 0, replicas: int = 100
@@ -86,7 +86,7 @@ class Resampler:
             yield slice(start, start + rows)
 
     def floor_scale(self, scaling: Scaling) -> float:
-        """From halves of the truth (1/n_1 + 1/n_2 = 4 / n_truth) to the two samples that are compared."""
+        """Factor from the floor of halves (1/n_1 + 1/n_2 = 4 / n_truth) to that of the samples compared."""
         ratio = half_scale(self.n_truth, self.n_generated)
         return {"root": float(np.sqrt(ratio)), "linear": ratio, "none": 1.0}[scaling]
 
@@ -107,7 +107,7 @@ class Resampler:
         among_truth = build(truth, truth)
         halves = np.concatenate([among_truth(*weights) for weights in self.halves()])
         floor = float(np.mean(np.abs(halves))) * self.floor_scale(scaling)
-        # not a number where replicas lack the few showers that carry the spread
+        # not finite where a replica lacks the few showers with any variance
         error = float(np.std(drawn, ddof=1)) if np.isfinite(drawn).all() else float("nan")
         return Metric(float(value), error, floor)
 
@@ -120,5 +120,5 @@ def halves(sample: NDArray[Any], rng: np.random.Generator) -> tuple[NDArray[Any]
 
 
 def half_scale(n_truth: int, n_generated: int) -> float:
-    """From halves of the truth to the given samples, for a number that falls like 1/n_1 + 1/n_2."""
+    """Factor from the floor of halves to that of the given samples, for statistics of order 1/n_1 + 1/n_2."""
     return (1 / n_truth + 1 / n_generated) * n_truth / 4

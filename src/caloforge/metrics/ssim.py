@@ -1,9 +1,9 @@
-"""Structural similarity of pairs of showers, as the 3DGAN papers use it.
+"""Structural similarity index (SSIM) of pairs of showers, as the 3DGAN papers use it.
 
-Each readout layer is an image, the layers are its channels (Wang et al., IEEE Trans. Image Process. 13 (2004)
-600; the Gaussian window of that paper, the numbers of scikit-image). Two Geant4 showers of the same energy
-are not alike, so that only the comparison with pairs of the truth means something. The data range decides
-what is seen: with 1 GeV the similarity is 1 for whatever pair, with 1 keV only zeros match.
+The readout layers are the channels of an image (Wang et al., IEEE Trans. Image Process. 13 (2004) 600, with
+the Gaussian window of that paper; agrees with scikit-image). Two Geant4 showers of the same energy differ, so
+that the value is only meaningful against pairs of the truth. The data range L sets the sensitivity: with
+1 GeV all pairs have a similarity near 1, with 1 keV only empty cells match.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ def similarity(
     generated_energy: NDArray[Any],
     data_range: float,
 ) -> dict[str, Metric]:
-    """Mean similarity between truth and generated showers, and among the generated ones.
+    """Mean SSIM between truth and generated showers, and among the generated ones.
 
-    Pairs are of the same rank in incident energy, and neighbours in energy within one sample. What matters is
-    the distance from the floor, upwards or downwards: showers that are too smooth are too much alike.
+    Pairs have the same rank in incident energy; within one sample they are neighbours in energy. Deviations
+    from the floor to either side count: showers that are too smooth have a similarity that is too high.
 
     Args:
-        truth: (n, nz, ny, nx) showers, MeV; a few thousand are plenty.
+        truth: (n, nz, ny, nx) showers, MeV.
         generated: (m, nz, ny, nx) generated showers of the same energies.
         truth_energy: (n,) incident energies.
         generated_energy: (m,) incident energies.

@@ -1,4 +1,4 @@
-"""The row that generated showers would have in the tables of the CaloChallenge."""
+"""The metrics of the CaloChallenge for generated showers, as one row of its tables."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ Progress = Callable[[int, int], object]
 BATCH = 10_000
 CELL_BINS = 49
 READ = 1024
-# voxels of all showers that precision and the others are made of; bounds memory and time
+# voxels of the showers used for precision, recall, density and coverage; bounds memory and time
 PRDC_VOXELS = 30_000_000
-# value of an empty voxel in the features of precision and the others, before the logarithm
+# value of an empty voxel in these features, before the logarithm
 EMPTY_VOXEL = 0.1
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What the challenge would have measured.
+    """Results in the metrics of the challenge.
 
     Attributes:
         dataset: "1-photons", "1-pions", "2" or "3".
@@ -57,7 +57,7 @@ class Submission:
     histograms: dict[str, Metric]
 
     def row(self, name: str) -> dict[str, Any]:
-        """The row as `calochallenge.published` gives it, under a name of one's own."""
+        """The row in the format of `calochallenge.published`, under a given name."""
         numbers = {key: metric.value for key, metric in self.metrics.items()}
         errors = {
             f"{key}_error": metric.uncertainty
@@ -76,7 +76,7 @@ def submission(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Submission:
-    """Measure generated showers as the CaloChallenge does.
+    """Compare generated showers with the truth by the metrics of the CaloChallenge.
 
     Both files are read in blocks; what stays in memory is 1.5 kB a shower, and the voxels of all showers,
     sparsely, for the networks "low", "low-normed" and "cnn".
@@ -117,7 +117,7 @@ def submission(
 
 
 def _blocks(file: ShowerFile, dataset: str) -> Iterator[tuple[Floats, Floats]]:
-    """Showers as the challenge looks at them, and incident energies."""
+    """Showers with the sampling fraction and thresholds of the challenge applied, and incident energies."""
     fraction = known_sampling_fraction(file.detector) if file.energy_meaning == "visible" else None
     for batch in file.iterate(READ):
         showers = batch.showers if fraction is None else batch.showers / np.float32(fraction)
@@ -125,7 +125,7 @@ def _blocks(file: ShowerFile, dataset: str) -> Iterator[tuple[Floats, Floats]]:
 
 
 class _Sample:
-    """What one pass over a file leaves: features, histograms of voxels, and a few whole showers."""
+    """Result of one pass over a file: features, histograms of voxel energies, voxels of some showers."""
 
     def __init__(self, file: ShowerFile, dataset: str, largest: float, seed: int) -> None:
         # the largest voxel of the truth is in the last bin; above it is one bin more, dropped afterwards
@@ -150,7 +150,7 @@ class _Sample:
 
 
 def _distances(one: _Sample, other: _Sample, seed: int) -> dict[str, Metric]:
-    """FPD and KPD of the high-level features; precision and the others of the voxels."""
+    """FPD and KPD of the high-level features; precision, recall, density and coverage of the voxels."""
     per_mille = {
         "fpd_1e3": frechet_physics_distance(one.vector, other.vector, seed=seed, min_samples=BATCH),
         "kpd_1e3": kernel_physics_distance(one.vector, other.vector, seed=seed, batch=BATCH),

@@ -1,4 +1,4 @@
-"""Can boosted trees tell generated showers from full simulation? The most sensitive single number."""
+"""Classifier test with gradient-boosted trees on high-level features."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from caloforge.metrics.neighbours import thinned
 from caloforge.metrics.resampling import Array, Metric, Resampler
 
 if TYPE_CHECKING:
@@ -25,32 +26,25 @@ def classifier_auc(
     threads: int = 1,
     max_per_class: int = MAX_PER_CLASS,
 ) -> Metric:
-    """Area under the ROC curve of gradient-boosted trees, cross-validated: 0.5 cannot tell, 1 always can.
+    """Cross-validated area under the ROC curve of boosted trees: 0.5 for equal samples, 1 for separable ones.
 
-    Every shower is scored by trees that have not seen it. The uncertainty is a bootstrap over the scored
-    showers combined with the spread of the area between folds. The floor is the same procedure between two
-    random halves of the truth; it is 0.5 within its own error and is not scaled, only trained on half as many
-    showers.
+    Every shower is scored by trees that were not trained on it. The uncertainty combines a bootstrap over the
+    scored showers with the spread of the area between folds. The floor is the same procedure between two
+    random halves of the truth, trained on half as many showers; it is 0.5 within its error and not scaled.
 
     Args:
         truth: (n, k) features of the showers, n at least twice the number of folds.
         generated: (m, k) the same features; conditions such as log incident energy belong among them.
         seed: Seed of the folds, the trees and the bootstrap.
         threads: Threads of the training.
-        max_per_class: Larger samples are thinned to this many showers.
+        max_per_class: Larger samples are reduced to this many random showers.
     """
     rng = np.random.default_rng(seed)
-    truth, generated = (_thin(sample, max_per_class, rng) for sample in (truth, generated))
+    truth, generated = (thinned(sample, max_per_class, rng) for sample in (truth, generated))
     value, uncertainty = _auc(truth, generated, seed, threads)
     halves = rng.permutation(truth)
     floor, _ = _auc(halves[: len(halves) // 2], halves[len(halves) // 2 :], seed, threads)
     return Metric(value, uncertainty, floor)
-
-
-def _thin(sample: NDArray[np.float32], limit: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    if len(sample) <= limit:
-        return sample
-    return sample[np.sort(rng.choice(len(sample), limit, replace=False))]
 
 
 def _auc(
@@ -76,12 +70,12 @@ def _auc(
 def _fit(features: NDArray[Any], label: NDArray[Any], seed: int) -> HistGradientBoostingClassifier:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    # class weights: a sample of another size must not move the scores
+    # class weights: scores must not depend on the ratio of the sample sizes
     model = HistGradientBoostingClassifier(
         max_iter=80,
         learning_rate=0.15,
         max_leaf_nodes=15,
-        # as good as 255 on samples of thousands, and four times as fast
+        # as sensitive as 255 on samples of thousands, and four times as fast
         max_bins=64,
         min_samples_leaf=20,
         l2_regularization=1.0,

@@ -1,4 +1,4 @@
-"""The direction of a shower, measured in its voxels in two independent ways."""
+"""Direction of a shower from its voxels: 3DGAN's measured angle, and the principal axis."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from caloforge.observables.layers import TransverseSums
 
 Array = NDArray[np.float64]
 
-#: what the 3DGAN analysis gives a shower without energy; far outside every angle
+#: value of the 3DGAN analysis for a shower without energy; outside the range of angles
 EMPTY_ANGLE = 100.0
 # smallest squared distance from the barycentre in the measured angle (Keras' epsilon in the original)
 _EPSILON = 1e-7

@@ -1,4 +1,4 @@
-"""Correlations: of neighbouring voxels inside each shower, and between observables over many showers."""
+"""Two-point function of the voxels of a shower, and correlation matrices of observables."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CORRELATION_SET = (
 
 
 def two_point(showers: NDArray[Any], mesh: Mesh) -> dict[str, Array]:
-    r"""How much a shower overlaps with itself shifted by 1 to 5 voxels along each axis.
+    r"""Two-point function: overlap of a shower with itself, shifted by 1 to 5 voxels along each axis.
 
     .. math:: \sum_c\,\sqrt{E_c\,E_{c+d}} \,/\, \sum_c\,E_c
 
-    is 1 for a shower that does not change along the axis, 0 for one in which no two voxels at this distance
-    hold energy. The root keeps the core from hiding the rest; an energy scale
-    drops out. It falls when voxels of a layer are exchanged or noisy while all spectra stay the same.
+    is 1 for a shower that is constant along the axis, 0 for one in which no two voxels at this distance hold
+    energy. The square root reduces the weight of the core; the energy scale cancels. It decreases when voxels
+    of a layer are permuted or noisy while all spectra stay the same.
 
     Args:
         showers: (N, nz, ny, nx), (N, nz, nphi, nr) or (N, n_voxels), MeV. Negative voxels count as empty.
@@ -67,7 +67,7 @@ def shifts(mesh: Mesh, nz: int) -> dict[str, int]:
 
 
 def _count(length: int, closed: bool = False) -> int:
-    # half way around the axis a shift meets itself from the other side
+    # on a circle, shifts beyond half the circumference repeat
     return min(MAX_SHIFT, length // 2 if closed else length - 1)
 
 
@@ -101,10 +101,10 @@ def _ragged_overlaps(root: NDArray[Any], mesh: RaggedMesh) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class Correlations:
-    """Pearson correlations of k numbers over many showers, all (k, k).
+    """Pearson correlations of k observables over many showers, all (k, k).
 
     Attributes:
-        r: Correlation coefficients; 0 for a number that does not vary.
+        r: Correlation coefficients; 0 for a constant observable.
         z: Fisher's arctanh(r); 0 on the diagonal.
         uncertainty: Standard error of z.
     """
@@ -119,7 +119,7 @@ class Correlations:
         return np.divide(other.z - self.z, error, out=np.zeros_like(error), where=error > 0)
 
     def mean_difference(self, other: Correlations) -> float:
-        """Mean absolute difference of r over the pairs, the number the 3DGAN analysis quotes."""
+        """Mean absolute difference of r over the pairs, as the 3DGAN analysis quotes it."""
         lower = np.tril_indices(len(self.r), -1)
         return float(np.abs(self.r - other.r)[lower].mean()) if len(lower[0]) else 0.0
 
@@ -127,9 +127,9 @@ class Correlations:
 def correlations(columns: NDArray[Any]) -> Correlations:
     r"""Correlation matrix with Fisher's transform and uncertainties that hold for any distribution.
 
-    For normal numbers the standard error of z is 1/sqrt(n - 3) (Fisher 1921). Shower observables that all
-    follow a flat energy spectrum are far from normal, so the error comes from the fourth moments instead (the
-    delta method, standardised u and v):
+    For normal variables the standard error of z is 1/sqrt(n - 3) (Fisher 1921). Observables of showers with a
+    flat energy spectrum are far from normal: the error is computed from the fourth moments instead (delta
+    method, standardised u and v):
 
     .. math:: \mathrm{var}(z) = \frac{\langle (uv - r (u^2 + v^2) / 2)^2 \rangle}{(n - 3) (1 - r^2)^2}
 
@@ -146,7 +146,7 @@ def correlations(columns: NDArray[Any]) -> Correlations:
     values = values - values.mean(axis=0)
     spread = np.sqrt((values**2).mean(axis=0))
     u = np.divide(values, spread, out=np.zeros_like(values), where=spread > 0)
-    # numbers of which one is a multiple of the other would have an infinite z
+    # z is infinite for |r| = 1
     r = np.clip(u.T @ u / n, -1 + 1e-9, 1 - 1e-9)
     np.fill_diagonal(r, 0.0)
     square, mixed = (u**2).T @ u**2 / n, (u**3).T @ u / n

@@ -1,4 +1,4 @@
-"""Energy sums: of a whole shower, of its layers, of three depth regions."""
+"""Energy sums over a shower, its layers, and three depth regions."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def layer_sums(values: NDArray[Any], mesh: Mesh) -> Array:
 def depth_regions(layers: NDArray[Any]) -> Array:
     """Fractions of the energy in the front, middle and back of the calorimeter: R1, R2, R3.
 
-    The depth is split at int(nz / 3) and 2 int(nz / 3), so that the back takes what is left over: layers
+    The depth is split at int(nz / 3) and 2 int(nz / 3), with the remaining layers in the back: layers
     [0, 8), [8, 16), [16, 25) of 25, as in the 3DGAN analysis.
 
     Args:

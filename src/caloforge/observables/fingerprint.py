@@ -1,4 +1,4 @@
-"""Fingerprints: showers that are copies of one another, as such or up to a scale."""
+"""Fingerprints that identify copies of a shower up to an energy scale."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SIZE = 8
 
 
 def fingerprint(showers: NDArray[Any]) -> NDArray[np.float32]:
-    """Eight numbers that two showers share only when one is a multiple of the other.
+    """Random projections of a shower, equal for two showers only if one is a multiple of the other.
 
-    Projections of the shower, divided by its visible energy, on eight fixed vectors of random signs. A
-    generator that repeats a few showers, or a library of frozen showers that are rescaled, gives equal
-    fingerprints; independent showers differ by a few hundredths.
+    The shower over its visible energy is projected on eight fixed vectors of random signs. A generator that
+    repeats a few showers, or a library of rescaled showers, gives equal fingerprints; those of independent
+    showers differ by a few hundredths.
 
     Args:
         showers: (N, ...) energy per voxel, MeV.
@@ -34,12 +34,12 @@ def fingerprint(showers: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def distinct_showers(fingerprints: NDArray[Any], tolerance: float = 0.03) -> int:
-    """How many showers are left when copies count once.
+    """Number of distinct showers: copies count once.
 
     Args:
         fingerprints: (N, 8) of `fingerprint`.
-        tolerance: Step to which the numbers are rounded, in units of their spread. Of 50 000 independent
-            showers no two agree by accident; of rescaled copies a few in a thousand are parted by an edge.
+        tolerance: Rounding step in standard deviations of the fingerprints. No two of 50 000 independent
+            showers agree by chance; a few in a thousand rescaled copies differ by rounding.
 
     Returns:
         At most N; N for independent showers.

@@ -1,4 +1,4 @@
-"""Counts of voxels: hits above a threshold, and the spectrum of voxel energies with its MIP peak."""
+"""Hits above a threshold, the spectrum of the voxel energies, and its MIP peak."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from caloforge.observables.energy import layer_sums
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-#: voxel energies of the spectrum, MeV: twenty bins a decade, narrow enough for the MIP peak, from the 1 keV
-#: cut of our full simulation to more than any voxel holds
+#: bin edges of the voxel energies, MeV: twenty bins per decade, narrow enough for the MIP peak, from the 1 keV
+#: cut of the full simulation to beyond the largest voxel energies
 SPECTRUM_EDGES: Array = np.geomspace(1e-3, 1e5, 161)
 
 
 def default_threshold(detector: Detector, energy_meaning: str = "visible") -> float:
-    """The threshold that published analyses of this kind of data count hits with.
+    """Hit threshold of the published analyses of this kind of detector.
 
     0.3 MeV in cells of a silicon-tungsten calorimeter (3DGAN); 0.5 keV in the virtual mesh of Par04, which is
     15.15 keV after the sampling-fraction correction (CaloChallenge data sets 2 and 3); 1 MeV in the ragged
-    meshes of data set 1. Detectors of another kind need a number of their own, best half of what a minimum
-    ionising particle leaves in a voxel.
+    meshes of data set 1. For other detectors half the most probable energy loss of a minimum ionising particle
+    in a voxel is a good choice.
 
     Args:
         detector: Detector of the showers.
@@ -121,14 +121,14 @@ def split_spectrum(showers: NDArray[Any], edges: Array, region: NDArray[np.bool_
 
 
 def _bins(values: NDArray[Any], edges: Array) -> NDArray[np.intp]:
-    """Bin of each value, the last for those above; direct where the edges are even in the logarithm."""
+    """Bin of each value, the last for values above; computed directly for logarithmic bins."""
     last = len(edges) - 2
     steps = np.diff(np.log(edges)) if edges[0] > 0 else np.zeros(1)
     if not np.allclose(steps, steps[0], rtol=1e-6) or steps[0] == 0:
         return np.minimum(np.searchsorted(edges, values, side="right") - 1, last)
     logarithm = (np.log(values) - np.log(edges[0])) / steps[0]
     guess: NDArray[np.intp] = np.clip(logarithm.astype(np.intp), 0, last)
-    # the logarithm may round a value over an edge, by one bin at most
+    # rounding of the logarithm shifts a value by one bin at most
     guess += (values >= edges[guess + 1]) & (guess < last)
     guess -= values < edges[guess]
     return guess
@@ -145,9 +145,10 @@ class Peak:
 def mip_peak(counts: NDArray[Any], edges: Array) -> Peak | None:
     """The peak of minimum ionising particles in a spectrum of voxel energies.
 
-    In dN/dE, which falls like a power law, voxels crossed by one charged particle stand out as a bump at the
-    most probable energy loss of the active material. It is the maximum with the largest rise, in standard
-    errors, over the minimum below it; its position is the vertex of a parabola through ln dN/dE against ln E.
+    In dN/dE, which falls like a power law, voxels crossed by one charged particle form a peak at the most
+    probable energy loss in the active material. The peak is the local maximum with the largest rise over the
+    minimum at lower energy, in standard errors; its position is the vertex of a parabola fitted to ln dN/dE
+    against ln E.
 
     Args:
         counts: (k,) voxels per bin, summed over showers.
@@ -163,7 +164,7 @@ def mip_peak(counts: NDArray[Any], edges: Array) -> Peak | None:
     for i in range(1, len(n) - 1):
         if not (density[i] >= density[i - 1] and density[i] > density[i + 1]):
             continue
-        # down the slope to the left as long as it falls, ripples of two standard errors allowed
+        # the minimum to the left, across fluctuations of up to two standard errors
         low = i
         for j in range(i - 1, -1, -1):
             if density[j] < density[low]:

@@ -1,4 +1,4 @@
-"""Where the energy of each layer lies across the shower axis, and how it compares with its neighbours."""
+"""Transverse centre and width of each layer, and the contrast between adjacent layers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TransverseSums:
 
 
 def transverse_sums(showers: NDArray[Any], mesh: Mesh) -> TransverseSums:
-    """Energies, barycentres and second moments of all layers, in one matrix product.
+    """Energies, first and second transverse moments of all layers, in one matrix product.
 
     Args:
         showers: (N, nz, ny, nx), (N, nz, nphi, nr) or (N, n_voxels), MeV.
@@ -79,9 +79,9 @@ def layer_contrast(layers: NDArray[Any]) -> Array:
 
     .. math:: E_l / (E_l + \tfrac12 (E_{l-1} + E_{l+1}))
 
-    About one half along a smooth profile. Fluctuations of the shower depth, which move all layers together,
-    cancel, so that one wrong layer stands out: the spread is near 0.05 where that of the layer's share of the
-    energy is near 30 %.
+    About one half for a smooth profile. Fluctuations of the shower depth, which affect adjacent layers alike,
+    cancel, so that a miscalibrated layer is visible: the standard deviation is near 0.05 where that of the
+    layer's fraction of the energy is near 30 %.
 
     Args:
         layers: (N, nz) layer energies, nz at least 2; the first and last have one neighbour.
@@ -102,6 +102,6 @@ def layer_contrast(layers: NDArray[Any]) -> Array:
 
 
 def _spread(square: Array, centre: Array) -> Array:
-    """Standard deviation; rounding of a single voxel's variance is taken for the zero it is."""
+    """Standard deviation; a variance below rounding errors, as of a single voxel, counts as zero."""
     variance = square - centre**2
     return np.sqrt(np.where(variance > 1e-12 * square, variance, 0.0))

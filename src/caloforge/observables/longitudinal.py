@@ -1,4 +1,4 @@
-"""The Gamma function that an electromagnetic shower follows in depth, fitted to each shower."""
+"""Fit of the Gamma distribution to the longitudinal profile of each shower."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def gamma_fit(layers: NDArray[Any], depths: Array) -> GammaFit:
 
     .. math:: \ln E_l = c + (a - 1) \ln t_l - b\,t_l
 
-    is linear in its parameters. A least-squares fit weighted with the energies (the variance of ln E falls
-    like 1/E) is therefore solved in closed form, for all showers at once.
-    Neither leakage behind the last layer nor layers of unequal depth bias it, as they do moments.
+    is linear in its parameters: least squares weighted with the energies (the variance of ln E falls like
+    1/E) have a closed solution, computed for all showers at once. Unlike moments, the fit is not biased by
+    leakage behind the last layer or by layers of unequal depth.
 
     Where fewer than three layers hold at least 1e-6 of the energy, or the fitted maximum is not inside the
     calorimeter, the maximum is the depth of the layer with most energy.
@@ -55,7 +55,7 @@ def gamma_fit(layers: NDArray[Any], depths: Array) -> GammaFit:
     energy = np.maximum(layers.astype(np.float64), 0.0)
     total = energy.sum(axis=1, keepdims=True)
     weights = np.divide(energy, total, out=np.zeros_like(energy), where=total > 0)
-    # smaller weights would only make the equations singular
+    # smaller weights make the equations singular
     weights[weights < 1e-6] = 0.0
     basis = np.stack([np.ones_like(depths), np.log(depths), -depths], axis=1)
     products = basis[:, :, None] * basis[:, None, :]

@@ -1,4 +1,4 @@
-"""Where a shower is and what shape it has: moments 1 to 4 along each axis."""
+"""Energy-weighted moments 1 to 4 of a shower along each axis."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def moments_of(layers: Array, image: Array, x: Array, y: Array) -> dict[str, Arr
 
 def _four(weights: Array, position: Array) -> dict[str, Array]:
     """The four moments of weights (N, p) at position (p,)."""
-    # powers of numbers of order 1 around the middle keep the differences of raw moments exact
+    # centred and scaled to order 1, so that differences of raw moments do not cancel
     origin = (position.max() + position.min()) / 2
     scale = float(np.ptp(position)) / 2 or 1.0
     t = (position - origin) / scale
@@ -52,7 +52,7 @@ def _four(weights: Array, position: Array) -> dict[str, Array]:
     total = np.where(total == 0, 1.0, total)
     m1, m2, m3, m4 = (weights @ np.stack([t, t**2, t**3, t**4], axis=1) / total[:, None]).T
     variance = m2 - m1**2
-    # what rounding leaves of the variance of a single voxel is no width
+    # rounding error of the variance of a single voxel
     variance = np.where(variance > 1e-13, variance, 0.0)
     safe = np.where(variance > 0, variance, 1.0)
     third = m3 - 3 * m1 * m2 + 2 * m1**3

@@ -15,14 +15,14 @@ from caloforge.observables.energy import fractions
 from caloforge.observables.fingerprint import fingerprint
 from caloforge.showers import ShowerBatch
 
-# voxels worked on at once, 64 showers of 25 x 25 x 25: some 50 MB, and larger blocks are not faster
+# voxels of a block, 64 showers of 25 x 25 x 25: about 50 MB; larger blocks are not faster
 BLOCK_VOXELS = 1_000_000
 
 
 def observe(batch: ShowerBatch, detector: Detector, *, threshold: float) -> dict[str, NDArray[np.float32]]:
-    """Measure some showers.
+    """Measure every observable of the catalogue.
 
-    Memory beyond the result does not grow with the number of showers.
+    The memory beyond the result does not grow with the number of showers.
 
     Args:
         batch: N showers.

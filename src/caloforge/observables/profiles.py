@@ -1,4 +1,4 @@
-"""Transverse profiles: along x and y, around the axis, and against the distance from it."""
+"""Transverse profiles: in x, y, azimuth, and distance from the axis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 
 
 def transverse_positions(mesh: Mesh) -> tuple[Array, Array]:
-    """Where the voxel centres are across the shower axis: x and y, mm.
+    """Transverse coordinates of the voxel centres: x and y, mm.
 
     Returns:
         Two arrays of shape (voxels of one layer,), or (n_voxels,) for a ragged mesh whose layers differ.
@@ -25,7 +25,7 @@ def transverse_positions(mesh: Mesh) -> tuple[Array, Array]:
     for layer in mesh.layers:
         edges = np.array(layer.r_edges)
         radius = (edges[1:] + edges[:-1]) / 2
-        # one sector says nothing about the direction: its barycentre is the axis
+        # a single sector is a full ring, centred on the axis
         phi = (np.arange(layer.nphi) + 0.5) * 2 * np.pi / layer.nphi - np.pi
         cos, sin = (np.cos(phi), np.sin(phi)) if layer.nphi > 1 else (np.zeros(1), np.zeros(1))
         xs.append(np.outer(cos, radius).ravel())
@@ -89,7 +89,7 @@ def radial_edges(mesh: Mesh) -> Array:
         return np.arange(mesh.nr + 1, dtype=np.float64) * mesh.cell_r
     if isinstance(mesh, RaggedMesh):
         return np.unique(np.array([edge for layer in mesh.layers for edge in layer.r_edges]))
-    # half steps for odd counts keep voxel centres off the edges
+    # half steps for odd counts, so that voxel centres do not lie on edges
     cell = max(mesh.cell_x, mesh.cell_y)
     start = cell / 2 if mesh.nx % 2 else cell
     rings = int(np.ceil((radii(mesh).max() - start) / cell + 1e-9))

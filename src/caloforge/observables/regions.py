@@ -1,4 +1,4 @@
-"""Regions of the transverse plane: core, tails and corners, and the radius that contains a fraction."""
+"""Regions of the transverse plane (core, tails, corners), and the containment radius."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from caloforge.observables.profiles import group_sums, radial_edges, radii, ring
 
 Array = NDArray[np.float64]
 
-# half of the window that is bulk: the 3DGAN analysis takes 30 of 51 cells
+# fraction of the half width that is bulk: the 3DGAN analysis takes 30 of 51 cells
 BULK = 0.6
 
 
 def core_region(mesh: Mesh) -> NDArray[np.bool_]:
-    """Voxels at the axis: 3x3 cells of an odd cartesian window (2x2 of an even one), or the first ring.
+    """Voxels around the axis: 3x3 cells of an odd cartesian window (2x2 of an even one), or the first ring.
 
     Returns:
         (p,) as `transverse_positions`.
@@ -56,14 +56,14 @@ def _beyond(mesh: CartesianMesh) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
 def quadrant_signs(mesh: Mesh) -> Array:
     """Sign of each voxel, (p,): +1 where `|x| > |y|`, -1 where `|y| > |x|`, 0 on the diagonals.
 
-    The signed sum over a shower vanishes on average for every shape that is symmetric under x <-> y.
+    The sum of the energies with these signs has mean zero for any shape that is symmetric under x <-> y.
     """
     x, y = (np.abs(position) for position in transverse_positions(mesh))
     return np.where(np.isclose(x, y), 0.0, np.sign(x - y))
 
 
 def fine_rings(image: NDArray[Any], mesh: Mesh) -> tuple[Array, Array]:
-    """Energy in rings as fine as the mesh allows.
+    """Energy in the narrowest rings that the mesh resolves.
 
     On a cartesian mesh each distinct distance of voxel centres from the axis is a ring, and its edges are the
     radii of the circles that have the area of the voxels inside; elsewhere the rings are `radial_edges`.
@@ -102,7 +102,7 @@ def containment_radius(rings: NDArray[Any], edges: Array, fraction: float = 0.9)
     """
     cumulative = np.cumsum(rings, axis=1, dtype=np.float64)
     want = fraction * cumulative[:, -1:]
-    # the first ring that reaches the fraction; argmax finds the first True
+    # argmax: the first ring that reaches the fraction
     ring = np.argmax(cumulative >= want, axis=1)
     row = np.arange(len(rings))
     content = rings[row, ring].astype(np.float64)

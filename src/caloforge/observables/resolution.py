@@ -1,4 +1,4 @@
-"""Response, linearity and resolution against incident energy, and the fits a calorimeter is known by."""
+"""Response, linearity and energy resolution against incident energy, with their standard fits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# fewest showers of a bin whose spread means something
+# fewest showers of a bin for a standard deviation
 MIN_SHOWERS = 10
 
 
@@ -19,7 +19,7 @@ MIN_SHOWERS = 10
 class ResponseCurve:
     """Mean and spread of the response in bins of incident energy, each (k,).
 
-    For showers whose energy is not corrected this is the sampling fraction of the 3DGAN analysis.
+    For energies that are not corrected for the sampling fraction, this is the sampling fraction of 3DGAN.
 
     Attributes:
         energy: Mean incident energy of the bin, MeV.
@@ -39,17 +39,17 @@ class ResponseCurve:
 
     @property
     def spread(self) -> NDArray[np.bool_]:
-        """(k,) bins in which the response differs from shower to shower, and has an error."""
+        """(k,) bins in which the response varies between showers and its deviation has an error."""
         differs: NDArray[np.bool_] = (self.resolution > 1e-9) & (self.resolution_error > 0)
         return differs
 
 
 def response_curve(incident_energy: NDArray[Any], response: NDArray[Any], edges: Array) -> ResponseCurve:
-    """The response in bins of incident energy.
+    """Mean and resolution of the response in bins of incident energy.
 
-    Within a bin the straight-line dependence of the response on ln E is removed, so that wide bins do not add
-    the slope of the curve to the resolution. Bins with fewer than 10 showers, or without visible energy, are
-    left out.
+    Within a bin the linear dependence of the response on ln E is subtracted, so that the slope of the curve
+    does not add to the resolution in wide bins. Bins with fewer than 10 showers, or without visible energy,
+    are left out.
 
     Args:
         incident_energy: (N,) MeV.
@@ -71,7 +71,7 @@ def _one_bin(incident_energy: NDArray[Any], response: NDArray[Any]) -> tuple[flo
     count, mean = len(values), values.mean()
     residual = values - mean - _slope_part(np.log(energy), values)
     variance = (residual**2).sum() / (count - 2)
-    # the variance of a variance follows the fourth moment, whatever the distribution
+    # variance of the sample variance, from the fourth moment
     of_variance = max((residual**4).mean() - variance**2, 0.0) / count
     of_spread = np.sqrt(of_variance / max(4 * variance, 1e-300))
     spread, mean_error = np.sqrt(variance), np.sqrt(variance / count)
@@ -80,7 +80,7 @@ def _one_bin(incident_energy: NDArray[Any], response: NDArray[Any]) -> tuple[flo
 
 
 def _slope_part(logarithm: Array, values: Array) -> Array:
-    """What a straight line through the values against the logarithm adds to their mean."""
+    """Linear part of the values as a function of the logarithm, around their mean."""
     t = logarithm - logarithm.mean()
     square = (t**2).sum()
     line: Array = t * ((t * values).sum() / square) if square > 1e-12 else np.zeros_like(t)
@@ -97,8 +97,8 @@ class ResolutionFit:
         stochastic: In sqrt(GeV): 0.17 is the 17 % / sqrt(E / GeV) of a data sheet.
         noise: MeV.
         constant: Without unit.
-        stochastic_error, noise_error, constant_error: Standard errors; for a term that the fit puts to zero,
-            the value at which it would be one standard error away.
+        stochastic_error, noise_error, constant_error: Standard errors; for a term fitted to zero, its upper
+            limit at one standard error.
         chi2: Of the squared resolutions.
         ndf: Degrees of freedom.
 
@@ -128,9 +128,9 @@ class ResolutionFit:
 def fit_resolution(curve: ResponseCurve) -> ResolutionFit:
     """Fit the stochastic, noise and constant term (PDG review on particle detectors, calorimeters).
 
-    The squared resolution is linear in the squared terms, so that least squares need no start values. None of
-    the squares may be negative: of the seven choices of terms, the best fit with all terms allowed is taken.
-    Bins in which all showers have the same response are left out, see `ResponseCurve.spread`.
+    The squared resolution is linear in the squared terms: linear least squares without start values. Squared
+    terms are constrained to be positive: of the fits with each subset of the terms, the best allowed one is
+    taken. Bins in which all showers have the same response are left out, see `ResponseCurve.spread`.
 
     Args:
         curve: At least 3 bins with spread.
@@ -174,7 +174,7 @@ def _nonnegative(basis: Array, target: Array) -> tuple[Array, Array, float]:
     errors = np.empty(3)
     used = best > 0
     for i in range(3):
-        # a term at zero is freed to see how far it could be off
+        # a term at zero is left free for its error
         free = used.copy()
         free[i] = True
         covariance = np.linalg.pinv(basis[:, free].T @ basis[:, free])
@@ -183,7 +183,7 @@ def _nonnegative(basis: Array, target: Array) -> tuple[Array, Array, float]:
 
 
 def _root_errors(squares: Array, errors: Array) -> Array:
-    """Standard errors of the roots of numbers; the root of the error where the number is smaller than it."""
+    """Standard errors of square roots; the root of the error where it exceeds the square."""
     safe = np.where(squares > 0, squares, 1.0)
     return np.where(squares > errors, errors / (2 * np.sqrt(safe)), np.sqrt(errors))
 
