@@ -33,7 +33,8 @@ class NeighbourCoupling(nn.Module):
         kernels: (2, n) coupling of rates, and of means, by class of displacement, in units of SCALES.
         residual_weight: (2, layers, 1) weight of a residual beside a hit in the coupling of rates; of a hit
             beside a residual in that of means.
-        gain: (2, layers, classes) how much more than others the cells of a class respond.
+        gain: (2, layers, classes) how much more strongly than others the cells of a class respond; gamma of
+            Eq. 15.
         causal: Whether a cell is coupled to the cells before it in reading order only. Then the product of
             all densities is an exact density of the layer, Eq. 13. Otherwise it is coupled to all cells
             around it, and kernels have the symmetries of the detector.

@@ -34,7 +34,7 @@ METRIC_SCALE = 0.15
 NEIGHBOURHOOD, LEAST_NEIGHBOURHOOD = 1 / 64, 4
 # rows whose distances are computed at once
 ROWS = 512
-# stands for the layer of features that come from neither front nor back
+# in place of a layer, for features of the whole shower: they come from the middle shower for any joint
 BEYOND_ALL_JOINTS = 1e6
 
 
@@ -48,7 +48,7 @@ class NeighbourResampler(nn.Module):
         directions: (LEADING, size) leading principal directions.
         windows: (particles, 2, WINDOW_KNOTS) index of the first and the last shower near each tabulated
             energy.
-        front: (size,) layer of each feature, or a number beyond all joints for features of the whole shower.
+        front: (size,) layer of each feature, behind all joints for features of the whole shower.
         back: (size,) likewise, before all joints.
     """
 

@@ -19,7 +19,7 @@ class ResidualSkewness(nn.Module):
 
     Attributes:
         moments: (4, layers, classes) running sums of powers 0 to 3 of the residuals.
-        skewness: (layers, classes) a sixth of the skewness, gamma of Eq. 17.
+        skewness: (layers, classes) a sixth of the skewness, zeta of Eq. 17.
     """
 
     moments: Tensor
