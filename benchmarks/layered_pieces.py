@@ -3,8 +3,8 @@
     for seed in 1 2 3; do caloforge train clic-electron-layered --data train.h5 --seed $seed -o run$seed; done
     python benchmarks/layered_pieces.py test.h5 others.h5 run1 run2 run3
 
-Prints a table. Real summaries are those of the other showers, as many of the same conditions (those of the
-training will do): were they the test showers' own, what they have by chance would be the same on both sides.
+Prints a table. Real layer features are those of the other showers, as many of the same conditions (those of
+the training will do): were they the test showers' own, both samples would have the same fluctuations.
 Every variant is drawn once from each model, with noise of its own; the spread is that of the
 trainings and draws (of draws alone, where one model is named several times), the floor that of two halves of
 the test showers. About twenty minutes on one core for three trainings and 3000 showers.
@@ -24,9 +24,9 @@ from safetensors.torch import load_file
 from caloforge.geometry import Detector
 from caloforge.metrics.resampling import Metric
 from caloforge.models.base import Condition, TrainingBatch
-from caloforge.models.layered.constants import CHOICES
-from caloforge.models.layered.context import legendre
-from caloforge.models.layered.density import Given
+from caloforge.models.layered.cell_density import CellCondition
+from caloforge.models.layered.constants import RESAMPLER_NOISE
+from caloforge.models.layered.couplings import legendre
 from caloforge.models.layered.model import Layered
 from caloforge.models.store import load_model
 from caloforge.showers import ShowerBatch, ShowerFile
@@ -42,92 +42,92 @@ def whole(model: Layered, batch: TrainingBatch) -> torch.Tensor:
     return model.generate(batch.condition, noise)
 
 
-def true_summaries(model: Layered, batch: TrainingBatch) -> torch.Tensor:
-    given, _ = model.known(batch)
-    return second_stage(model, given)
+def real_features(model: Layered, batch: TrainingBatch) -> torch.Tensor:
+    condition, _ = model.condition_and_cells(batch)
+    return cells_given_features(model, condition)
 
 
 def teacher(model: Layered, batch: TrainingBatch) -> torch.Tensor:
-    given = drawn_summaries(model, batch.condition)
-    cells = model.cell_stage.draw_by_teacher(given, cell_noise(model, given), 6)
-    return model.cell_stage.showers(cells, given).view(batch.showers.shape)
+    condition = resampled_features(model, batch.condition)
+    cells = model.cell_sampler.draw_by_teacher(condition, cell_noise(model, condition), 6)
+    return model.cell_sampler.cell_energies(cells, condition).view(batch.showers.shape)
 
 
 def independent(model: Layered, batch: TrainingBatch) -> torch.Tensor:
-    given = drawn_summaries(model, batch.condition)
-    cells = model.cell_stage.draw_by_teacher(given, cell_noise(model, given), 0)
-    return model.cell_stage.showers(cells, given).view(batch.showers.shape)
+    condition = resampled_features(model, batch.condition)
+    cells = model.cell_sampler.draw_by_teacher(condition, cell_noise(model, condition), 0)
+    return model.cell_sampler.cell_energies(cells, condition).view(batch.showers.shape)
 
 
-def drawn_summaries(model: Layered, condition: Condition) -> Given:
-    return model.draw_layers(condition, torch.randn(len(condition.energy), CHOICES))
+def resampled_features(model: Layered, condition: Condition) -> CellCondition:
+    return model.sample_features(condition, torch.randn(len(condition.energy), RESAMPLER_NOISE))
 
 
-def cell_noise(model: Layered, given: Given) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = (*given.hits.shape[:2], model.plane.cells)
+def cell_noise(model: Layered, condition: CellCondition) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (*condition.hit_counts.shape[:2], model.geometry.cells)
     return torch.randn(shape), torch.randn(shape)
 
 
-def second_stage(model: Layered, given: Given) -> torch.Tensor:
-    cells = model.cell_stage.draw(given, cell_noise(model, given))
-    return model.cell_stage.showers(cells, given).view(-1, *model.detector.shower_shape)
+def cells_given_features(model: Layered, condition: CellCondition) -> torch.Tensor:
+    cells = model.cell_sampler.draw(condition, cell_noise(model, condition))
+    return model.cell_sampler.cell_energies(cells, condition).view(-1, *model.detector.shower_shape)
 
 
 def unmatched(model: Layered) -> Layered:
-    """The student as it was when it began."""
+    """The student as it starts, before moment matching."""
     changed = copy.deepcopy(model)
-    changed.cell_stage.graduate()
+    changed.cell_sampler.start_student()
     with torch.no_grad():
-        changed.cell_stage.student.level.zero_()
-        changed.cell_stage.student.amplitude.zero_()
-        changed.cell_stage.student.turned.zero_()
-        changed.cell_stage.student.depth.share.zero_()
-    return straight(changed)
+        changed.cell_sampler.student.offsets.zero_()
+        changed.cell_sampler.student.log_gain.zero_()
+        changed.cell_sampler.student.anisotropy.zero_()
+        changed.cell_sampler.student.azimuthal.mode_coupling.zero_()
+    return unmatched_spectrum(changed)
 
 
-def straight(model: Layered) -> Layered:
-    """The spectrum as it was fitted."""
+def unmatched_spectrum(model: Layered) -> Layered:
+    """The energy transform as it was fitted, without matched quantiles."""
     changed = copy.deepcopy(model)
-    changed.cell_stage.alone.spectrum.shift.zero_()
-    changed.cell_stage.alone.spectrum.fit_polynomials()
+    changed.cell_sampler.independent.energy_transform.shift.zero_()
+    changed.cell_sampler.independent.energy_transform.fit_polynomials()
     return changed
 
 
-def undirected(model: Layered) -> Layered:
-    """Hits that say the same along the direction from the axis and across it."""
+def isotropic(model: Layered) -> Layered:
+    """Isotropic kernels."""
     changed = copy.deepcopy(model)
     with torch.no_grad():
-        changed.cell_stage.student.turned.zero_()
+        changed.cell_sampler.student.anisotropy.zero_()
     return changed
 
 
-def steady(model: Layered) -> Layered:
-    """Levels that do not go with the energy: their means over energies that are all as frequent."""
+def constant_offsets(model: Layered) -> Layered:
+    """Offsets that do not depend on the incident energy: their means over a flat spectrum."""
     changed = copy.deepcopy(model)
-    means = legendre(model.layer_stage.argument(torch.linspace(*model.ranges.energy, 1000))).mean(0)
-    level = changed.cell_stage.student.level
+    means = legendre(model.layer_sampler.energy_argument(torch.linspace(*model.ranges.energy, 1000))).mean(0)
+    offsets = changed.cell_sampler.student.offsets
     with torch.no_grad():
-        level[:, 0] = (means[:, None, None] * level).sum(1)
-        level[:, 1:].zero_()
+        offsets[:, 0] = (means[:, None, None] * offsets).sum(1)
+        offsets[:, 1:].zero_()
     return changed
 
 
-def apart(model: Layered) -> Layered:
-    """Zones that take nothing over from each other."""
+def without_azimuthal(model: Layered) -> Layered:
+    """No coupling of azimuthal modes."""
     changed = copy.deepcopy(model)
     with torch.no_grad():
-        changed.cell_stage.student.depth.share.zero_()
+        changed.cell_sampler.student.azimuthal.mode_coupling.zero_()
     return changed
 
 
-def coarse(model: Layered) -> Layered:
-    """Factors of what neighbours say for each zone of all layers, not for each ring of each layer."""
+def gains_by_bin(model: Layered) -> Layered:
+    """One gain for each radial bin of all layers, not one for each ring of each layer."""
     changed = copy.deepcopy(model)
-    student, plane = changed.cell_stage.student, model.plane
+    student, geometry = changed.cell_sampler.student, model.geometry
     with torch.no_grad():
-        for zone in range(len(plane.zone_sizes)):
-            rings = sorted(set(plane.ring[plane.zone == zone].tolist()))
-            student.amplitude[:, :, rings] = student.amplitude[:, :, rings].mean((1, 2), keepdim=True)
+        for radial_bin in range(len(geometry.radial_bin_sizes)):
+            rings = sorted(set(geometry.ring[geometry.radial_bin == radial_bin].tolist()))
+            student.log_gain[:, :, rings] = student.log_gain[:, :, rings].mean((1, 2), keepdim=True)
     return changed
 
 
@@ -142,15 +142,15 @@ def last(model: Layered, run: Path) -> Layered:
 def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
     found: dict[str, tuple[Layered, Draw]] = {
         "the whole model": (model, whole),
-        "real summaries in place of drawn ones": (model, true_summaries),
-        "the teacher, 6 passes, in place of the student": (straight(model), teacher),
-        "no neighbours at all": (straight(model), independent),
-        "the student before it was matched": (unmatched(model), whole),
-        "matched, but the spectrum not bent": (straight(model), whole),
-        "matched, but neighbours alike in all directions": (undirected(model), whole),
-        "matched, but levels alike at all energies": (steady(model), whole),
-        "matched, but zones do not hear of each other": (apart(model), whole),
-        "matched, but one strength of neighbours for all layers": (coarse(model), whole),
+        "real layer features in place of resampled ones": (model, real_features),
+        "the teacher, 6 passes, in place of the student": (unmatched_spectrum(model), teacher),
+        "no couplings at all": (unmatched_spectrum(model), independent),
+        "the student before moment matching": (unmatched(model), whole),
+        "without matched quantiles of the energies": (unmatched_spectrum(model), whole),
+        "without anisotropy of the kernels": (isotropic(model), whole),
+        "offsets that do not depend on the incident energy": (constant_offsets(model), whole),
+        "without azimuthal modes": (without_azimuthal(model), whole),
+        "one gain for all layers of a radial bin": (gains_by_bin(model), whole),
     }
     if (run / "checkpoints").exists():
         found["the weights of the last step, not their average"] = (last(model, run), whole)
@@ -193,7 +193,7 @@ def main() -> None:
         assert isinstance(model, Layered)
         for name, (changed, how) in variants(model.eval(), path).items():
             found = table.setdefault(name, {metric: [] for metric in METRICS})
-            made = draw(changed.eval(), how, others if how is true_summaries else real, seed)
+            made = draw(changed.eval(), how, others if how is real_features else real, seed)
             for metric, result in figures(real, made, detector).items():
                 found[metric].append(result.value)
                 floors[metric] = result.floor

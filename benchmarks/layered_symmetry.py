@@ -18,8 +18,8 @@ from layered_pieces import METRICS, draw, figures, whole
 
 from caloforge.cli import main as caloforge
 from caloforge.geometry import Detector
+from caloforge.models.layered import geometry as layered_geometry
 from caloforge.models.layered import model as layered_model
-from caloforge.models.layered import plane as layered_plane
 from caloforge.models.layered.model import Layered
 from caloforge.models.store import load_model
 from caloforge.models.symmetries import Symmetry
@@ -42,7 +42,7 @@ def main() -> None:
         real, detector = file.read(), file.detector
     found: dict[str, list[float]] = {metric: [] for metric in METRICS}
     with (
-        mock.patch.object(layered_plane, "symmetries", nothing_but_itself),
+        mock.patch.object(layered_geometry, "symmetries", nothing_but_itself),
         mock.patch.object(layered_model, "symmetries", nothing_but_itself),
     ):
         for seed in arguments.seed:

@@ -17,7 +17,7 @@ from caloforge.generation.opening import open_model
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.columns import Columns
-from caloforge.models.layered.conditions import Scale
+from caloforge.models.layered.condition_scale import ConditionScale
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.store import load_model, read_model, save_model
 from caloforge.models.training_metadata import DataFacts, TrainedRange
@@ -173,13 +173,13 @@ def test_auto_goes_on_where_code_cannot_be_compiled(stored, monkeypatch):
 
 
 def test_conditions_are_the_same_numbers_in_arrays_and_tensors():
-    scale = Scale(RANGES.model_copy(update={"theta": (1.0, 2.0), "pdg_ids": (11, 22, -11)}))
+    scale = ConditionScale(RANGES.model_copy(update={"theta": (1.0, 2.0), "pdg_ids": (11, 22, -11)}))
     rng = np.random.default_rng(1)
     energy, theta = (rng.uniform(*limits, 100_000).astype(np.float32) for limits in ((1e4, 5e5), (1, 2)))
     phi, pdg_id = np.zeros_like(theta), rng.choice(np.array([11, 22, -11], np.int32), len(theta))
     tensors = [torch.from_numpy(values) for values in (energy, theta, phi, pdg_id)]
-    ours = scale.argument(np.log(energy.astype(np.float64))).astype(np.float32)
-    theirs = scale.argument(tensors[0].double().log()).float().numpy()
+    ours = scale.energy_argument(np.log(energy.astype(np.float64))).astype(np.float32)
+    theirs = scale.energy_argument(tensors[0].double().log()).float().numpy()
     assert np.array_equal(ours, theirs)
     ours, theirs = scale.others(theta, phi, pdg_id), scale.others(*tensors[1:])
     assert len(ours) == len(theirs) == 3

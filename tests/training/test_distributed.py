@@ -169,11 +169,11 @@ def test_the_layered_model_of_two_processes_equals_that_of_the_doubled_batch(out
     found, expected = (load_file(path / "model.safetensors") for path in (both, one))
     assert found.keys() == expected.keys()
     # sums over the showers of a batch; the processes have the mean of both
-    expected["cell_stage.shape.moments"] /= 2
+    expected["cell_sampler.residual_skewness.moments"] /= 2
     for key in found:
         torch.testing.assert_close(found[key], expected[key], rtol=1e-3, atol=1e-5, msg=key)
     start = family_models(data)["layered likelihood"].state_dict()
-    name = "cell_stage.alone.base"
+    name = "cell_sampler.independent.coefficients"
     assert float((found[name] - start[name]).abs().max()) > 0.02
 
 

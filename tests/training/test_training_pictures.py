@@ -43,7 +43,7 @@ def test_every_number_has_its_panel(tmp_path, assert_readable):
 
 def test_a_history_without_a_value_called_loss_shows_its_objective(tmp_path, assert_readable):
     rows = [{"step": 10 * i, "epoch": 0, "seconds": 1.0, "cells_nll": 9.0 / i} for i in range(1, 4)]
-    rows += [{"step": 40, "epoch": 0, "seconds": 2.0, "gap_level": 0.3, "gap_strength": 0.1}]
+    rows += [{"step": 40, "epoch": 0, "seconds": 2.0, "gap_offsets": 0.3, "gap_residual_weight": 0.1}]
     rows += [{"step": 40, "epoch": 1, "seconds": 2.0, "eval_merit": 0.3, "seconds_saving": 0.5}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     figure = training_curves(tmp_path / "metrics.jsonl")
@@ -51,7 +51,7 @@ def test_a_history_without_a_value_called_loss_shows_its_objective(tmp_path, ass
     losses, gaps, merit = (axes for axes in figure.axes if axes.axison)
     assert list(losses.lines[0].get_ydata()) == [9.0, 4.5, 3.0]
     assert len(gaps.lines) == 2 and len(merit.lines) == 1
-    assert {"losses", "gaps between generated and real showers", "level", "strength"} <= set(texts)
+    assert {"losses", "gaps between generated and real showers", "offsets", "residual_weight"} <= set(texts)
 
 
 def test_what_was_only_fitted_has_a_picture_without_empty_panels(tmp_path, assert_readable):
@@ -64,9 +64,14 @@ def test_what_was_only_fitted_has_a_picture_without_empty_panels(tmp_path, asser
 
 def test_a_progress_line_says_what_is_minimised():
     assert progress_text({"d_loss": 1.0, "d_bce": 3.0, "g_loss": 2.0}) == "loss d 1, g 2"
-    assert progress_text({"alone_nll": 2.0, "cells_nll": 1.5}) == "loss alone_nll 2, cells_nll 1.5"
+    assert (
+        progress_text({"independent_nll": 2.0, "cells_nll": 1.5}) == "loss independent_nll 2, cells_nll 1.5"
+    )
     assert progress_text({"loss": 0.5}) == "loss 0.5"
-    assert progress_text({"gap_level": 0.3, "gap_strength": 0.1}) == "gaps level 0.3, strength 0.1"
+    assert (
+        progress_text({"gap_offsets": 0.3, "gap_residual_weight": 0.1})
+        == "gaps offsets 0.3, residual_weight 0.1"
+    )
     assert progress_text({}) == ""
 
 

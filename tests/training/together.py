@@ -112,7 +112,7 @@ def forces(data, processes):
 
 def family_models(data):
     """A small model of every family; of the layered one also one that learns without noise."""
-    layered = {"family": "layered", "preset": "debug", "zones": [0, 1, 2], "donors": 64}
+    layered = {"family": "layered", "preset": "debug", "radial_bins": [0, 1, 2], "stored_showers": 64}
     documents = {name: {"family": name, "preset": "debug"} for name in list_models()} | {
         "gan3d": MODEL,
         # both of its phases

@@ -56,12 +56,20 @@ def _overview(card: Json, name: str) -> str:
         ("Detector", f"{detector['name']}: {detector.get('description', '')}".rstrip(": ")),
         ("Voxels", f"{shape}, {card['facts']['energy_meaning']} energy in MeV" if shape else ""),
         ("Family", f"`{card['family']}`"),
-        ("Parameters", parts),
+        ("How", _how(card)),
+        ("Trained parameters", parts),
         ("Weights", _weights(card)),
         ("Validated precisions", ", ".join(card["facts"]["precisions"])),
         ("Made by", f"caloforge {card['provenance']['caloforge']}, {card['provenance']['created'][:10]}"),
     ]
     return f"# {name}\n\n{_key_value_table(rows)}"
+
+
+def _how(card: Json) -> str:
+    from caloforge.models.registry import read_model_config
+
+    trained_on = sum(record["trained_on"] for record in card["data"])
+    return read_model_config(card["config"], "model").how(trained_on)
 
 
 def _shape(detector: Json) -> tuple[int, ...]:

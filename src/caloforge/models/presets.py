@@ -32,6 +32,14 @@ class FamilyConfig(StrictModel):
 
     presets: ClassVar[Mapping[str, dict[str, Any]]]
 
+    def how(self, training_showers: int) -> str:  # noqa: ARG002
+        """How a model of this configuration makes showers, in one line for its card; may be empty.
+
+        Args:
+            training_showers: Number of showers it was trained on.
+        """
+        return ""
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, data: Any) -> Any:

@@ -46,7 +46,7 @@ FAMILIES: dict[str, Family] = {
     "layered": Family(
         LayeredConfig,
         "caloforge.models.layered.model:Layered",
-        compiled="caloforge.models.layered.compiled.generator:CompiledGenerator",
+        compiled="caloforge.models.layered.numba_backend.generator:CompiledGenerator",
     ),
     "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen", ragged=True),
 }

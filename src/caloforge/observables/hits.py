@@ -14,8 +14,8 @@ from caloforge.observables.energy import layer_sums
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
-#: bin edges of the voxel energies, MeV: twenty bins per decade, narrow enough for the MIP peak, from the 1 keV
-#: cut of the full simulation to beyond the largest voxel energies
+#: bin edges of the voxel energies, MeV: twenty bins per decade, narrow enough for the MIP peak, from the
+#: 1 keV cut of the full simulation to beyond the largest voxel energies
 SPECTRUM_EDGES: Array = np.geomspace(1e-3, 1e5, 161)
 
 
@@ -24,8 +24,8 @@ def default_threshold(detector: Detector, energy_meaning: str = "visible") -> fl
 
     0.3 MeV in cells of a silicon-tungsten calorimeter (3DGAN); 0.5 keV in the virtual mesh of Par04, which is
     15.15 keV after the sampling-fraction correction (CaloChallenge data sets 2 and 3); 1 MeV in the ragged
-    meshes of data set 1. For other detectors half the most probable energy loss of a minimum ionising particle
-    in a voxel is a good choice.
+    meshes of data set 1. For other detectors half the most probable energy loss of a minimum ionising
+    particle in a voxel is a good choice.
 
     Args:
         detector: Detector of the showers.

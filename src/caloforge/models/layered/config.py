@@ -2,38 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from caloforge.models.layered.presets import PRESETS
 from caloforge.models.presets import FamilyConfig
 from caloforge.units import Energy
 
+# keys of earlier releases: they stay valid
+OLD_NAMES = {"zones": "radial_bins", "donors": "stored_showers"}
+
 
 class LayeredConfig(FamilyConfig):
-    """Two stages: energies, hits and centre of zones of the layers, then the cells.
+    """Resampled layer features, then a learned conditional density of the cells.
 
-    The first stage is fitted. The second is trained in two phases. For `likelihood_steps` the teacher learns
-    the density of every cell given the cells before it. From then on the student, which draws in one pass,
-    is compared with real showers; its learning rate falls over `matching_steps`.
+    The resampling is fitted in closed form. The density is trained in two phases: for `likelihood_steps` the
+    teacher, by maximum likelihood; from then on the student, which generates, by matching of moments. Its
+    learning rate falls over `matching_steps`.
 
-    `zones` are the rings around the axis, in cells, at which zones of a layer begin; the energy and
-    the hits of each zone are part of the first stage, which keeps the summaries of `donors` showers at most.
+    `radial_bins` (formerly `zones`) are the rings around the axis, in cells, at which the radial bins of a
+    layer begin; energy and number of hits of each bin are layer features. A model keeps the features of
+    `stored_showers` training showers at most (formerly `donors`).
     """
 
     presets = PRESETS
 
     family: Literal["layered"] = "layered"
     preset: Literal["base", "debug"] = "base"
-    zones: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
+    radial_bins: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
     cell_threshold: Energy = Field(default=1e-3, gt=0)
-    # their numbers are kept as int16
-    donors: int = Field(default=16384, ge=16, le=32767)
+    # indices of stored showers are int16
+    stored_showers: int = Field(default=16384, ge=16, le=32767)
     likelihood_steps: int = Field(ge=1, le=10_000_000)
     matching_steps: int = Field(ge=1, le=10_000_000)
 
-    @field_validator("zones")
+    def how(self, training_showers: int) -> str:
+        """See the base class."""
+        stored = f"{min(self.stored_showers, training_showers):,}".replace(",", " ")
+        return (
+            f"layer features resampled from those of {stored} stored training showers, "
+            "then all cells from a learned conditional density"
+        )
+
+    # validators that run before the fields do so in reverse order: this one before the preset is filled in
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for old, new in OLD_NAMES.items():
+            if old in data and new in data:
+                raise ValueError(f"got {old} and {new}: {old} is the old name of {new}; give one of them")
+        return {OLD_NAMES.get(key, key): value for key, value in data.items()}
+
+    @field_validator("radial_bins")
     @classmethod
     def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or value[0] != 0 or list(value) != sorted(set(value)):

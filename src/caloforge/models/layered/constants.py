@@ -1,40 +1,42 @@
-"""Numbers that tensors and compiled loops of the family share. Importing this does not import torch."""
+"""Constants that tensors and compiled loops of the family share. Importing this does not import torch."""
 
 from __future__ import annotations
 
-# ---- first stage
+# ---- layer sampler
 
-# numbers of noise: the shower in the middle, those in front and behind, where they are joined
-CHOICES = 4
-# principal directions in which parts are made to agree
+# noise of the resampler: for the middle, the front and the back shower, and for the first joint
+RESAMPLER_NOISE = 4
+# leading principal directions in which the spliced parts are made to agree
 LEADING = 3
-# showers that are most like a donor, any of which may be joined to it
-RELATIVES = 32
-# share of the difference of two relatives that is added to the leading coordinates
+# nearest neighbours of a stored shower, any of which may be spliced with it
+NEIGHBOURS = 32
+# fraction of the difference of two neighbours that is added to the leading coordinates
 JITTER = 0.35
-# the first joint lies anywhere between these, the second so far behind it; shares of the layers
+# range of the first joint, and distance of the second one behind it, as fractions of the layers
 FIRST_JOINT, SPAN = (-0.12, 0.56), 0.44
-# arguments at which the donors of about an energy are tabulated, from -1 to 1
-RUNGS = 65
-# standard deviations to which a normal number is stretched before it is folded into an interval
+# energy arguments, from -1 to 1, at which the windows of stored showers are tabulated
+WINDOW_KNOTS = 65
+# standard deviations that a normal number is multiplied by before it is folded into an interval
 FOLD = 3.0
-# powers of the argument of the energy in the mean of a number of the summary
+# degree of the polynomial of the energy argument in the mean of a feature
 MEAN_DEGREE = 5
-# quantiles at these normal scores, and the largest score that is used
+# number of quantiles of a feature, largest normal score of a quantile, largest normal score in use
 KNOTS, LAST_SCORE, LARGEST_SCORE = 61, 3.0, 4.5
-# numbers at the end of a summary: centre and slope along x and y
-TRANSVERSE = 4
+# features at the end of the vector: centre and depth covariance along x and y
+POSITION_FEATURES = 4
+# bins of energy whose centres are no further apart than this are one
+LEAST_GAP = 1e-6
 
-# ---- second stage
+# ---- cell sampler
 
-# numbers that a processor takes at once
+# numbers of a vector
 LANES = 16
-# limits of log lambda and of the log width of a hit's coordinate
-LOG_NUMBER_RANGE = (-14.0, 6.0)
-WIDTH_RANGE = (-5.0, 0.7)
-# -log(-log(Phi(x))) in powers of the normal number x: what has its distribution function Phi(x) for x is
-# Gumbel's; within 0.003 up to 4.5, 0.02 up to 5.5
-GUMBEL_OF_NORMAL = (
+# limits of log rate and of log sigma
+LOG_RATE_RANGE = (-14.0, 6.0)
+LOG_SIGMA_RANGE = (-5.0, 0.7)
+# a Gumbel number, -log(-log(Phi(x))), in powers of the normal number x of the same quantile; within 0.003 up
+# to 4.5, 0.02 up to 5.5
+GUMBEL_FROM_NORMAL = (
     0.36577549,
     1.15075293,
     0.20515486,
@@ -45,26 +47,25 @@ GUMBEL_OF_NORMAL = (
     3.78e-06,
     1.05e-06,
 )
-# largest normal number that it is used for, and that the skewness of hits is used for
+# largest normal number that it is used for, and largest one that the skewness of residuals is used for
 LARGEST_NORMAL, LARGEST_SKEWED = 5.5, 3.8
-# leaves the last hit of a zone above it; as a factor it would be taken for one by what simplifies graphs
+# subtracted from ratios to the last hit of a radial bin, so that it is above 0 itself; a factor instead could
+# be merged with others by what simplifies graphs
 ALMOST_ONE = 0.999999
-# cells a kernel is wide, and the part of it that knows of the direction from the axis
-KERNEL, TURNED_KERNEL = 7, 5
-# polynomials of the energy that levels are made of
-TERMS = 3
-# periods of a wave around the axis, each with cosine and sine
-PERIODS = (1, 2)
-WAVES = 2 * len(PERIODS)
-# a layer hears of itself, and of those in front of it: by such a factor less with each layer
-FADE = 0.3
-SOURCES = 2
-# normal scores of the first and last knot of the spectrum; mean and width of the cube root of a
-# single-particle energy in units of its median; what keeps the weakest hit's coordinate above that of no hit
-FIRST_KNOT, LAST_KNOT, CENTRE, WIDTH, OFFSET = -4.0, 3.2, 1.0, 0.365, 0.56
-# coordinate of the last knot; the cube root goes on from there
-LARGEST_COORDINATE = CENTRE + WIDTH * LAST_KNOT + OFFSET
-# back from the coordinate: degrees of the polynomial below the MIP peak and of the one above
-WEAK_DEGREE, STRONG_DEGREE = 10, 8
-# bins of energy no further apart than this are one
-NEAR = 1e-6
+# width of a kernel in cells, and of the inner part of it that is anisotropic
+KERNEL, ANISOTROPY_KERNEL = 7, 5
+# Legendre polynomials of the energy argument in the offsets
+LEGENDRE_TERMS = 3
+# orders of the azimuthal Fourier modes, each with cosine and sine
+MODE_ORDERS = (1, 2)
+MODES = 2 * len(MODE_ORDERS)
+# modes come in from the same layer, and from those in front with a weight that falls by this factor a layer
+LAYER_DECAY = 0.3
+MODE_SOURCES = 2
+# normal scores of the first and last knot of the energy transform; mean and width of the cube root of a
+# single particle's energy over the median; offset that keeps transformed energies of hits above 0
+FIRST_KNOT, LAST_KNOT, ROOT_MEAN, ROOT_WIDTH, ROOT_OFFSET = -4.0, 3.2, 1.0, 0.365, 0.56
+# transformed energy of the last knot; above it the cube root goes on
+LARGEST_TRANSFORMED = ROOT_MEAN + ROOT_WIDTH * LAST_KNOT + ROOT_OFFSET
+# degrees of the polynomials that lead back from the transformed energy, below the knot SPLIT and above
+LOW_DEGREE, HIGH_DEGREE = 10, 8

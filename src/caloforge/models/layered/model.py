@@ -1,9 +1,10 @@
-"""The layered family as a `ShowerModel`: fit, likelihood, comparison, generation."""
+"""The layered family as a `ShowerModel`: fit, training by likelihood and by moment matching, generation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,54 +23,53 @@ from caloforge.models.base import (
 )
 from caloforge.models.checks import check_between, check_rising
 from caloforge.models.columns import CompiledForm
-from caloforge.models.layered.cells import CellStage
-from caloforge.models.layered.comparison import moments
+from caloforge.models.layered.cell_density import CellCondition, Cells, heaviside
+from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.config import LayeredConfig
-from caloforge.models.layered.constants import CHOICES, KERNEL, KNOTS
-from caloforge.models.layered.density import Cells, Given, step
-from caloforge.models.layered.layers import BINS, LayerStage
-from caloforge.models.layered.order import order_of
-from caloforge.models.layered.plane import plane_of
-from caloforge.models.layered.summary import Layout, summarise, summary_images
+from caloforge.models.layered.constants import KERNEL, KNOTS, RESAMPLER_NOISE
+from caloforge.models.layered.features import FeatureLayout, feature_images, layer_features
+from caloforge.models.layered.geometry import layer_geometry
+from caloforge.models.layered.layer_sampler import BINS, LayerSampler
+from caloforge.models.layered.moment_matching import moments
+from caloforge.models.layered.noise_layout import noise_layout
 from caloforge.models.symmetries import symmetries
 from caloforge.models.training_metadata import DataFacts
 from caloforge.showers import ShowerBatch
 
-# rows that the first stage is fitted to, images of the showers included
+# rows that the layer sampler is fitted to, images of the showers included
 FIT_ROWS = 200_000
-# hits that the spectrum is fitted to
+# hits that the energy transform is fitted to
 FIT_HITS = 500_000
-# cells hit less often than this are hit by single particles
+# cells hit in a smaller fraction of showers are taken to be hit by single particles
 SINGLE = 0.2
-# the spectrum of a layer takes over this share of what a batch says of it and so many layers on either side;
-# with more its waves grow
-BEND, BEND_REACH = 0.03, 1
-# powers of the argument of the energy beside the shares of the layers, and strength of the regression
-BALANCE_DEGREE, BALANCE_RIDGE = 3, 1e-9
-# rates end at this share of their first value
-LAST_RATE = 0.02
-# of the first stage's numbers, which are scores and coefficients
-LARGEST_NUMBER = 1e6
-# energies of a single particle in a cell, MeV
-UNIT_RANGE = (1e-9, 1e9)
+# step size of Eq. 19 (a larger one makes the table oscillate), and layers on either side that are joined
+QUANTILE_STEP, QUANTILE_LAYERS = 0.03, 1
+# degree of the polynomial of the energy argument in Eq. 2, and penalty of the ridge regression
+LEAKAGE_DEGREE, LEAKAGE_RIDGE = 3, 1e-9
+# learning rates end at this fraction of their first value
+LAST_LEARNING_RATE = 0.02
+# bound on the weights of the layer sampler, which are scores and coefficients
+LARGEST_VALUE = 1e6
+# of the median energy of a single particle in a cell, MeV
+MEDIAN_ENERGY_RANGE = (1e-9, 1e9)
 
 
 class Layered(ShowerModel):
-    """Summary of the layers joined from those of real showers, cells from a network over noise.
+    """Layer features resampled from training showers, and cells drawn from a learned conditional density.
 
-    The layers' energies, zone by zone, are exactly those of the summary, their sum exactly the visible energy
-    drawn for the shower.
+    Energies and numbers of hits of the radial bins of a generated shower are exactly those of its features,
+    and their sum is exactly its visible energy, Eq. 7 and 18.
     """
 
     family = "layered"
     compilable = True
     config: LayeredConfig
-    balance: Tensor
-    numbers: Tensor
+    leakage_correction: Tensor
+    noise_index: Tensor
     steps: Tensor
 
     def __init__(self, config: LayeredConfig, detector: Detector, facts: DataFacts) -> None:
-        """Random weights; `fit` prepares the first stage.
+        """Initial weights; `fit` prepares the layer sampler.
 
         Raises:
             ConfigError: The mesh is ragged.
@@ -77,69 +77,73 @@ class Layered(ShowerModel):
         super().__init__(config, detector, facts)
         layers, _, _ = require_regular_mesh(detector, self.family)
         self.group = symmetries(detector, facts.ranges)
-        self.plane = plane_of(detector, facts.ranges, config.zones)
-        self.order = order_of(self.plane)
-        self.layout = Layout(layers, len(self.plane.zone_sizes))
-        self.layer_stage = LayerStage(self.layout.layer, facts.ranges)
-        self.cell_stage = CellStage(layers, self.plane, threshold=config.cell_threshold)
-        self.register_buffer("balance", torch.zeros(layers))
-        self.register_buffer("numbers", torch.from_numpy(self.order.of_cells), persistent=False)
+        self.geometry = layer_geometry(detector, facts.ranges, config.radial_bins)
+        self.noise_layout = noise_layout(self.geometry)
+        self.layout = FeatureLayout(layers, len(self.geometry.radial_bin_sizes))
+        self.layer_sampler = LayerSampler(self.layout.layer, facts.ranges)
+        self.cell_sampler = CellSampler(layers, self.geometry, threshold=config.cell_threshold)
+        self.register_buffer("leakage_correction", torch.zeros(layers))
+        self.register_buffer(
+            "noise_index", torch.from_numpy(self.noise_layout.noise_of_cells), persistent=False
+        )
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @classmethod
     def count_numbers(cls, config: LayeredConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
         """See the base class; a little more than there are."""
         layers, rows, columns = require_regular_mesh(detector, cls.family)
-        cells, zones = rows * columns, len(config.zones)
-        summary = Layout(layers, zones).size
-        # parameters and noise of the cells; pairs of cells; zones of the cells; tables of the summary; depths
+        cells, bins = rows * columns, len(config.radial_bins)
+        features = FeatureLayout(layers, bins).size
+        # parameters and noise of cells; pairs of cells; modes; quantile tables of the features; layer weights
         return (
             layers * cells * 48
-            + cells * (KERNEL * KERNEL * 6 + 12 * zones)
-            + summary * (BINS * KNOTS + 64)
+            + cells * (KERNEL * KERNEL * 6 + 12 * bins)
+            + features * (BINS * KNOTS + 64)
             + 2 * layers * layers
-            + 4 * zones * zones
+            + 4 * bins * bins
         )
 
     def check_weights(self) -> None:
-        """See the base class: donors, most hits of the zones, what is divided by."""
-        for name, buffer in self.layer_stage.named_buffers(prefix="layer_stage"):
-            # sums of products of these become hits, which are counted
+        """See the base class: stored showers, numbers of hits, the median energy."""
+        for name, buffer in self.layer_sampler.named_buffers(prefix="layer_sampler"):
+            # sums of products of these become numbers of hits
             if not name.endswith((".front", ".back")):
-                check_between(name, buffer, -LARGEST_NUMBER, LARGEST_NUMBER)
-        self.layer_stage.donors.check("layer_stage.donors")
-        check_rising("layer_stage.centres", self.layer_stage.centres)
-        sizes = torch.from_numpy(self.plane.zone_sizes)
-        for most, size in zip(self.cell_stage.most_hits, sizes, strict=True):
-            check_between("cell_stage.most_hits", most, 1, int(size))
-        unit = self.cell_stage.alone.spectrum.unit
-        check_between("cell_stage.alone.spectrum.unit", unit, *UNIT_RANGE)
+                check_between(name, buffer, -LARGEST_VALUE, LARGEST_VALUE)
+        self.layer_sampler.resampler.check("layer_sampler.resampler")
+        check_rising("layer_sampler.centres", self.layer_sampler.centres)
+        sizes = torch.from_numpy(self.geometry.radial_bin_sizes)
+        for most, size in zip(self.cell_sampler.max_hits, sizes, strict=True):
+            check_between("cell_sampler.max_hits", most, 1, int(size))
+        median_energy = self.cell_sampler.independent.energy_transform.median_energy
+        check_between(
+            "cell_sampler.independent.energy_transform.median_energy", median_energy, *MEDIAN_ENERGY_RANGE
+        )
         check_between("steps", self.steps, 0, 2**40)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """What the summary is drawn from, then numbers for the hits of the cells, then for their energies.
+        """Noise of the layer sampler, then numbers for the hits of all cells, then for their energies.
 
-        Those of a layer are in the order of `order.py`.
+        Those of a layer are in the order of `noise_layout.py`.
         """
-        return (CHOICES + 2 * self.layout.layers * self.order.size,)
+        return (RESAMPLER_NOISE + 2 * self.layout.layers * self.noise_layout.size,)
 
     def optimized(self) -> dict[str, nn.Module]:
-        """Teacher; of the student what the comparison tells."""
-        cells = self.cell_stage
+        """Teacher (with the density of independent cells), and student."""
+        cells = self.cell_sampler
         return {
-            "teacher": nn.ModuleList([cells.alone, cells.teacher]),
+            "teacher": nn.ModuleList([cells.independent, cells.teacher]),
             "student": cells.student,
         }
 
     def sampler(self) -> nn.Module:
-        """The second stage; the first is never trained."""
-        return self.cell_stage
+        """The cell sampler; the layer sampler is fitted, not trained."""
+        return self.cell_sampler
 
     # ---- fit
 
     def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
-        """First stage, spectrum of single particles, mean hits of the layers.
+        """Fit energy transform, largest numbers of hits, leakage correction and layer sampler.
 
         Raises:
             TrainingError: Fewer than four showers.
@@ -147,45 +151,50 @@ class Layered(ShowerModel):
         count = sum(len(batch) for batch in batches)
         if count < 4:
             raise TrainingError(f"{count} showers to fit to, expected at least 4; give more data")
-        self.cell_stage.alone.spectrum.fit(self._single_hits(batches, count, rng))
+        self.cell_sampler.independent.energy_transform.fit(self._single_hits(batches, count, rng))
         operations = max(1, min(len(self.group), FIT_ROWS // count))
         rows, conditions, numbers, done = [], [], [], 0
         for batch in batches:
             showers = self._thresholded(batch.showers)
-            own = summarise(showers, batch.incident_energy, self.plane, self._unit, rng)
-            rows.append(summary_images(own, showers, self.plane, self.group[:operations], rng))
+            own = layer_features(showers, batch.incident_energy, self.geometry, self._median_energy, rng)
+            rows.append(feature_images(own, showers, self.geometry, self.group[:operations], rng))
             conditions += [Condition.of(batch)] * operations
             numbers += [torch.arange(done, done + len(batch))] * operations
             done += len(batch)
-        most = [self.layout.zone_hits(torch.from_numpy(part)).amax((0, 1)) for part in rows]
-        self.cell_stage.limit(torch.stack(most).amax(0).clamp_min(1))
-        summary, condition, donors = np.concatenate(rows), _joined(conditions), min(self.config.donors, count)
-        summary[:, 0] -= self._fit_balance(torch.from_numpy(summary), condition).numpy()
-        self.layer_stage.fit(summary, condition, torch.cat(numbers), donors)
+        most = [self.layout.hit_counts(torch.from_numpy(part)).amax((0, 1)) for part in rows]
+        self.cell_sampler.set_max_hits(torch.stack(most).amax(0).clamp_min(1))
+        features, condition, stored = (
+            np.concatenate(rows),
+            _joined(conditions),
+            min(self.config.stored_showers, count),
+        )
+        features[:, 0] -= self._fit_leakage_correction(torch.from_numpy(features), condition).numpy()
+        self.layer_sampler.fit(features, condition, torch.cat(numbers), stored)
 
-    def _fit_balance(self, summary: Tensor, condition: Condition) -> Tensor:
-        """What the depth says of the visible energy: what is missing has left behind, or never came in.
+    def _fit_leakage_correction(self, features: Tensor, condition: Condition) -> Tensor:
+        """Fit Eq. 2, and return the correction of each row, (N,).
 
-        The logarithm of the response is, at each energy, nearly linear in the shares of the layers.
+        At each energy the logarithm of the response is nearly linear in the layers' fractions of the visible
+        energy.
         """
-        energies = self.layout.zone_energy(summary, self.config.cell_threshold).sum(2).double()
-        shares = energies / energies.sum(1, keepdim=True).clamp_min(self.config.cell_threshold)
-        argument = self.layer_stage.argument(condition.energy).double()
-        powers = argument[:, None] ** torch.arange(BALANCE_DEGREE + 1)
-        design = torch.cat([shares, powers], dim=1)
-        normal = design.T @ design + BALANCE_RIDGE * len(design) * torch.eye(design.shape[1])
-        solution = torch.linalg.solve(normal, design.T @ summary[:, 0].double())
-        self.balance.copy_(solution[: len(self.balance)])
-        return shares.float() @ self.balance
+        energies = self.layout.bin_energy(features, self.config.cell_threshold).sum(2).double()
+        fractions = energies / energies.sum(1, keepdim=True).clamp_min(self.config.cell_threshold)
+        energy_argument = self.layer_sampler.energy_argument(condition.energy).double()
+        powers = energy_argument[:, None] ** torch.arange(LEAKAGE_DEGREE + 1)
+        design = torch.cat([fractions, powers], dim=1)
+        normal = design.T @ design + LEAKAGE_RIDGE * len(design) * torch.eye(design.shape[1])
+        solution = torch.linalg.solve(normal, design.T @ features[:, 0].double())
+        self.leakage_correction.copy_(solution[: len(self.leakage_correction)])
+        return fractions.float() @ self.leakage_correction
 
     @property
-    def _unit(self) -> float:
-        return float(self.cell_stage.alone.spectrum.unit)
+    def _median_energy(self) -> float:
+        return float(self.cell_sampler.independent.energy_transform.median_energy)
 
     def _single_hits(
         self, batches: Iterable[ShowerBatch], count: int, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Energies of hits in cells that single particles reach, a part of all."""
+        """Energies of some of the hits of cells that single particles reach, MeV."""
         single, hits = self._single_cells(batches), []
         for batch in batches:
             energies = self._thresholded(batch.showers).reshape(len(batch), -1)[:, single]
@@ -206,118 +215,133 @@ class Layered(ShowerModel):
     # ---- training
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
-        """Likelihood, or comparison, by the steps done."""
-        given, cells = self.known(batch)
-        learning = int(self.steps) < self.config.likelihood_steps
-        yield self._likelihood(given, cells) if learning else self._comparison(given, cells)
+        """Likelihood, then moment matching, by the number of steps done."""
+        condition, cells = self.condition_and_cells(batch)
+        by_likelihood = int(self.steps) < self.config.likelihood_steps
+        yield self._likelihood(condition, cells) if by_likelihood else self._moment_matching(condition, cells)
         self.steps += 1
         if int(self.steps) == self.config.likelihood_steps:
-            self.cell_stage.graduate()
+            self.cell_sampler.start_student()
 
     def rate(self, part: str) -> float:
-        """Falls to almost nothing within the phase of the part."""
+        """Factor of the learning rate: a cosine from 1 to LAST_LEARNING_RATE over the part's phase."""
         done, likelihood = int(self.steps), self.config.likelihood_steps
         share = done / likelihood if part == "teacher" else (done - likelihood) / self.config.matching_steps
-        return LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
+        return (
+            LAST_LEARNING_RATE
+            + (1 - LAST_LEARNING_RATE) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
+        )
 
-    def _likelihood(self, given: Given, cells: Cells) -> Phase:
-        alone = self.cell_stage.alone(given)
-        taught = self.cell_stage.taught(cells, alone)
-        self.cell_stage.shape.observe(taught.scores(cells), cells.hits)
-        together = given.hits @ self.cell_stage.member.T
+    def _likelihood(self, condition: CellCondition, cells: Cells) -> Phase:
+        independent = self.cell_sampler.independent(condition)
+        teacher_density = self.cell_sampler.teacher_density(cells, independent)
+        self.cell_sampler.residual_skewness.observe(teacher_density.residuals(cells), cells.hit_mask)
+        bin_hits = condition.hit_counts @ self.cell_sampler.bin_membership.T
         logs = {
-            "alone_nll": alone.negative_log_likelihood(cells, together).mean(),
-            "cells_nll": taught.negative_log_likelihood(cells, together).mean(),
+            "independent_nll": independent.negative_log_likelihood(cells, bin_hits).mean(),
+            "cells_nll": teacher_density.negative_log_likelihood(cells, bin_hits).mean(),
         }
         loss = logs["cells_nll"] / self._cells
         return Phase("teacher", loss, _detached(logs))
 
-    def _comparison(self, given: Given, real: Cells) -> Phase:
-        stage = self.cell_stage
-        stage.student.confine()
+    def _moment_matching(self, condition: CellCondition, real: Cells) -> Phase:
+        stage = self.cell_sampler
+        stage.student.clamp_parameters()
         with torch.no_grad():
-            alone, drawn = stage.alone(given), stage.draw(given, self._noise(given))
-            # what is seen of a draw is the shower
-            made = Cells(drawn.hits, stage.alone.spectrum.coordinate(stage.showers(drawn, given)))
-            share = BEND * self.rate("student")
-            stage.alone.spectrum.bend(self._zone_hits(made), self._zone_hits(real), share)
-            sides = [moments(cells, alone, given.argument, stage.student) for cells in (made, real)]
+            independent, drawn = stage.independent(condition), stage.draw(condition, self._noise(condition))
+            # energies are compared as they are in the shower, after scaling
+            generated = Cells(
+                drawn.hit_mask,
+                stage.independent.energy_transform.transformed_energy(stage.cell_energies(drawn, condition)),
+            )
+            step_size = QUANTILE_STEP * self.rate("student")
+            stage.independent.energy_transform.match_quantiles(
+                self._bin_hits(generated), self._bin_hits(real), step_size
+            )
+            sides = [
+                moments(cells, independent, condition.energy_argument, stage.student)
+                for cells in (generated, real)
+            ]
         gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
-        moved = dict(stage.student.named_parameters())
-        # each moment rises with one parameter: its gap is the way down, as in Robbins and Monro (1951)
-        loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in moved.items()]).sum()
+        parameters = dict(stage.student.named_parameters())
+        # the gap of a moment is the gradient of its parameter, Eq. 20
+        loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in parameters.items()]).sum()
         logs = {f"gap_{name}": gap.abs().mean() for name, gap in gaps.items()}
-        return Phase("student", loss, _detached(logs), empty_images=(drawn.hits == 0).all())
+        return Phase("student", loss, _detached(logs), empty_images=(drawn.hit_mask == 0).all())
 
-    def _zone_hits(self, cells: Cells) -> list[Tensor]:
-        """Coordinates of the hits of each zone of each layer, and of the layers before and behind."""
-        zone, layers = self.cell_stage.student.zone, range(self.layout.layers)
-        near = [cells.coordinate[:, max(layer - BEND_REACH, 0) : layer + BEND_REACH + 1] for layer in layers]
-        parts = [part[:, :, zone == z] for part in near for z in range(self.layout.zones)]
+    def _bin_hits(self, cells: Cells) -> list[Tensor]:
+        """Transformed energies of hits by radial bin and layer, adjacent layers included, Eq. 19."""
+        radial_bin, layers = self.cell_sampler.student.radial_bin, range(self.layout.layers)
+        near = [
+            cells.transformed_energy[:, max(layer - QUANTILE_LAYERS, 0) : layer + QUANTILE_LAYERS + 1]
+            for layer in layers
+        ]
+        parts = [part[:, :, radial_bin == b] for part in near for b in range(self.layout.radial_bins)]
         return [part[part > 0] for part in parts]
 
     @property
     def _cells(self) -> int:
-        return self.layout.layers * self.plane.cells
+        return self.layout.layers * self.geometry.cells
 
-    def _noise(self, given: Given) -> tuple[Tensor, Tensor]:
-        hits = given.hits
-        shape = (*hits.shape[:2], self.plane.cells)
+    def _noise(self, condition: CellCondition) -> tuple[Tensor, Tensor]:
+        hits = condition.hit_counts
+        shape = (*hits.shape[:2], self.geometry.cells)
         return torch.randn(shape, device=hits.device), torch.randn(shape, device=hits.device)
 
-    def known(self, batch: TrainingBatch) -> tuple[Given, Cells]:
-        """What the first stage would say of real showers, and their cells."""
+    def condition_and_cells(self, batch: TrainingBatch) -> tuple[CellCondition, Cells]:
+        """Condition of the cells of real showers, as the layer sampler would give it, and their cells."""
         showers = batch.showers.flatten(2)
         showers = torch.where(showers < self.config.cell_threshold, 0.0, showers)
         device = showers.device
-        # the spread of discrete numbers follows torch's seed, which the loop sets for every step
+        # dequantisation noise follows torch's seed, which the training loop sets for every step
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
-        summary = summarise(
+        features = layer_features(
             showers.view(batch.showers.shape).cpu().numpy(),
             batch.condition.energy.cpu().numpy(),
-            self.plane,
-            self._unit,
+            self.geometry,
+            self._median_energy,
             rng,
         )
-        given = self._given(torch.from_numpy(summary).to(device), batch.condition)
-        return given, Cells(step(showers), self.cell_stage.alone.spectrum.coordinate(showers))
+        condition = self._cell_condition(torch.from_numpy(features).to(device), batch.condition)
+        return condition, Cells(
+            heaviside(showers), self.cell_sampler.independent.energy_transform.transformed_energy(showers)
+        )
 
-    def _given(self, summary: Tensor, condition: Condition) -> Given:
-        return Given(
-            zone_energy=self.layout.zone_energy(summary, self.config.cell_threshold),
-            hits=torch.minimum(self.layout.zone_hits(summary), self.cell_stage.most_hits),
-            transverse=summary[:, self.layout.transverse],
-            argument=self.layer_stage.argument(condition.energy),
+    def _cell_condition(self, features: Tensor, condition: Condition) -> CellCondition:
+        return CellCondition(
+            bin_energy=self.layout.bin_energy(features, self.config.cell_threshold),
+            hit_counts=torch.minimum(self.layout.hit_counts(features), self.cell_sampler.max_hits),
+            position=features[:, self.layout.position],
+            energy_argument=self.layer_sampler.energy_argument(condition.energy),
         )
 
     # ---- generation
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Showers in MeV."""
-        given = self.draw_layers(condition, noise[:, :CHOICES])
-        places = noise[:, CHOICES:].reshape(-1, 2, self.layout.layers, self.order.size)
-        # runtimes move whole rows many times faster than single numbers
-        hits, energies = places.mT.index_select(2, self.numbers).mT.unbind(1)
-        cells = self.cell_stage.draw(given, (hits, energies))
-        return self.cell_stage.showers(cells, given).view(-1, *self.detector.shower_shape)
+        cell_condition = self.sample_features(condition, noise[:, :RESAMPLER_NOISE])
+        places = noise[:, RESAMPLER_NOISE:].reshape(-1, 2, self.layout.layers, self.noise_layout.size)
+        # runtimes gather whole rows many times faster than single numbers
+        hits, energies = places.mT.index_select(2, self.noise_index).mT.unbind(1)
+        cells = self.cell_sampler.draw(cell_condition, (hits, energies))
+        return self.cell_sampler.cell_energies(cells, cell_condition).view(-1, *self.detector.shower_shape)
 
     def compiled(self) -> CompiledForm:
         """See the base class."""
-        # loading the compiler takes half a second
-        from caloforge.models.layered.compiled.reading import generator_of
+        # importing the compiler takes half a second
+        from caloforge.models.layered.numba_backend.read_weights import compiled_generator
 
-        return generator_of(self)
+        return compiled_generator(self)
 
-    def draw_layers(self, condition: Condition, noise: Tensor) -> Given:
-        """First stage alone: N summaries from (N, CHOICES) normal numbers."""
-        summary = self.layer_stage.summary(self.layer_stage.from_noise(noise, condition), condition)
-        given = self._given(summary, condition)
-        layers = given.zone_energy.sum(2)
+    def sample_features(self, condition: Condition, noise: Tensor) -> CellCondition:
+        """Condition of the cells of N showers, from normal noise (N, RESAMPLER_NOISE), Eq. 4 to 7."""
+        features = self.layer_sampler.features(self.layer_sampler.sample_scores(noise, condition), condition)
+        sums = self._cell_condition(features, condition)
+        layers = sums.bin_energy.sum(2)
         total = layers.sum(1).clamp_min(self.config.cell_threshold)
-        # the visible energy as the depth has it
-        visible = (summary[:, 0] + layers @ self.balance / total).exp() * condition.energy
-        energy = given.zone_energy * (visible / total)[:, None, None]
-        return Given(energy, given.hits, given.transverse, given.argument)
+        # add the leakage correction of this shower's layers again
+        visible = (features[:, 0] + layers @ self.leakage_correction / total).exp() * condition.energy
+        return replace(sums, bin_energy=sums.bin_energy * (visible / total)[:, None, None])
 
 
 def _detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:

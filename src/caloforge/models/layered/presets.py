@@ -8,7 +8,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "base": {"likelihood_steps": 900, "matching_steps": 400},
     # seconds of training; for tests and the demo
     "debug": {
-        "donors": 256,
+        "stored_showers": 256,
         "likelihood_steps": 40,
         "matching_steps": 20,
     },

@@ -1,4 +1,4 @@
-"""What the loops of `layers.py` and `cells.py` are made of: functions of numbers, and of sixteen at once."""
+"""Functions of float32 numbers for compiled loops, and of vectors of LANES numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from caloforge.models.layered.compiled.lanes import (
+from caloforge.models.layered.constants import GUMBEL_FROM_NORMAL, LANES, LARGEST_NORMAL
+from caloforge.models.layered.numba_backend.simd import (
     FLOATS,
     LOOSE,
     WORDS,
@@ -20,9 +21,8 @@ from caloforge.models.layered.compiled.lanes import (
     pointer,
     smaller,
 )
-from caloforge.models.layered.constants import GUMBEL_OF_NORMAL, LANES, LARGEST_NORMAL
 
-# parts of what is compiled; what is copied into loops
+# decorators: functions that become part of what is compiled, and functions that are inlined before it
 inner = njit(fastmath=True, error_model="numpy", forceinline=True)
 inline = njit(inline="always", fastmath=True)
 
@@ -33,21 +33,21 @@ LOG2_E = f32(math.log2(math.e))
 TWO_TO = tuple(
     f32(c) for c in (1.00000007, 0.693146967, 0.240221197, 0.0555071327, 0.00967554133, 0.00132764715)
 )
-# a float32 near this one has no places behind the point: its last bits are a whole number
+# float32 numbers near this one have no fractional part: their last bits are a whole number
 BEHIND = f32(1.5 * 2**23)
-GUMBEL = tuple(f32(c) for c in GUMBEL_OF_NORMAL)
+GUMBEL = tuple(f32(c) for c in GUMBEL_FROM_NORMAL)
 LIMIT = f32(LARGEST_NORMAL)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _moved(_context: Any, value: Any, _by: Any) -> Any:
-    """The sum of a value and a number, which no compiler takes apart because (a + b) - b should be a."""
+    """The sum of a value and a number, which the compiler must not cancel as (a + b) - b = a."""
 
     def generate(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         value, by = arguments
         if isinstance(signature.args[0], LanesType):
             by = everywhere(builder, by, FLOATS)
-        # an operation with flags of its own keeps to them
+        # flags of this operation override those of the function
         return builder.fadd(value, by, flags=LOOSE)
 
     return value(value, types.float32), generate
@@ -55,7 +55,7 @@ def _moved(_context: Any, value: Any, _by: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _times_two_to(_context: Any, value: Any, place: Any) -> Any:
-    """A value near 1 times two to the whole number in the last bits of another, added to its exponent."""
+    """A value near 1 times two to a power that is the whole number in the last bits of another."""
 
     def generate(_context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         wide = isinstance(signature.args[0], LanesType)
@@ -70,7 +70,7 @@ def _times_two_to(_context: Any, value: Any, place: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def add(_context: Any, target: Any, at: Any, value: Any, first: Any, second: Any) -> Any:
-    """Add lanes to numbers of an array: those at even places times one weight, at odd ones another."""
+    """Add a vector to an array: numbers at even places times one weight, at odd places times another."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         into = pointer(context, builder, signature, arguments, 0, FLOATS)
@@ -89,8 +89,8 @@ def add(_context: Any, target: Any, at: Any, value: Any, first: Any, second: Any
 
 @inline
 def exp(x):
-    """Of a value between -87 and 87."""
-    # the nearest whole number is in the last bits of the place
+    """Exponential of a value between -87 and 87."""
+    # the nearest whole number is in the last bits
     place = _moved(x * LOG2_E, BEHIND)
     rest = x * LOG2_E - _moved(place, -BEHIND)
     value = rest * TWO_TO[5] + TWO_TO[4]
@@ -103,7 +103,7 @@ def exp(x):
 
 @inline
 def gumbel(x):
-    """See `gumbel_of_normal`; of lanes."""
+    """See `gumbel_from_normal`; of vectors."""
     x = larger(smaller(x, LIMIT), -LIMIT)
     value = x * GUMBEL[8] + GUMBEL[7]
     value = value * x + GUMBEL[6]

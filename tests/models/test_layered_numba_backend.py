@@ -16,8 +16,11 @@ from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
-from caloforge.models.layered.compiled.arithmetic import exp, gumbel
-from caloforge.models.layered.compiled.lanes import (
+from caloforge.models.layered.cell_density import gumbel_from_normal
+from caloforge.models.layered.constants import LANES
+from caloforge.models.layered.noise_layout import noise_layout
+from caloforge.models.layered.numba_backend.float_math import exp, gumbel
+from caloforge.models.layered.numba_backend.simd import (
     above,
     count,
     first_of,
@@ -29,9 +32,6 @@ from caloforge.models.layered.compiled.lanes import (
     store,
     sum_of,
 )
-from caloforge.models.layered.constants import LANES
-from caloforge.models.layered.density import gumbel_of_normal
-from caloforge.models.layered.order import order_of
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.testing.model_contract import fit_to_made_up
@@ -39,16 +39,16 @@ from caloforge.testing.model_contract import fit_to_made_up
 ORTHOGONAL = {"theta": (math.pi / 2,) * 2, "phi": (0.0, 0.0), "pdg_ids": (11,)}
 
 
-def model_of(overrides, detector="clic-ecal-25", zones=(0, 1, 2, 3, 5), **ranges):
+def model_of(overrides, detector="clic-ecal-25", radial_bins=(0, 1, 2, 3, 5), **ranges):
     ranges = TrainedRange(energy=(1e4, 5e5), **(ORTHOGONAL | ranges))
-    config = read_model_config({"family": "layered", "preset": "debug", "zones": zones}, "model")
+    config = read_model_config({"family": "layered", "preset": "debug", "radial_bins": radial_bins}, "model")
     facts = DataFacts(ranges=ranges, response_fit=(0.02, -0.002))
     model = fit_to_made_up(build_model(config, load_detector(detector, overrides), facts, seed=1), count=300)
     # weights as after a training: nothing is zero
     with torch.no_grad():
         torch.manual_seed(3)
-        for name, weight in model.cell_stage.state_dict().items():
-            if weight.is_floating_point() and "spectrum" not in name:
+        for name, weight in model.cell_sampler.state_dict().items():
+            if weight.is_floating_point() and "energy_transform" not in name:
                 weight.add_(0.1 * torch.randn_like(weight))
     return model.eval()
 
@@ -69,10 +69,10 @@ def compiled(model, condition, noise):
     "settings",
     [
         {"overrides": ("mesh.nx=9", "mesh.ny=9")},
-        {"overrides": ("mesh.nx=10", "mesh.ny=8"), "zones": (0, 2)},
-        {"overrides": ("mesh.nx=7", "mesh.ny=7"), "zones": (0,), "theta": (1.2, 1.9)},
+        {"overrides": ("mesh.nx=10", "mesh.ny=8"), "radial_bins": (0, 2)},
+        {"overrides": ("mesh.nx=7", "mesh.ny=7"), "radial_bins": (0,), "theta": (1.2, 1.9)},
         {"overrides": ("mesh.nx=13", "mesh.ny=13"), "pdg_ids": (11, 22), "phi": (-0.3, 0.3)},
-        {"overrides": (), "detector": "par04-siw", "zones": (0, 1, 3)},
+        {"overrides": (), "detector": "par04-siw", "radial_bins": (0, 1, 3)},
     ],
     ids=["square", "even", "angles", "particles", "cylinder"],
 )
@@ -85,7 +85,7 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     assert got.shape == want.shape
     assert got.dtype == np.float32
     moved = np.abs(got - want).sum((1, 2, 3)) / want.sum((1, 2, 3))
-    # whether a cell at the edge of its probability is hit, or a zone has one hit more, may turn on a rounding
+    # a rounding may decide whether a cell at its threshold is hit, or whether a bin has one hit more
     assert np.median(moved) < 1e-5
     assert np.sort(moved)[-2] < 1e-4
     assert ((got > 0) == (want > 0)).mean() > 0.9999
@@ -101,46 +101,46 @@ def test_a_graph_makes_the_showers_of_the_tensors(tmp_path):
     with torch.inference_mode():
         want = model.generate(condition_of(model, inputs), torch.from_numpy(inputs["noise"])).numpy()
     moved = np.abs(got - want).sum((1, 2, 3)) / want.sum((1, 2, 3))
-    # a hit less in each zone must not pass
+    # one hit less in each radial bin must not pass
     assert np.median(moved) < 1e-5
     assert np.sort(moved)[-2] < 1e-4
 
 
 @pytest.mark.parametrize("shape", [(13, 13), (10, 8), (1, 1)])
-def test_places_hold_every_cell_once_and_orbits_of_a_zone_together(shape):
+def test_noise_layout_holds_every_cell_once_and_classes_of_a_bin_together(shape):
     model = model_of((f"mesh.nx={shape[0]}", f"mesh.ny={shape[1]}"))
-    plane, order = model.plane, order_of(model.plane)
-    real = order.cell >= 0
-    assert sorted(order.cell[real]) == list(range(plane.cells))
+    geometry, layout = model.geometry, noise_layout(model.geometry)
+    real = layout.cell >= 0
+    assert sorted(layout.cell[real]) == list(range(geometry.cells))
     column = np.broadcast_to(np.arange(real.shape[1]), real.shape)
-    for zone, (begin, end) in enumerate(order.zones):
+    for radial_bin, (begin, end) in enumerate(layout.bin_columns):
         inside = real & (column >= begin) & (column < end)
-        assert set(order.cell[inside]) == set(np.flatnonzero(plane.zone == zone))
-    # images stand below each other
+        assert set(layout.cell[inside]) == set(np.flatnonzero(geometry.radial_bin == radial_bin))
+    # a column holds one symmetry class
     for place in np.unique(column[real]):
-        assert len(set(plane.orbit[order.cell[real & (column == place)]])) == 1
-    # each cell has a number of the noise of its own, in the order of the places
-    numbers = order.of_cells
-    assert len(np.unique(numbers)) == plane.cells
+        assert len(set(geometry.symmetry_class[layout.cell[real & (column == place)]])) == 1
+    # each cell has noise of its own, in the order of the places
+    numbers = layout.noise_of_cells
+    assert len(np.unique(numbers)) == geometry.cells
     assert numbers.min() == 0
-    assert numbers.max() == (order.ends[:, 1] - order.ends[:, 0]).sum() - 1
-    assert numbers.max() < order.size
+    assert numbers.max() == (layout.ends[:, 1] - layout.ends[:, 0]).sum() - 1
+    assert numbers.max() < layout.size
     # lanes that are read of the last layer end where its noise does: of hits, and of energies in the core
-    for (begin, end), start in zip(order.ends, order.starts, strict=True):
+    for (begin, end), start in zip(layout.ends, layout.starts, strict=True):
         stop = start - begin + -(-end // LANES) * LANES
-        assert stop <= 2 * order.size
-        assert min(stop, start - begin + -(-order.zones[-1, 0] // LANES) * LANES) <= order.size
-    np.testing.assert_array_equal(numbers[order.cell[real]], order.numbers[real])
-    assert (np.diff(order.numbers[real]) > 0).all()
-    assert order.size < 1.3 * plane.cells + 16
+        assert stop <= 2 * layout.size
+        assert min(stop, start - begin + -(-layout.bin_columns[-1, 0] // LANES) * LANES) <= layout.size
+    np.testing.assert_array_equal(numbers[layout.cell[real]], layout.noise_index[real])
+    assert (np.diff(layout.noise_index[real]) > 0).all()
+    assert layout.size < 1.3 * geometry.cells + 16
 
 
 def test_a_shower_without_energy_stays_empty():
     model = model_of(("mesh.nx=9", "mesh.ny=9"))
     with torch.no_grad():
-        # hits of no zone
-        model.layer_stage.mean[:, model.layout.hits] = -100
-        model.layer_stage.quantiles[..., model.layout.hits] = 0
+        # no hits in any radial bin
+        model.layer_sampler.mean[:, model.layout.root_counts] = -100
+        model.layer_sampler.quantiles[..., model.layout.root_counts] = 0
     condition, noise = asked(model, 3)
     assert compiled(model, condition, noise).sum() == 0
 
@@ -157,7 +157,7 @@ def test_numbers_within_loops_are_those_of_the_libraries():
     exponentials, gumbels = np.empty((2, len(x)), np.float32)
     np.testing.assert_allclose(over(x, exponentials, gumbels), np.exp(x.astype(np.float64)), rtol=1e-5)
     np.testing.assert_allclose(exponentials, np.exp(x.astype(np.float64)), rtol=1e-5)
-    np.testing.assert_allclose(gumbels, gumbel_of_normal(torch.from_numpy(x)).numpy(), atol=1e-5)
+    np.testing.assert_allclose(gumbels, gumbel_from_normal(torch.from_numpy(x)).numpy(), atol=1e-5)
 
 
 def test_operations_on_lanes_are_those_on_arrays():
@@ -216,7 +216,7 @@ def test_the_command_and_several_threads_run_it(tmp_path):
             {"backend": "numba", "batch_size": 4, "threads": 2},
         )
     ]
-    # a summary differs in its last bits between batches
+    # features differ in their last bits between batches
     assert np.abs(results[1] - results[2]).sum() < 1e-4 * results[0].sum()
     assert np.abs(results[0] - results[1]).sum() < 1e-3 * results[0].sum()
     done = subprocess.run(

@@ -1,7 +1,7 @@
-"""Sixteen float32 numbers as one value of compiled code, with the operations that `cells.py` needs.
+"""Vectors of LANES float32 numbers as values of compiled code, with the operations of `cell_sampler.py`.
 
-A compiler that makes such operations of loops must first make sure that arrays do not overlap, again and
-again; here it is told. A processor with narrower registers takes several for one value.
+Loops that a compiler is to vectorise need checks that arrays do not overlap; explicit vectors need none. A
+processor with narrower registers takes several of them for one vector.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ LOOSE = ("contract", "nsz", "nnan", "ninf")
 
 
 class LanesType(types.Type):
-    """Numba's type of such a value."""
+    """Numba's type of a vector."""
 
     def __init__(self) -> None:
-        """There is one."""
+        """Name the type."""
         super().__init__(name="Lanes")
 
 
@@ -41,7 +41,7 @@ class _Model(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def pointer(context: Any, builder: Any, signature: Any, arguments: Any, array: int, lanes: Any) -> Any:
-    """To some lanes of the argument `array`, from a number on, the next argument, in all dimensions."""
+    """Pointer into the argument `array`, flat, at the index that is the next argument."""
     data = context.make_array(signature.args[array])(context, builder, arguments[array]).data
     index = context.cast(builder, arguments[array + 1], signature.args[array + 1], types.uint64)
     return builder.bitcast(builder.gep(data, [index]), lanes.as_pointer())
@@ -55,7 +55,7 @@ def everywhere(builder: Any, value: Any, lanes: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def load(_context: Any, array: Any, start: Any) -> Any:
-    """Of an array, from a number on."""
+    """Read a vector from an array, flat, from an index on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.load(pointer(context, builder, signature, arguments, 0, FLOATS), align=4)
@@ -65,7 +65,7 @@ def load(_context: Any, array: Any, start: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def load_pair(_context: Any, array: Any, start: Any) -> Any:
-    """Two numbers of an array, from a number on, one after the other in all lanes."""
+    """Read two numbers of an array, from an index on, and repeat them in all lanes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pair = ir.VectorType(ir.FloatType(), 2)
@@ -77,7 +77,7 @@ def load_pair(_context: Any, array: Any, start: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def store(_context: Any, value: Any, array: Any, start: Any) -> Any:
-    """Into an array, from a number on."""
+    """Write a vector to an array, flat, from an index on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.store(arguments[0], pointer(context, builder, signature, arguments, 1, FLOATS), align=4)
@@ -88,7 +88,7 @@ def store(_context: Any, value: Any, array: Any, start: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def gather(_context: Any, array: Any, offset: Any, indices: Any, start: Any) -> Any:
-    """Of an array, at places of uint32 that another holds from a number on, all plus an offset."""
+    """Read an array at uint32 indices, which another array holds from `start` on, plus an offset."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = ir.IntType(32)
@@ -130,7 +130,7 @@ smaller, larger = _operation("min"), _operation("max")
 
 
 def _overload(symbol: Any, operation: Any) -> None:
-    """Let a symbol of Python stand for an operation where one side is of lanes."""
+    """Let an operator of Python stand for an intrinsic where one operand is a vector."""
 
     @overload(symbol, strict=False)  # type: ignore[untyped-decorator]
     def chosen(left: Any, right: Any) -> Any:
@@ -147,7 +147,7 @@ _overload(operator.truediv, _over)
 
 @intrinsic  # type: ignore[untyped-decorator]
 def sum_of(_context: Any, value: Any) -> Any:
-    """Over the lanes."""
+    """Sum over the lanes."""
 
     def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         word = ir.FloatType()
@@ -174,7 +174,7 @@ def first_of(_context: Any, value: Any, number: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def above(_context: Any, value: Any, bound: Any) -> Any:
-    """Which lanes are above a number: bits of a uint32, the first lane the lowest."""
+    """Lanes that are above a number, as bits of a uint32, the first lane the lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bound = context.cast(builder, arguments[1], signature.args[1], types.float32)
@@ -196,9 +196,15 @@ def count(_context: Any, _bits: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def pack(_context: Any, _bits: Any, first: Any, listed: Any, found: Any) -> Any:
-    """Put the places of the lanes that are set, the first lane's being given, behind those found in a list.
+    """Append the indices of the lanes that are set to a list.
 
-    What lies behind them in the list is overwritten.
+    What the list has after them is overwritten.
+
+    Args:
+        _bits: Lanes, from `above`.
+        first: Index of the first lane.
+        listed: The list, uint32.
+        found: Its length so far.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The first stage of the layered family keeps what it was fitted to: margins, dependences, parts."""
+"""The layer sampler keeps marginal distributions and dependences of the features it was fitted to."""
 
 import math
 
@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 
 from caloforge.models.base import Condition
-from caloforge.models.layered.constants import CHOICES, RELATIVES
-from caloforge.models.layered.donors import Donors, uniform_of_normal
-from caloforge.models.layered.layers import LayerStage
+from caloforge.models.layered.constants import NEIGHBOURS, RESAMPLER_NOISE
+from caloforge.models.layered.layer_sampler import LayerSampler
+from caloforge.models.layered.neighbour_resampler import NeighbourResampler, uniform_from_normal
 from caloforge.models.training_metadata import TrainedRange
 
 RANGES = TrainedRange(energy=(1e4, 5e5), theta=(math.pi / 2,) * 2, phi=(0.0, 0.0), pdg_ids=(11,))
@@ -26,7 +26,7 @@ def electrons(energy):
     )
 
 
-def test_first_stage_keeps_means_widths_and_correlations():
+def test_samples_keep_means_widths_and_correlations():
     rng = np.random.default_rng(1)
     n = 6000
     energy = rng.uniform(1e4, 5e5, n)
@@ -40,13 +40,13 @@ def test_first_stage_keeps_means_widths_and_correlations():
         ],
         axis=1,
     ).astype(np.float32)
-    stage = LayerStage(torch.tensor([0, 0, -1]), RANGES)
+    stage = LayerSampler(torch.tensor([0, 0, -1]), RANGES)
     stage.fit(truth, electrons(energy), torch.arange(n), 4096)
     condition = electrons(energy)
     scores = stage.normal_scores(torch.from_numpy(truth), condition)
-    assert torch.allclose(stage.summary(scores, condition), torch.from_numpy(truth), rtol=1e-3, atol=0.02)
-    noise = torch.randn((n, CHOICES), generator=torch.Generator().manual_seed(2))
-    drawn = stage.summary(stage.from_noise(noise, condition), condition).numpy()
+    assert torch.allclose(stage.features(scores, condition), torch.from_numpy(truth), rtol=1e-3, atol=0.02)
+    noise = torch.randn((n, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(2))
+    drawn = stage.features(stage.sample_scores(noise, condition), condition).numpy()
     for low, high in ((1e4, 1.5e5), (1.5e5, 3e5), (3e5, 5e5)):
         rows = (energy > low) & (energy < high)
         error = truth[rows].std(0) * math.sqrt(2 / rows.sum())
@@ -60,92 +60,95 @@ def test_first_stage_keeps_means_widths_and_correlations():
     assert np.abs(want - got).max() < 0.05
 
 
-def test_first_stage_keeps_what_no_covariance_tells():
-    """A ring: neither number says anything of the other on average, and together they lie on a circle."""
+def test_samples_keep_dependences_without_covariance():
+    """Points on a circle: uncorrelated, but not independent."""
     rng = np.random.default_rng(5)
     energy, angle = rng.uniform(1e4, 5e5, 4000), rng.uniform(0, 2 * np.pi, 4000)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.05 * rng.standard_normal((4000, 2))
-    stage = LayerStage(torch.tensor([0, 0]), RANGES)
+    stage = LayerSampler(torch.tensor([0, 0]), RANGES)
     stage.fit(ring.astype(np.float32), electrons(energy), torch.arange(4000), 4096)
-    noise = torch.randn((4000, CHOICES), generator=torch.Generator().manual_seed(0))
-    drawn = stage.summary(stage.from_noise(noise, electrons(energy)), electrons(energy)).numpy()
+    noise = torch.randn((4000, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(0))
+    drawn = stage.features(stage.sample_scores(noise, electrons(energy)), electrons(energy)).numpy()
     inside = np.mean(np.hypot(*drawn.T) < 0.4)
     apart = np.mean(np.hypot(drawn[:, 0], rng.permutation(drawn[:, 1])) < 0.4)
     assert inside < 0.8 * apart
 
 
-def test_donors_are_of_the_same_particle_and_energy():
+def test_stored_showers_are_drawn_by_particle_and_energy():
     ranges = RANGES.model_copy(update={"pdg_ids": (11, 22)})
     rng = np.random.default_rng(6)
     energy = torch.from_numpy(rng.uniform(1e4, 5e5, 3000).astype(np.float32))
     pdg_id = torch.where(torch.arange(3000) % 3 == 0, 22, 11).int()
     condition = Condition(energy, torch.full_like(energy, math.pi / 2), torch.zeros_like(energy), pdg_id)
-    stage = LayerStage(torch.tensor([0, -1]), ranges)
+    stage = LayerSampler(torch.tensor([0, -1]), ranges)
     stage.fit(rng.standard_normal((3000, 2)).astype(np.float32), condition, torch.arange(3000), 600)
-    donors = stage.donors
-    assert len(donors.scores) == 600
-    # mark the donors with what they are, and let them agree
-    half = len(donors.scores) // 2
-    donors.scores[:half, 0], donors.scores[half:, 0] = 0, 1
-    donors.scores[:, 1] = torch.linspace(-1, 1, half).repeat(2)
-    donors.coordinates.zero_()
+    resampler = stage.resampler
+    assert len(resampler.normal_scores) == 600
+    # mark stored showers with particle and rank, and let parts agree without a shift
+    half = len(resampler.normal_scores) // 2
+    resampler.normal_scores[:half, 0], resampler.normal_scores[half:, 0] = 0, 1
+    resampler.normal_scores[:, 1] = torch.linspace(-1, 1, half).repeat(2)
+    resampler.coordinates.zero_()
     asked = condition[:400]
-    noise = torch.randn((400, CHOICES), generator=torch.Generator().manual_seed(1))
-    for drawn in (stage.from_noise(noise, asked), stage.from_noise(6 * torch.ones(400, CHOICES), asked)):
+    noise = torch.randn((400, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(1))
+    for drawn in (
+        stage.sample_scores(noise, asked),
+        stage.sample_scores(6 * torch.ones(400, RESAMPLER_NOISE), asked),
+    ):
         assert torch.equal(drawn[:, 0], (asked.pdg_id == 22).float())
-        # energies are uniform: so are the places in their order
+        # energies are uniform, and so are their ranks
         place = 2 * (asked.energy - 1e4) / 4.9e5 - 1
         assert (drawn[:, 1] - place).abs().max() < 0.15
 
 
-def test_every_shower_of_a_single_energy_is_a_donor():
-    donors, argument = Donors(torch.tensor([-1]), particles=1), torch.zeros(64)
+def test_all_showers_of_a_single_energy_are_drawn():
+    resampler, energy_argument = NeighbourResampler(torch.tensor([-1]), particles=1), torch.zeros(64)
     scores = torch.linspace(-2, 2, 64)[:, None]
-    donors.fit(scores, argument[:, None], 0, torch.zeros(64, dtype=torch.int64), torch.arange(64))
-    noise = torch.randn((4000, CHOICES), generator=torch.Generator().manual_seed(0))
-    # nothing but the middle
-    donors.coordinates.zero_()
-    drawn = donors(noise, torch.zeros(4000), torch.zeros(4000, dtype=torch.int64))
+    resampler.fit(scores, energy_argument[:, None], 0, torch.zeros(64, dtype=torch.int64), torch.arange(64))
+    noise = torch.randn((4000, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(0))
+    # no shift between the parts
+    resampler.coordinates.zero_()
+    drawn = resampler(noise, torch.zeros(4000), torch.zeros(4000, dtype=torch.int64))
     counts = torch.bincount(((drawn[:, 0] + 2) * 63 / 4).round().long(), minlength=64)
     assert counts.min() > 10
-    # other energies than that one have no showers nearer
-    far = donors(noise, torch.full((4000,), 0.8), torch.zeros(4000, dtype=torch.int64))
+    # for another energy they are the nearest as well
+    far = resampler(noise, torch.full((4000,), 0.8), torch.zeros(4000, dtype=torch.int64))
     assert torch.equal(far, drawn)
 
 
-def test_parts_agree_where_they_are_joined_and_are_of_other_showers():
-    """Numbers that differ by layer, but for one direction that all share: how deep a shower is."""
+def test_spliced_parts_agree_at_the_joints_and_are_no_copies():
+    """Features that are independent between layers, but for one direction that all share."""
     rng = torch.Generator().manual_seed(0)
     layer = torch.arange(20).repeat_interleave(5)
     depth, noise = torch.randn((1500, 1), generator=rng), torch.randn((1500, 100), generator=rng)
-    donors, argument = Donors(layer, particles=1), torch.linspace(-1, 1, 1500)
+    resampler, energy_argument = NeighbourResampler(layer, particles=1), torch.linspace(-1, 1, 1500)
     scores = depth + 0.2 * noise
     shower = torch.arange(1500)
-    donors.fit(scores, argument[:, None], 0, torch.zeros(1500, dtype=torch.int64), shower)
-    assert donors.relatives.shape == (1500, RELATIVES)
-    assert (donors.relatives != shower[:, None]).all()
-    numbers = torch.randn((3000, CHOICES), generator=rng)
+    resampler.fit(scores, energy_argument[:, None], 0, torch.zeros(1500, dtype=torch.int64), shower)
+    assert resampler.neighbours.shape == (1500, NEIGHBOURS)
+    assert (resampler.neighbours != shower[:, None]).all()
+    numbers = torch.randn((3000, RESAMPLER_NOISE), generator=rng)
     asked = torch.rand(3000, generator=rng) * 2 - 1
-    drawn = donors(numbers, asked, torch.zeros(3000, dtype=torch.int64))
+    drawn = resampler(numbers, asked, torch.zeros(3000, dtype=torch.int64))
     layers = drawn.view(-1, 20, 5).mean(2)
     assert (layers[:, 1:] - layers[:, :-1]).std() == pytest.approx(0.2 * math.sqrt(2 / 5), rel=0.05)
     assert drawn.std() == pytest.approx(float(scores.std()), rel=0.05)
-    # no shower is that of a donor, as far as a real one is from the others
-    new = torch.cdist(drawn, donors.scores.float()).min(1).values
+    # a spliced shower is about as far from stored ones as they are from each other
+    new = torch.cdist(drawn, resampler.normal_scores.float()).min(1).values
     real = torch.cdist(scores[:500], scores[500:]).min(1).values
     assert new.median() > 0.7 * real.median()
 
 
-def test_uniform_numbers_of_normal_ones():
+def test_uniform_numbers_from_normal_ones():
     x = torch.randn(200_000, generator=torch.Generator().manual_seed(0))
-    assert stats.kstest(uniform_of_normal(x).numpy(), "uniform").pvalue > 1e-3
+    assert stats.kstest(uniform_from_normal(x).numpy(), "uniform").pvalue > 1e-3
 
 
-def test_first_stage_goes_beyond_the_trained_range_without_surprise():
+def test_extrapolates_smoothly_beyond_the_trained_range():
     rng = np.random.default_rng(4)
     energy = rng.uniform(1e4, 5e5, 2000)
     truth = (np.log(energy)[:, None] + 0.1 * rng.standard_normal((2000, 2))).astype(np.float32)
-    stage = LayerStage(torch.tensor([0, 0]), RANGES)
+    stage = LayerSampler(torch.tensor([0, 0]), RANGES)
     stage.fit(truth, electrons(energy), torch.arange(2000), 64)
-    drawn = stage.summary(torch.zeros(2, 2), electrons([8e3, 6e5]))
+    drawn = stage.features(torch.zeros(2, 2), electrons([8e3, 6e5]))
     assert torch.allclose(drawn[:, 0], torch.log(torch.tensor([8e3, 6e5])), atol=0.2)

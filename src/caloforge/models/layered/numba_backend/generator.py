@@ -1,4 +1,4 @@
-"""`Layered.generate` over arrays, for one thread of a CPU. Importing this does not import torch."""
+"""`Layered.generate` for arrays, in one thread of a CPU. Importing this does not import torch."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from numpy.typing import NDArray
 
 from caloforge.geometry import Detector
 from caloforge.models.columns import Columns, NoiseOf
-from caloforge.models.layered.compiled.showers import make
-from caloforge.models.layered.compiled.tables import LayerTables, Tables
-from caloforge.models.layered.conditions import Scale
-from caloforge.models.layered.constants import CHOICES
+from caloforge.models.layered.condition_scale import ConditionScale
+from caloforge.models.layered.constants import RESAMPLER_NOISE
+from caloforge.models.layered.numba_backend.showers import make
+from caloforge.models.layered.numba_backend.weight_tables import CellTables, LayerTables
 from caloforge.models.training_metadata import DataFacts
 
-# showers whose noise, an eighth of a megabyte each, is made and used at once
+# showers whose noise, an eighth of a megabyte each, is drawn at once
 AT_ONCE = 8
 
-AnyTables = TypeVar("AnyTables", LayerTables, Tables)
+AnyTables = TypeVar("AnyTables", LayerTables, CellTables)
 
 
 class CompiledGenerator:
-    """What `Layered.generate` does, up to float rounding.
+    """Generates the showers of `Layered.generate`, up to rounding of floats.
 
     The first call in a process loads the code; the first on a machine compiles it, about 15 s.
     """
 
-    def __init__(self, layers: LayerTables, cells: Tables, detector: Detector, facts: DataFacts) -> None:
-        """Keep the weights, see `reading.py`, which must not change afterwards."""
-        self._scale = Scale(facts.ranges)
+    def __init__(self, layers: LayerTables, cells: CellTables, detector: Detector, facts: DataFacts) -> None:
+        """Keep the tables of `read_weights.py`, which must not change afterwards."""
+        self._scale = ConditionScale(facts.ranges)
         self._shape = detector.shower_shape
         self._tables = (_plain(layers), _plain(cells))
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """As of the model."""
-        return (CHOICES + 2 * self._shape[0] * self._tables[1].size,)
+        """As that of the model."""
+        return (RESAMPLER_NOISE + 2 * self._shape[0] * self._tables[1].noise_size,)
 
     def __call__(self, columns: Columns, noise: NoiseOf) -> NDArray[np.float32]:
         """Showers (N, *shower_shape) in MeV of N conditions and their noise."""
         count = len(columns)
-        argument = self._scale.argument(np.log(columns.energy.astype(np.float64)))
+        energy_argument = self._scale.energy_argument(np.log(columns.energy.astype(np.float64)))
         others = self._scale.others(columns.theta, columns.phi, columns.pdg_id)
-        varying = np.stack([argument, *others], axis=1).astype(np.float32)
+        varying = np.stack([energy_argument, *others], axis=1).astype(np.float32)
         particle, energy = self._scale.particle(columns.pdg_id), np.require(columns.energy, None, ["C", "W"])
         showers = np.empty((count, *self._shape), np.float32)
         layers = showers.reshape(count, self._shape[0], -1)
@@ -55,7 +55,7 @@ class CompiledGenerator:
         return showers
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The weights by name."""
+        """The tables by name."""
         return {
             f"{type(part).__name__}.{name}": np.asarray(value)
             for part in self._tables
@@ -64,12 +64,12 @@ class CompiledGenerator:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], detector: Detector, facts: DataFacts) -> Self:
-        """The same again.
+        """Make a generator of the arrays of another.
 
         Raises:
             KeyError: An array is missing.
         """
-        return cls(_named(LayerTables, arrays), _named(Tables, arrays), detector, facts)
+        return cls(_named(LayerTables, arrays), _named(CellTables, arrays), detector, facts)
 
 
 def _named(kind: type[AnyTables], arrays: Mapping[str, NDArray[Any]]) -> AnyTables:
@@ -81,7 +81,7 @@ def _named(kind: type[AnyTables], arrays: Mapping[str, NDArray[Any]]) -> AnyTabl
 
 
 def _plain(tables: AnyTables) -> AnyTables:
-    """Arrays that are contiguous and may be written: of other kinds, Numba would compile everything anew."""
+    """Tables of contiguous writable arrays: for others, Numba would compile everything anew."""
     values = [np.require(v, None, ["C", "W"]) if isinstance(v, np.ndarray) else v for v in tables]
     plain: AnyTables = type(tables)._make(values)
     return plain

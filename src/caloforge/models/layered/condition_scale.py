@@ -1,4 +1,4 @@
-"""Conditions as numbers near one, for tensors and arrays alike. Importing this does not import torch."""
+"""Scaled conditions, for tensors and arrays alike. Importing this does not import torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
 
 
-class Scale:
-    """The trained range as the unit in which conditions are measured."""
+class ConditionScale:
+    """Scales conditions so that the trained range is -1 to 1."""
 
     def __init__(self, ranges: TrainedRange) -> None:
         """Keep the ranges."""
@@ -18,15 +18,17 @@ class Scale:
         self._angles = (ranges.theta, ranges.phi)
         self._pdg_ids = ranges.pdg_ids
 
-    def argument(self, logarithm: Any) -> Any:
-        """(N,) -1 to 1 over the trained range, of logarithms of energies in float64.
+    def energy_argument(self, logarithm: Any) -> Any:
+        """Scaled logarithm of the energy, (N,), -1 to 1 over the trained range.
 
-        In float32 libraries differ by a rounding, which decides on donors.
+        Args:
+            logarithm: (N,) in float64: in float32 libraries differ by a rounding, which may select another
+                training shower.
         """
         return (logarithm - self._middle) / self._half
 
     def others(self, theta: Any, phi: Any, pdg_id: Any) -> list[Any]:
-        """What varies besides the energy, (N,) each: angles from -1 to 1, then particles but the first."""
+        """What varies besides the energy, (N,) each: scaled angles, indicators of particles but the first."""
         angles = [
             (angle - (low + high) / 2) / ((high - low) / 2)
             for (low, high), angle in zip(self._angles, (theta, phi), strict=True)
@@ -40,5 +42,5 @@ class Scale:
         return sum(high - low > ANGLE_SLACK for low, high in self._angles)
 
     def particle(self, pdg_id: Any) -> Any:
-        """Which of the trained particles, (N,); an unknown one is refused before, or taken for the first."""
+        """Index of each particle among the trained ones, (N,); callers refuse unknown ones."""
         return sum(place * (pdg_id == code) for place, code in enumerate(self._pdg_ids))

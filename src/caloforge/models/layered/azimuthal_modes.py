@@ -1,0 +1,89 @@
+"""Coupling of azimuthal Fourier modes between radial bins and along the depth, Eq. 16.
+
+A shower that is wide in one direction is so at all radii and in neighbouring layers, which neither sums of
+bins nor couplings of neighbours describe. The residuals of a radial bin are projected on the dipole and the
+quadrupole around the axis, cosine and sine each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from caloforge.models.layered.constants import LAYER_DECAY, MODE_ORDERS, MODE_SOURCES, MODES
+from caloforge.models.layered.geometry import LayerGeometry
+
+# unit of the coupling, a few hundredths; see SCALES in couplings.py
+SCALE = 0.1
+# with a stronger coupling the modes change those that they were computed from
+MODE_COUPLING_RANGE = (-3.0, 3.0)
+
+
+class AzimuthalCoupling(nn.Module):
+    """Shift of the mean energies of a radial bin by the modes of all bins, of its layer and those in front.
+
+    Attributes:
+        mode_coupling: (MODE_SOURCES, orders, bins, bins) from the last bin index to the one before, in units
+            of SCALE; sources are the same layer, and the layers in front.
+    """
+
+    modes: Tensor
+    layer_weights: Tensor
+
+    def __init__(self, layers: int, geometry: LayerGeometry) -> None:
+        """No coupling.
+
+        Args:
+            layers: Layers of a shower.
+            geometry: Cells of a layer.
+        """
+        super().__init__()
+        bins = len(geometry.radial_bin_sizes)
+        apart = np.subtract.outer(np.arange(layers), np.arange(layers))
+        self.register_buffer("modes", torch.from_numpy(_bin_modes(geometry)), persistent=False)
+        self.register_buffer("layer_weights", torch.from_numpy(_layer_weights(apart)), persistent=False)
+        self.mode_coupling = nn.Parameter(torch.zeros(MODE_SOURCES, len(MODE_ORDERS), bins, bins))
+
+    def forward(self, residuals: Tensor) -> Tensor:
+        """Shift of the mean in standard deviations, (N, layers, cells), from residuals of the same shape."""
+        incoming = self.layer_weights @ (residuals @ self.modes)[:, None]
+        apart = torch.eye(MODES, device=residuals.device)[:, None, :, None]
+        transfer = (self.coupling().mT[:, :, :, None] * apart).flatten(3).flatten(1, 2)
+        return (incoming @ transfer).sum(1) @ self.modes.T
+
+    def coupling(self) -> Tensor:
+        """Coupling of each mode, (MODE_SOURCES, MODES, bins, bins)."""
+        return SCALE * self.mode_coupling.repeat_interleave(2, dim=1)
+
+    @torch.no_grad()
+    def mode_products(self, residuals: Tensor) -> Tensor:
+        """Mean products of the modes of each bin with the incoming ones, of the shape of `mode_coupling`."""
+        amplitudes = residuals @ self.modes
+        incoming = self.layer_weights @ amplitudes[:, None]
+        # cosine and sine of an order side by side
+        amplitudes, incoming = (
+            x.reshape(*x.shape[:-1], len(MODE_ORDERS), 2, -1) for x in (amplitudes, incoming)
+        )
+        products: Tensor = torch.einsum("nlpci,nslpcj->spij", amplitudes, incoming) / len(residuals)
+        return products
+
+
+def _bin_modes(geometry: LayerGeometry) -> NDArray[np.float32]:
+    """Normalised modes of each radial bin, (cells, MODES * bins)."""
+    modes = (geometry.fourier_modes(MODE_ORDERS)[:, None] * geometry.bin_membership.T).reshape(
+        -1, geometry.cells
+    )
+    norm = np.sqrt((modes**2).sum(axis=1, keepdims=True))
+    return np.ascontiguousarray((modes / np.maximum(norm, 1e-6)).T.astype(np.float32))
+
+
+def _layer_weights(apart: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(MODE_SOURCES, layers, layers) weights with which modes of other layers come in.
+
+    Args:
+        apart: (layers, layers) number of layers by which one is behind the other.
+    """
+    in_front = np.where(apart > 0, np.power(LAYER_DECAY, np.maximum(apart - 1.0, 0)), 0.0)
+    return np.stack([apart == 0, in_front]).astype(np.float32)

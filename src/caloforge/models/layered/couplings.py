@@ -1,0 +1,295 @@
+"""Couplings between cells of a layer: hits raise rates and shift energies of their neighbours, Eq. 12.
+
+A particle that flies at an angle crosses several cells. A hit adds the same expected number of particles to
+its neighbours wherever it is, so the coupling is added to the rate, not to its logarithm. Particles fly away
+from the axis, so it is stronger along that direction than across it, Eq. 15.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.models.layered.azimuthal_modes import MODE_COUPLING_RANGE, AzimuthalCoupling
+from caloforge.models.layered.cell_density import CellDensity
+from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LEGENDRE_TERMS
+from caloforge.models.layered.geometry import LayerGeometry
+
+# convolutions are fast with a multiple of so many layers
+CHANNELS = 16
+# units of the kernels: a hit adds a few hundredths of a particle to a neighbour, and shifts its energy by a
+# tenth of a standard deviation; parameters near one suit the steps of the optimiser
+SCALES = (0.04, 0.1)
+# where every cell is hit, pairs of hits do not depend on the gain, which must not drift
+LOG_GAIN_RANGE = (-2.0, 2.0)
+
+
+class NeighbourCoupling(nn.Module):
+    """Rates that hits add to the cells around them, and shifts of the mean energies there, Eq. 12.
+
+    Attributes:
+        kernels: (2, n) coupling of rates, and of means, by class of displacement, in units of SCALES.
+        residual_weight: (2, layers, 1) weight of a residual beside a hit in the coupling of rates; of a hit
+            beside a residual in that of means.
+        gain: (2, layers, classes) how much more strongly than others the cells of a class respond; gamma of
+            Eq. 15.
+        causal: Whether a cell is coupled to the cells before it in reading order only. Then the product of
+            all densities is an exact density of the layer, Eq. 13. Otherwise it is coupled to all cells
+            around it, and kernels have the symmetries of the detector.
+    """
+
+    kernel_class: Tensor
+    causal_mask: Tensor
+    symmetry_class: Tensor
+
+    def __init__(self, layers: int, geometry: LayerGeometry, *, causal: bool) -> None:
+        """First guesses: the eight nearest neighbours alike.
+
+        Args:
+            layers: Layers of a shower.
+            geometry: Cells of a layer.
+            causal: See the class.
+        """
+        super().__init__()
+        self.layers, self.geometry, self.causal = layers, geometry, causal
+        kernel_class = geometry.kernel_classes(KERNEL, mirrored=not causal)
+        self.register_buffer("kernel_class", torch.from_numpy(kernel_class), persistent=False)
+        self.register_buffer("causal_mask", _causal_mask(causal), persistent=False)
+        self.register_buffer("symmetry_class", torch.from_numpy(geometry.symmetry_class), persistent=False)
+        adjacent = torch.zeros(KERNEL, KERNEL)
+        adjacent[KERNEL // 2 - 1 : KERNEL // 2 + 2, KERNEL // 2 - 1 : KERNEL // 2 + 2] = 1
+        kernels = torch.zeros(2, int(kernel_class.max()) + 1)
+        kernels[0, kernel_class] = adjacent.flatten()
+        self.kernels = nn.Parameter(kernels)
+        self.residual_weight = nn.Parameter(torch.zeros(2, layers, 1))
+        self.gain = nn.Parameter(torch.zeros(2, layers, geometry.symmetry_classes))
+
+    def forward(self, hit_mask: Tensor, residuals: Tensor) -> tuple[Tensor, Tensor]:
+        """Added rate, and shift of the mean in standard deviations, (N, layers, cells) each.
+
+        Args:
+            hit_mask: (N, layers, cells), 1 or 0.
+            residuals: (N, layers, cells), 0 where there is no hit.
+        """
+        gain, residual_weight = self.gains(), self.residual_weights()
+        added_rate = self._coupling_sum(hit_mask + residual_weight[0] * residuals, 0)
+        mean_shift = self._coupling_sum(residuals + residual_weight[1] * hit_mask, 1)
+        return F.relu(added_rate * gain[0]), mean_shift * gain[1]
+
+    def gains(self) -> Tensor:
+        """Factors of both couplings for each cell, (2, layers, cells)."""
+        return 1 + self.gain[..., self.symmetry_class]
+
+    def residual_weights(self) -> Tensor:
+        """Weights for each cell, (2, layers, cells or 1)."""
+        return self.residual_weight
+
+    def kernel(self) -> Tensor:
+        """Both kernels by displacement, (2, KERNEL * KERNEL)."""
+        scales = torch.tensor(SCALES, device=self.kernels.device)[:, None]
+        return scales * self.kernels[:, self.kernel_class] * self.causal_mask
+
+    def _coupling_sum(self, x: Tensor, kernel_index: int) -> Tensor:
+        """Sums over the neighbours of cells (N, layers, cells), weighted with kernel 0 or 1."""
+        grid = x.view(-1, self.layers, self.geometry.rows, self.geometry.columns)
+        # pad with empty layers: runtimes vectorise over a multiple of so many only
+        grid = F.pad(grid, (0, 0, 0, 0, 0, -self.layers % CHANNELS))
+        return self._apply_kernel(grid, kernel_index)[:, : self.layers].flatten(2)
+
+    def _apply_kernel(self, grid: Tensor, kernel_index: int) -> Tensor:
+        """The same for a grid (N, k, rows, columns)."""
+        return self._convolve(grid, self.kernel()[kernel_index].view(KERNEL, KERNEL))
+
+    def _convolve(self, grid: Tensor, kernel: Tensor) -> Tensor:
+        """Convolution of each layer of (N, k, rows, columns) with one square kernel, of the same size."""
+        pad, count = len(kernel) // 2, grid.shape[1]
+        around = (0 if self._circular else pad, pad)
+        kernels = kernel.expand(count, 1, -1, -1)
+        return F.conv2d(self._wrapped(grid, pad), kernels, padding=around, groups=count)
+
+    @property
+    def _circular(self) -> bool:
+        # a reading order has a beginning
+        return self.geometry.circular and not self.causal
+
+    def _wrapped(self, grid: Tensor, pad: int) -> Tensor:
+        """Cells (N, k, rows, columns) with the last rows before the first, and the first behind the last."""
+        return F.pad(grid, (0, 0, pad, pad), mode="circular") if self._circular else grid
+
+
+class StudentCoupling(NeighbourCoupling):
+    """Couplings to all cells around a cell, computed from a draw without couplings, Eq. 15.
+
+    Matching of moments sets the parameters, see `moment_matching.py`.
+
+    Attributes:
+        anisotropy: (2, n) part of the kernels that goes with the cosine of twice the angle between
+            displacement and direction from the axis; in the inner part of the kernel only.
+        ring_anisotropy: (2, rings) how much larger this part is for the cells of a ring.
+        offsets: (3, LEGENDRE_TERMS, layers, classes) added to log rate, to the mean in standard deviations,
+            and to log sigma, for each Legendre polynomial of the energy argument.
+        log_gain: (2, layers, rings) logarithms of factors of both couplings.
+        residual_weight: (2, layers, rings) see the base class; the first is matched, the second the
+            teacher's.
+        gain: (2, layers, classes) the teacher's.
+        azimuthal: Coupling of azimuthal modes, Eq. 16.
+    """
+
+    ring: Tensor
+    radial_bin: Tensor
+    double_angle: Tensor
+    kernel_double_angle: Tensor
+    inner_places: Tensor
+    pair_cells: Tensor
+    pair_displacement: Tensor
+    pair_adjacent: Tensor
+
+    def __init__(self, layers: int, geometry: LayerGeometry) -> None:
+        """First guesses; see the base class."""
+        super().__init__(layers, geometry, causal=False)
+        self.register_buffer("ring", torch.from_numpy(geometry.ring.copy()), persistent=False)
+        self.register_buffer("radial_bin", torch.from_numpy(geometry.radial_bin.copy()), persistent=False)
+        self.register_buffer("double_angle", torch.from_numpy(geometry.double_angle()), persistent=False)
+        self.register_buffer(
+            "kernel_double_angle", torch.from_numpy(geometry.kernel_double_angle(KERNEL)), persistent=False
+        )
+        inside = slice(KERNEL // 2 - ANISOTROPY_KERNEL // 2, KERNEL // 2 + ANISOTROPY_KERNEL // 2 + 1)
+        places = torch.arange(KERNEL * KERNEL).view(KERNEL, KERNEL)[inside, inside]
+        self.register_buffer("inner_places", places.flatten(), persistent=False)
+        # of two opposite displacements one
+        neighbour_index = geometry.neighbour_index(KERNEL)
+        place, first = np.nonzero(
+            (neighbour_index >= 0) & (np.arange(len(neighbour_index)) > len(neighbour_index) // 2)[:, None]
+        )
+        pairs = np.stack([first, neighbour_index[place, first]])
+        apart = np.abs(np.stack(np.divmod(place, KERNEL)) - KERNEL // 2).max(axis=0)
+        self.register_buffer("pair_cells", torch.from_numpy(pairs), persistent=False)
+        self.register_buffer("pair_displacement", torch.from_numpy(place), persistent=False)
+        self.register_buffer("pair_adjacent", torch.from_numpy(apart == 1), persistent=False)
+        self.anisotropy = nn.Parameter(torch.zeros_like(self.kernels))
+        self.ring_anisotropy = nn.Parameter(torch.zeros(2, int(geometry.ring.max()) + 1))
+        # the teacher's gain, which matching leaves as it is
+        gain = self.gain.detach().clone()
+        del self.gain
+        self.register_buffer("gain", gain)
+        self.residual_weight = nn.Parameter(torch.zeros(2, layers, int(geometry.ring.max()) + 1))
+        self.offsets = nn.Parameter(torch.zeros(3, LEGENDRE_TERMS, layers, geometry.symmetry_classes))
+        self.log_gain = nn.Parameter(torch.zeros(2, layers, int(geometry.ring.max()) + 1))
+        self.azimuthal = AzimuthalCoupling(layers, geometry)
+
+    def density(
+        self, independent: CellDensity, hit_mask: Tensor, residuals: Tensor, energy_argument: Tensor
+    ) -> CellDensity:
+        """Density of the cells with couplings and offsets, Eq. 12, 15 and 16.
+
+        Args:
+            independent: Density without couplings.
+            hit_mask: (N, layers, cells) of a draw without couplings.
+            residuals: (N, layers, cells) of its hits.
+            energy_argument: (N,) as in `CellCondition`.
+        """
+        offsets = self.offsets[..., self.symmetry_class]
+        log_rate_offset, mean, width = (
+            (legendre(energy_argument) @ offsets.flatten(2)).view(3, -1, *offsets.shape[2:]).unbind(0)
+        )
+        added_rate, mean_shift = self(hit_mask, residuals)
+        offset_density = CellDensity(
+            independent.rate * log_rate_offset.exp(), independent.mean, independent.log_sigma + width
+        )
+        return offset_density.coupled(added_rate, mean_shift + mean + self.azimuthal(residuals))
+
+    def gains(self) -> Tensor:
+        """See the base class."""
+        return super().gains() * self.log_gain.exp()[:, :, self.ring]
+
+    def residual_weights(self) -> Tensor:
+        """See the base class."""
+        return self.residual_weight[:, :, self.ring]
+
+    def anisotropic_kernel(self) -> Tensor:
+        """Anisotropic part of both kernels by inner displacement, (2, 2, displacements).
+
+        The cosine and the sine part are multiplied with `weighted_double_angle` of the cell that is the
+        source.
+        """
+        scales = torch.tensor(SCALES, device=self.kernels.device)[:, None, None]
+        return (
+            scales
+            * self.anisotropy[:, None, self.kernel_class[self.inner_places]]
+            * self.kernel_double_angle[:, self.inner_places]
+        )
+
+    def weighted_double_angle(self) -> Tensor:
+        """Cosine and sine of twice the azimuth of each cell, with the weight of its ring, (2, 2, cells)."""
+        return self.double_angle * (1 + self.ring_anisotropy[:, None, self.ring])
+
+    def _apply_kernel(self, grid: Tensor, kernel_index: int) -> Tensor:
+        """See the base class."""
+        outgoing = super()._apply_kernel(grid, kernel_index)
+        for double_angle, kernel in zip(
+            self.weighted_double_angle()[kernel_index], self.anisotropic_kernel()[kernel_index], strict=True
+        ):
+            weighted = grid * double_angle.view(grid.shape[2:])
+            outgoing = outgoing + self._convolve(weighted, kernel.view(ANISOTROPY_KERNEL, ANISOTROPY_KERNEL))
+        return outgoing
+
+    @torch.no_grad()
+    def clamp_parameters(self) -> None:
+        """Clamp the parameters that no moment bounds."""
+        self.log_gain.clamp_(*LOG_GAIN_RANGE)
+        self.azimuthal.mode_coupling.clamp_(*MODE_COUPLING_RANGE)
+
+    def class_sums(self, field: Tensor) -> Tensor:
+        """Means of a field (N, layers, cells), summed over symmetry classes, (layers, classes)."""
+        return torch.zeros_like(self.offsets[0, 0]).index_add_(1, self.symmetry_class, field.mean(0))
+
+    def neighbour_products(self, field: Tensor, other: Tensor) -> Tensor:
+        """Mean products of each cell with its eight neighbours in another field, (layers, rings).
+
+        Args:
+            field: (N, layers, cells).
+            other: (N, layers, cells).
+        """
+        grid = other.reshape(-1, 1, self.geometry.rows, self.geometry.columns)
+        around = (0 if self._circular else 1, 1)
+        sums = F.avg_pool2d(self._wrapped(grid, 1), 3, stride=1, padding=around) * 9 - grid
+        products = (field * sums.view(field.shape)).mean(0)
+        return torch.zeros_like(self.log_gain[0]).index_add_(1, self.ring, products)
+
+    def pair_products(self, field: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean products of pairs of cells of a field, by displacement.
+
+        Args:
+            field: (N, layers, cells).
+
+        Returns:
+            (n,) by class of displacement; (n,) the same times the cosine of twice the angle between
+            displacement and direction from the axis; (rings,) the latter for adjacent cells, by ring.
+        """
+        cells = field.flatten(0, 1)
+        products = (cells.T @ cells)[self.pair_cells[0], self.pair_cells[1]] / cells.numel()
+        along = products * (
+            self.double_angle[:, self.pair_cells[0]] * self.kernel_double_angle[:, self.pair_displacement]
+        ).sum(0)
+        sums = torch.zeros_like(self.kernels).index_add_(
+            1, self.kernel_class[self.pair_displacement], torch.stack([products, along])
+        )
+        adjacent = torch.where(self.pair_adjacent, along, 0.0)
+        return *sums, torch.zeros_like(self.ring_anisotropy[0]).index_add_(
+            0, self.ring[self.pair_cells[0]], adjacent
+        )
+
+
+def legendre(energy_argument: Tensor) -> Tensor:
+    """Legendre polynomials of degree 0, 1 and 2 of the energy argument, (N, LEGENDRE_TERMS) from (N,)."""
+    return torch.stack(
+        [torch.ones_like(energy_argument), energy_argument, 1.5 * energy_argument**2 - 0.5], dim=1
+    )
+
+
+def _causal_mask(causal: bool) -> Tensor:
+    """(KERNEL * KERNEL,) 1 at displacements that a cell is coupled to; never to itself."""
+    place, centre = torch.arange(KERNEL * KERNEL), KERNEL * KERNEL // 2
+    return ((place < centre) if causal else (place != centre)).float()

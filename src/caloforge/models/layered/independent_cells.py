@@ -1,0 +1,86 @@
+"""Density of each cell given the layer features, without couplings, Eq. 10."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.models.layered.cell_density import CellCondition, CellDensity
+from caloforge.models.layered.constants import LOG_RATE_RANGE, ROOT_MEAN, ROOT_OFFSET
+from caloforge.models.layered.energy_transform import EnergyTransform
+from caloforge.models.layered.geometry import LayerGeometry
+
+# parameters are stored divided by this, so that with one learning rate they change faster than couplings
+PARAMETER_SCALE = 5.0
+INPUTS = 4
+
+
+class IndependentCells(nn.Module):
+    """Rate, mean and log sigma of a cell from energy and hits of its radial bin and from the position.
+
+    Cells of a symmetry class share their parameters.
+
+    Attributes:
+        coefficients: (3, 4, layers, classes) of rate, mean and log sigma: constant, hit energy, its square,
+            and uniform log rate; divided by PARAMETER_SCALE.
+        position_coefficients: (2, 2, layers, classes) of rate and mean: centre and depth covariance along the
+            direction of the cell; divided likewise.
+        energy_transform: Eq. 8.
+    """
+
+    bin_membership: Tensor
+    symmetry_class: Tensor
+    direction: Tensor
+    radial_bin_sizes: Tensor
+
+    def __init__(self, layers: int, geometry: LayerGeometry, threshold: float) -> None:
+        """First guesses: rates that are equal within a bin, means that rise with the energy of the bin.
+
+        Args:
+            layers: Layers of a shower.
+            geometry: Cells of a layer.
+            threshold: Least energy of a cell, MeV.
+        """
+        super().__init__()
+        self.threshold = threshold
+        self.register_buffer("symmetry_class", torch.from_numpy(geometry.symmetry_class), persistent=False)
+        self.register_buffer("bin_membership", torch.from_numpy(geometry.bin_membership), persistent=False)
+        self.register_buffer("direction", torch.from_numpy(geometry.direction), persistent=False)
+        self.register_buffer(
+            "radial_bin_sizes", torch.from_numpy(geometry.radial_bin_sizes).float(), persistent=False
+        )
+        self.energy_transform = EnergyTransform(layers, len(geometry.radial_bin_sizes))
+        self.coefficients = nn.Parameter(torch.zeros(3, INPUTS, layers, geometry.symmetry_classes))
+        with torch.no_grad():
+            self.coefficients[0, 3] = 1 / PARAMETER_SCALE
+            self.coefficients[1, 0], self.coefficients[1, 1] = (
+                (ROOT_MEAN + ROOT_OFFSET) / PARAMETER_SCALE,
+                0.4 / PARAMETER_SCALE,
+            )
+            self.coefficients[2, 0] = -1.0 / PARAMETER_SCALE
+        self.position_coefficients = nn.Parameter(torch.zeros(2, 2, layers, geometry.symmetry_classes))
+
+    def forward(self, condition: CellCondition) -> CellDensity:
+        """Density of each cell, (N, layers, cells)."""
+        # epsilon and eta of Eq. 10: mean energy of a hit, and log rate if all cells of the bin had the same
+        hit_energy = torch.log(
+            condition.bin_energy.clamp_min(self.threshold) / condition.hit_counts.clamp_min(1.0)
+        )
+        hit_energy = (hit_energy - self.energy_transform.median_energy.log()) @ self.bin_membership.T
+        occupancy = (condition.hit_counts + 0.5) / (self.radial_bin_sizes + 1)
+        uniform_log_rate = torch.log(-torch.log1p(-occupancy)) @ self.bin_membership.T
+        coefficients = PARAMETER_SCALE * self.coefficients[..., self.symmetry_class]
+        position_coefficients = PARAMETER_SCALE * self.position_coefficients[..., self.symmetry_class]
+        centre = (condition.position[:, :2] @ self.direction)[:, None]
+        depth_covariance = (condition.position[:, 2:] @ self.direction)[:, None]
+        log_rate, mean, log_sigma = (
+            hit_energy * (hit_energy * coefficients[k, 2] + coefficients[k, 1])
+            + coefficients[k, 0]
+            + uniform_log_rate * coefficients[k, 3]
+            for k in range(3)
+        )
+        log_rate = (
+            log_rate + centre * position_coefficients[0, 0] + depth_covariance * position_coefficients[0, 1]
+        )
+        mean = mean + centre * position_coefficients[1, 0] + depth_covariance * position_coefficients[1, 1]
+        return CellDensity(log_rate.clamp(*LOG_RATE_RANGE).exp(), mean, log_sigma)

@@ -1,0 +1,1 @@
+"""The layered family as machine code compiled by Numba, the fastest backend on a CPU."""

@@ -1,0 +1,489 @@
+"""The cell sampler as loops over the cells of a layer. Importing this compiles nothing.
+
+Twin of `models/layered/cell_sampler.py`, shower by shower and layer by layer, so that everything between
+noise and energies stays in the nearest cache; what only hits need is computed for hits alone. Cells stand in
+the order of `noise_layout.py`: those of a symmetry class are in one column, so that their parameters are
+loaded as vectors, and those of a radial bin are adjacent.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caloforge.models.layered.constants import (
+    ALMOST_ONE,
+    ANISOTROPY_KERNEL,
+    HIGH_DEGREE,
+    KERNEL,
+    LANES,
+    LARGEST_SKEWED,
+    LARGEST_TRANSFORMED,
+    LAYER_DECAY,
+    LEGENDRE_TERMS,
+    LOG_RATE_RANGE,
+    LOG_SIGMA_RANGE,
+    LOW_DEGREE,
+    MODE_SOURCES,
+    MODES,
+)
+from caloforge.models.layered.numba_backend.float_math import (
+    HALF,
+    ONE,
+    ZERO,
+    add,
+    exp,
+    f32,
+    gumbel,
+    inner,
+)
+from caloforge.models.layered.numba_backend.simd import (
+    above,
+    count,
+    first_of,
+    gather,
+    larger,
+    load,
+    load_pair,
+    pack,
+    smaller,
+    store,
+    sum_of,
+)
+
+Array = NDArray[Any]
+RESIDUAL_LIMIT = f32(LARGEST_SKEWED)
+LEAST_LOG_RATE, LARGEST_LOG_RATE = (f32(end) for end in LOG_RATE_RANGE)
+LEAST_LOG_SIGMA, LARGEST_LOG_SIGMA = (f32(end) for end in LOG_SIGMA_RANGE)
+KNOT, DECAY, MARGIN = f32(LARGEST_TRANSFORMED), f32(LAYER_DECAY), (KERNEL - ANISOTROPY_KERNEL) // 2
+# a threshold is sought in steps, the first of this factor, until two enclose it
+STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(ALMOST_ONE)
+
+
+class Workspace(NamedTuple):
+    """Arrays that a shower is made in, for a layer of m rows of w places.
+
+    Attributes:
+        bin_inputs: (2, w) epsilon and eta of Eq. 10 of the radial bin of each column.
+        class_values: (5, w) log rate without couplings, offset of the log rate, mean, sigma, sigma times the
+            gain of mean shifts.
+        centre: (m * w,) centre of the shower along the direction of each place.
+        depth_covariance: (m * w,) likewise.
+        gumbel: (m * w,) standard Gumbel numbers, logarithms of 1 / xi of Eq. 14.
+        rate_ratio: (m * w,) lambda / xi; first its logarithm without couplings.
+        incoming: (MODE_SOURCES, bins, MODES) modes of this layer, and of the layers in front, Eq. 16.
+        mode_shift: (MODES,) weighted sum of all of them for a radial bin.
+        coupling_sums: Sums over neighbours, in a padded layer of pairs for rate and mean.
+        hit_places: Places of hits.
+        energy: Their transformed energies, then energies.
+    """
+
+    bin_inputs: Array
+    class_values: Array
+    centre: Array
+    depth_covariance: Array
+    gumbel: Array
+    rate_ratio: Array
+    incoming: Array
+    mode_shift: Array
+    coupling_sums: Array
+    hit_places: Array
+    energy: Array
+
+
+@inner
+def workspace(tables):
+    """A `Workspace`, for any number of showers."""
+    rows, width = tables.log_mask.shape
+    places = rows * width
+    return Workspace(
+        bin_inputs=np.zeros((2, width), f32),
+        class_values=np.zeros((5, width), f32),
+        centre=np.empty(places, f32),
+        depth_covariance=np.empty(places, f32),
+        gumbel=np.empty(places, f32),
+        rate_ratio=np.empty(places, f32),
+        incoming=np.empty(tables.mode_coupling.shape[1:], f32),
+        mode_shift=np.empty(MODES, f32),
+        coupling_sums=np.empty(tables.grid[0], f32),
+        hit_places=np.zeros(places + LANES, np.uint32),
+        energy=np.zeros(places + LANES, f32),
+    )
+
+
+@inner
+def sample_cells(tables, work, bin_energy, hit_counts, position, energy_argument, noise, start, out):
+    """Draw the cells of one shower, Eq. 14 to 18.
+
+    Args:
+        tables: `CellTables`.
+        work: `Workspace`.
+        bin_energy: (layers, bins) MeV.
+        hit_counts: (layers, bins).
+        position: (4,) centre and depth covariance.
+        energy_argument: See `LayerSampler`.
+        noise: Of some showers, flat; of each the numbers for hits, then those for energies, see
+            `NoiseLayout`.
+        start: Index of the first of these numbers.
+        out: (layers, cells) MeV, filled.
+    """
+    layers, size = len(out), tables.noise_size
+    _project_position(tables, position, work)
+    work.incoming[:] = ZERO
+    for layer in range(layers):
+        out[layer] = ZERO
+        first, second = start + layer * size, start + (layers + layer) * size
+        _class_values(tables, layer, bin_energy, hit_counts, energy_argument, work)
+        found = _first_draw(tables, layer, noise, first, work)
+        _add_couplings(tables, layer, noise, second, found, work)
+        _coupled_rates(tables, layer, work)
+        for radial_bin in range(len(tables.bin_columns)):
+            wanted = hit_counts[layer, radial_bin]
+            if wanted > ZERO:
+                _sum_incoming_modes(tables, radial_bin, work)
+                found = _list_hits(tables, radial_bin, _threshold(tables, radial_bin, wanted, work), work)
+                _transformed_energies(tables, layer, noise, second, found, work)
+                factor = _scale_to_sum(
+                    tables, layer, radial_bin, bin_energy[layer, radial_bin], found, work.energy
+                )
+                for k in range(found):
+                    out[layer, tables.cell[work.hit_places[k]]] = factor * work.energy[k]
+        _advance_layer(work)
+
+
+@inner
+def _project_position(tables, position, work):
+    """Centre and depth covariance of a shower along the direction of each place."""
+    for i in range(len(work.centre)):
+        x, y = tables.direction[0, i], tables.direction[1, i]
+        work.centre[i] = position[0] * x + position[1] * y
+        work.depth_covariance[i] = position[2] * x + position[3] * y
+
+
+@inner
+def _class_values(tables, layer, bin_energy, hit_counts, energy_argument, work):
+    """What the cells of a symmetry class have in common, Eq. 10 and 15; see `Workspace`."""
+    bin_inputs, class_values, width = work.bin_inputs, work.class_values, tables.log_mask.shape[1]
+    for radial_bin in range(len(tables.bin_columns)):
+        wanted = hit_counts[layer, radial_bin]
+        hit_energy = max(bin_energy[layer, radial_bin], tables.scalars[3]) / max(wanted, ONE)
+        hit_energy = f32(math.log(hit_energy)) - tables.scalars[0]
+        # stay within the table whatever the number is
+        uniform_log_rate = tables.uniform_log_rate[
+            radial_bin, min(np.uint64(wanted), np.uint64(tables.uniform_log_rate.shape[1] - 1))
+        ]
+        for column in range(tables.bin_columns[radial_bin, 0], tables.bin_columns[radial_bin, 1]):
+            bin_inputs[0, column], bin_inputs[1, column] = hit_energy, uniform_log_rate
+    for block in range(0, width, LANES):
+        hit_energy, uniform_log_rate = load(bin_inputs, block), load(bin_inputs, width + block)
+        log_rate = _independent(tables, layer, 0, block, hit_energy, uniform_log_rate)
+        mean = _independent(tables, layer, 1, block, hit_energy, uniform_log_rate)
+        sigma = _independent(tables, layer, 2, block, hit_energy, uniform_log_rate)
+        sigma = sigma + _offset(tables, layer, 2, block, energy_argument)
+        sigma = exp(larger(smaller(sigma, LARGEST_LOG_SIGMA), LEAST_LOG_SIGMA))
+        store(log_rate, class_values, block)
+        store(_offset(tables, layer, 0, block, energy_argument), class_values, width + block)
+        store(
+            mean + sigma * _offset(tables, layer, 1, block, energy_argument), class_values, 2 * width + block
+        )
+        store(sigma, class_values, 3 * width + block)
+        store(sigma * load(tables.gain, (2 * layer + 1) * width + block), class_values, 4 * width + block)
+
+
+@inner
+def _independent(tables, layer, k, block, hit_energy, uniform_log_rate):
+    """Log rate, mean or log sigma of Eq. 10 without the terms of position."""
+    width = tables.log_mask.shape[1]
+    start = (3 * layer + k) * 4 * width + block
+    value = hit_energy * load(tables.coefficients, start + 2 * width) + load(
+        tables.coefficients, start + width
+    )
+    return (
+        hit_energy * value
+        + load(tables.coefficients, start)
+        + uniform_log_rate * load(tables.coefficients, start + 3 * width)
+    )
+
+
+@inner
+def _offset(tables, layer, k, block, energy_argument):
+    """Offset of log rate, of the mean in standard deviations, or of log sigma, Eq. 15."""
+    width = tables.log_mask.shape[1]
+    offset, square = LEGENDRE_TERMS * (3 * layer + k) * width + block, energy_argument * energy_argument
+    value = load(tables.offsets, offset) + load(tables.offsets, offset + width) * energy_argument
+    return value + load(tables.offsets, offset + 2 * width) * (f32(1.5) * square - HALF)
+
+
+@inner
+def _first_draw(tables, layer, noise, first, work):
+    """Draw hits without couplings: Gumbel numbers, and logarithms of rates over exponential numbers.
+
+    Returns the number of places where these are above 0; they are listed.
+    """
+    rows, width = tables.log_mask.shape
+    found = np.uint64(0)
+    for block in range(0, width, LANES):
+        start = layer * 4 * width + block
+        offset, by_centre = load(work.class_values, block), load(tables.position_coefficients, start)
+        by_covariance = load(tables.position_coefficients, start + width)
+        for m in range(rows):
+            if tables.row_lanes[m, 0] <= block < tables.row_lanes[m, 1]:
+                place = m * width + block
+                number = gumbel(load(noise, first + tables.noise_offset[m] + block))
+                number = number + load(tables.log_mask, place)
+                rate = (
+                    offset
+                    + load(work.centre, place) * by_centre
+                    + load(work.depth_covariance, place) * by_covariance
+                )
+                rate = larger(smaller(rate, LARGEST_LOG_RATE), LEAST_LOG_RATE) + number
+                store(number, work.gumbel, place)
+                store(rate, work.rate_ratio, place)
+                hit = above(rate, ZERO)
+                pack(hit, place, work.hit_places, found)
+                found += count(hit)
+    return found
+
+
+@inner
+def _add_couplings(tables, layer, noise, second, found, work):
+    """Add kernels around the hits of the first draw, and their modes, Eq. 12, 15 and 16."""
+    coupling_sums, stride = work.coupling_sums, tables.grid[1]
+    coupling_sums[:] = ZERO
+    kernels, double_angle, size = tables.kernels, tables.double_angle, KERNEL * LANES
+    for k in range(found):
+        i = work.hit_places[k]
+        o = tables.column[i]
+        residual = _residual(tables, layer, noise, second, i)
+        added_rate = ONE + tables.residual_weight[layer, 0, o] * residual
+        mean_shift = residual + tables.residual_weight[layer, 1, o]
+        radial_bin = tables.radial_bin[o]
+        for mode in range(MODES):
+            work.incoming[0, radial_bin, mode] += tables.modes[MODES * i + mode] * residual
+        cosine, sine = load_pair(double_angle, 4 * i), load_pair(double_angle, 4 * i + np.uint32(2))
+        for row in range(KERNEL):
+            place = row * LANES
+            own = load(kernels, place)
+            if MARGIN <= row < KERNEL - MARGIN:
+                own = own + load(kernels, place + size) * cosine + load(kernels, place + 2 * size) * sine
+            add(coupling_sums, tables.kernel_start[i] + row * stride, own, added_rate, mean_shift)
+    if tables.grid[3]:
+        # on a cylinder the padding before the first row belongs to the last
+        margin, rows = KERNEL // 2 * stride, tables.grid[2] * stride
+        for k in range(margin):
+            coupling_sums[rows + k] += coupling_sums[k]
+            coupling_sums[margin + k] += coupling_sums[rows + margin + k]
+
+
+@inner
+def _sum_incoming_modes(tables, radial_bin, work):
+    """Weighted sum of the modes of this layer and of those in front for a radial bin, Eq. 16."""
+    coupling, incoming, mode_shift = tables.mode_coupling, work.incoming, work.mode_shift
+    mode_shift[:] = ZERO
+    for source in range(MODE_SOURCES):
+        for other in range(incoming.shape[1]):
+            for mode in range(MODES):
+                mode_shift[mode] += coupling[radial_bin, source, other, mode] * incoming[source, other, mode]
+
+
+@inner
+def _advance_layer(work):
+    """Go on to the next layer: modes of the layers in front decay, those of this one are added."""
+    own, others = work.incoming[0], work.incoming[1]
+    for radial_bin in range(len(own)):
+        for mode in range(MODES):
+            others[radial_bin, mode] = DECAY * others[radial_bin, mode] + own[radial_bin, mode]
+    own[:] = ZERO
+
+
+@inner
+def _residual(tables, layer, noise, second, place):
+    """Residual of a hit, Eq. 17."""
+    number = noise[np.uint64(second) + tables.noise_index[place]]
+    number = min(max(number, -RESIDUAL_LIMIT), RESIDUAL_LIMIT)
+    return number + tables.skewness[layer, tables.column[place]] * (number * number - ONE)
+
+
+@inner
+def _coupled_rates(tables, layer, work):
+    """Rates with couplings over exponential numbers, above 1 where a cell is hit, Eq. 12 and 15."""
+    rows, width = tables.log_mask.shape
+    rate_ratio, centre = work.rate_ratio, _kernel_centre(tables)
+    for block in range(0, width, LANES):
+        gain, log_rate_offset = (
+            load(tables.gain, 2 * layer * width + block),
+            load(work.class_values, width + block),
+        )
+        for m in range(rows):
+            if tables.row_lanes[m, 0] <= block < tables.row_lanes[m, 1]:
+                place = m * width + block
+                added_rate = larger(
+                    gather(work.coupling_sums, centre, tables.kernel_start, place) * gain, ZERO
+                )
+                value = exp(load(rate_ratio, place) + log_rate_offset) + added_rate * exp(
+                    load(work.gumbel, place)
+                )
+                store(value, rate_ratio, place)
+
+
+@inner
+def _kernel_centre(tables):
+    """Offset from where a kernel begins to its centre."""
+    return np.uint32(KERNEL // 2) * (tables.grid[1] + np.uint32(2))
+
+
+@inner
+def _threshold(tables, radial_bin, wanted, work):
+    """Rate ratio above which the wanted number of cells of a radial bin lie, Eq. 14.
+
+    By interpolation between two thresholds; `CellSampler._last_hit` sorts instead.
+    """
+    if wanted >= tables.radial_bin_sizes[0, radial_bin]:
+        return ZERO
+    found = _count_above(tables, radial_bin, ONE, work)
+    # thresholds with too many cells or as many as wanted (low), and with too few or as many (high)
+    low, many, high, few, factor = ONE, found, ONE, found, STRIDE
+    while many < wanted and low > SMALL:
+        high, few = low, many
+        low, factor = low / factor, factor * factor
+        many = _count_above(tables, radial_bin, low, work)
+    while few > wanted and high < ONE / SMALL:
+        low, many = high, few
+        high, factor = high * factor, factor * factor
+        few = _count_above(tables, radial_bin, high, work)
+    for attempt in range(TRIES):
+        if many - few <= LANES:
+            break
+        # ratios go as 1 / xi with xi nearly uniform: interpolate in 1 / ratio; every other time halve
+        fraction = HALF if attempt % 2 else (wanted - few + HALF) / (many - few + ONE)
+        least = low * high / (low + fraction * (high - low))
+        found = _count_above(tables, radial_bin, least, work)
+        if found > wanted:
+            low, many = least, found
+        else:
+            high, few = least, found
+    if many == wanted:
+        return low
+    if few == wanted:
+        return high
+    return _threshold_between(tables, radial_bin, low, high, wanted - few, work)
+
+
+@inner
+def _count_above(tables, radial_bin, least, work):
+    """Number of cells of a radial bin whose rate ratio is above a threshold."""
+    width, found = tables.log_mask.shape[1], np.uint32(0)
+    for block in range(tables.bin_blocks[radial_bin, 0], tables.bin_blocks[radial_bin, 1]):
+        for m in range(len(tables.row_lanes)):
+            mask = tables.bin_mask[radial_bin, m, block]
+            if mask:
+                found += count(above(load(work.rate_ratio, m * width + block * LANES), least) & mask)
+    return f32(found)
+
+
+@inner
+def _threshold_between(tables, radial_bin, low, high, wanted, work):
+    """The same threshold, of the few cells whose rate ratio is between two."""
+    width, found = tables.log_mask.shape[1], np.uint64(0)
+    for block in range(tables.bin_blocks[radial_bin, 0], tables.bin_blocks[radial_bin, 1]):
+        for m in range(len(tables.row_lanes)):
+            mask = tables.bin_mask[radial_bin, m, block]
+            if mask:
+                place = m * width + block * LANES
+                value = load(work.rate_ratio, place)
+                between = above(value, low) & ~above(value, high) & mask
+                pack(between, place, work.hit_places, found)
+                found += count(between)
+    values = first_of(gather(work.rate_ratio, 0, work.hit_places, 0), found)
+    for k in range(min(found, np.uint64(LANES))):
+        value = work.rate_ratio[work.hit_places[k]]
+        if f32(count(above(values, value))) == wanted - ONE:
+            return value * ALMOST
+    return low
+
+
+@inner
+def _list_hits(tables, radial_bin, least, work):
+    """Number of places of a radial bin whose rate ratio is above a threshold; they are listed."""
+    rows, width = tables.log_mask.shape
+    found = np.uint64(0)
+    for block in range(tables.bin_blocks[radial_bin, 0], tables.bin_blocks[radial_bin, 1]):
+        for m in range(rows):
+            mask = tables.bin_mask[radial_bin, m, block]
+            if mask:
+                place = m * width + block * LANES
+                hit = above(load(work.rate_ratio, place), least) & mask
+                pack(hit, place, work.hit_places, found)
+                found += count(hit)
+    return found
+
+
+@inner
+def _transformed_energies(tables, layer, noise, second, found, work):
+    """Transformed energies of the listed hits, Eq. 15 to 17."""
+    class_values, minimum, centre = (
+        work.class_values,
+        tables.scalars[2],
+        _kernel_centre(tables) + np.uint32(1),
+    )
+    for k in range(found):
+        i = work.hit_places[k]
+        o = tables.column[i]
+        mode_shift = ZERO
+        for mode in range(MODES):
+            mode_shift += tables.modes[MODES * i + mode] * work.mode_shift[mode]
+        mean = (
+            class_values[2, o]
+            + class_values[4, o] * work.coupling_sums[tables.kernel_start[i] + centre]
+            + class_values[3, o] * mode_shift
+        )
+        mean = (
+            mean
+            + work.centre[i] * tables.position_coefficients[layer, 2, o]
+            + work.depth_covariance[i] * tables.position_coefficients[layer, 3, o]
+        )
+        residual = _residual(tables, layer, noise, second, i)
+        # reflected at the weakest hit
+        work.energy[k] = abs(mean + class_values[3, o] * residual - minimum) + minimum
+
+
+@inner
+def _scale_to_sum(tables, layer, radial_bin, wanted, found, energy):
+    """Energies in MeV of transformed energies, Eq. 18, but for a common factor, which is returned.
+
+    See `EnergyTransform.energy` and `CellSampler.cell_energies`.
+    """
+    total, square = load(energy, 0) * ZERO, load(energy, 0) * ZERO
+    for k in range(0, found, LANES):
+        own = first_of(_inverse_transform(tables, layer, radial_bin, load(energy, k)), found - k)
+        store(own, energy, k)
+        total, square = total + own, square + own * own
+    pull = (wanted - sum_of(total)) / max(sum_of(square), f32(1e-12))
+    total = total * ZERO
+    for k in range(0, found, LANES):
+        own = load(energy, k)
+        own = own * (ONE + larger(own * pull, ZERO)) / (ONE - smaller(own * pull, ZERO))
+        store(own, energy, k)
+        total = total + own
+    return wanted / max(sum_of(total), f32(1e-9))
+
+
+@inner
+def _inverse_transform(tables, layer, radial_bin, transformed_energy):
+    """Energies in MeV of transformed energies, Eq. 8; see `EnergyTransform.energy`."""
+    median_energy, split = tables.scalars[1], tables.scalars[4]
+    distance = transformed_energy - split
+    below = larger(smaller(distance, ZERO), tables.scalars[5])
+    above_split = smaller(larger(distance, ZERO), tables.scalars[6])
+    low, high = tables.low_polynomial[layer, radial_bin], tables.high_polynomial[layer, radial_bin]
+    low_root = below * low[LOW_DEGREE] + low[LOW_DEGREE - 1]
+    for power in range(2, LOW_DEGREE + 1):
+        low_root = low_root * below + low[LOW_DEGREE - power]
+    high_root = above_split * high[HIGH_DEGREE - 1] + high[HIGH_DEGREE - 2]
+    for power in range(2, HIGH_DEGREE):
+        high_root = high_root * above_split + high[HIGH_DEGREE - 1 - power]
+    root = low_root + above_split * high_root + larger(transformed_energy - KNOT, ZERO)
+    return root * root * root * median_energy

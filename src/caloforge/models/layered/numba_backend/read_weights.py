@@ -1,0 +1,149 @@
+"""The weights of a model as tables of the compiled loops."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from caloforge.models.layered.cell_sampler import CellSampler
+from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LANES, MODES
+from caloforge.models.layered.energy_transform import SPLIT
+from caloforge.models.layered.independent_cells import PARAMETER_SCALE
+from caloforge.models.layered.layer_sampler import LayerSampler, tails_of
+from caloforge.models.layered.noise_layout import NoiseLayout
+from caloforge.models.layered.numba_backend.generator import CompiledGenerator
+from caloforge.models.layered.numba_backend.weight_tables import (
+    CellTables,
+    FloatArray,
+    IndexArray,
+    LayerTables,
+)
+
+if TYPE_CHECKING:
+    from caloforge.models.layered.model import Layered
+
+# added to the log rate where there is no cell
+NO_CELL = -60.0
+
+
+def compiled_generator(model: Layered) -> CompiledGenerator:
+    """The compiled form of a model on the CPU."""
+    return CompiledGenerator(
+        layer_tables(model.layer_sampler, model.leakage_correction),
+        cell_tables(model.cell_sampler, model.noise_layout),
+        model.detector,
+        model.facts,
+    )
+
+
+def layer_tables(stage: LayerSampler, leakage_correction: Tensor) -> LayerTables:
+    """Tables of a layer sampler on the CPU."""
+    resampler = stage.resampler
+    return LayerTables(
+        mean=stage.mean.contiguous().numpy(),
+        spread=stage.spread.contiguous().numpy(),
+        normal_scores=resampler.normal_scores.float().contiguous().numpy(),
+        neighbours=resampler.neighbours.contiguous().numpy(),
+        coordinates=resampler.coordinates.contiguous().numpy(),
+        directions=resampler.directions.contiguous().numpy(),
+        windows=resampler.windows.contiguous().numpy(),
+        front=resampler.front.contiguous().numpy(),
+        back=resampler.back.contiguous().numpy(),
+        layers=resampler.layers,
+        quantiles=stage.quantiles.mT.contiguous().numpy(),
+        tails=torch.stack(tails_of(stage.quantiles), dim=1).numpy(),
+        centres=stage.centres.contiguous().numpy(),
+        leakage_correction=leakage_correction.numpy(),
+    )
+
+
+def cell_tables(stage: CellSampler, layout: NoiseLayout) -> CellTables:
+    """Tables of a cell sampler on the CPU."""
+    geometry, student, independent = stage.geometry, stage.student, stage.independent
+    # the cells of a class are in one ring, and so in one radial bin
+    example = np.unique(geometry.symmetry_class, return_index=True)[1]
+    ring = geometry.ring[example]
+    real, cell, width = layout.cell >= 0, np.maximum(layout.cell, 0).astype(np.uint32), layout.cell.shape[1]
+    row_lanes = np.stack([layout.ends[:, 0] // LANES, -(-layout.ends[:, 1] // LANES)], axis=1) * LANES
+    stride = geometry.columns + KERNEL
+    ring_gain = student.log_gain.detach().exp()[:, :, ring]
+
+    def ordered(values: Tensor) -> FloatArray:
+        """(..., layers, classes) as (layers, ..., w)."""
+        values = values.detach().movedim(-2, 0)
+        result = np.zeros((*values.shape[:-1], width), np.float32)
+        result[..., layout.columns] = values.numpy()
+        return result
+
+    transform = independent.energy_transform
+    ends = (transform.knots[[0, -1]] - transform.knots[SPLIT]).tolist()
+    median_energy, split = float(transform.median_energy), float(transform.knots[SPLIT])
+    scalars = [math.log(median_energy), median_energy, transform.minimum, independent.threshold, split, *ends]
+    # loops go from a hit to the cells around it, convolutions the other way
+    margin = (KERNEL - ANISOTROPY_KERNEL) // 2
+    anisotropic = student.anisotropic_kernel().view(2, 2, ANISOTROPY_KERNEL, ANISOTROPY_KERNEL)
+    modes = student.azimuthal.modes.view(geometry.cells, MODES, -1).sum(2).numpy()
+    kernels = [
+        student.kernel().view(2, 1, KERNEL, KERNEL),
+        torch.nn.functional.pad(anisotropic, [margin] * 4),
+    ]
+    kernel = torch.cat(kernels, dim=1).detach().flip(2, 3)
+    pairs = kernel.permute(1, 2, 3, 0).reshape(3 * KERNEL, -1).numpy()
+    double_angle = student.weighted_double_angle().detach().permute(2, 1, 0)
+    radial_bin = np.searchsorted(layout.bin_columns[:, 1], np.arange(width), side="right")
+    return CellTables(
+        cell=cell.reshape(-1),
+        noise_index=layout.noise_index.reshape(-1).astype(np.uint32),
+        noise_offset=layout.starts - layout.ends[:, 0],
+        row_lanes=row_lanes.astype(np.uint32),
+        kernel_start=(2 * (cell // geometry.columns * stride + cell % geometry.columns)).reshape(-1),
+        column=np.broadcast_to(np.arange(width, dtype=np.uint32), cell.shape).reshape(-1),
+        log_mask=np.where(real, 0, NO_CELL).astype(np.float32),
+        direction=np.ascontiguousarray(geometry.direction[:, cell.reshape(-1)]),
+        bin_columns=layout.bin_columns.astype(np.uint32),
+        bin_blocks=np.stack(
+            [layout.bin_columns[:, 0] // LANES, -(-layout.bin_columns[:, 1] // LANES)], axis=1
+        ),
+        bin_mask=_bin_mask(layout),
+        radial_bin_sizes=np.stack([geometry.radial_bin_sizes, stage.max_hits.numpy()]).astype(np.float32),
+        uniform_log_rate=_uniform_log_rate(geometry.radial_bin_sizes),
+        coefficients=ordered(PARAMETER_SCALE * independent.coefficients),
+        position_coefficients=ordered(PARAMETER_SCALE * independent.position_coefficients.flatten(0, 1)),
+        offsets=ordered(student.offsets.flatten(0, 1)),
+        gain=ordered((1 + student.gain) * ring_gain),
+        residual_weight=ordered(student.residual_weight[:, :, ring]),
+        skewness=ordered(stage.residual_skewness.skewness),
+        kernels=np.pad(pairs, ((0, 0), (0, LANES - 2 * KERNEL))).reshape(-1),
+        double_angle=double_angle.numpy()[cell.reshape(-1)].reshape(-1),
+        radial_bin=radial_bin.astype(np.uint32),
+        modes=modes[cell.reshape(-1)].reshape(-1),
+        mode_coupling=student.azimuthal.coupling().detach().permute(2, 0, 3, 1).contiguous().numpy(),
+        low_polynomial=transform.low_polynomial.contiguous().numpy(),
+        high_polynomial=transform.high_polynomial.contiguous().numpy(),
+        scalars=np.array(scalars, np.float32),
+        noise_size=layout.size,
+        grid=np.array(
+            [2 * (geometry.rows + KERNEL) * stride, 2 * stride, geometry.rows, geometry.circular], np.uint32
+        ),
+    )
+
+
+def _bin_mask(layout: NoiseLayout) -> IndexArray:
+    """See `CellTables.bin_mask`."""
+    column = np.arange(layout.cell.shape[1])
+    inside = (column >= layout.bin_columns[:, :1]) & (column < layout.bin_columns[:, 1:])
+    real = inside[:, None] & (layout.cell >= 0)
+    bits: IndexArray = (real.reshape(*real.shape[:2], -1, LANES) << np.arange(LANES)).sum(3).astype(np.uint32)
+    return bits
+
+
+def _uniform_log_rate(sizes: NDArray[np.int64]) -> FloatArray:
+    """See `CellTables.uniform_log_rate`; as in `IndependentCells`."""
+    occupancy = (np.arange(sizes.max() + 1) + 0.5) / (sizes[:, None] + 1)
+    # the table is rectangular: no bin has more hits than cells
+    return np.log(-np.log1p(-np.minimum(occupancy, 0.9999))).astype(np.float32)
