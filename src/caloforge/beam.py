@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from caloforge.conditions import Conditions
 from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError, nearest
 from caloforge.units import Angle, Energy, format_angle, format_energy, parse_angle, parse_energy
@@ -232,30 +233,19 @@ def _angles(name: str, low: float, high: float) -> str:
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """The incident particles of N showers; each array has the shape (N,).
+class IncidentParticles(Conditions):
+    """Conditions, and where the particles meet the axis of the mesh; each array has the shape (N,).
 
     Attributes:
-        energy: Kinetic energy, MeV, float32.
-        theta: Polar angle, rad, float32.
-        phi: Azimuth, rad, float32.
-        pdg_id: Particle number, int32.
-        impact_x: Offset from the axis of the mesh, in cells, -0.5 to 0.5, float32.
+        impact_x: Offset from the axis, in cells, -0.5 to 0.5, float32.
         impact_y: The same along y.
     """
 
-    energy: NDArray[np.float32]
-    theta: NDArray[np.float32]
-    phi: NDArray[np.float32]
-    pdg_id: NDArray[np.int32]
     impact_x: NDArray[np.float32]
     impact_y: NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.energy)
 
-
-def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Conditions:
+def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> IncidentParticles:
     """Draw the incident conditions of the showers [start, stop) of a campaign.
 
     Shower i depends only on (beam, seed, i): the counter of the Philox generator (Salmon et al., SC11,
@@ -280,7 +270,7 @@ def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Con
     # the upper 53 bits fill the mantissa of a double in [0, 1)
     u = (words.reshape(-1, WORDS_PER_SHOWER) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     impact = u[:, 3:5] - 0.5 if beam.impact == "cell" else np.zeros((len(u), 2))
-    return Conditions(
+    return IncidentParticles(
         energy=beam.energy.quantile(u[:, 0]).astype(np.float32),
         theta=beam.theta.quantile(u[:, 1]).astype(np.float32),
         phi=beam.phi.quantile(u[:, 2]).astype(np.float32),

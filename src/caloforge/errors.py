@@ -58,6 +58,10 @@ class MissingDependencyError(CaloforgeError):
     """An optional package, or a data set, that is not installed."""
 
 
+class PluginError(CaloforgeError):
+    """An installed package that adds something to caloforge and is broken."""
+
+
 class Interrupted(CaloforgeError):  # noqa: N818 - an event, not a fault
     """Stopped on request (Ctrl-C, SIGTERM) with everything saved; the message names the command to resume."""
 

@@ -212,6 +212,20 @@ def test_data_that_the_training_did_not_record(model, report, folder):
         collect_card(card, [report], data=[folder / "truth.h5"])
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ("best", "they chose the step that was kept."),
+        ("last", "they judged the training, whose last step was kept."),
+        (None, "they judged the training."),
+    ],
+)
+def test_what_the_held_out_showers_decided(model, report, kept, said):
+    card = read_card(model) | ({"kept": kept} if kept else {})
+    page = card_markdown(collect_card(card, [report]), NAME)
+    assert f"The showers of a file that were not trained on are its last ones; {said}" in page
+
+
 def test_an_arithmetic_counts_as_checked_where_nothing_new_fails(model, report, metrics, tmp_path):
     def in_bf16(changes):
         copy = json.loads(json.dumps(metrics))

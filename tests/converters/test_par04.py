@@ -110,7 +110,7 @@ def test_wrong_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="sampling fraction of par04-scipb is not known"):
         corrected = write(tmp_path / "b.h5", response=0.9)
         imported(corrected, out, detector=load_detector("par04-scipb"), visible=True)
-    with pytest.raises(ConfigError, match="--dataset and --binning belong"):
+    with pytest.raises(ConfigError, match="--dataset belongs to --format calochallenge; leave it out"):
         imported(path, out, dataset="2")
 
 

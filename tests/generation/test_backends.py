@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from standin import stand_in
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, MissingDependencyError, ModelError
-from caloforge.export.graph import export_graph, sample_inputs
+from caloforge.export.graph import export_graph
 from caloforge.files import cache_folder
 from caloforge.generation import backend_selection, engine, measurement, plan, runtime_benchmark
 from caloforge.generation.backend_selection import choices_file, fastest, plan_for
 from caloforge.generation.engine import open_network
 from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan
-from caloforge.models.columns import Columns
+from caloforge.models.parity import sample_inputs
 
 SMALL = ("mesh.nx=7", "mesh.ny=7")
 EXTRA = pytest.mark.skipif(
@@ -45,11 +46,11 @@ def model():
 def columns(n=50):
     rng = np.random.default_rng(3)
     energy = rng.uniform(2e4, 4e5, n).astype(np.float32)
-    return Columns(energy, np.full(n, 1.57, np.float32), np.zeros(n, np.float32), np.full(n, 11, np.int32))
+    return Conditions(energy, np.full(n, 1.57, np.float32), np.zeros(n, np.float32), np.full(n, 11, np.int32))
 
 
 def showers(model, **options):
-    parts = list(stream(model, columns(), seed=5, **options))
+    parts = list(stream(model, columns(), seed=5, plan=Plan(**options)))
     assert all(part.seconds.min() > 0 for part in parts)
     return np.concatenate([part.showers for part in parts])
 
@@ -106,7 +107,7 @@ def test_a_graph_of_another_model_is_found_out(model, monkeypatch):
     monkeypatch.setattr(engine, "export_graph", export_again)
     assert np.allclose(showers(model, backend="onnx"), showers(model), rtol=1e-3, atol=1e-3)
     assert written == [path]
-    monkeypatch.setattr("caloforge.export.graph.PARITY", -1)
+    monkeypatch.setattr("caloforge.models.parity.PARITY", -1)
     with pytest.raises(ModelError, match="use --backend torch"):
         open_network(model, Plan("onnx"))
 
@@ -281,7 +282,7 @@ def test_openvino_leaves_the_stack_of_signals_alone(model, tmp_path):
         "from caloforge.generation.runtimes import OpenVino\n"
         "from caloforge.signals import _Stack\n"
         "here, stack = Path(sys.argv[1]), _Stack()\n"
-        "network = OpenVino(here / 'graph.onnx', 'fp32', 2, 1, here)\n"
+        "network = OpenVino(here / 'graph.onnx', precision='fp32', batch=2, threads=1, cache=here)\n"
         "ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))\n"
         "print(stack.size)\n"
     )

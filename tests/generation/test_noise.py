@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from caloforge.generation.noise import (
-    GAMMA,
-    MIX,
-    POINTS,
-    SHIFT,
-    SHIFTS,
-    NoiseStream,
-    normal_points,
-)
+from caloforge.generation.noise import NoiseStream, normal_points
+from caloforge.generation.splitmix import GAMMA, MIX, POINTS, SHIFT, SHIFTS
 
 # one number per cell of 25x25x25 and some more: no multiple of 8
 SHAPE = (15_875,)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ModelError
 from caloforge.generation import backend_selection, compiled, engine
 from caloforge.generation.backend_selection import plan_for
@@ -16,7 +17,6 @@ from caloforge.generation.generate import stream
 from caloforge.generation.opening import open_model
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
-from caloforge.models.columns import Columns
 from caloforge.models.layered.condition_scale import ConditionScale
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.store import load_model, read_model, save_model
@@ -52,13 +52,13 @@ def stored(folder, tmp_path, monkeypatch):
 
 def columns(n=20):
     energy = np.geomspace(2e4, 4e5, n).astype(np.float32)
-    return Columns(
+    return Conditions(
         energy, np.full(n, math.pi / 2, np.float32), np.zeros(n, np.float32), np.full(n, 11, np.int32)
     )
 
 
 def showers(model, backend):
-    return np.concatenate([part.showers for part in stream(model, columns(), seed=3, backend=backend)])
+    return np.concatenate([part.showers for part in stream(model, columns(), seed=3, plan=Plan(backend))])
 
 
 def test_the_released_model_in_machine_code_needs_no_torch(tmp_path, monkeypatch):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from caloforge.generation.conditions import Columns
+from caloforge.conditions import Conditions
 from caloforge.generation.generate import stream
+from caloforge.generation.plan import Plan
 from caloforge.models.store import load_model
 
 STORED = Path(__file__).with_name("clic_electron.npz")
@@ -20,13 +21,13 @@ ENERGIES_GEV = (10.0, 14.0, 40.0, 100.0, 250.0, 500.0)
 def generated(backend):
     """Showers of electrons of `ENERGIES_GEV`, (N, cells) MeV, float32."""
     count = len(ENERGIES_GEV)
-    columns = Columns(
+    columns = Conditions(
         energy=np.array(ENERGIES_GEV, np.float32) * 1000,
         theta=np.full(count, np.pi / 2, np.float32),
         phi=np.zeros(count, np.float32),
         pdg_id=np.full(count, 11, np.int32),
     )
-    batches = stream(load_model("clic-electron"), columns, seed=SEED, backend=backend, batch_size=4)
+    batches = stream(load_model("clic-electron"), columns, seed=SEED, plan=Plan(backend, batch_size=4))
     return np.concatenate([batch.showers.reshape(len(batch), -1) for batch in batches])
 
 

@@ -10,7 +10,7 @@ import torch
 from numba import njit
 
 from caloforge.errors import ModelError
-from caloforge.export.graph import condition_of, export_graph, sample_inputs
+from caloforge.export.graph import export_graph
 from caloforge.generation.engine import open_network
 from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan
@@ -32,6 +32,7 @@ from caloforge.models.layered.numba_backend.simd import (
     store,
     sum_of,
 )
+from caloforge.models.parity import condition_of, sample_inputs
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.testing.model_contract import fit_to_made_up
@@ -62,7 +63,7 @@ def asked(model, count=40):
 
 
 def compiled(model, condition, noise):
-    return model.compiled()(condition.columns(), lambda start, stop: noise[start:stop])
+    return model.compiled()(condition.to_numpy(), lambda start, stop: noise[start:stop])
 
 
 @pytest.mark.parametrize(
@@ -207,9 +208,9 @@ def test_packing_lists_the_lanes_that_are_set():
 def test_the_command_and_several_threads_run_it(tmp_path):
     model = model_of(("mesh.nx=9", "mesh.ny=9"))
     condition, _ = asked(model, 30)
-    columns = condition.columns()
+    columns = condition.to_numpy()
     results = [
-        np.concatenate([part.showers for part in stream(model, columns, seed=2, **options)])
+        np.concatenate([part.showers for part in stream(model, columns, seed=2, plan=Plan(**options))])
         for options in (
             {"backend": "torch"},
             {"backend": "numba", "batch_size": 7},

@@ -16,6 +16,7 @@ from toy import DETECTOR, MODEL
 
 from caloforge.errors import ConfigError, Interrupted, ModelError, TrainingError
 from caloforge.models.base import Phase
+from caloforge.models.released import read_card
 from caloforge.models.store import load_model
 from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.training.checkpoint import checkpoints
@@ -285,3 +286,19 @@ def test_the_toy_is_learnt(new_model, data, settings, tmp_path):
     train_model(new_model(), data, config, tmp_path / "run", seed=1)
     merits = [row["eval_merit"] for row in rows(tmp_path / "run") if "eval_merit" in row]
     assert min(merits[-4:]) < 0.6 * merits[0]
+
+
+def test_the_learning_rate_in_the_log_is_that_of_the_last_update(new_model, data, settings, tmp_path):
+    model = new_model()
+    phases = model.step
+    model.step = lambda batch: (phase for phase in phases(batch) if phase.optimizer == "discriminator")
+    optimizer = {"learning_rate": 0.003, "rates": {"discriminator": 0.0002}}
+    train_model(model, data, settings(optimizer=optimizer, max_steps=10), tmp_path / "run", seed=1)
+    assert [row["learning_rate"] for row in rows(tmp_path / "run") if "learning_rate" in row] == [0.0002]
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_model_says_which_step_was_kept(new_model, data, settings, tmp_path, keep):
+    evaluation = {"share": 0.15, "showers": 36, "keep": keep}
+    train_model(new_model(), data, settings(evaluation=evaluation, max_steps=3), tmp_path / "run", seed=1)
+    assert read_card(tmp_path / "run")["kept"] == keep

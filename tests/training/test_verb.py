@@ -7,6 +7,7 @@ from toy import train
 
 import caloforge
 from caloforge.errors import DataError, OutputError, TrainingError
+from caloforge.training import local_copy
 from caloforge.training.checkpoint import checkpoints
 
 
@@ -67,3 +68,11 @@ def test_a_refused_resume_leaves_the_record_of_the_run(run, data, tmp_path):
     assert (out / "resolved.yaml").read_bytes() == before
     train(run, data, out, 3, resume=True)
     assert "max_steps: 3" in (out / "resolved.yaml").read_text()
+
+
+def test_one_copy_of_the_showers_is_looked_for(run, data, tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr(local_copy, "_is_copy", lambda *_: looked.append(1))
+    settings = ["training.max_steps=2", "training.threads=1", f"training.cache={tmp_path / 'near'}"]
+    caloforge.train(run, data=data, out=tmp_path / "out", set_=settings, progress=False)
+    assert looked == [1]

@@ -8,7 +8,8 @@ import pytest
 
 from caloforge.config import to_yaml
 from caloforge.run import load_run
-from caloforge.tuning.trial import RUN, Job, Seat, read_result, train_fold
+from caloforge.run_directory import RUN
+from caloforge.tuning.trial import Job, Seat, read_result, train_fold
 from caloforge.tuning.verb_processes import NotDoneError, alone_in
 
 

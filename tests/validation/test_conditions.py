@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from caloforge.validation.conditions import INCLUSIVE, AtFixedConditions, Conditions, make_bins
+from caloforge.conditions import Conditions
+from caloforge.validation.conditions import INCLUSIVE, AtFixedConditions, make_bins
 
 
 def conditions(energy, theta=None, pdg=None):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import toy_showers
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, DataError, OutputError
 from caloforge.geometry import load_detector
 from caloforge.validation import validate_files
 from caloforge.validation.compatibility import compare_spectra, thin_to
-from caloforge.validation.conditions import Conditions
 from caloforge.validation.inputs import admit
 
 

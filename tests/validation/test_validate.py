@@ -269,9 +269,9 @@ def test_the_strong_classifier_sees_cells_and_measures_its_floor(files, tmp_path
     ],
 )
 def test_images_are_those_the_beam_allows(tmp_path, kind, theta, want):
+    from caloforge.conditions import Conditions
     from caloforge.metrics.cnn_network import Images
     from caloforge.validation.classifiers import images
-    from caloforge.validation.conditions import Conditions
 
     showers = toy_showers.batch(300, 1, kind, theta=theta)
     if theta is not None and theta[1] > np.pi / 2:
@@ -283,9 +283,9 @@ def test_images_are_those_the_beam_allows(tmp_path, kind, theta, want):
 
 
 def test_layers_of_different_binning_are_no_images():
+    from caloforge.conditions import Conditions
     from caloforge.errors import ConfigError
     from caloforge.validation.classifiers import images
-    from caloforge.validation.conditions import Conditions
 
     conditions = Conditions(*(np.ones(3) for _ in range(4)))
     with pytest.raises(ConfigError, match="different binning"):

@@ -15,8 +15,14 @@ Json = dict[str, Any]
 CITED = ("caloforge", "Geant4", "3DGAN")
 # number of observables with failures that are listed
 MAX_FAILURES = 12
-# held-out showers of current models, which are drawn at random, and of earlier ones
-HELD_OUT = "The showers of a file that were not trained on {}; they chose the step that was kept."
+# held-out showers: how they were drawn, and what they decided
+HELD_OUT = "The showers of a file that were not trained on {}; {}."
+# by `training.evaluation.keep`; models of earlier versions do not store it
+KEPT = {
+    "best": "they chose the step that was kept",
+    "last": "they judged the training, whose last step was kept",
+    None: "they judged the training",
+}
 AT_RANDOM, AT_THE_END = "were drawn at random", "are its last ones"
 LEGEND = """Means, spreads and deviations are relative differences to Geant4 at the same incident energy, of
 profiles in bins with more than 1 % of the whole. *Geant4 against Geant4* is what two samples of Geant4 of
@@ -111,7 +117,7 @@ def _training(data: Sequence[Json], card: Json) -> str:
     text = f"## Training data\n\n{_table(head, rows)}"
     if any(record["trained_on"] < record["showers"] for record in data):
         random = all("held_out" in record for record in data)
-        text += f"\n\n{HELD_OUT.format(AT_RANDOM if random else AT_THE_END)}"
+        text += f"\n\n{HELD_OUT.format(AT_RANDOM if random else AT_THE_END, KEPT[card.get('kept')])}"
     run = [f"{key} {card[key]}" for key in ("seed", "step", "epoch") if card.get(key) is not None]
     return text + (f"\n\nTraining: {', '.join(run)}." if run else "")
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.files import write_text
+from caloforge.run_directory import CARD, README
 
 
 def card(
@@ -31,7 +32,7 @@ def card(
         name: What the model is called; the default is the name of its directory.
     """
     from caloforge.cards import card_markdown, collect_card, describe_model
-    from caloforge.models.released import CARD, model_folder, read_card
+    from caloforge.models.released import model_folder, read_card
 
     folder = model_folder(model)
     document = collect_card(
@@ -43,8 +44,8 @@ def card(
     name = name or folder.absolute().name
     page = card_markdown(document, name)
     # the page first: model.json says that there is one
-    write_text(folder / "README.md", page)
+    write_text(folder / README, page)
     write_text(folder / CARD, json.dumps(document, indent=1, allow_nan=False))
     verdicts = [report["verdict"] for report in document["card"]["validations"]]
-    text = "\n".join([*(f"{name}: {verdict}" for verdict in verdicts), str(folder / "README.md")])
-    return Outcome(text, path=folder / "README.md", verdicts=verdicts, summary=describe_model(document))
+    text = "\n".join([*(f"{name}: {verdict}" for verdict in verdicts), str(folder / README)])
+    return Outcome(text, path=folder / README, verdicts=verdicts, summary=describe_model(document))

@@ -8,7 +8,6 @@ from cyclopts import Parameter
 from caloforge.commands.options import FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
-from caloforge.foreign_formats import Format
 from caloforge.geometry import load_detector
 
 
@@ -16,7 +15,7 @@ def import_(
     source: FilePath,
     *more: FilePath,
     out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
-    format: Format,  # noqa: A002 - the name of the option
+    format: str,  # noqa: A002 - the name of the option
     detector: str | None = None,
     particle: str | None = None,
     dataset: Literal["1-photons", "1-pions", "2", "3"] | None = None,
@@ -31,7 +30,7 @@ def import_(
         source: A file of the foreign format.
         more: Further files, appended in order.
         out: The shower file to write.
-        format: Format of the files.
+        format: Format of the files: 3dgan, calochallenge, par04, showerdata, or that of a plug-in.
         detector: Detector preset or YAML; the default is the one of the format.
         particle: Incident particle, where the format does not store it.
         dataset: CaloChallenge data set.
@@ -90,7 +89,7 @@ def convert(
     source: FilePath,
     *,
     out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
-    to: Format,
+    to: str,
     force: Annotated[bool, Parameter(negative=())] = False,
     progress: bool = True,
 ) -> Outcome:
@@ -99,7 +98,7 @@ def convert(
     Args:
         source: A shower file.
         out: The file to write.
-        to: The format.
+        to: The format: 3dgan, calochallenge, par04, showerdata, or that of a plug-in.
         force: Replace an existing output.
         progress: Show progress.
     """

@@ -15,6 +15,7 @@ from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, write_text
 from caloforge.output import tell
 from caloforge.run import load_run, recipe_text
+from caloforge.run_directory import RUN
 
 RECIPE = "demo"
 # the released model that is validated as well, which is also the name of its recipe; the smallest number of
@@ -58,7 +59,7 @@ def demo(
     start = time.perf_counter()
     _check_numbers(train_showers, test_showers)
     out = _new_directory(Path(out), force)
-    run = out / "run.yaml"
+    run = out / RUN
     write_text(run, recipe_text(RECIPE))
     workers = workers or len(os.sched_getaffinity(0))
     released = RELEASED in released_models()

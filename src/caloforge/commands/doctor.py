@@ -10,6 +10,7 @@ from typing import Any
 
 from caloforge._version import __version__
 from caloforge.commands.outcome import Outcome
+from caloforge.commands.registries import broken
 from caloforge.provenance import CPU_FLAGS, cpu, package_version
 
 # required distributions, and the verbs that cannot run without them
@@ -58,6 +59,7 @@ def doctor() -> Outcome:
         for name, (extra, purpose) in OPTIONAL.items()
         if optional[name] is None
     ]
+    missing += broken()
     if "error" in geant4:
         missing.append(f"simulate cannot run: {geant4['error']}")
     facts: dict[str, Any] = {

@@ -13,11 +13,10 @@ from caloforge.errors import ConfigError
 from caloforge.output import tell
 
 if TYPE_CHECKING:
-    from caloforge.models.columns import Columns
+    from caloforge.conditions import Conditions
     from caloforge.models.store import StoredModel
     from caloforge.showers import ShowerBatch
 
-Backend = Literal["auto", "torch", "numba", "onnx", "openvino"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
@@ -34,7 +33,7 @@ def generate(
     particle: str | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    backend: Backend = "auto",
+    backend: str = "auto",
     precision: Precision = "auto",
     device: str = "cpu",
     threads: int | None = None,
@@ -58,7 +57,7 @@ def generate(
     particle: str | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-    backend: Backend = "auto",
+    backend: str = "auto",
     precision: Precision = "auto",
     device: str = "cpu",
     threads: int | None = None,
@@ -81,7 +80,7 @@ def generate(
     particle: str | None = None,
     seed: Seed = 0,
     batch_size: Whole | None = None,
-    backend: Backend = "auto",
+    backend: str = "auto",
     precision: Precision = "auto",
     device: str = "cpu",
     threads: Workers | None = None,
@@ -104,7 +103,8 @@ def generate(
         seed: Seed of the noise and of the sampled conditions.
         batch_size: Showers per pass of the network; has no effect on the showers. The default is the fastest.
         backend: Runtime of the network. "auto" selects the fastest: numba (compiled code of the layered
-            family), or the result of a cached measurement; onnx and openvino need the extra `onnx`.
+            family), or the result of a cached measurement; otherwise torch, onnx or openvino (these two need
+            the extra `onnx`), or that of a plug-in.
         precision: Precision of the network. "auto" is fp32, or bf16 or int8 where these are faster and the
             model's card says that they were validated.
         device: "cpu" or "cuda".
@@ -128,9 +128,8 @@ def generate(
 
     from caloforge.generation.backend_selection import plan_for
     from caloforge.generation.generate import check_memory, check_output, generate_batch, generate_file
-    from caloforge.generation.plan import packages_of
+    from caloforge.generation.origin import provenance_of
     from caloforge.models.store import read_model
-    from caloforge.provenance import collect
 
     stored = read_model(model, allow_large=allow_large)
     # before sampling: for very many showers the conditions alone would not fit into the memory
@@ -138,10 +137,10 @@ def generate(
         check_memory(stored.detector, n)
     elif n is not None and out is not None:
         check_output(Path(out), stored.detector, n, force=force)
-    columns, facts = _conditions(stored, like, n, energy, theta, phi, particle, seed)
+    conditions, asked = _conditions(stored, like, n, energy, theta, phi, particle, seed)
     plan = plan_for(
         stored,
-        len(columns),
+        len(conditions),
         backend=backend,
         precision=precision,
         batch_size=batch_size,
@@ -149,20 +148,18 @@ def generate(
         device=device,
         say=(lambda text: tell(f"generate: {text}")) if progress else lambda _: None,
     )
-    packages = ("numba",) if plan.backend == "numba" else ("torch", *packages_of(plan))
-    facts |= {"backend": plan.backend, "precision": plan.precision}
-    with Meter("generate", len(columns), enabled=progress) as meter:
-        options: dict[str, Any] = {**asdict(plan), "seed": seed, "extrapolate": extrapolate}
+    with Meter("generate", len(conditions), enabled=progress) as meter:
+        options: dict[str, Any] = {"plan": plan, "seed": seed, "extrapolate": extrapolate}
         options["progress"] = meter.update
         if out is None:
-            return generate_batch(stored, columns, **options)
-        provenance = collect(packages=packages, seed=seed, **facts)
-        generate_file(stored, columns, Path(out), provenance=provenance, force=force, **options)
+            return generate_batch(stored, conditions, **options)
+        provenance = provenance_of(stored, plan, seed, asked)
+        generate_file(stored, conditions, Path(out), provenance=provenance, force=force, **options)
     how = f"{plan.backend} {plan.precision}, threads: {plan.threads}, batches of {plan.batch_size}"
     return Outcome(
-        f"{len(columns)} showers in {out} ({how})",
+        f"{len(conditions)} showers in {out} ({how})",
         path=Path(out),
-        n=len(columns),
+        n=len(conditions),
         seed=seed,
         plan=asdict(plan),
     )
@@ -177,20 +174,13 @@ def _conditions(
     phi: str,
     particle: str | None,
     seed: int,
-) -> tuple["Columns", dict[str, Any]]:
+) -> tuple["Conditions", dict[str, Any]]:
     """The incident conditions, and their entries in the provenance."""
     from caloforge.beam import beam_from_text
-    from caloforge.generation.conditions import columns_like, columns_sampled
-    from caloforge.provenance import digest_file
+    from caloforge.generation import origin
+    from caloforge.generation.conditions import conditions_like, conditions_sampled
 
-    facts: dict[str, Any] = {
-        "engine": "caloforge generate",
-        "family": model.family,
-        "model_digest": model.weights_sha256,
-    }
     if like is not None:
-        path = Path(like)
-        columns = columns_like(path, model.detector, n)
-        return columns, facts | {"like": {"name": path.name, "sha256": digest_file(path)}}
+        return conditions_like(Path(like), model.detector, n), origin.like(Path(like))
     beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
-    return columns_sampled(beam, seed, n or 0), facts | {"beam": beam.model_dump(mode="json")}
+    return conditions_sampled(beam, seed, n or 0), {"beam": beam.model_dump(mode="json")}

@@ -2,7 +2,7 @@
 
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -12,13 +12,14 @@ from caloforge.errors import ConfigError
 from caloforge.files import check_new, write_text
 from caloforge.geometry import load_detector, preset_names
 from caloforge.run import recipe_names, recipe_text, study_names
+from caloforge.run_directory import RUN
 
 
 def init(
     preset: str | None = None,
     *,
     from_: Annotated[FilePath | None, Parameter(name="--from")] = None,
-    out: Annotated[FilePath, Parameter(name=["-o", "--out"])] = Path("run.yaml"),
+    out: Annotated[FilePath, Parameter(name=["-o", "--out"])] = Path(RUN),
     force: Annotated[bool, Parameter(negative=())] = False,
 ) -> Outcome:
     """Write a complete, commented run.yaml to start from.
@@ -46,11 +47,14 @@ def init(
 
 
 def list_() -> Outcome:
-    """List the available recipes, detectors, models, studies, particles, physics lists and file formats."""
+    """List the recipes, detectors, models, studies, particles, physics lists, formats, samplers, backends."""
     from caloforge.beam import PARTICLES
-    from caloforge.foreign_formats import Format
+    from caloforge.commands.registries import added_names
+    from caloforge.foreign_formats import FORMATS
     from caloforge.fullsim.config import PHYSICS
+    from caloforge.generation.runtimes import BACKENDS
     from caloforge.models.registry import list_models
+    from caloforge.tuning.samplers.config import SAMPLERS
 
     facts: dict[str, Any] = {
         "recipes": recipe_names(),
@@ -60,7 +64,10 @@ def list_() -> Outcome:
         "studies": study_names(),
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
-        "formats": list(get_args(Format)),
+        "formats": FORMATS.names(),
+        "samplers": SAMPLERS.names(),
+        "backends": BACKENDS.names(),
+        "plugins": added_names(),
     }
     lines = ["recipes", *(f"  {name}" for name in facts["recipes"])]
     lines += ["detectors", *(f"  {name:<14} {text}" for name, text in facts["detectors"].items())]
@@ -68,11 +75,13 @@ def list_() -> Outcome:
     if facts["released"]:
         lines += ["released models", *(f"  {name:<14} {text}" for name, text in facts["released"].items())]
     lines += ["studies", *(f"  {name}" for name in facts["studies"])]
-    for kind in ("particles", "physics", "formats"):
+    for kind in ("particles", "physics", "formats", "samplers", "backends"):
         lines += [
             kind,
             *textwrap.wrap(", ".join(facts[kind]), 100, initial_indent="  ", subsequent_indent="  "),
         ]
+    if facts["plugins"]:
+        lines += ["plug-ins", *(f"  {name}: {package}" for name, package in facts["plugins"].items())]
     return Outcome("\n".join(lines), **facts)
 
 

@@ -14,6 +14,7 @@ from caloforge.files import check_writable, replacing
 from caloforge.geometry import load_detector, preset_names
 from caloforge.names import shipped_name
 from caloforge.run import load_run, recipe_names
+from caloforge.run_directory import METRICS
 
 
 def inspect(
@@ -120,7 +121,7 @@ def _model(what: str, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[
     from caloforge.training.pictures import training_curves
 
     figures = {"detector": cross_section(Detector.from_json(json.dumps(card["detector"]), what))}
-    if (history := Path(what) / "metrics.jsonl").is_file():
+    if (history := Path(what) / METRICS).is_file():
         figures["training"] = training_curves(history)
     return card, shown, figures
 

@@ -14,6 +14,7 @@ from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
 from caloforge.errors import DataError, ModelError
 from caloforge.run import RunConfig, load_run, run_file
+from caloforge.run_directory import MODEL, RESOLVED, RUN
 from caloforge.units import format_energy
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def train(
                 data,
                 config.training,
                 out,
+                near=near,
                 seed=seed,
                 resume=resume,
                 progress=meter.update,
@@ -96,7 +98,7 @@ def train(
     return Outcome(
         _summary(result, config, out, world_size) if first else "",
         run_dir=out,
-        model=out / "model",
+        model=out / MODEL,
         steps=result.steps,
         best=result.best,
         ended_before=result.ended_before,
@@ -108,7 +110,7 @@ def train(
 def _summary(result: "TrainingResult", config: RunConfig, out: Path, world_size: int) -> str:
     """Summary of a finished training."""
     done = f"trained {result.steps} steps" if result.steps else "fitted"
-    figure = f"best figure of merit {result.best:.4g}; model in {out / 'model'}"
+    figure = f"best figure of merit {result.best:.4g}; model in {out / MODEL}"
     if result.ended_before:
         return f"nothing is left to train ({done}, ended by {ENDS[result.reason]}); {figure}"
     trained, held = (
@@ -162,7 +164,7 @@ def _load_weights(model: "ShowerModel", start: str | Path) -> None:
 
 def _record(run: str, config: RunConfig) -> dict[str, str]:
     """Texts to store in the run directory: the run as given, and with all defaults."""
-    texts = {"resolved.yaml": to_yaml(config)}
+    texts = {RESOLVED: to_yaml(config)}
     if file := run_file(run):
-        texts["run.yaml"] = file.read_text(encoding="utf-8")
+        texts[RUN] = file.read_text(encoding="utf-8")
     return texts

@@ -8,8 +8,10 @@ from cyclopts import Parameter
 
 from caloforge.commands.options import FilePath, ShortSeed, Whole, Workers
 from caloforge.commands.outcome import Outcome
+from caloforge.commands.progress import Meter
 from caloforge.errors import OutputError
 from caloforge.names import shipped_name
+from caloforge.output import tell
 
 Network = Literal["low", "low-normed", "high", "cnn", "strong"]
 EXIT_CODES = {"within": 0, "not within": 3, "undecided": 4}
@@ -75,7 +77,6 @@ def validate(
     import os
     import shutil
 
-    from caloforge.commands.progress import Meter
     from caloforge.files import partial_path, writing
     from caloforge.models.store import read_model
     from caloforge.units import parse_energy
@@ -152,11 +153,31 @@ def _is_model(sample: str | Path) -> bool:
 
 def _generate(model: str | Path, truth: Path, folder: Path, report: Path, seed: int, progress: bool) -> Path:
     """Generate showers with a model at the incident conditions of the truth, in a temporary folder."""
-    from caloforge.commands.generate import generate
+    from caloforge.generation import origin
+    from caloforge.generation.backend_selection import plan_for
+    from caloforge.generation.conditions import conditions_like
+    from caloforge.generation.generate import generate_file
+    from caloforge.models.store import read_model
 
+    stored = read_model(model)
+    conditions = conditions_like(truth, stored.detector, None)
+    plan = plan_for(
+        stored,
+        len(conditions),
+        say=(lambda text: tell(f"generate: {text}")) if progress else lambda _: None,
+    )
     out = folder / f"{Path(model).absolute().name}.h5"
     try:
-        generate(model, out=out, like=truth, seed=seed, progress=progress)
+        with Meter("generate", len(conditions), enabled=progress) as meter:
+            generate_file(
+                stored,
+                conditions,
+                out,
+                seed=seed,
+                provenance=origin.provenance_of(stored, plan, seed, origin.like(truth)),
+                plan=plan,
+                progress=meter.update,
+            )
     except OutputError as error:
         reason = str(error).removeprefix(f"{out}: ")
         raise OutputError(f"{report}: the showers of {model} for it: {reason}") from error

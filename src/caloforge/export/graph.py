@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.errors import MissingDependencyError, ModelError
 from caloforge.files import check_writable, replacing
 from caloforge.models.base import Condition, ShowerModel
+from caloforge.models.parity import Arrays, sample_inputs
 
-Arrays = dict[str, NDArray[np.generic]]
 LARGEST_BATCH = 2**20
-# number of showers to compare a graph with torch, and seed of their noise
-SAMPLE, SAMPLE_SEED = 4, 1
-# tolerated fraction of the energy in different cells; rounding may push a cell over a threshold
-PARITY = 1e-3
-# the same for reduced precision: only detects broken graphs, `validate` measures the quality
-ROUGH_PARITY = 0.3
 
 
 class Exported(nn.Module):
@@ -47,41 +39,6 @@ class Exported(nn.Module):
         *particles, noise = rest
         pdg_id = particles[0] if particles else torch.full_like(energy, self.particle, dtype=torch.int32)
         return self.model.generate(Condition(energy, theta, phi, pdg_id), noise)
-
-
-def graph_inputs(model: ShowerModel, condition: Condition, noise: NDArray[np.float32]) -> Arrays:
-    """The inputs of the graph by name, in order."""
-    arrays: Arrays = {
-        "energy": condition.energy.numpy(),
-        "theta": condition.theta.numpy(),
-        "phi": condition.phi.numpy(),
-    }
-    if len(model.ranges.pdg_ids) > 1:
-        arrays["pdg_id"] = condition.pdg_id.numpy()
-    return arrays | {"noise": noise}
-
-
-def condition_of(model: ShowerModel, inputs: Arrays) -> Condition:
-    """The conditions contained in the inputs of the graph."""
-    columns = {name: torch.from_numpy(inputs[name]) for name in ("energy", "theta", "phi")}
-    if "pdg_id" in inputs:
-        pdg_id = torch.from_numpy(inputs["pdg_id"])
-    else:
-        pdg_id = torch.full_like(columns["energy"], model.ranges.pdg_ids[0], dtype=torch.int32)
-    return Condition(**columns, pdg_id=pdg_id)
-
-
-def sample_inputs(model: ShowerModel, count: int = SAMPLE) -> Arrays:
-    """Random inputs over the trained range, to trace, compare and calibrate graphs with."""
-    ranges = model.ranges
-    rng = np.random.default_rng(SAMPLE_SEED)
-
-    def within(limits: tuple[float, float]) -> Tensor:
-        return torch.from_numpy(rng.uniform(*limits, count).astype(np.float32))
-
-    pdg_id = torch.from_numpy(rng.choice(np.array(ranges.pdg_ids, np.int32), count))
-    condition = Condition(within(ranges.energy), within(ranges.theta), within(ranges.phi), pdg_id)
-    return graph_inputs(model, condition, rng.standard_normal((count, *model.noise_shape), np.float32))
 
 
 def export_graph(model: ShowerModel, path: Path) -> Path:
@@ -119,39 +76,6 @@ def export_graph(model: ShowerModel, path: Path) -> Path:
     with replacing(path) as temporary:
         program.save(str(temporary), external_data=False)
     return path
-
-
-def check_parity(
-    model: ShowerModel, run: Callable[[Arrays], NDArray[np.float32]], name: str, *, exact: bool = True
-) -> float:
-    """Compare a runtime with torch on a few showers.
-
-    Args:
-        model: The model, on the CPU.
-        run: The runtime: a function from the graph's inputs to showers.
-        name: Name of the runtime, for the message.
-        exact: Whether it computes in fp32.
-
-    Returns:
-        The fraction of the energy in different cells, mean over the showers.
-
-    Raises:
-        ModelError: The fraction exceeds the tolerance.
-    """
-    inputs = sample_inputs(model)
-    tensors = [torch.from_numpy(value) for value in inputs.values()]
-    with torch.inference_mode():
-        want = Exported(model)(*tensors).numpy().reshape(SAMPLE, -1).astype(np.float64)
-    got = run(inputs).reshape(SAMPLE, -1).astype(np.float64)
-    fraction = float(np.mean(np.abs(got - want).sum(axis=1) / np.maximum(want.sum(axis=1), 1e-12)))
-    # also true where it is NaN
-    if not fraction <= (PARITY if exact else ROUGH_PARITY):
-        raise ModelError(
-            f"{name} makes other showers of this model than torch: {fraction:.2g} of the energy in other "
-            "cells, "
-            f"expected at most {PARITY if exact else ROUGH_PARITY:g}; use --backend torch"
-        )
-    return fraction
 
 
 def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64) -> Path:

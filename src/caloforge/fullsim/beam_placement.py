@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.beam import HADRONS, BeamConfig, Conditions
+from caloforge.beam import HADRONS, BeamConfig, IncidentParticles
 from caloforge.errors import ConfigError, GeometryError
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
@@ -18,7 +18,9 @@ from caloforge.units import format_angle, format_length
 GUN_DISTANCE = 1.0
 
 
-def tracks(detector: Detector, conditions: Conditions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def tracks(
+    detector: Detector, conditions: IncidentParticles
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Start points and directions of the incident particles.
 
     The track crosses the centre of the mesh, moved by the impact offset, at the front of the physical layer

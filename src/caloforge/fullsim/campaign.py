@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from caloforge import provenance
-from caloforge.beam import BeamConfig, Conditions, sample_conditions
+from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_named, check_new, check_space
 from caloforge.fullsim.beam_placement import check_beam, check_physics

@@ -11,21 +11,20 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from caloforge.errors import CaloforgeError, ConfigError, nearest
 from caloforge.files import cache_folder, write_text
 from caloforge.generation.compiled import is_compiled, is_kept
 from caloforge.generation.opening import open_model
-from caloforge.generation.plan import BATCH, CUDA_BATCH, Plan, packages_of
-from caloforge.generation.runtimes import PRECISIONS, Backend, Precision
+from caloforge.generation.plan import CUDA_BATCH, Plan, packages_of
+from caloforge.generation.runtimes import BACKENDS, BUILT_IN, Precision
 from caloforge.models.store import StoredModel
 from caloforge.provenance import cpu, digest_json, package_version
 
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
 
-BackendWish = Literal["auto", "torch", "numba", "onnx", "openvino"]
 PrecisionWish = Literal["auto", "fp32", "bf16", "int8"]
 Say = Callable[[str], None]
 # jobs shorter than this many seconds with torch are not worth compiling or measuring
@@ -49,7 +48,7 @@ def plan_for(
     model: ShowerModel | StoredModel,
     count: int,
     *,
-    backend: BackendWish = "auto",
+    backend: str = "auto",
     precision: PrecisionWish = "auto",
     batch_size: int | None = None,
     threads: int | None = None,
@@ -66,7 +65,7 @@ def plan_for(
     Args:
         model: The model.
         count: Number of showers to generate.
-        backend: Backend, or "auto".
+        backend: "auto", or a name of `BACKENDS`.
         precision: Precision, or "auto".
         batch_size: Showers per pass; by default the fastest.
         threads: Number of threads; by default one per core.
@@ -85,12 +84,12 @@ def plan_for(
         device=device,
     )
     if backend == "auto":
-        able = [name for name, known in PRECISIONS.items() if fixed.precision in known]
+        able = [name for name, entry in BUILT_IN.items() if fixed.precision in entry.precisions]
         if not able:
             raise ConfigError(
                 f"precision: got {precision!r}. {nearest(str(precision), ('auto', *get_args(Precision)))}"
             )
-        fixed = replace(fixed, backend=cast(Backend, able[0]))
+        fixed = replace(fixed, backend=able[0])
     fixed.check()
     if device != "cpu":
         return replace(fixed, batch_size=batch_size or CUDA_BATCH)
@@ -100,13 +99,13 @@ def plan_for(
     if found is None and "auto" in (backend, precision) and backend != "numba":
         plans = candidates(_loaded(model), fixed, backend, precision)
         found = _fastest_measured(_loaded(model), plans, count, say)
-    found = found or replace(fixed, batch_size=BATCH[fixed.backend])
+    found = found or replace(fixed, batch_size=BACKENDS.get(fixed.backend, "backend").batch)
     return replace(found, batch_size=batch_size or found.batch_size)
 
 
 def _numba_plan(model: ShowerModel | StoredModel, plan: Plan, count: int, say: Say) -> Plan | None:
     """Plan for Numba; None if torch would finish before it is compiled, or it cannot be compiled."""
-    found = replace(plan, backend="numba", batch_size=BATCH["numba"])
+    found = replace(plan, backend="numba", batch_size=BUILT_IN["numba"].batch)
     if isinstance(model, StoredModel) and is_kept(model):
         return found
     if not is_compiled(model.family):
@@ -122,8 +121,8 @@ def _numba_plan(model: ShowerModel | StoredModel, plan: Plan, count: int, say: S
 
 
 def _seconds_with_torch(model: ShowerModel, plan: Plan) -> float:
-    from caloforge.export.graph import sample_inputs
     from caloforge.generation.measurement import seconds_with_torch
+    from caloforge.models.parity import sample_inputs
 
     torch_plan = replace(plan, backend="torch", precision="fp32")
     return seconds_with_torch(model, torch_plan, sample_inputs(model), (2,))[2]
@@ -133,13 +132,13 @@ def _loaded(model: ShowerModel | StoredModel) -> ShowerModel:
     return model.load() if isinstance(model, StoredModel) else model
 
 
-def candidates(model: ShowerModel, plan: Plan, backend: BackendWish, precision: PrecisionWish) -> list[Plan]:
+def candidates(model: ShowerModel, plan: Plan, backend: str, precision: PrecisionWish) -> list[Plan]:
     """Plans to measure: installed backends with the allowed precisions."""
     allowed = model.facts.precisions if precision == "auto" else (plan.precision,)
     plans = [
-        replace(plan, backend=cast(Backend, name), precision=supported)
-        for name, known in PRECISIONS.items()
-        for supported in known
+        replace(plan, backend=name, precision=supported)
+        for name, entry in BACKENDS.usable().items()
+        for supported in entry.precisions
         if backend in ("auto", name)
         and name != "numba"
         and (name == "torch" or model.exportable)
@@ -187,7 +186,7 @@ def _key(model: ShowerModel, plans: list[Plan]) -> dict[str, Any]:
         "cpu": name,
         "flags": digest_json(sorted(flags))[:16],
         "threads": plans[0].threads,
-        "versions": {package: package_version(package) for package in VERSIONS},
+        "versions": {package: package_version(package) for package in VERSIONS} | BACKENDS.added(),
         "among": sorted(f"{plan.backend} {plan.precision}" for plan in plans),
     }
     return {"digest": digest_json(facts)[:16], **facts}

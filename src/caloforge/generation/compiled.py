@@ -7,7 +7,7 @@ versions, sources) and by the model. What is found there was compared with torch
 from __future__ import annotations
 
 import contextlib
-import importlib
+import inspect
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from caloforge.errors import CaloforgeError
 from caloforge.files import cache_folder, write_bytes
 from caloforge.generation.plan import Network, Plan
-from caloforge.models import __path__ as families
 from caloforge.models.columns import CompiledForm
-from caloforge.models.registry import FAMILIES
+from caloforge.models.registry import FAMILIES, compiled_form_of
 from caloforge.models.store import StoredModel
 from caloforge.provenance import cpu, digest_json, package_version
 
@@ -32,14 +31,21 @@ CHECK = "crc32"
 def code_folder(family: str) -> Path:
     """Where the forms of a family are kept whose code was compiled on this machine."""
     name, flags = cpu()
-    sources = sorted((Path(families[0]) / family).rglob("*.py"))
     facts = {
         "cpu": name,
         "flags": sorted(flags),
         "versions": {package: package_version(package) for package in ("caloforge", "numba", "llvmlite")},
-        "sources": [zlib.crc32(path.read_bytes()) for path in sources],
+        "sources": [zlib.crc32(path.read_bytes()) for path in _sources(family)],
     }
     return cache_folder() / "compiled" / f"{family}-{digest_json(facts)[:16]}"
+
+
+def _sources(family: str) -> list[Path]:
+    """Files of the folder that holds the configuration of a family; the file alone outside a package."""
+    config = FAMILIES.get(family, "family").config
+    file = Path(inspect.getfile(config))
+    package = inspect.getmodule(config).__package__  # type: ignore[union-attr]
+    return sorted(file.parent.rglob("*.py")) if package else [file]
 
 
 def is_compiled(family: str) -> bool:
@@ -51,14 +57,13 @@ def kept_form(model: StoredModel) -> CompiledForm | None:
     """The compiled form of a model, or None where none was kept or it is damaged."""
     from safetensors import SafetensorError, safe_open
 
-    module, _, name = FAMILIES[model.family].compiled.partition(":")
+    kind = compiled_form_of(model.config)
     try:
         with safe_open(_path(model), framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
             check = (file.metadata() or {}).get(CHECK)
         if check != _check(arrays):
             return None
-        kind: type[CompiledForm] = getattr(importlib.import_module(module), name)
         return kind.from_arrays(arrays, model.detector, model.facts)
     except (OSError, SafetensorError, KeyError):
         return None

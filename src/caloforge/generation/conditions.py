@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.conditions import Conditions
 from caloforge.errors import DataError
 from caloforge.geometry import Detector
-from caloforge.models.columns import Columns
 from caloforge.showers import ShowerFile
 
 # separates the random numbers of the conditions from the noise of the same seed
 CONDITION_STREAM = 0x5EED
 
 
-def columns_like(path: Path, detector: Detector, n: int | None) -> Columns:
+def conditions_like(path: Path, detector: Detector, n: int | None) -> Conditions:
     """The conditions of a shower file, in its order.
 
     Raises:
@@ -29,11 +29,9 @@ def columns_like(path: Path, detector: Detector, n: int | None) -> Columns:
             )
         if n is not None and n > len(truth):
             raise DataError(f"{path}: holds {len(truth)} showers, {n} were asked for; give a smaller -n")
-        names = ("incident_energy", "incident_theta", "incident_phi", "pdg_id")
-        return Columns(*(truth.column(name)[:n] for name in names))
+        return Conditions.of(truth)[:n]
 
 
-def columns_sampled(beam: BeamConfig, seed: int, n: int) -> Columns:
+def conditions_sampled(beam: BeamConfig, seed: int, n: int) -> Conditions:
     """Conditions drawn from a beam description; shower i depends only on (seed, i)."""
-    drawn = sample_conditions(beam, seed ^ CONDITION_STREAM, 0, n)
-    return Columns(drawn.energy, drawn.theta, drawn.phi, drawn.pdg_id)
+    return sample_conditions(beam, seed ^ CONDITION_STREAM, 0, n)

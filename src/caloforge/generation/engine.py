@@ -12,14 +12,16 @@ import torch
 from numpy.typing import NDArray
 
 from caloforge._version import __version__
+from caloforge.conditions import Conditions
 from caloforge.errors import ModelError
-from caloforge.export.graph import check_parity, condition_of, export_graph, graph_inputs, quantize_graph
+from caloforge.export.graph import export_graph, quantize_graph
 from caloforge.files import cache_folder
 from caloforge.generation.compiled import network_of
 from caloforge.generation.plan import Generate, Network, Plan
 from caloforge.generation.runtimes import Arrays, Precision, Runtime, open_runtime
 from caloforge.models.base import ShowerModel
-from caloforge.models.columns import Columns, CompiledForm, NoiseOf
+from caloforge.models.columns import CompiledForm, NoiseOf
+from caloforge.models.parity import check_parity, condition_of, graph_inputs
 from caloforge.provenance import digest_json, package_version
 
 
@@ -64,7 +66,9 @@ def open_network(model: ShowerModel, plan: Plan) -> Network:
 
     def worker() -> Generate:
         run = runtime.worker()
-        return lambda columns, noise: run(graph_inputs(model, columns.tensors(), noise(0, len(columns))))
+        return lambda conditions, noise: run(
+            graph_inputs(model, conditions.to_torch(), noise(0, len(conditions)))
+        )
 
     return _network(model, plan, worker)
 
@@ -76,15 +80,15 @@ def _network(model: ShowerModel, plan: Plan, worker: Callable[[], Generate]) -> 
 def _with_torch(model: ShowerModel, plan: Plan) -> Generate:
     device = torch.device(plan.device)
 
-    def generate(columns: Columns, noise: NoiseOf) -> NDArray[np.float32]:
+    def generate(conditions: Conditions, noise: NoiseOf) -> NDArray[np.float32]:
         with (
             _one_thread(device),
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"),
         ):
-            latent = torch.from_numpy(noise(0, len(columns))).to(device)
+            latent = torch.from_numpy(noise(0, len(conditions))).to(device)
             showers: NDArray[np.float32] = (
-                model.generate(columns.tensors().to(device), latent).float().cpu().numpy()
+                model.generate(conditions.to_torch().to(device), latent).float().cpu().numpy()
             )
         return showers
 
@@ -106,7 +110,7 @@ def checked_form(model: ShowerModel) -> CompiledForm:
 
     def run(given: Arrays) -> NDArray[np.float32]:
         noise = np.asarray(given["noise"], np.float32)
-        return form(condition_of(model, given).columns(), lambda start, stop: noise[start:stop])
+        return form(condition_of(model, given).to_numpy(), lambda start, stop: noise[start:stop])
 
     try:
         check_parity(model, run, "numba")

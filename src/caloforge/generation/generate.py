@@ -14,22 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError
 from caloforge.files import check_new, check_space
-from caloforge.generation.conditions import columns_like, columns_sampled
 from caloforge.generation.noise import NoiseStream
 from caloforge.generation.opening import open_model
 from caloforge.generation.plan import Network, Plan
-from caloforge.generation.runtimes import Backend, Precision
 from caloforge.geometry import Detector
-from caloforge.models.columns import Columns
 from caloforge.models.store import StoredModel
 from caloforge.showers import ShowerBatch, ShowerWriter
 
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
 
-__all__ = ["Columns", "Precision", "columns_like", "columns_sampled", "generate_file", "stream"]
 
 # upper estimate of compressed over raw size of sparse showers, to check the disk space
 COMPRESSION = 0.5
@@ -37,59 +34,49 @@ COMPRESSION = 0.5
 
 def stream(
     model: ShowerModel | StoredModel,
-    columns: Columns,
+    conditions: Conditions,
     *,
     seed: int,
-    batch_size: int = 64,
-    device: str = "cpu",
-    backend: Backend = "torch",
-    precision: Precision = "fp32",
-    threads: int = 1,
+    plan: Plan = Plan(),  # noqa: B008 - frozen
 ) -> Iterator[ShowerBatch]:
-    """Yield generated showers in order, `batch_size` at a time, with the wall time of each.
+    """Yield generated showers in order, a batch of the plan at a time, with the wall time of each.
 
-    Shower i is a function of (model, conditions of i, seed, i): batch size, threads and backend change it at
-    most by float rounding.
+    Shower i is a function of (model, conditions of i, seed, i): the plan changes it at most by rounding.
 
     Args:
         model: A trained model.
-        columns: Conditions of the showers.
+        conditions: Conditions of the showers.
         seed: Seed of the noise.
-        batch_size: Showers per pass.
-        device: Device of torch.
-        backend: Backend; `caloforge.generation.backend_selection.plan_for` chooses the fastest.
-        precision: Precision.
-        threads: Number of passes in parallel, each on one core.
+        plan: How the model runs; `caloforge.generation.backend_selection.plan_for` chooses the fastest.
     """
-    plan = Plan(backend, precision, batch_size, threads, str(device))
-    yield from run(open_model(model, plan), columns, seed=seed)
+    yield from run(open_model(model, plan), conditions, seed=seed)
 
 
 def run(
-    network: Network, columns: Columns, *, seed: int, pool: Executor | None = None
+    network: Network, conditions: Conditions, *, seed: int, pool: Executor | None = None
 ) -> Iterator[ShowerBatch]:
     """Yield the batches of a loaded network, in order.
 
     Args:
         network: From `open_model`.
-        columns: Conditions of the showers.
+        conditions: Conditions of the showers.
         seed: Seed of the noise.
         pool: Threads to use; the default is as many as the network's plan has, or none for a single one.
     """
     plan = network.plan
     generators = _BatchGenerators(network, seed)
-    size = min(plan.batch_size, max(1, -(-len(columns) // plan.threads)))
-    starts = range(0, len(columns), size)
+    size = min(plan.batch_size, max(1, -(-len(conditions) // plan.threads)))
+    starts = range(0, len(conditions), size)
     if plan.threads == 1:
         for start in starts:
-            yield generators.make(columns[start : start + size], start)
+            yield generators.make(conditions[start : start + size], start)
         return
     with nullcontext(pool) if pool else ThreadPoolExecutor(plan.threads) as workers:
         # one batch more than threads, so that no thread waits for the consumer
         waiting: deque[Future[ShowerBatch]] = deque()
         try:
             for start in starts:
-                waiting.append(workers.submit(generators.make, columns[start : start + size], start))
+                waiting.append(workers.submit(generators.make, conditions[start : start + size], start))
                 if len(waiting) > plan.threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -107,7 +94,7 @@ class _BatchGenerators:
         self.seed = seed
         self._free: list[tuple[Callable[..., Any], NoiseStream]] = []
 
-    def make(self, columns: Columns, start: int) -> ShowerBatch:
+    def make(self, conditions: Conditions, start: int) -> ShowerBatch:
         """Generate the showers from index `start` on."""
         begin = time.perf_counter()
         try:
@@ -115,55 +102,56 @@ class _BatchGenerators:
         except IndexError:
             noise = NoiseStream(self.seed, self.network.noise_shape)
             generate = self.network.worker()
-        showers = generate(columns, lambda first, last: noise.lend(start + first, start + last))
+        showers = generate(conditions, lambda first, last: noise.lend(start + first, start + last))
         self._free.append((generate, noise))
-        seconds = (time.perf_counter() - begin) / len(columns)
+        seconds = (time.perf_counter() - begin) / len(conditions)
         return ShowerBatch(
             showers=showers,
-            incident_energy=columns.energy,
-            incident_theta=columns.theta,
-            incident_phi=columns.phi,
-            pdg_id=columns.pdg_id,
-            seconds=np.full(len(columns), seconds, np.float32),
+            incident_energy=conditions.energy,
+            incident_theta=conditions.theta,
+            incident_phi=conditions.phi,
+            pdg_id=conditions.pdg_id,
+            seconds=np.full(len(conditions), seconds, np.float32),
         )
 
 
 def generate_batch(
     model: ShowerModel | StoredModel,
-    columns: Columns,
+    conditions: Conditions,
     *,
     seed: int,
-    batch_size: int = 64,
-    device: str = "cpu",
-    backend: Backend = "torch",
-    precision: Precision = "fp32",
-    threads: int = 1,
+    plan: Plan,
     extrapolate: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ShowerBatch:
-    """Generate showers for `columns` in memory; the arguments are those of `generate_file`.
+    """Generate showers for `conditions` in memory; the arguments are those of `generate_file`.
 
     Raises:
         ConfigError: Conditions outside the trained range without `extrapolate`, a plan that cannot be done,
             or more showers than half of the machine's memory holds.
         MissingDependencyError: The extra that the backend needs is not installed.
     """
-    plan = Plan(backend, precision, batch_size, threads, str(device))
     plan.check()
-    _check_conditions(model, columns, extrapolate)
-    check_memory(model.detector, len(columns))
+    _check_conditions(model, conditions, extrapolate)
+    check_memory(model.detector, len(conditions))
     shape = model.detector.shower_shape
-    showers = np.empty((len(columns), *shape), np.float32)
-    seconds = np.empty(len(columns), np.float32)
+    showers = np.empty((len(conditions), *shape), np.float32)
+    seconds = np.empty(len(conditions), np.float32)
     done = 0
-    for batch in run(open_model(model, plan), columns, seed=seed):
+    for batch in run(open_model(model, plan), conditions, seed=seed):
         stop = done + len(batch)
         showers[done:stop], seconds[done:stop] = batch.showers, batch.seconds
         done = stop
         if progress is not None:
-            progress(done, len(columns))
+            progress(done, len(conditions))
     return ShowerBatch(
-        showers, columns.energy, columns.theta, columns.phi, columns.pdg_id, seconds, model.detector
+        showers,
+        conditions.energy,
+        conditions.theta,
+        conditions.phi,
+        conditions.pdg_id,
+        seconds,
+        model.detector,
     )
 
 
@@ -183,45 +171,37 @@ def check_memory(detector: Detector, count: int) -> None:
         )
 
 
-def _check_conditions(model: ShowerModel | StoredModel, columns: Columns, extrapolate: bool) -> None:
+def _check_conditions(model: ShowerModel | StoredModel, conditions: Conditions, extrapolate: bool) -> None:
     model.ranges.check(
-        energy=columns.energy,
-        theta=columns.theta,
-        phi=columns.phi,
-        pdg_id=columns.pdg_id,
+        energy=conditions.energy,
+        theta=conditions.theta,
+        phi=conditions.phi,
+        pdg_id=conditions.pdg_id,
         extrapolate=extrapolate,
     )
 
 
 def generate_file(
     model: ShowerModel | StoredModel,
-    columns: Columns,
+    conditions: Conditions,
     out: Path,
     *,
     seed: int,
     provenance: dict[str, Any],
-    batch_size: int = 64,
-    device: str = "cpu",
-    backend: Backend = "torch",
-    precision: Precision = "fp32",
-    threads: int = 1,
+    plan: Plan,
     extrapolate: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Generate showers for `columns` into a shower file, at constant memory.
+    """Generate showers for `conditions` into a shower file, at constant memory.
 
     Args:
         model: A trained model.
-        columns: Conditions of the showers.
+        conditions: Conditions of the showers.
         out: The shower file; appears only when complete.
         seed: Seed of the noise.
         provenance: Provenance to store in the file.
-        batch_size: Showers per pass.
-        device: Device of torch.
-        backend: Backend.
-        precision: Precision.
-        threads: Number of passes in parallel, each on one core; the same threads compress the file.
+        plan: How the model runs; its threads compress the file, too.
         extrapolate: Allow conditions outside the trained range.
         force: Replace an existing file.
         progress: Called with (done, total).
@@ -231,12 +211,13 @@ def generate_file(
         MissingDependencyError: The extra that the backend needs is not installed.
         OutputError: The file exists without `force`, or the disk is full.
     """
-    plan = Plan(backend, precision, batch_size, threads, str(device))
     plan.check()
-    check_output(out, model.detector, len(columns), force=force)
-    _check_conditions(model, columns, extrapolate)
+    check_output(out, model.detector, len(conditions), force=force)
+    _check_conditions(model, conditions, extrapolate)
     network = open_model(model, plan)
-    return write_file(network, columns, out, seed=seed, provenance=provenance, force=force, progress=progress)
+    return write_file(
+        network, conditions, out, seed=seed, provenance=provenance, force=force, progress=progress
+    )
 
 
 def check_output(out: Path, detector: Detector, count: int, *, force: bool = False) -> None:
@@ -258,7 +239,7 @@ def check_output(out: Path, detector: Detector, count: int, *, force: bool = Fal
 
 def write_file(
     network: Network,
-    columns: Columns,
+    conditions: Conditions,
     out: Path,
     *,
     seed: int,
@@ -279,8 +260,8 @@ def write_file(
             pool=pool,
         )
         with writer:
-            for batch in run(network, columns, seed=seed, pool=pool):
+            for batch in run(network, conditions, seed=seed, pool=pool):
                 writer.append(batch)
                 if progress is not None:
-                    progress(writer.count, len(columns))
+                    progress(writer.count, len(conditions))
     return out

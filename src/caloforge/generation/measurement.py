@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from caloforge.errors import CaloforgeError
-from caloforge.export.graph import condition_of, sample_inputs
 from caloforge.files import cache_folder
 from caloforge.generation.engine import graph_of, graph_path, open_network
 from caloforge.generation.plan import Plan
 from caloforge.generation.runtime_benchmark import measure, try_runtime
 from caloforge.generation.runtimes import Arrays
 from caloforge.models.base import ShowerModel
+from caloforge.models.parity import condition_of, sample_inputs
 
 # batch sizes to measure
 BATCHES = (1, 8, 32)
@@ -87,7 +87,7 @@ def seconds_with_torch(
 
     def run(arrays: Arrays) -> Any:
         noise: Any = arrays["noise"]
-        return generate(condition_of(model, arrays).columns(), lambda start, stop: noise[start:stop])
+        return generate(condition_of(model, arrays).to_numpy(), lambda start, stop: noise[start:stop])
 
     # warm-up
     run({name: value[:1] for name, value in inputs.items()})

@@ -18,16 +18,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-# points in the table
-POINTS = 2**12
+from caloforge.generation.splitmix import GAMMA, POINTS
+
 # directions per radius: angular moments are exact below this order
 DIRECTIONS = 8
-# offset in bits between the four table indices in a word
-SHIFT = 16
-# SplitMix64 (Steele, Lea, Flood 2014): increment of the counter, factors and shifts of the mixing
-GAMMA = 0x9E3779B97F4A7C15
-MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-SHIFTS = (30, 27, 31)
 
 
 class NoiseStream:

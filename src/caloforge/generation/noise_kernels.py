@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.generation import noise
+from caloforge.generation import splitmix
 from caloforge.machine_code import compiled
 
 # words per block
 BLOCK = 256
 # unsigned 64-bit integers, whose arithmetic is modulo 2^64
-FIRST, SECOND, THIRD = (np.uint64(part * noise.SHIFT) for part in (1, 2, 3))
-MASK, ONE, GAMMA = np.uint64(noise.POINTS - 1), np.uint64(1), np.uint64(noise.GAMMA)
-SHIFTS, MIX = tuple(map(np.uint64, noise.SHIFTS)), tuple(map(np.uint64, noise.MIX))
+FIRST, SECOND, THIRD = (np.uint64(part * splitmix.SHIFT) for part in (1, 2, 3))
+MASK, ONE, GAMMA = np.uint64(splitmix.POINTS - 1), np.uint64(1), np.uint64(splitmix.GAMMA)
+SHIFTS, MIX = tuple(map(np.uint64, splitmix.SHIFTS)), tuple(map(np.uint64, splitmix.MIX))
 
 
 class Mixer:

@@ -13,17 +13,16 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.errors import ConfigError, MissingDependencyError, nearest
-from caloforge.generation.runtimes import PACKAGES, PRECISIONS, Backend, Precision
+from caloforge.conditions import Conditions
+from caloforge.errors import ConfigError, MissingDependencyError
+from caloforge.generation.runtimes import BACKENDS, BUILT_IN, WRITER, Precision
 from caloforge.geometry import Detector
-from caloforge.models.columns import Columns, NoiseOf
+from caloforge.models.columns import NoiseOf
 from caloforge.showers.file import EnergyMeaning
 
-# default batch sizes: the activations of a small network fit into the L2 cache of a core
-BATCH = {"torch": 64, "numba": 64, "onnx": 16, "openvino": 16}
 CUDA_BATCH = 2048
 
-Generate = Callable[[Columns, NoiseOf], NDArray[np.float32]]
+Generate = Callable[[Conditions, NoiseOf], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class Plan:
         device: "cpu", or a GPU, with torch alone.
     """
 
-    backend: Backend = "torch"
+    backend: str = "torch"
     precision: Precision = "fp32"
-    batch_size: int = BATCH["torch"]
+    batch_size: int = BUILT_IN["torch"].batch
     threads: int = 1
     device: str = "cpu"
 
@@ -50,19 +49,18 @@ class Plan:
         Raises:
             ConfigError: A backend or arithmetic that does not exist, or not together.
             MissingDependencyError: The extra is not installed; with the command.
+            PluginError: The backend is of a package that is broken.
         """
         if self.batch_size < 1:
             raise ConfigError(f"batch size: got {self.batch_size}, expected at least 1")
         if self.threads < 1:
             raise ConfigError(f"threads: got {self.threads}, expected at least 1")
-        if self.backend not in PACKAGES:
-            hint = nearest(self.backend, ("auto", *PACKAGES))
-            raise ConfigError(f"backend: got {self.backend!r}. {hint}")
-        if self.precision not in PRECISIONS[self.backend]:
-            able = [name for name, known in PRECISIONS.items() if self.precision in known]
+        known = BACKENDS.get(self.backend, "backend").precisions
+        if self.precision not in known:
+            able = [name for name, entry in BACKENDS.usable().items() if self.precision in entry.precisions]
             raise ConfigError(
                 f"precision {self.precision}: the backend {self.backend} computes in "
-                f"{' and '.join(PRECISIONS[self.backend])}; for {self.precision} take --backend "
+                f"{' and '.join(known)}; for {self.precision} take --backend "
                 f"{' or '.join(able)}"
             )
         # before the search for a GPU: another device would not help such a backend
@@ -92,8 +90,10 @@ def _check_device(device: str) -> None:
 
 def packages_of(plan: Plan) -> tuple[str, ...]:
     """The packages of the extra that a plan needs."""
+    backend = BACKENDS.get(plan.backend, "backend")
+    writer = WRITER if backend.open else ()
     quantiser = ("onnxruntime",) if plan.precision == "int8" else ()
-    return tuple(dict.fromkeys(PACKAGES[plan.backend] + quantiser))
+    return tuple(dict.fromkeys(writer + backend.packages + quantiser))
 
 
 @dataclass(frozen=True)

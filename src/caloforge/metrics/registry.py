@@ -12,6 +12,7 @@ from typing import Literal
 
 from caloforge.metrics.resampling import Metric
 from caloforge.metrics.samples import ObservablePair, SamplePair
+from caloforge.plugins import Registry
 
 Format = Literal["percent", "spreads", "plain"]
 ThresholdKind = Literal["magnitude", "excess", "deficit", "ratio", "similarity", "area", "value"]
@@ -83,8 +84,8 @@ def register(definition: MetricDefinition) -> None:
 
 
 def metrics() -> Mapping[str, MetricDefinition]:
-    """All metrics by name: those of `caloforge.metrics.definitions`, then registered ones."""
-    return MappingProxyType(_own() | _REGISTERED)
+    """All metrics by name: those of `caloforge.metrics.definitions`, of packages, and registered ones."""
+    return MappingProxyType(METRICS.usable() | _REGISTERED)
 
 
 @functools.cache
@@ -94,3 +95,10 @@ def _own() -> dict[str, MetricDefinition]:
 
     names = [module.name for module in pkgutil.iter_modules(definitions.__path__, f"{definitions.__name__}.")]
     return {d.name: d for name in names for d in importlib.import_module(name).METRICS}
+
+
+def _complaint(name: str, metric: MetricDefinition) -> str:
+    return "" if metric.name == name else f"its name is {metric.name!r}, expected {name!r}"
+
+
+METRICS = Registry("caloforge.metrics", "metric", _own, MetricDefinition, _complaint)

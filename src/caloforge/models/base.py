@@ -24,56 +24,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caloforge.conditions import Condition as Condition
 from caloforge.config import StrictModel
 from caloforge.geometry import Detector, RaggedMesh
-from caloforge.models.columns import Columns, CompiledForm
+from caloforge.models.columns import CompiledForm
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch
 from caloforge.showers.file import EnergyMeaning
-
-
-@dataclass(frozen=True)
-class Condition:
-    """The incident conditions of N showers, as tensors of shape (N,).
-
-    Attributes:
-        energy: Incident kinetic energy, MeV, float32.
-        theta: Polar angle, rad, float32.
-        phi: Azimuth, rad, float32.
-        pdg_id: PDG number of the particle, int32.
-    """
-
-    energy: Tensor
-    theta: Tensor
-    phi: Tensor
-    pdg_id: Tensor
-
-    def __len__(self) -> int:
-        return len(self.energy)
-
-    def __getitem__(self, rows: slice | Tensor) -> Condition:
-        """Select conditions."""
-        return Condition(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
-
-    def to(self, device: torch.device | str) -> Condition:
-        """The conditions on another device."""
-        return Condition(
-            self.energy.to(device), self.theta.to(device), self.phi.to(device), self.pdg_id.to(device)
-        )
-
-    def columns(self) -> Columns:
-        """The conditions as arrays."""
-        return Columns(*(part.numpy() for part in (self.energy, self.theta, self.phi, self.pdg_id)))
-
-    @classmethod
-    def of(cls, batch: ShowerBatch) -> Condition:
-        """The conditions of some showers."""
-        return cls(
-            energy=torch.from_numpy(batch.incident_energy),
-            theta=torch.from_numpy(batch.incident_theta),
-            phi=torch.from_numpy(batch.incident_phi),
-            pdg_id=torch.from_numpy(batch.pdg_id),
-        )
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,30 @@
 """The registry of model families. Importing this does not import torch.
 
-A new family is one line of `FAMILIES`.
+A new family is one line of `BUILT_IN`, or an entry point of the group `caloforge.families` of any package.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field
+from pydantic import Field, WrapSerializer, WrapValidator
 
 from caloforge.config import build
-from caloforge.errors import ConfigError, nearest
+from caloforge.errors import ConfigError
 from caloforge.models.frozen.config import FrozenConfig
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.layered.config import LayeredConfig
 from caloforge.models.presets import FamilyConfig
+from caloforge.plugins import Registry
 
 if TYPE_CHECKING:
     from caloforge.beam import BeamConfig
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
+    from caloforge.models.columns import CompiledForm
     from caloforge.models.training_metadata import DataFacts
 
 
@@ -32,7 +33,8 @@ class Family:
     """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built.
 
     `ragged`: whether it supports ragged meshes. `compiled`: "module:class" of its `CompiledForm`, empty if
-    there is none; its import must not import torch.
+    there is none; its import must not import torch. The field `family` of the configuration has the name of
+    the family as its default.
     """
 
     config: type[FamilyConfig]
@@ -41,7 +43,7 @@ class Family:
     compiled: str = ""
 
 
-FAMILIES: dict[str, Family] = {
+BUILT_IN: dict[str, Family] = {
     "gan3d": Family(Gan3dConfig, "caloforge.models.gan3d.model:Gan3d"),
     "layered": Family(
         LayeredConfig,
@@ -51,27 +53,68 @@ FAMILIES: dict[str, Family] = {
     "frozen": Family(FrozenConfig, "caloforge.models.frozen.model:Frozen", ragged=True),
 }
 
-# characters of an invalid name that are shown
-LONGEST_NAME = 60
+
+def _complaint(name: str, family: Family) -> str:
+    # of a package, which may have put anything there
+    config: Any = family.config
+    if not (isinstance(config, type) and issubclass(config, FamilyConfig)):
+        return f"its config is {config!r}, expected a class derived from FamilyConfig"
+    if not {"family", "preset"} <= set(config.model_fields):
+        return f"{config.__name__} lacks the field family or preset"
+    if (stated := family_name(config)) != name:
+        return f"the family of {config.__name__} is {stated!r}, expected {name!r}"
+    return ""
+
+
+FAMILIES = Registry("caloforge.families", "model family", BUILT_IN, Family, _complaint)
+
+
+def family_name(config: FamilyConfig | type[FamilyConfig]) -> str:
+    """The name of the family of a configuration."""
+    kind = config if isinstance(config, type) else type(config)
+    return str(kind.model_fields["family"].default)
+
+
+def _of_a_package(value: Any) -> bool:
+    """Whether a model section, or a configuration, is of a family that is not built in."""
+    if isinstance(value, FamilyConfig):
+        return family_name(value) not in BUILT_IN
+    return isinstance(value, Mapping) and str(value.get("family")) not in BUILT_IN and bool(FAMILIES.added())
+
+
+def _validated(value: Any, handler: Any) -> Any:
+    if not _of_a_package(value):
+        return handler(value)
+    return value if isinstance(value, FamilyConfig) else read_model_config(value, "model")
+
 
 if TYPE_CHECKING:
     ModelConfig = FamilyConfig
 else:
+    # pydantic knows the families that are built in: the schema has them, and messages their settings
     ModelConfig = Annotated[
-        Union[tuple(family.config for family in FAMILIES.values())],  # noqa: UP007 - made from the table
-        Field(discriminator="family"),
+        Annotated[
+            Union[tuple(family.config for family in BUILT_IN.values())],  # noqa: UP007 - made from the table
+            Field(discriminator="family"),
+        ],
+        WrapValidator(_validated),
+        WrapSerializer(
+            lambda value, handler, info: (
+                value.model_dump(mode=info.mode) if _of_a_package(value) else handler(value)
+            )
+        ),
     ]
 
 
 def list_models() -> dict[str, list[str]]:
     """The names of the presets of each family."""
-    return {name: sorted(family.config.presets) for name, family in FAMILIES.items()}
+    return {name: sorted(family.config.presets) for name, family in FAMILIES.usable().items()}
 
 
 def families_for(detector: Detector) -> list[str]:
     """Names of the families that support the mesh of a detector."""
     ragged = detector.mesh.kind == "ragged"
-    return [name for name, family in FAMILIES.items() if family.ragged or not ragged]
+    return [name for name, family in FAMILIES.usable().items() if family.ragged or not ragged]
 
 
 def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
@@ -86,19 +129,25 @@ def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
     """
     if not isinstance(document, Mapping):
         raise ConfigError(f"{origin}: got {type(document).__name__}, expected the settings of a model family")
-    name = str(document.get("family", ""))[:LONGEST_NAME]
-    if name not in FAMILIES:
-        raise ConfigError(
-            f"{origin}.family: got {name!r}, expected a model family. {nearest(name, FAMILIES)}"
-        )
-    return build(FAMILIES[name].config, document, origin)
+    family = FAMILIES.get(str(document.get("family", "")), f"{origin}.family")
+    return build(family.config, document, origin)
+
+
+def entry_of(config: ModelConfig) -> Family:
+    """The entry of a configuration's family."""
+    return FAMILIES.get(family_name(config), "model.family")
 
 
 def family_of(config: ModelConfig) -> type[ShowerModel]:
     """The `ShowerModel` class of a configuration; imports torch."""
-    module, _, name = next(f.model for f in FAMILIES.values() if type(config) is f.config).partition(":")
-    family: type[ShowerModel] = getattr(importlib.import_module(module), name)
+    family: type[ShowerModel] = FAMILIES.resolve(family_name(config), entry_of(config).model)
     return family
+
+
+def compiled_form_of(config: ModelConfig) -> type[CompiledForm]:
+    """The class of the compiled form of a family that has one; does not import torch."""
+    form: type[CompiledForm] = FAMILIES.resolve(family_name(config), entry_of(config).compiled)
+    return form
 
 
 def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, seed: int = 0) -> ShowerModel:

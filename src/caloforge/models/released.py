@@ -12,11 +12,11 @@ from caloforge.beam import PARTICLES
 from caloforge.errors import DataError, ModelError, nearest
 from caloforge.files import read_regular
 from caloforge.names import is_path, shipped_name
+from caloforge.run_directory import CARD, CHECKPOINTS, MODEL
 from caloforge.units import format_energy
 
 FORMAT = "caloforge-model"
 FORMAT_VERSION = 1
-CARD = "model.json"
 # bytes; a card with long reports has a few hundred thousand
 LARGEST_CARD = 2**24
 RELEASED = Path(__file__).parents[1] / "pretrained"
@@ -43,7 +43,7 @@ def model_folder(path: Path | str) -> Path:
         return RELEASED / name
     hint = "" if is_path(path) else nearest(str(path), names)
     path = Path(path)
-    for folder in (path, path / "model"):
+    for folder in (path, path / MODEL):
         if (folder / CARD).is_file():
             return folder
     if not path.exists():
@@ -51,7 +51,7 @@ def model_folder(path: Path | str) -> Path:
             f"{path}: no such directory, and no released model of this name; give a run directory, a model "
             f"directory, or a name from caloforge list. {hint}".rstrip()
         )
-    if (path / "checkpoints").is_dir():
+    if (path / CHECKPOINTS).is_dir():
         raise ModelError(
             f"{path}: this training has not finished an evaluation yet, there is no model; continue it with "
             "caloforge train ... --resume"

@@ -22,10 +22,11 @@ from caloforge.files import read_regular, write_bytes, write_text, writing
 from caloforge.geometry import Detector
 from caloforge.models.checks import check_size, check_state, stored_weights
 from caloforge.models.presets import FamilyConfig
-from caloforge.models.registry import FAMILIES, build_model, read_model_config
-from caloforge.models.released import CARD, FORMAT, FORMAT_VERSION, model_folder, read_card
+from caloforge.models.registry import build_model, entry_of, family_name, read_model_config
+from caloforge.models.released import FORMAT, FORMAT_VERSION, model_folder, read_card
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.provenance import collect, digest_json
+from caloforge.run_directory import CARD, README
 from caloforge.showers.file import EnergyMeaning
 from caloforge.units import format_angle, format_energy
 
@@ -66,7 +67,7 @@ def save_model(model: ShowerModel, folder: Path, state: dict[str, Tensor], **fac
         **facts,
     }
     write_text(folder / CARD, json.dumps(card, indent=1))
-    write_text(folder / "README.md", _readme(card))
+    write_text(folder / README, _readme(card))
     for stale in folder.glob("*.safetensors"):
         if stale.name != _weights_name(digest):
             stale.unlink()
@@ -229,12 +230,12 @@ class StoredModel:
     @property
     def family(self) -> str:
         """Name in run.yaml."""
-        return next(name for name, known in FAMILIES.items() if type(self.config) is known.config)
+        return family_name(self.config)
 
     @property
     def compilable(self) -> bool:
         """Whether the family has a compiled form."""
-        return bool(FAMILIES[self.family].compiled)
+        return bool(entry_of(self.config).compiled)
 
     @property
     def ranges(self) -> TrainedRange:

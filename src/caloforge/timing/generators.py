@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.beam import BeamConfig
+from caloforge.conditions import Conditions
 from caloforge.config import build
 from caloforge.generation.engine import open_network
 from caloforge.generation.generate import run, write_file
 from caloforge.generation.plan import Network, Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import ShowerModel
-from caloforge.models.columns import Columns
 from caloforge.models.registry import build_model, create_model, read_model_config
 from caloforge.models.store import load_model, model_digest
 from caloforge.models.training_metadata import facts_of_beam
@@ -52,16 +52,16 @@ class Engine:
 
     def make(self, showers: int, batch: int) -> None:
         """Generate showers in memory: noise, network, inverse transform and thresholds."""
-        for _ in run(self.network(batch), self._columns(showers), seed=self.seed):
+        for _ in run(self.network(batch), self._conditions(showers), seed=self.seed):
             pass
 
     def write(self, showers: int, batch: int, path: Path) -> None:
         """Generate showers into a file."""
         write_file(
-            self.network(batch), self._columns(showers), path, seed=self.seed, provenance={}, force=True
+            self.network(batch), self._conditions(showers), path, seed=self.seed, provenance={}, force=True
         )
 
-    def _columns(self, showers: int) -> Columns:
+    def _conditions(self, showers: int) -> Conditions:
         """Conditions drawn uniformly over the trained range."""
         rng, ranges = np.random.default_rng(self.seed), self.model.ranges
 
@@ -69,7 +69,7 @@ class Engine:
             return rng.uniform(*limits, showers).astype(np.float32)
 
         particles = rng.choice(np.array(ranges.pdg_ids, np.int32), showers)
-        return Columns(within(ranges.energy), within(ranges.theta), within(ranges.phi), particles)
+        return Conditions(within(ranges.energy), within(ranges.theta), within(ranges.phi), particles)
 
 
 def open_engine(job: dict[str, Any]) -> Engine:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from caloforge.generation.runtimes import PACKAGES, PRECISIONS
+from caloforge.generation.plan import Plan, packages_of
+from caloforge.generation.runtimes import BACKENDS
 from caloforge.models.released import read_card
 
 # the beam of the showers that the published networks were trained on
@@ -42,12 +43,17 @@ class Source:
         if not self.exportable:
             return [("torch", "fp32")]
         able = [name for name in backends if name != "numba" or self.compilable]
-        return [(name, p) for name in able for p in PRECISIONS[name] if p in self.precisions]
+        return [
+            (name, p)
+            for name in able
+            for p in BACKENDS.get(name, "backend").precisions
+            if p in self.precisions
+        ]
 
 
 def installed_backends() -> tuple[str, ...]:
     """Backends whose packages are installed."""
-    return tuple(name for name, needed in PACKAGES.items() if all(map(find_spec, needed)))
+    return tuple(name for name in BACKENDS.usable() if all(map(find_spec, packages_of(Plan(name)))))
 
 
 PUBLISHED = (

@@ -16,18 +16,19 @@ from typing import IO, Self
 
 from caloforge.errors import OutputError
 from caloforge.files import check_new, write_text, writing
+from caloforge.run_directory import (
+    CARD,
+    CHECKPOINTS,
+    FORCED,
+    LOCK,
+    MODEL,
+    MOVING,
+    OWN,
+    REPLACED,
+    RESOLVED,
+)
 from caloforge.training.checkpoint import checkpoints
-from caloforge.training.log import METRICS
 
-RESOLVED, RUN = "resolved.yaml", "run.yaml"
-CHECKPOINTS, MODEL = "checkpoints", "model"
-LOCK = ".lock"
-# folders that hold an earlier training while it is moved, and until it is replaced
-MOVING, REPLACED = ".replacing", ".replaced"
-# marks a training under --force: after a restart by the launcher, an earlier training is not continued
-FORCED = ".force"
-# files and folders of a training
-OWN = (CHECKPOINTS, MODEL, METRICS, RESOLVED, RUN)
 # seconds that data-loader processes of a killed training may hold its lock
 ORPHANS = 10.0
 POLL = 0.2
@@ -138,7 +139,7 @@ class RunDirectory:
         """Move an earlier training back, unless its replacement has saved a model or a checkpoint."""
         moving, aside = self.path / MOVING, self.path / REPLACED
         if aside.is_dir():
-            if self._checkpoints() or (self.path / MODEL / "model.json").is_file():
+            if self._checkpoints() or (self.path / MODEL / CARD).is_file():
                 shutil.rmtree(aside, ignore_errors=True)
                 return
             for name in OWN:

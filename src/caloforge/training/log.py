@@ -15,12 +15,12 @@ from torch import Tensor
 
 from caloforge.errors import MissingDependencyError
 from caloforge.files import write_text, writing
+from caloforge.run_directory import METRICS, TRACKERS
 from caloforge.training.checkpoint import Progress
 from caloforge.training.config import TrainingConfig
 from caloforge.training.curves import COMMON, progress_text
 from caloforge.training.timers import TimeSplit
 
-METRICS = "metrics.jsonl"
 # steps averaged in one line
 INTERVAL = 10
 
@@ -68,7 +68,7 @@ class MetricsLog:
         kept = [line for line in lines if _step_of(line) <= first]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
         if self._trackers:
-            folder = self.out / "trackers"
+            folder = self.out / TRACKERS
             folder.mkdir(exist_ok=True)
             # without a server MLflow would create its database in the working directory
             os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{(folder / 'mlflow.db').absolute()}")

@@ -22,6 +22,7 @@ from caloforge.models.base import Phase, ShowerModel, TrainingBatch
 from caloforge.models.store import save_model
 from caloforge.models.symmetries import symmetries
 from caloforge.models.training_metadata import data_record
+from caloforge.run_directory import CHECKPOINTS, MODEL
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.signals import StopRequest
@@ -90,6 +91,7 @@ def train_model(
     progress: ProgressCallback | None = None,
     processes: Processes | None = None,
     directory: RunDirectory | None = None,
+    near: Path | None = None,
 ) -> TrainingResult:
     """Train a model; writes checkpoints/, metrics.jsonl and the best model so far, model/, to `out`.
 
@@ -104,6 +106,7 @@ def train_model(
         processes: The process group; by default initialised from the environment.
         directory: The locked run directory; by default `out` is not locked, and files of an earlier training
             are not preserved.
+        near: The copy of the shower file on this machine; by default it is made, see `local_copy`.
 
     Raises:
         ConfigError: Too few showers.
@@ -116,7 +119,9 @@ def train_model(
         torch.set_num_threads(config.threads)
     context = Processes(config.distribution.timeout_seconds) if processes is None else nullcontext(processes)
     with context as group:
-        trainer = Trainer(model, data, config, out, group, seed=seed, resume=resume, directory=directory)
+        trainer = Trainer(
+            model, data, config, out, group, seed=seed, resume=resume, directory=directory, near=near
+        )
         return trainer.run(progress)
 
 
@@ -134,6 +139,7 @@ class Trainer:
         seed: int,
         resume: bool,
         directory: RunDirectory | None = None,
+        near: Path | None = None,
     ) -> None:
         """Prepare data and optimisers, and load the newest checkpoint to resume; see `train_model`."""
         self.config, self.out, self.seed, self.processes = config, out, seed, processes
@@ -143,7 +149,7 @@ class Trainer:
         self.detector = model.detector
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
-        self.data = local_copy(data, config.cache, processes)
+        self.data = local_copy(data, config.cache, processes) if near is None else near
         split = split_file(self.data, config, processes.world_size)
         self.parts = split.describe(self.data)
         # only rank 0 writes models
@@ -173,13 +179,15 @@ class Trainer:
             )
         self.log = MetricsLog(processes.accelerator, out, config, self.progress)
         self.opened, self.seconds_before = False, self.progress.seconds
+        # of the last update
+        self._rate = 0.0
 
     def _first_batch(self) -> TrainingBatch:
         with ShowerFile(self.data) as file:
             return TrainingBatch.of(file.read(0, 2), self.device)
 
     def _resume(self) -> None:
-        found = checkpoints(self.out / "checkpoints")
+        found = checkpoints(self.out / CHECKPOINTS)
         if not found:
             raise TrainingError(f"{self.out}: no checkpoint to resume from; train without --resume")
         state = read_state(found[-1])["progress"]
@@ -187,7 +195,7 @@ class Trainer:
         check_fingerprint(found[-1], state["identity"], self.progress.identity, precision)
         self.progress = load_checkpoint(found[-1], self.model, self.ema, self.optimizers)
         if self.processes.is_main:
-            prune_checkpoints(self.out / "checkpoints", self.config.keep_checkpoints)
+            prune_checkpoints(self.out / CHECKPOINTS, self.config.keep_checkpoints)
 
     # ---- the loop
 
@@ -217,7 +225,7 @@ class Trainer:
                 self.progress.seconds = self.seconds_before + time.monotonic() - start
                 if not self.directory.replaces:
                     self._open()
-                self.log.add(self.progress, logs, self._learning_rate("generator"))
+                self.log.add(self.progress, logs, self._rate)
                 if report is not None:
                     report(self.progress.step, self.total, self.log.note)
                 reason = self._after_step(stop)
@@ -284,13 +292,11 @@ class Trainer:
                 f"step {self.progress.step}: the generator makes empty images only; it has collapsed. "
                 "Train again with another --seed, or a smaller training.optimizer.learning_rate"
             )
+        rate = learning_rate(self.config.optimizer, phase.optimizer, self.progress.step, self.total)
+        self._rate = rate * self.model.rate(phase.optimizer)
         for group in optimizer.param_groups:
-            group["lr"] = self._learning_rate(phase.optimizer)
+            group["lr"] = self._rate
         optimizer.step()
-
-    def _learning_rate(self, name: str) -> float:
-        rate = learning_rate(self.config.optimizer, name, self.progress.step, self.total)
-        return rate * self.model.rate(name)
 
     def _not_finite(self, phase: Phase) -> str:
         values = ", ".join(f"{name} {float(value):.4g}" for name, value in phase.logs.items())
@@ -338,10 +344,11 @@ class Trainer:
             with ema_weights(self.model.sampler(), self.ema):
                 found = self.evaluation(self.model, self.device, p.precision)
                 better = self.processes.broadcast_value(p.best is None or found["merit"] < p.best)
-                if self.processes.is_main and (better or self.config.evaluation.keep == "last"):
+                keep = self.config.evaluation.keep
+                if self.processes.is_main and (better or keep == "last"):
                     facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
                     state = dict(self.model.state_dict())
-                    save_model(self.model, self.out / "model", state, **facts, data=[self.record])
+                    save_model(self.model, self.out / MODEL, state, **facts, kept=keep, data=[self.record])
                     self.directory.settle()
             p.waited = 0 if better else p.waited + 1
             p.best = self.processes.broadcast_value(found["merit"] if better else p.best)
@@ -354,7 +361,7 @@ class Trainer:
         with self.clock.count("saving"), self.strategy.consensus(self.ema):
             if self.processes.is_main:
                 save_checkpoint(
-                    self.out / "checkpoints",
+                    self.out / CHECKPOINTS,
                     self.progress,
                     self.model,
                     self.ema,

@@ -15,7 +15,7 @@ from caloforge.names import is_path, shipped_name
 from caloforge.run import STUDIES, study_names
 from caloforge.tuning.objective import check_figure
 from caloforge.tuning.parameters import Parameter
-from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
+from caloforge.tuning.samplers.config import SamplerConfig, several_objectives
 
 # what a study may search or change: the showers were made with the rest
 SECTIONS = ("model", "training")
@@ -138,10 +138,10 @@ class StudyConfig(StrictModel):
                 f"pruner.kind: {self.pruner.kind!r} stops trials by one figure; with {len(figures)} "
                 "objectives take 'none'"
             )
-        if len(figures) > 1 and self.sampler.kind not in SEVERAL_OBJECTIVES:
+        if len(figures) > 1 and self.sampler.kind not in (able := several_objectives()):
             raise ValueError(
                 f"sampler.kind: {self.sampler.kind!r} knows one objective, got {len(figures)}; take one of "
-                f"{', '.join(SEVERAL_OBJECTIVES)}"
+                f"{', '.join(able)}"
             )
         for key, parameter in self.space.items():
             for parent, values in parameter.when.items():

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import Interrupted, TuningError
 from caloforge.files import write_text
+from caloforge.run_directory import CHECKPOINTS, MODEL, RUN
 from caloforge.signals import StopRequest
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.folds import Fold
 from caloforge.tuning.objective import combine, evaluations
 from caloforge.tuning.suggestion_thread import Proposal, Suggestions
-from caloforge.tuning.trial import RUN, Job, Result, Work, read_result, train_fold
+from caloforge.tuning.trial import Job, Result, Work, read_result, train_fold
 from caloforge.tuning.trial_attributes import ATTEMPTS, FOLDS, NOISE, REASON
 from caloforge.tuning.worker_groups import Cluster, Group
 
@@ -214,7 +215,7 @@ class Search:
         number, split = run.proposal.number, self._folds[fold]
         weights = None
         if (parent := run.proposal.parent) is not None:
-            weights = fold_folder(self._out, parent, fold) / "model"
+            weights = fold_folder(self._out, parent, fold) / MODEL
         return Job(
             trial=number,
             fold=fold,
@@ -343,7 +344,7 @@ def _forget(folder: Path) -> None:
     """Remove what a failed training left."""
     import shutil
 
-    for name in ("checkpoints", "model"):
+    for name in (CHECKPOINTS, MODEL):
         shutil.rmtree(folder / name, ignore_errors=True)
 
 

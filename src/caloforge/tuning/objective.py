@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from caloforge.errors import ConfigError, nearest
 from caloforge.metrics.registry import metrics
+from caloforge.run_directory import METRICS
 from caloforge.training.config import EvaluationConfig
 
 # of the training's own evaluations
@@ -40,9 +41,11 @@ def check_figure(name: str) -> None:
     Raises:
         ValueError: With the nearest name.
     """
-    known = (MERIT, SPEED, *whole_shower_figures())
     parts = name.split(".")
-    if name not in known and not (len(parts) == 3 and all(parts)):
+    if name in (MERIT, SPEED) or (len(parts) == 3 and all(parts)):
+        return
+    known = (MERIT, SPEED, *whole_shower_figures())
+    if name not in known:
         raise ValueError(
             f"got {name!r}, expected a figure such as merit_sum or response.inclusive.mean_shift. "
             f"{nearest(name, known)}"
@@ -95,7 +98,7 @@ def _read(name: str, entry: Mapping[str, Any]) -> Value:
 
 def evaluations(run: Path) -> list[tuple[int, float]]:
     """(step, merit) of every evaluation of a training so far; what a kill cut short is left out."""
-    path = run / "metrics.jsonl"
+    path = run / METRICS
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:

@@ -13,6 +13,7 @@ from caloforge.config import to_yaml
 from caloforge.errors import ConfigError, DataError, Interrupted
 from caloforge.files import write_text
 from caloforge.observables import catalogue
+from caloforge.run_directory import RUN
 from caloforge.showers import ShowerFile
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import TRIALS, Search, Tell
@@ -24,7 +25,7 @@ from caloforge.tuning.space import Space
 from caloforge.tuning.storage import check_identity, open_study, study_folder
 from caloforge.tuning.suggestion_thread import Suggestions, count_trials
 from caloforge.tuning.summary import study_document
-from caloforge.tuning.trial import RUN, Work, train_fold
+from caloforge.tuning.trial import Work, train_fold
 from caloforge.tuning.worker_groups import Cluster
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from typing import Any
 from caloforge.errors import ConfigError
 from caloforge.files import write_text
 from caloforge.run import load_run
+from caloforge.run_directory import CHECKPOINTS, RUN
 from caloforge.tuning.objective import (
     MERIT,
     Value,
@@ -26,7 +27,7 @@ from caloforge.tuning.objective import (
 )
 from caloforge.tuning.verb_processes import Ending, NotDoneError, Verbs, alone_in, command_line
 
-RESULT, LOG, RUN = "result.json", "trial.log", "run.yaml"
+RESULT, LOG = "result.json", "trial.log"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def read_result(folder: Path) -> Result | None:
 
 
 def _training(job: Job) -> list[str]:
-    resume = any((job.folder / "checkpoints").glob("step-*"))
+    resume = any((job.folder / CHECKPOINTS).glob("step-*"))
     fold = None if job.part is None else f"training.evaluation.fold={list(job.part)}"
     start = None if resume else job.start
     how = command_line(seed=job.seed, resume=resume, force=not resume, set=fold, start=start)
@@ -165,7 +166,7 @@ def _figures(job: Job, verbs: Verbs) -> dict[str, Value]:
         # the others of the group are done
         alone = dataclasses.replace(verbs, environment={})
         figures |= judge(job.folder, job.held, job.folder / "validation", job.figures, job.seed, alone)
-    shutil.rmtree(job.folder / "checkpoints", ignore_errors=True)
+    shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
     return {name: figures[name] for name in job.figures}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError
 from caloforge.geometry import CylindricalMesh, Detector, RaggedMesh
 from caloforge.metrics.feature_table import DenseRows, Rows, low_level, low_level_normed, voxel_table
@@ -16,7 +17,6 @@ from caloforge.models.symmetries import symmetries
 from caloforge.models.training_metadata import TrainedRange
 from caloforge.observables import high_level_features
 from caloforge.showers import ShowerFile
-from caloforge.validation.conditions import Conditions
 from caloforge.validation.observed_sample import Sample
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.amounts import percent
+from caloforge.conditions import Conditions
 from caloforge.errors import DataError
 from caloforge.metrics.distributions import ks_probability
 from caloforge.showers import ShowerFile
-from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, Conditions, particle_name
+from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, particle_name
 
 # spectra that differ with a smaller probability than this were not drawn from the same beam
 SAME_SPECTRUM = 1e-4

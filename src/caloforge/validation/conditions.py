@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from particle import Particle
 
-from caloforge.showers import ShowerFile
+from caloforge.conditions import Conditions
 
 Array = NDArray[np.float64]
 Axis = Literal["inclusive", "energy", "angle", "particle"]
@@ -29,45 +28,6 @@ QUANTILE_SHOWERS = 150
 MAX_QUANTILE_BINS = 6
 # an angle that varies less than this (rad) is one angle
 SAME_ANGLE = 0.02
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The columns of a shower file that are not its result.
-
-    Attributes:
-        energy: (N,) incident kinetic energy, MeV.
-        theta: (N,) rad.
-        phi: (N,) rad.
-        pdg_id: (N,)
-    """
-
-    energy: Array
-    theta: Array
-    phi: Array
-    pdg_id: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, file: ShowerFile) -> Self:
-        """Read the columns of an open shower file."""
-        energy, theta, phi = (
-            file.column(name).astype(np.float64)
-            for name in ("incident_energy", "incident_theta", "incident_phi")
-        )
-        return cls(energy, theta, phi, file.column("pdg_id"))
-
-    @classmethod
-    def joined(cls, parts: Sequence[Conditions]) -> Self:
-        """The showers of several samples, one after another."""
-        columns = zip(*((p.energy, p.theta, p.phi, p.pdg_id) for p in parts), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
-
-    def __len__(self) -> int:
-        return len(self.energy)
-
-    def __getitem__(self, index: Any) -> Conditions:
-        """Some of the showers."""
-        return Conditions(self.energy[index], self.theta[index], self.phi[index], self.pdg_id[index])
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from caloforge.conditions import Conditions
 from caloforge.geometry import Detector
 from caloforge.observables import catalogue, default_threshold, observe
 from caloforge.showers import ShowerBatch
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.compatibility import check_enough
-from caloforge.validation.conditions import Conditions, make_bins
+from caloforge.validation.conditions import make_bins
 from caloforge.validation.leakage_correction import AT_DEPTH, add_response_at_depth
 from caloforge.validation.multivariate import compare_correlations, compare_showers
 from caloforge.validation.observed_sample import NegativeCells, Sample, kept_whole
@@ -78,12 +79,6 @@ def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float)
         energy=-float(below.sum(dtype=np.float64)) / max(visible, 1e-30),
         lowest=float(below.min()),
     )
-    conditions = Conditions(
-        batch.incident_energy.astype(np.float64),
-        batch.incident_theta.astype(np.float64),
-        batch.incident_phi.astype(np.float64),
-        batch.pdg_id,
-    )
     kept = kept_whole(len(batch), detector)
     return Sample(
         name=name,
@@ -91,7 +86,7 @@ def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float)
         detector=detector,
         provenance={},
         index=np.arange(len(batch)),
-        conditions=conditions,
+        conditions=Conditions.of(batch).double(),
         values=values,
         mean_showers={},
         kept=kept,

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.geometry import Detector
 from caloforge.output import readable
 from caloforge.showers import ShowerFile
 from caloforge.validation import compatibility as same
-from caloforge.validation.conditions import Bin, Conditions
+from caloforge.validation.conditions import Bin
 from caloforge.validation.observed_sample import Sample, check_unseen, joined, read_sample
 
 Progress = Callable[[str, int, int], object]
@@ -99,11 +100,11 @@ def admit(
     extra = () if second is None else (second,)
     with ExitStack() as stack:
         files = [stack.enter_context(ShowerFile(path)) for path in (truth, *generated, *extra)]
-        reference, first = Conditions.of(files[0]), files[0]
+        reference, first = Conditions.of(files[0]).double(), files[0]
         same.check_enough(first.path, len(first))
         admitted = []
         for file, name in zip(files, _names(files), strict=True):
-            conditions = Conditions.of(file)
+            conditions = Conditions.of(file).double()
             same.check_same_detector(first, file)
             same.check_particles(first.path, reference, file.path, conditions)
             spectra = same.compare_spectra(reference, conditions)

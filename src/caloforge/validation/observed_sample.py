@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.errors import DataError
 from caloforge.geometry import Detector
 from caloforge.metrics.samples import KEPT_SHOWERS
 from caloforge.observables import observe
 from caloforge.showers import ShowerFile
-from caloforge.validation.conditions import Bin, Conditions
+from caloforge.validation.conditions import Bin
 
 BATCH = 256
 # voxels of the showers kept whole, at most
@@ -107,7 +108,7 @@ def read_sample(
         DataError: A damaged file, or values that are not finite.
     """
     with ShowerFile(path) as file:
-        conditions = Conditions.of(file)
+        conditions = Conditions.of(file).double()
         keep = np.ones(len(file), bool) if keep is None else keep
         seconds = float(np.median(file.column("seconds"))) if file.has_seconds else None
         members = np.stack([b.select(conditions) & keep for b in bins]).astype(np.float32)

@@ -5,9 +5,10 @@ import pytest
 from optuna.testing import pytest_samplers as suite
 
 from caloforge.tuning.samplers import make_sampler
-from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
+from caloforge.tuning.samplers.config import BUILT_IN, SamplerConfig
 
-KINDS = SamplerConfig.model_fields["kind"].annotation.__args__
+KINDS = list(BUILT_IN)
+SEVERAL_OBJECTIVES = [kind for kind, entry in BUILT_IN.items() if entry.several_objectives]
 # Optuna does not run the relative suite on these two of its own: random search draws each parameter by
 # itself, and NSGA-II has nothing to breed from before a whole generation has ended
 NOT_JOINT = ("random", "nsga2")

@@ -14,13 +14,14 @@ from optuna.trial import TrialState
 from caloforge.errors import ConfigError
 from caloforge.testing.problems import branin_problem
 from caloforge.tuning.samplers import make_sampler
-from caloforge.tuning.samplers.config import SEVERAL_OBJECTIVES, SamplerConfig
+from caloforge.tuning.samplers.config import BUILT_IN, SamplerConfig
 from caloforge.tuning.trial_attributes import NOISE
 
 # Optuna makes it a failed trial, and says so
 pytestmark = pytest.mark.filterwarnings("ignore:The value nan is not acceptable:UserWarning")
 
-KINDS = SamplerConfig.model_fields["kind"].annotation.__args__
+KINDS = list(BUILT_IN)
+SEVERAL_OBJECTIVES = [kind for kind, entry in BUILT_IN.items() if entry.several_objectives]
 MIXED = {
     "rate": FloatDistribution(1e-5, 1e-1, log=True),
     "dropout": FloatDistribution(0.0, 0.5),

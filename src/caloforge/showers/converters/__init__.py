@@ -5,41 +5,29 @@ Files are read and written in blocks, at constant memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from caloforge.errors import ConfigError, OutputError, nearest
 from caloforge.files import check_new
-from caloforge.foreign_formats import Format
+from caloforge.foreign_formats import BUILT_IN, FORMATS, OPTIONS
 from caloforge.geometry import Detector
 from caloforge.provenance import collect
 from caloforge.showers.converters.binning import DATASETS
-from caloforge.showers.converters.calochallenge import open_calochallenge, write_calochallenge
 from caloforge.showers.converters.foreign import Progress, Source
-from caloforge.showers.converters.par04 import open_par04, write_par04
-from caloforge.showers.converters.pointclouds import open_pointclouds, write_pointclouds
-from caloforge.showers.converters.threedgan import open_3dgan, write_3dgan
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.writer import ShowerWriter
 
-WRITERS: dict[str, Callable[..., None]] = {
-    "3dgan": write_3dgan,
-    "calochallenge": write_calochallenge,
-    "par04": write_par04,
-    "showerdata": write_pointclouds,
-}
-
-__all__ = ["Format", "export_file", "import_file"]
+__all__ = ["export_file", "import_file"]
 
 
 def import_file(
     paths: Sequence[Path],
     out: Path,
     *,
-    format: Format,  # noqa: A002 - the name of the option
+    format: str,  # noqa: A002 - the name of the option
     detector: Detector | None = None,
     particle: str | None = None,
     dataset: str | None = None,
@@ -97,29 +85,25 @@ def _open(
 ) -> Source:
     if not paths:
         raise ConfigError("nothing to import; name at least one file")
-    _check_format(format)
+    converter = FORMATS.get(format, "format")
     if dataset is not None and dataset not in DATASETS:
         raise ConfigError(f"--dataset: got {dataset!r}. {nearest(dataset, DATASETS)}")
-    if format == "calochallenge":
-        return open_calochallenge(
-            paths, detector, particle, dataset=dataset, binning=binning, visible=visible
-        )
-    if dataset is not None or binning is not None:
-        raise ConfigError("--dataset and --binning belong to --format calochallenge; leave them out")
-    if format == "par04":
-        return open_par04(paths, detector, particle, visible=visible)
-    if visible:
-        raise ConfigError("--visible belongs to --format calochallenge and par04; leave it out")
-    if format == "showerdata":
-        return open_pointclouds(paths, detector, particle)
-    return open_3dgan(paths, detector, particle)
+    given = {"dataset": dataset, "binning": binning, "visible": visible}
+    for option in OPTIONS:
+        if given[option] not in (None, False) and option not in converter.options:
+            able = [name for name, known in BUILT_IN.items() if option in known.options]
+            raise ConfigError(f"--{option} belongs to --format {' and '.join(able)}; leave it out")
+    source: Source = FORMATS.resolve(format, converter.open)(
+        paths, detector, particle, **{name: given[name] for name in converter.options}
+    )
+    return source
 
 
 def export_file(
     src: Path,
     out: Path,
     *,
-    format: Format,  # noqa: A002 - as in `import_file`
+    format: str,  # noqa: A002 - as in `import_file`
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -129,7 +113,7 @@ def export_file(
         src: A shower file.
         out: The file to write; appears only when complete.
         format: "3dgan" (cartesian meshes), "calochallenge" (cylindrical and ragged ones),
-            "par04" (cylindrical ones) or "showerdata" (all but ragged ones).
+            "par04" (cylindrical ones), "showerdata" (all but ragged ones), or that of a plug-in.
         force: Replace an existing output.
         progress: Called with (done, total).
 
@@ -142,9 +126,9 @@ def export_file(
         OutputError: The output exists without `force`, or cannot be written.
     """
     out = _check_output(Path(out), [src], force)
-    _check_format(format)
+    write = FORMATS.resolve(format, FORMATS.get(format, "format").write)
     with ShowerFile(src) as showers:
-        WRITERS[format](showers, out, force=force, progress=progress)
+        write(showers, out, force=force, progress=progress)
     return out
 
 
@@ -153,8 +137,3 @@ def _check_output(out: Path, inputs: Sequence[Path], force: bool) -> Path:
     if out.exists() and any(Path(path).exists() and out.samefile(path) for path in inputs):
         raise OutputError(f"{out}: this is the input; choose another output")
     return out
-
-
-def _check_format(format: str) -> None:  # noqa: A002
-    if format not in get_args(Format):
-        raise ConfigError(f"format: got {format!r}. {nearest(format, get_args(Format))}")

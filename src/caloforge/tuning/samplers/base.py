@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from caloforge.tuning.samplers.config import SamplerConfig
 from caloforge.tuning.samplers.embedding import make_axis
 
 
@@ -116,6 +117,12 @@ class ReplaySampler(BaseSampler):
             seed: Of all its random numbers.
         """
         self.seed = seed
+
+    @classmethod
+    def from_config(cls, config: SamplerConfig, seed: int) -> Self:
+        """The sampler of a study's settings; one that heeds more than the seed overrides it."""
+        del config
+        return cls(seed)
 
     def rng(self, trial: FrozenTrial, purpose: str = "") -> np.random.Generator:
         """The random numbers of a trial, others for each purpose."""

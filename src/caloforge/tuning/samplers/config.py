@@ -1,28 +1,50 @@
-"""Which sampler proposes the trials of a study; importing it does not import Optuna."""
+"""Which samplers propose the trials of a study; importing this does not import Optuna.
+
+A new sampler is one line of `BUILT_IN`, or an entry point of the group `caloforge.samplers` of any package.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from caloforge.config import StrictModel
-
-SamplerKind = Literal[
-    "random",
-    "quasi-random",
-    "tpe",
-    "gp",
-    "cma-es",
-    "nsga2",
-    "regularised-evolution",
-    "pbt",
-    "policy-gradient",
-]
+from caloforge.errors import ConfigError
+from caloforge.plugins import Registry
 
 
-# those that choose by more than one objective
-SEVERAL_OBJECTIVES: tuple[SamplerKind, ...] = ("random", "quasi-random", "tpe", "gp", "nsga2")
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler of a search.
+
+    Attributes:
+        make: "module:function" of (config, seed), which gives a sampler of Optuna; imported when it is made.
+        several_objectives: Whether it chooses by more than one objective.
+    """
+
+    make: str
+    several_objectives: bool = False
+
+
+HERE = "caloforge.tuning.samplers"
+BUILT_IN = {
+    "random": Sampler(f"{HERE}.fresh:random", several_objectives=True),
+    "quasi-random": Sampler(f"{HERE}.quasi_random:QuasiRandomSampler.from_config", several_objectives=True),
+    "tpe": Sampler(f"{HERE}.fresh:tpe", several_objectives=True),
+    "gp": Sampler(f"{HERE}.gaussian_process:GaussianProcessSampler.from_config", several_objectives=True),
+    "cma-es": Sampler(f"{HERE}.cma_es:CmaEsSampler.from_config"),
+    "nsga2": Sampler(f"{HERE}.fresh:nsga2", several_objectives=True),
+    "regularised-evolution": Sampler(f"{HERE}.evolution:RegularisedEvolutionSampler.from_config"),
+    "pbt": Sampler(f"{HERE}.population_based:PopulationBasedSampler.from_config"),
+    "policy-gradient": Sampler(f"{HERE}.policy_gradient:PolicyGradientSampler.from_config"),
+}
+SAMPLERS = Registry("caloforge.samplers", "sampler", BUILT_IN, Sampler)
+
+
+def several_objectives() -> list[str]:
+    """Names of the samplers that choose by more than one objective."""
+    return [name for name, sampler in SAMPLERS.usable().items() if sampler.several_objectives]
 
 
 class SamplerConfig(StrictModel):
@@ -33,6 +55,16 @@ class SamplerConfig(StrictModel):
     from, and of the members of `pbt`.
     """
 
-    kind: SamplerKind = "tpe"
+    kind: str = "tpe"
     startup: int = Field(default=10, ge=1, le=100_000)
     population: int = Field(default=16, ge=4, le=100_000)
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            SAMPLERS.get(value, "sampler")
+        except ConfigError as error:
+            # told with its place in the document
+            raise ValueError(str(error).removeprefix("sampler: ")) from error
+        return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from caloforge.tuning.samplers.base import ReplaySampler, read_history
+from caloforge.tuning.samplers.config import SamplerConfig
 from caloforge.tuning.samplers.embedding import Axis, Points, make_axis
 
 # share of the range by which an ordered parameter moves
@@ -38,6 +39,11 @@ class RegularisedEvolutionSampler(ReplaySampler):
         super().__init__(seed)
         self.population = population
         self.tournament = tournament or max(2, population // 4)
+
+    @classmethod
+    def from_config(cls, config: SamplerConfig, seed: int) -> Self:
+        """The sampler of a study's settings."""
+        return cls(seed, config.population)
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from scipy.special import erfcx, log_ndtr
 from threadpoolctl import threadpool_limits
 
 from caloforge.tuning.samplers.base import History, ReplaySampler, read_history
+from caloforge.tuning.samplers.config import SamplerConfig
 from caloforge.tuning.samplers.embedding import Embedding, Points
 from caloforge.tuning.samplers.quasi_random import sobol
 from caloforge.tuning.samplers.regression import GaussianProcess, Vector
@@ -55,6 +56,11 @@ class GaussianProcessSampler(ReplaySampler):
         """
         super().__init__(seed)
         self.startup = startup
+
+    @classmethod
+    def from_config(cls, config: SamplerConfig, seed: int) -> Self:
+        """The sampler of a study's settings."""
+        return cls(seed, config.startup)
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from caloforge.tuning.samplers.base import History, ReplaySampler, read_history
+from caloforge.tuning.samplers.config import SamplerConfig
 from caloforge.tuning.samplers.controller import Controller, Step
 from caloforge.tuning.samplers.embedding import Axis, make_axis
 
@@ -90,6 +91,11 @@ class PolicyGradientSampler(ReplaySampler):
         """
         super().__init__(seed)
         self.startup = startup
+
+    @classmethod
+    def from_config(cls, config: SamplerConfig, seed: int) -> Self:
+        """The sampler of a study's settings."""
+        return cls(seed, config.startup)
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from caloforge.tuning.samplers.base import ReplaySampler, is_enqueued, read_history
+from caloforge.tuning.samplers.config import SamplerConfig
 from caloforge.tuning.samplers.embedding import make_axis
 from caloforge.tuning.trial_attributes import PARENT
 
@@ -54,6 +55,11 @@ class PopulationBasedSampler(ReplaySampler):
     ) -> dict[str, Any]:
         """As `suggest_all`; the first trial of all, and one that was enqueued, are members too."""
         return self.suggest_all(study, trial, search_space)
+
+    @classmethod
+    def from_config(cls, config: SamplerConfig, seed: int) -> Self:
+        """The sampler of a study's settings."""
+        return cls(seed, config.population)
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+from optuna import samplers
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+from caloforge.tuning.samplers.config import SamplerConfig
 
 
 class FreshSampler(BaseSampler):
@@ -60,3 +64,24 @@ class FreshSampler(BaseSampler):
     ) -> None:
         """Passed on."""
         self._sampler(trial).after_trial(study, trial, state, values)
+
+
+def random(config: SamplerConfig, seed: int) -> FreshSampler:
+    """Every parameter drawn by itself."""
+    del config
+    return FreshSampler(samplers.RandomSampler, seed)
+
+
+def tpe(config: SamplerConfig, seed: int) -> FreshSampler:
+    """Tree-structured Parzen estimators; pending trials count as bad ones, so that no two try one point."""
+    make = partial(
+        samplers.TPESampler, n_startup_trials=config.startup, multivariate=True, constant_liar=True
+    )
+    return FreshSampler(lambda number: make(seed=number), seed)
+
+
+def nsga2(config: SamplerConfig, seed: int) -> FreshSampler:
+    """The genetic algorithm NSGA-II."""
+    return FreshSampler(
+        lambda number: samplers.NSGAIISampler(seed=number, population_size=config.population), seed
+    )

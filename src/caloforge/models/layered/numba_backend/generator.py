@@ -8,8 +8,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.geometry import Detector
-from caloforge.models.columns import Columns, NoiseOf
+from caloforge.models.columns import NoiseOf
 from caloforge.models.layered.condition_scale import ConditionScale
 from caloforge.models.layered.constants import RESAMPLER_NOISE
 from caloforge.models.layered.numba_backend.showers import make
@@ -39,7 +40,7 @@ class CompiledGenerator:
         """As that of the model."""
         return (RESAMPLER_NOISE + 2 * self._shape[0] * self._tables[1].noise_size,)
 
-    def __call__(self, columns: Columns, noise: NoiseOf) -> NDArray[np.float32]:
+    def __call__(self, columns: Conditions, noise: NoiseOf) -> NDArray[np.float32]:
         """Showers (N, *shower_shape) in MeV of N conditions and their noise."""
         count = len(columns)
         energy_argument = self._scale.energy_argument(np.log(columns.energy.astype(np.float64)))

@@ -1,0 +1,39 @@
+"""Every registry that installed packages can add names to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caloforge.errors import PluginError
+from caloforge.plugins import Registry, added_to
+
+
+def registries() -> list[Registry[Any]]:
+    """Model families, samplers, file formats and backends; imports neither torch nor Optuna."""
+    from caloforge.foreign_formats import FORMATS
+    from caloforge.generation.runtimes import BACKENDS
+    from caloforge.models.registry import FAMILIES
+    from caloforge.tuning.samplers.config import SAMPLERS
+
+    return [FAMILIES, SAMPLERS, FORMATS, BACKENDS]
+
+
+def added_names() -> dict[str, str]:
+    """What installed packages add, as "sampler latin-hypercube", and the packages."""
+    names = {f"{r.kind} {name}": package for r in registries() for name, package in r.added().items()}
+    # the registry of metrics takes a moment to import
+    return names | {f"metric {name}": package for name, package in added_to("caloforge.metrics").items()}
+
+
+def broken() -> list[str]:
+    """A line about each name that a package adds and that cannot be used."""
+    from caloforge.metrics.registry import METRICS
+
+    found = []
+    for registry in [*registries(), METRICS]:
+        for name in registry.added():
+            try:
+                registry.get(name, registry.kind)
+            except PluginError as error:
+                found.append(str(error))
+    return found

@@ -1,0 +1,25 @@
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from installed import install
+
+PACKAGE = Path(__file__).parents[1] / "plugin_package"
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """The example package, installed into a folder on sys.path."""
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
+    install(
+        tmp_path / "site",
+        monkeypatch,
+        project["name"],
+        project["version"],
+        project["entry-points"],
+        PACKAGE / "src",
+    )
+    yield project["entry-points"]
+    for module in [name for name in sys.modules if name.partition(".")[0] == "caloforge_example"]:
+        del sys.modules[module]
