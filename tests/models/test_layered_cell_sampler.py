@@ -12,7 +12,8 @@ from caloforge.geometry import load_detector
 from caloforge.models.layered.cell_density import CellCondition, CellDensity, Cells, gumbel_from_normal
 from caloforge.models.layered.constants import RESAMPLER_NOISE
 from caloforge.models.layered.energy_transform import EnergyTransform
-from caloforge.models.layered.features import layer_features
+from caloforge.models.layered.features import FeatureLayout, layer_features
+from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.layered.residual_skewness import ResidualSkewness
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.training_metadata import DataFacts, TrainedRange
@@ -177,6 +178,21 @@ def test_features_keep_sums_and_counts(model):
     assert np.allclose(np.exp(row[:, 0]) * 1e5, showers.sum((1, 2, 3)), rtol=1e-4)
 
 
+@pytest.mark.parametrize(("cells", "inner"), [(9, 0.0), (8, 0.5)], ids=["odd", "even"])
+def test_the_innermost_cells_count_at_their_distance_from_the_axis(cells, inner):
+    """With an even number of cells none is on the axis: the inner four are half a cell away."""
+    detector = load_detector("clic-ecal-25", (f"mesh.nx={cells}", f"mesh.ny={cells}"))
+    geometry = layer_geometry(detector, RANGES, (0, 1, 2))
+    showers = np.zeros((2, *detector.shower_shape), np.float32)
+    # one shower in the innermost cell of positive x and y, one a cell further out
+    for shower, step in zip(showers, (0, 1), strict=True):
+        shower[:, cells // 2 + step, cells // 2 + step] = 1.0
+    features = layer_features(showers, np.full(2, 1e5, np.float32), geometry, 0.2, np.random.default_rng(0))
+    layout = FeatureLayout(len(showers[0]), 3)
+    distance = np.hypot(*features[:, layout.position].T[:2])
+    assert distance == pytest.approx([inner, 1.0])
+
+
 class AtTheEdge:
     """Random numbers that are as large, or as small, as they can be."""
 
@@ -276,9 +292,9 @@ def test_mirrored_noise_makes_the_mirrored_shower(model, condition):
 
 
 def test_student_starts_with_the_symmetrised_kernel_of_the_teacher(model):
-    stage = model.cell_sampler
-    stage.start_student()
-    kernels = [coupling.kernel()[0].detach().view(7, 7) for coupling in (stage.teacher, stage.student)]
+    sampler = model.cell_sampler
+    sampler.start_student()
+    kernels = [coupling.kernel()[0].detach().view(7, 7) for coupling in (sampler.teacher, sampler.student)]
     assert float(kernels[1].sum()) == pytest.approx(1.3 * float(kernels[0].sum()), rel=1e-5)
     # (the student's is larger, as its draw without couplings has fewer hits)
     assert torch.allclose(kernels[1], kernels[1].flip(0)) and torch.allclose(kernels[1], kernels[1].T)

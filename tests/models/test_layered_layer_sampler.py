@@ -40,13 +40,13 @@ def test_samples_keep_means_widths_and_correlations():
         ],
         axis=1,
     ).astype(np.float32)
-    stage = LayerSampler(torch.tensor([0, 0, -1]), RANGES)
-    stage.fit(truth, electrons(energy), torch.arange(n), 4096)
+    sampler = LayerSampler(torch.tensor([0, 0, -1]), RANGES)
+    sampler.fit(truth, electrons(energy), torch.arange(n), 4096)
     condition = electrons(energy)
-    scores = stage.normal_scores(torch.from_numpy(truth), condition)
-    assert torch.allclose(stage.features(scores, condition), torch.from_numpy(truth), rtol=1e-3, atol=0.02)
+    scores = sampler.normal_scores(torch.from_numpy(truth), condition)
+    assert torch.allclose(sampler.features(scores, condition), torch.from_numpy(truth), rtol=1e-3, atol=0.02)
     noise = torch.randn((n, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(2))
-    drawn = stage.features(stage.sample_scores(noise, condition), condition).numpy()
+    drawn = sampler.features(sampler.sample_scores(noise, condition), condition).numpy()
     for low, high in ((1e4, 1.5e5), (1.5e5, 3e5), (3e5, 5e5)):
         rows = (energy > low) & (energy < high)
         error = truth[rows].std(0) * math.sqrt(2 / rows.sum())
@@ -65,10 +65,10 @@ def test_samples_keep_dependences_without_covariance():
     rng = np.random.default_rng(5)
     energy, angle = rng.uniform(1e4, 5e5, 4000), rng.uniform(0, 2 * np.pi, 4000)
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.05 * rng.standard_normal((4000, 2))
-    stage = LayerSampler(torch.tensor([0, 0]), RANGES)
-    stage.fit(ring.astype(np.float32), electrons(energy), torch.arange(4000), 4096)
+    sampler = LayerSampler(torch.tensor([0, 0]), RANGES)
+    sampler.fit(ring.astype(np.float32), electrons(energy), torch.arange(4000), 4096)
     noise = torch.randn((4000, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(0))
-    drawn = stage.features(stage.sample_scores(noise, electrons(energy)), electrons(energy)).numpy()
+    drawn = sampler.features(sampler.sample_scores(noise, electrons(energy)), electrons(energy)).numpy()
     inside = np.mean(np.hypot(*drawn.T) < 0.4)
     apart = np.mean(np.hypot(drawn[:, 0], rng.permutation(drawn[:, 1])) < 0.4)
     assert inside < 0.8 * apart
@@ -80,9 +80,9 @@ def test_stored_showers_are_drawn_by_particle_and_energy():
     energy = torch.from_numpy(rng.uniform(1e4, 5e5, 3000).astype(np.float32))
     pdg_id = torch.where(torch.arange(3000) % 3 == 0, 22, 11).int()
     condition = Condition(energy, torch.full_like(energy, math.pi / 2), torch.zeros_like(energy), pdg_id)
-    stage = LayerSampler(torch.tensor([0, -1]), ranges)
-    stage.fit(rng.standard_normal((3000, 2)).astype(np.float32), condition, torch.arange(3000), 600)
-    resampler = stage.resampler
+    sampler = LayerSampler(torch.tensor([0, -1]), ranges)
+    sampler.fit(rng.standard_normal((3000, 2)).astype(np.float32), condition, torch.arange(3000), 600)
+    resampler = sampler.resampler
     assert len(resampler.normal_scores) == 600
     # mark stored showers with particle and rank, and let parts agree without a shift
     half = len(resampler.normal_scores) // 2
@@ -92,8 +92,8 @@ def test_stored_showers_are_drawn_by_particle_and_energy():
     asked = condition[:400]
     noise = torch.randn((400, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(1))
     for drawn in (
-        stage.sample_scores(noise, asked),
-        stage.sample_scores(6 * torch.ones(400, RESAMPLER_NOISE), asked),
+        sampler.sample_scores(noise, asked),
+        sampler.sample_scores(6 * torch.ones(400, RESAMPLER_NOISE), asked),
     ):
         assert torch.equal(drawn[:, 0], (asked.pdg_id == 22).float())
         # energies are uniform, and so are their ranks
@@ -148,7 +148,7 @@ def test_extrapolates_smoothly_beyond_the_trained_range():
     rng = np.random.default_rng(4)
     energy = rng.uniform(1e4, 5e5, 2000)
     truth = (np.log(energy)[:, None] + 0.1 * rng.standard_normal((2000, 2))).astype(np.float32)
-    stage = LayerSampler(torch.tensor([0, 0]), RANGES)
-    stage.fit(truth, electrons(energy), torch.arange(2000), 64)
-    drawn = stage.features(torch.zeros(2, 2), electrons([8e3, 6e5]))
+    sampler = LayerSampler(torch.tensor([0, 0]), RANGES)
+    sampler.fit(truth, electrons(energy), torch.arange(2000), 64)
+    drawn = sampler.features(torch.zeros(2, 2), electrons([8e3, 6e5]))
     assert torch.allclose(drawn[:, 0], torch.log(torch.tensor([8e3, 6e5])), atol=0.2)

@@ -62,7 +62,7 @@ def _overview(card: Json, name: str) -> str:
         ("Detector", f"{detector['name']}: {detector.get('description', '')}".rstrip(": ")),
         ("Voxels", f"{shape}, {card['facts']['energy_meaning']} energy in MeV" if shape else ""),
         ("Family", f"`{card['family']}`"),
-        ("How", _how(card)),
+        ("Method", _method(card)),
         ("Trained parameters", parts),
         ("Weights", _weights(card)),
         ("Validated precisions", ", ".join(card["facts"]["precisions"])),
@@ -71,11 +71,11 @@ def _overview(card: Json, name: str) -> str:
     return f"# {name}\n\n{_key_value_table(rows)}"
 
 
-def _how(card: Json) -> str:
+def _method(card: Json) -> str:
     from caloforge.models.registry import read_model_config
 
     trained_on = sum(record["trained_on"] for record in card["data"])
-    return read_model_config(card["config"], "model").how(trained_on)
+    return read_model_config(card["config"], "model").describe(trained_on)
 
 
 def _shape(detector: Json) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ class FamilyConfig(StrictModel):
 
     presets: ClassVar[Mapping[str, dict[str, Any]]]
 
-    def how(self, training_showers: int) -> str:  # noqa: ARG002
+    def describe(self, training_showers: int) -> str:  # noqa: ARG002
         """How a model of this configuration makes showers, in one line for its card; may be empty.
 
         Args:

@@ -78,7 +78,7 @@ class CellSampler(nn.Module):
         self.register_buffer("bin_membership", torch.from_numpy(geometry.bin_membership), persistent=False)
         self.register_buffer("max_hits", torch.from_numpy(geometry.radial_bin_sizes.copy()))
         self._max_hits = self.max_hits.tolist()
-        self.register_load_state_dict_post_hook(lambda stage, _: stage.set_max_hits(stage.max_hits))  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(lambda module, _: module.set_max_hits(module.max_hits))  # type: ignore[no-untyped-call]
         self.independent = IndependentCells(layers, geometry, threshold)
         self.residual_skewness = ResidualSkewness(layers, geometry)
         self.teacher = NeighbourCoupling(layers, geometry, causal=True)

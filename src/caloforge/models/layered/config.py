@@ -37,7 +37,7 @@ class LayeredConfig(FamilyConfig):
     likelihood_steps: int = Field(ge=1, le=10_000_000)
     matching_steps: int = Field(ge=1, le=10_000_000)
 
-    def how(self, training_showers: int) -> str:
+    def describe(self, training_showers: int) -> str:
         """See the base class."""
         stored = f"{min(self.stored_showers, training_showers):,}".replace(",", " ")
         return (

@@ -226,10 +226,12 @@ class Layered(ShowerModel):
     def rate(self, part: str) -> float:
         """Factor of the learning rate: a cosine from 1 to LAST_LEARNING_RATE over the part's phase."""
         done, likelihood = int(self.steps), self.config.likelihood_steps
-        share = done / likelihood if part == "teacher" else (done - likelihood) / self.config.matching_steps
+        fraction = (
+            done / likelihood if part == "teacher" else (done - likelihood) / self.config.matching_steps
+        )
         return (
             LAST_LEARNING_RATE
-            + (1 - LAST_LEARNING_RATE) * (1 + math.cos(math.pi * min(max(share, 0.0), 1.0))) / 2
+            + (1 - LAST_LEARNING_RATE) * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0))) / 2
         )
 
     def _likelihood(self, condition: CellCondition, cells: Cells) -> Phase:
@@ -245,25 +247,30 @@ class Layered(ShowerModel):
         return Phase("teacher", loss, _detached(logs))
 
     def _moment_matching(self, condition: CellCondition, real: Cells) -> Phase:
-        stage = self.cell_sampler
-        stage.student.clamp_parameters()
+        sampler = self.cell_sampler
+        sampler.student.clamp_parameters()
         with torch.no_grad():
-            independent, drawn = stage.independent(condition), stage.draw(condition, self._noise(condition))
+            independent, drawn = (
+                sampler.independent(condition),
+                sampler.draw(condition, self._noise(condition)),
+            )
             # energies are compared as they are in the shower, after scaling
             generated = Cells(
                 drawn.hit_mask,
-                stage.independent.energy_transform.transformed_energy(stage.cell_energies(drawn, condition)),
+                sampler.independent.energy_transform.transformed_energy(
+                    sampler.cell_energies(drawn, condition)
+                ),
             )
             step_size = QUANTILE_STEP * self.rate("student")
-            stage.independent.energy_transform.match_quantiles(
+            sampler.independent.energy_transform.match_quantiles(
                 self._bin_hits(generated), self._bin_hits(real), step_size
             )
             sides = [
-                moments(cells, independent, condition.energy_argument, stage.student)
+                moments(cells, independent, condition.energy_argument, sampler.student)
                 for cells in (generated, real)
             ]
         gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
-        parameters = dict(stage.student.named_parameters())
+        parameters = dict(sampler.student.named_parameters())
         # the gap of a moment is the gradient of its parameter, Eq. 20
         loss = torch.stack([(gaps[name] * parameter).sum() for name, parameter in parameters.items()]).sum()
         logs = {f"gap_{name}": gap.abs().mean() for name, gap in gaps.items()}

@@ -124,11 +124,13 @@ class NeighbourResampler(nn.Module):
             ValueError: With the name of the buffer.
         """
         count = len(self.normal_scores)
-        check_shape(f"{name}.scores", self.normal_scores, count, len(self.front))
-        check_shape(f"{name}.relatives", self.neighbours, count, NEIGHBOURS)
+        check_shape(f"{name}.normal_scores", self.normal_scores, count, len(self.front))
+        check_shape(f"{name}.neighbours", self.neighbours, count, NEIGHBOURS)
         check_shape(f"{name}.coordinates", self.coordinates, count, LEADING)
-        check_between(f"the size of {name}.scores", torch.tensor(count), 1, torch.iinfo(torch.int16).max)
-        check_between(f"{name}.relatives", self.neighbours, 0, count - 1)
+        check_between(
+            f"the size of {name}.normal_scores", torch.tensor(count), 1, torch.iinfo(torch.int16).max
+        )
+        check_between(f"{name}.neighbours", self.neighbours, 0, count - 1)
         check_between(f"{name}.windows", self.windows, 0, count - 1)
 
     def forward(self, noise: Tensor, energy_argument: Tensor, particle: Tensor) -> Tensor:

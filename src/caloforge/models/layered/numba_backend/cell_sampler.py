@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.models.layered.constants import (
-    ALMOST_ONE,
     ANISOTROPY_KERNEL,
     HIGH_DEGREE,
     KERNEL,
@@ -40,6 +39,7 @@ from caloforge.models.layered.numba_backend.float_math import (
     gumbel,
     inner,
 )
+from caloforge.models.layered.numba_backend.hit_selection import list_hits, threshold
 from caloforge.models.layered.numba_backend.simd import (
     above,
     count,
@@ -59,8 +59,6 @@ RESIDUAL_LIMIT = f32(LARGEST_SKEWED)
 LEAST_LOG_RATE, LARGEST_LOG_RATE = (f32(end) for end in LOG_RATE_RANGE)
 LEAST_LOG_SIGMA, LARGEST_LOG_SIGMA = (f32(end) for end in LOG_SIGMA_RANGE)
 KNOT, DECAY, MARGIN = f32(LARGEST_TRANSFORMED), f32(LAYER_DECAY), (KERNEL - ANISOTROPY_KERNEL) // 2
-# a threshold is sought in steps, the first of this factor, until two enclose it
-STRIDE, TRIES, SMALL, ALMOST = f32(1.25), 32, f32(1e-30), f32(ALMOST_ONE)
 
 
 class Workspace(NamedTuple):
@@ -144,7 +142,7 @@ def sample_cells(tables, work, bin_energy, hit_counts, position, energy_argument
             wanted = hit_counts[layer, radial_bin]
             if wanted > ZERO:
                 _sum_incoming_modes(tables, radial_bin, work)
-                found = _list_hits(tables, radial_bin, _threshold(tables, radial_bin, wanted, work), work)
+                found = list_hits(tables, radial_bin, threshold(tables, radial_bin, wanted, work), work)
                 _transformed_energies(tables, layer, noise, second, found, work)
                 factor = _scale_to_sum(
                     tables, layer, radial_bin, bin_energy[layer, radial_bin], found, work.energy
@@ -227,22 +225,22 @@ def _first_draw(tables, layer, noise, first, work):
     found = np.uint64(0)
     for block in range(0, width, LANES):
         start = layer * 4 * width + block
-        offset, by_centre = load(work.class_values, block), load(tables.position_coefficients, start)
+        log_rate, by_centre = load(work.class_values, block), load(tables.position_coefficients, start)
         by_covariance = load(tables.position_coefficients, start + width)
         for m in range(rows):
             if tables.row_lanes[m, 0] <= block < tables.row_lanes[m, 1]:
                 place = m * width + block
                 number = gumbel(load(noise, first + tables.noise_offset[m] + block))
                 number = number + load(tables.log_mask, place)
-                rate = (
-                    offset
+                log_ratio = (
+                    log_rate
                     + load(work.centre, place) * by_centre
                     + load(work.depth_covariance, place) * by_covariance
                 )
-                rate = larger(smaller(rate, LARGEST_LOG_RATE), LEAST_LOG_RATE) + number
+                log_ratio = larger(smaller(log_ratio, LARGEST_LOG_RATE), LEAST_LOG_RATE) + number
                 store(number, work.gumbel, place)
-                store(rate, work.rate_ratio, place)
-                hit = above(rate, ZERO)
+                store(log_ratio, work.rate_ratio, place)
+                hit = above(log_ratio, ZERO)
                 pack(hit, place, work.hit_places, found)
                 found += count(hit)
     return found
@@ -255,21 +253,23 @@ def _add_couplings(tables, layer, noise, second, found, work):
     coupling_sums[:] = ZERO
     kernels, double_angle, size = tables.kernels, tables.double_angle, KERNEL * LANES
     for k in range(found):
-        i = work.hit_places[k]
-        o = tables.column[i]
-        residual = _residual(tables, layer, noise, second, i)
-        added_rate = ONE + tables.residual_weight[layer, 0, o] * residual
-        mean_shift = residual + tables.residual_weight[layer, 1, o]
-        radial_bin = tables.radial_bin[o]
+        place = work.hit_places[k]
+        column = tables.column[place]
+        residual = _residual(tables, layer, noise, second, place)
+        added_rate = ONE + tables.residual_weight[layer, 0, column] * residual
+        mean_shift = residual + tables.residual_weight[layer, 1, column]
+        radial_bin = tables.radial_bin[column]
         for mode in range(MODES):
-            work.incoming[0, radial_bin, mode] += tables.modes[MODES * i + mode] * residual
-        cosine, sine = load_pair(double_angle, 4 * i), load_pair(double_angle, 4 * i + np.uint32(2))
+            work.incoming[0, radial_bin, mode] += tables.modes[MODES * place + mode] * residual
+        cosine, sine = load_pair(double_angle, 4 * place), load_pair(double_angle, 4 * place + np.uint32(2))
         for row in range(KERNEL):
-            place = row * LANES
-            own = load(kernels, place)
+            start = row * LANES
+            values = load(kernels, start)
             if MARGIN <= row < KERNEL - MARGIN:
-                own = own + load(kernels, place + size) * cosine + load(kernels, place + 2 * size) * sine
-            add(coupling_sums, tables.kernel_start[i] + row * stride, own, added_rate, mean_shift)
+                values = (
+                    values + load(kernels, start + size) * cosine + load(kernels, start + 2 * size) * sine
+                )
+            add(coupling_sums, tables.kernel_start[place] + row * stride, values, added_rate, mean_shift)
     if tables.grid[3]:
         # on a cylinder the padding before the first row belongs to the last
         margin, rows = KERNEL // 2 * stride, tables.grid[2] * stride
@@ -336,92 +336,6 @@ def _kernel_centre(tables):
 
 
 @inner
-def _threshold(tables, radial_bin, wanted, work):
-    """Rate ratio above which the wanted number of cells of a radial bin lie, Eq. 14.
-
-    By interpolation between two thresholds; `CellSampler._last_hit` sorts instead.
-    """
-    if wanted >= tables.radial_bin_sizes[0, radial_bin]:
-        return ZERO
-    found = _count_above(tables, radial_bin, ONE, work)
-    # thresholds with too many cells or as many as wanted (low), and with too few or as many (high)
-    low, many, high, few, factor = ONE, found, ONE, found, STRIDE
-    while many < wanted and low > SMALL:
-        high, few = low, many
-        low, factor = low / factor, factor * factor
-        many = _count_above(tables, radial_bin, low, work)
-    while few > wanted and high < ONE / SMALL:
-        low, many = high, few
-        high, factor = high * factor, factor * factor
-        few = _count_above(tables, radial_bin, high, work)
-    for attempt in range(TRIES):
-        if many - few <= LANES:
-            break
-        # ratios go as 1 / xi with xi nearly uniform: interpolate in 1 / ratio; every other time halve
-        fraction = HALF if attempt % 2 else (wanted - few + HALF) / (many - few + ONE)
-        least = low * high / (low + fraction * (high - low))
-        found = _count_above(tables, radial_bin, least, work)
-        if found > wanted:
-            low, many = least, found
-        else:
-            high, few = least, found
-    if many == wanted:
-        return low
-    if few == wanted:
-        return high
-    return _threshold_between(tables, radial_bin, low, high, wanted - few, work)
-
-
-@inner
-def _count_above(tables, radial_bin, least, work):
-    """Number of cells of a radial bin whose rate ratio is above a threshold."""
-    width, found = tables.log_mask.shape[1], np.uint32(0)
-    for block in range(tables.bin_blocks[radial_bin, 0], tables.bin_blocks[radial_bin, 1]):
-        for m in range(len(tables.row_lanes)):
-            mask = tables.bin_mask[radial_bin, m, block]
-            if mask:
-                found += count(above(load(work.rate_ratio, m * width + block * LANES), least) & mask)
-    return f32(found)
-
-
-@inner
-def _threshold_between(tables, radial_bin, low, high, wanted, work):
-    """The same threshold, of the few cells whose rate ratio is between two."""
-    width, found = tables.log_mask.shape[1], np.uint64(0)
-    for block in range(tables.bin_blocks[radial_bin, 0], tables.bin_blocks[radial_bin, 1]):
-        for m in range(len(tables.row_lanes)):
-            mask = tables.bin_mask[radial_bin, m, block]
-            if mask:
-                place = m * width + block * LANES
-                value = load(work.rate_ratio, place)
-                between = above(value, low) & ~above(value, high) & mask
-                pack(between, place, work.hit_places, found)
-                found += count(between)
-    values = first_of(gather(work.rate_ratio, 0, work.hit_places, 0), found)
-    for k in range(min(found, np.uint64(LANES))):
-        value = work.rate_ratio[work.hit_places[k]]
-        if f32(count(above(values, value))) == wanted - ONE:
-            return value * ALMOST
-    return low
-
-
-@inner
-def _list_hits(tables, radial_bin, least, work):
-    """Number of places of a radial bin whose rate ratio is above a threshold; they are listed."""
-    rows, width = tables.log_mask.shape
-    found = np.uint64(0)
-    for block in range(tables.bin_blocks[radial_bin, 0], tables.bin_blocks[radial_bin, 1]):
-        for m in range(rows):
-            mask = tables.bin_mask[radial_bin, m, block]
-            if mask:
-                place = m * width + block * LANES
-                hit = above(load(work.rate_ratio, place), least) & mask
-                pack(hit, place, work.hit_places, found)
-                found += count(hit)
-    return found
-
-
-@inner
 def _transformed_energies(tables, layer, noise, second, found, work):
     """Transformed energies of the listed hits, Eq. 15 to 17."""
     class_values, minimum, centre = (
@@ -430,24 +344,24 @@ def _transformed_energies(tables, layer, noise, second, found, work):
         _kernel_centre(tables) + np.uint32(1),
     )
     for k in range(found):
-        i = work.hit_places[k]
-        o = tables.column[i]
+        place = work.hit_places[k]
+        column = tables.column[place]
         mode_shift = ZERO
         for mode in range(MODES):
-            mode_shift += tables.modes[MODES * i + mode] * work.mode_shift[mode]
+            mode_shift += tables.modes[MODES * place + mode] * work.mode_shift[mode]
         mean = (
-            class_values[2, o]
-            + class_values[4, o] * work.coupling_sums[tables.kernel_start[i] + centre]
-            + class_values[3, o] * mode_shift
+            class_values[2, column]
+            + class_values[4, column] * work.coupling_sums[tables.kernel_start[place] + centre]
+            + class_values[3, column] * mode_shift
         )
         mean = (
             mean
-            + work.centre[i] * tables.position_coefficients[layer, 2, o]
-            + work.depth_covariance[i] * tables.position_coefficients[layer, 3, o]
+            + work.centre[place] * tables.position_coefficients[layer, 2, column]
+            + work.depth_covariance[place] * tables.position_coefficients[layer, 3, column]
         )
-        residual = _residual(tables, layer, noise, second, i)
+        residual = _residual(tables, layer, noise, second, place)
         # reflected at the weakest hit
-        work.energy[k] = abs(mean + class_values[3, o] * residual - minimum) + minimum
+        work.energy[k] = abs(mean + class_values[3, column] * residual - minimum) + minimum
 
 
 @inner

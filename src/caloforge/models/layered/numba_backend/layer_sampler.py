@@ -79,8 +79,8 @@ def draw_splice(tables, columns, particle, noise):
     lower = 0
     for other in range(1, len(centres) - 1):
         lower += energy_argument >= centres[other]
-    share = (energy_argument - centres[lower]) / max(centres[lower + 1] - centres[lower], f32(LEAST_GAP))
-    return Splice(own, front, back, joint, lower, min(max(share, ZERO), ONE))
+    weight = (energy_argument - centres[lower]) / max(centres[lower + 1] - centres[lower], f32(LEAST_GAP))
+    return Splice(own, front, back, joint, lower, min(max(weight, ZERO), ONE))
 
 
 @exact

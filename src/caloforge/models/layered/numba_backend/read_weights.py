@@ -41,12 +41,12 @@ def compiled_generator(model: Layered) -> CompiledGenerator:
     )
 
 
-def layer_tables(stage: LayerSampler, leakage_correction: Tensor) -> LayerTables:
+def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTables:
     """Tables of a layer sampler on the CPU."""
-    resampler = stage.resampler
+    resampler = sampler.resampler
     return LayerTables(
-        mean=stage.mean.contiguous().numpy(),
-        spread=stage.spread.contiguous().numpy(),
+        mean=sampler.mean.contiguous().numpy(),
+        spread=sampler.spread.contiguous().numpy(),
         normal_scores=resampler.normal_scores.float().contiguous().numpy(),
         neighbours=resampler.neighbours.contiguous().numpy(),
         coordinates=resampler.coordinates.contiguous().numpy(),
@@ -55,16 +55,16 @@ def layer_tables(stage: LayerSampler, leakage_correction: Tensor) -> LayerTables
         front=resampler.front.contiguous().numpy(),
         back=resampler.back.contiguous().numpy(),
         layers=resampler.layers,
-        quantiles=stage.quantiles.mT.contiguous().numpy(),
-        tails=torch.stack(tails_of(stage.quantiles), dim=1).numpy(),
-        centres=stage.centres.contiguous().numpy(),
+        quantiles=sampler.quantiles.mT.contiguous().numpy(),
+        tails=torch.stack(tails_of(sampler.quantiles), dim=1).numpy(),
+        centres=sampler.centres.contiguous().numpy(),
         leakage_correction=leakage_correction.numpy(),
     )
 
 
-def cell_tables(stage: CellSampler, layout: NoiseLayout) -> CellTables:
+def cell_tables(sampler: CellSampler, layout: NoiseLayout) -> CellTables:
     """Tables of a cell sampler on the CPU."""
-    geometry, student, independent = stage.geometry, stage.student, stage.independent
+    geometry, student, independent = sampler.geometry, sampler.student, sampler.independent
     # the cells of a class are in one ring, and so in one radial bin
     example = np.unique(geometry.symmetry_class, return_index=True)[1]
     ring = geometry.ring[example]
@@ -110,14 +110,14 @@ def cell_tables(stage: CellSampler, layout: NoiseLayout) -> CellTables:
             [layout.bin_columns[:, 0] // LANES, -(-layout.bin_columns[:, 1] // LANES)], axis=1
         ),
         bin_mask=_bin_mask(layout),
-        radial_bin_sizes=np.stack([geometry.radial_bin_sizes, stage.max_hits.numpy()]).astype(np.float32),
+        radial_bin_sizes=np.stack([geometry.radial_bin_sizes, sampler.max_hits.numpy()]).astype(np.float32),
         uniform_log_rate=_uniform_log_rate(geometry.radial_bin_sizes),
         coefficients=ordered(PARAMETER_SCALE * independent.coefficients),
         position_coefficients=ordered(PARAMETER_SCALE * independent.position_coefficients.flatten(0, 1)),
         offsets=ordered(student.offsets.flatten(0, 1)),
         gain=ordered((1 + student.gain) * ring_gain),
         residual_weight=ordered(student.residual_weight[:, :, ring]),
-        skewness=ordered(stage.residual_skewness.skewness),
+        skewness=ordered(sampler.residual_skewness.skewness),
         kernels=np.pad(pairs, ((0, 0), (0, LANES - 2 * KERNEL))).reshape(-1),
         double_angle=double_angle.numpy()[cell.reshape(-1)].reshape(-1),
         radial_bin=radial_bin.astype(np.uint32),
