@@ -1,4 +1,4 @@
-"""Samplers by name; all of them are functions of their seed and of the study's trials."""
+"""Samplers by name; each suggestion is a function of the seed and of the trials of the study."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ if TYPE_CHECKING:
 
 
 def make_sampler(config: SamplerConfig, *, seed: int, objectives: int = 1) -> BaseSampler:
-    """The sampler of a study.
+    """Build the sampler of a study.
 
-    Pending trials are those in the state RUNNING: every sampler counts with them, since suggestions are asked
-    for ahead of need. A sampler keeps nothing between two suggestions but what stands in the trials, so that
-    a study that was killed goes on as if nothing had happened.
+    All samplers take pending trials (state RUNNING) into account, since suggestions are made in advance. A
+    sampler has no state besides the trials, so that a study that was killed continues identically.
 
     Args:
-        config: Which one.
-        seed: Of everything random in it.
+        config: The sampler section of the study.
+        seed: Seed of its random numbers.
         objectives: Number of objectives.
 
     Raises:
-        ConfigError: A sampler that knows one objective only is asked for several.
+        ConfigError: The sampler does not support several objectives.
     """
     if objectives > 1 and config.kind not in SEVERAL_OBJECTIVES:
         raise ConfigError(
-            f"sampler.kind: {config.kind!r} knows one objective, got {objectives}; take one of "
+            f"sampler.kind: {config.kind!r} supports one objective, got {objectives}; take one of "
             f"{', '.join(SEVERAL_OBJECTIVES)}"
         )
     return _of_optuna(config, seed) or _of_ours(config, seed)
@@ -39,18 +38,18 @@ def make_sampler(config: SamplerConfig, *, seed: int, objectives: int = 1) -> Ba
 def _of_optuna(config: SamplerConfig, seed: int) -> BaseSampler | None:
     from optuna import samplers
 
-    from caloforge.tuning.samplers.stateless import FreshSampler
+    from caloforge.tuning.samplers.stateless import ReseededSampler
 
     if config.kind == "random":
-        return FreshSampler(samplers.RandomSampler, seed)
+        return ReseededSampler(samplers.RandomSampler, seed)
     if config.kind == "tpe":
-        # pending trials count as bad ones, so that no two groups try the same point
+        # constant liar: pending trials count as bad ones, so that no two groups try the same point
         make = partial(
             samplers.TPESampler, n_startup_trials=config.startup, multivariate=True, constant_liar=True
         )
-        return FreshSampler(lambda number: make(seed=number), seed)
+        return ReseededSampler(lambda number: make(seed=number), seed)
     if config.kind == "nsga2":
-        return FreshSampler(
+        return ReseededSampler(
             lambda number: samplers.NSGAIISampler(seed=number, population_size=config.population), seed
         )
     return None

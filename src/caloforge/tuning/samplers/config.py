@@ -1,4 +1,4 @@
-"""Which sampler proposes the trials of a study; importing it does not import Optuna."""
+"""The sampler section of a study; importing it does not import Optuna."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ SamplerKind = Literal[
 ]
 
 
-# those that choose by more than one objective
+# samplers that support more than one objective
 SEVERAL_OBJECTIVES: tuple[SamplerKind, ...] = ("random", "quasi-random", "tpe", "gp", "nsga2")
 
 
 class SamplerConfig(StrictModel):
-    """How the parameters of the next trial are chosen.
+    """Sampler that suggests the trials.
 
-    `startup` is the number of trials spread over the space before `tpe`, `gp` and `policy-gradient` trust
-    what they learned. `population` is the number of trials that `nsga2` and `regularised-evolution` breed
-    from, and of the members of `pbt`.
+    `startup` is the number of random or quasi-random trials before `tpe`, `gp` and `policy-gradient` use
+    their model. `population` is the population size of `nsga2` and `regularised-evolution`, and the number of
+    members of `pbt`.
     """
 
     kind: SamplerKind = "tpe"

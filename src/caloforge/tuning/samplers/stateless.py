@@ -1,4 +1,4 @@
-"""Optuna's own samplers, made independent of how often they were asked before."""
+"""Optuna's samplers, made stateless: suggestions do not depend on earlier calls in the same process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 
-class FreshSampler(BaseSampler):
-    """A new sampler of Optuna for each suggestion, seeded by the study's seed and the trial's number.
+class ReseededSampler(BaseSampler):
+    """Creates one of Optuna's samplers for each suggestion, seeded by the study's seed and the trial number.
 
-    Optuna's samplers draw from one generator, whose state is lost with the process: after a restart they
-    would draw again what they drew first. All else that they know is in the trials.
+    Optuna's samplers draw from a generator whose state is lost with the process: after a restart they would
+    repeat their first draws. Otherwise they have no state besides the trials.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
-        """A sampler.
+        """Keep factory and seed.
 
         Args:
-            make: Makes one of Optuna's samplers from a seed.
-            seed: Of the study.
+            make: Creates one of Optuna's samplers from a seed.
+            seed: Seed of the study.
         """
         self._make = make
         self._seed = seed
@@ -35,28 +35,28 @@ class FreshSampler(BaseSampler):
         return self._make(int(words.generate_state(1)[0]))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The space Optuna's sampler samples jointly."""
+        """The space that Optuna's sampler samples jointly."""
         return self._sampler(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """What Optuna's sampler suggests."""
+        """The suggestion of Optuna's sampler."""
         return self._sampler(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """What Optuna's sampler suggests for one parameter."""
+        """The suggestion of Optuna's sampler for one parameter."""
         sampler = self._sampler(trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Passed on."""
+        """Call the hook of Optuna's sampler."""
         self._sampler(trial).before_trial(study, trial)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Passed on."""
+        """Call the hook of Optuna's sampler."""
         self._sampler(trial).after_trial(study, trial, state, values)
