@@ -108,11 +108,11 @@ class FloatParameter(_Conditional):
         return float(np.exp(rng.uniform(np.log(low), np.log(high))) if self.log else rng.uniform(low, high))
 
     def setting(self, value: Any) -> Any:
-        """What is written into the run."""
+        """The setting of the run for a value."""
         return value if self.unit is None else f"{value!r} {self.unit}"
 
     def value(self, setting: Any) -> float:
-        """The value that writes this setting.
+        """The value for a setting of the run.
 
         Raises:
             ValueError: It is outside the range.
@@ -165,11 +165,11 @@ class IntParameter(_Conditional):
         return int(self.low + self.step * rng.integers((self.high - self.low) // self.step + 1))
 
     def setting(self, value: Any) -> Any:
-        """What is written into the run."""
+        """The setting of the run for a value."""
         return int(value)
 
     def value(self, setting: Any) -> int:
-        """The value that writes this setting.
+        """The value for a setting of the run.
 
         Raises:
             ValueError: It is outside the range, or between two steps.
@@ -218,11 +218,11 @@ class CategoricalParameter(_Conditional):
         return label
 
     def setting(self, value: Any) -> Any:
-        """What is written into the run."""
+        """The setting of the run for a label."""
         return self.settings[value]
 
     def value(self, setting: Any) -> Scalar:
-        """The label that writes this setting.
+        """The label of a setting.
 
         Raises:
             ValueError: It is none of the choices.
