@@ -22,7 +22,7 @@ def merit(values):
     return (math.log10(values[RATE]) + 2.5) ** 2 + (values[DECAY] - 0.5) ** 2
 
 
-def work(job, seat, stop):
+def work(job, rank_info, stop):
     """A trial of SECONDS with EVALUATIONS; a fold is a little worse than the one before."""
     start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def work(job, seat, stop):
     return result
 
 
-def troubled(job, seat, stop):
+def troubled(job, rank_info, stop):
     """Trial 1 loses its worker once, 2 is not finite ever, 3 once, 4 raises, 5 is refused."""
     once = job.folder.parent / "troubled"
     first = not once.exists()
@@ -53,10 +53,10 @@ def troubled(job, seat, stop):
         raise RuntimeError("no space left on this planet")
     if job.trial == 5:
         return Result("refused", reason="train: the model does not fit the detector")
-    return work(job, seat, stop)
+    return work(job, rank_info, stop)
 
 
-def unhurried(job, seat, stop):
+def unhurried(job, rank_info, stop):
     """A trial of 2 s, as long to a fit of the surrogate as a short training is."""
     stop.wait(2 - SECONDS)
-    return work(job, seat, stop)
+    return work(job, rank_info, stop)

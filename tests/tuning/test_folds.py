@@ -19,7 +19,7 @@ def test_every_shower_is_held_out_by_one_fold_and_trained_on_by_the_others(folde
     folds = make_folds(data, 7, EvaluationConfig(), tmp_path / "folds", validate=False)
     held = []
     for fold in folds:
-        assert fold.held is None
+        assert fold.held_out is None
         # what the training itself takes for held out, with the part it is given
         split = split_showers(240, EvaluationConfig(fold=fold.part))
         np.testing.assert_array_equal(np.sort([*split.train, *split.held_out]), np.arange(240))
@@ -35,11 +35,11 @@ def test_one_fold_is_the_split_of_the_run(folder, tmp_path):
     (fold,) = make_folds(data, 1, evaluation, tmp_path / "folds", validate=True)
     assert fold.data == data and fold.part is None
     np.testing.assert_array_equal(
-        energies(fold.held), energies(data)[split_showers(240, evaluation).evaluated(120)]
+        energies(fold.held_out), energies(data)[split_showers(240, evaluation).evaluated(120)]
     )
-    before = fold.held.stat().st_mtime_ns
+    before = fold.held_out.stat().st_mtime_ns
     assert make_folds(data, 1, evaluation, tmp_path / "folds", validate=True) == [fold]
-    assert fold.held.stat().st_mtime_ns == before
+    assert fold.held_out.stat().st_mtime_ns == before
 
 
 def test_too_few_showers_to_judge_by(folder, tmp_path):

@@ -100,7 +100,7 @@ def test_a_finished_study_runs_nothing_more_and_a_longer_one_goes_on(troubled, f
     document = json.loads((out / "study.json").read_text())
     settings = {"seed": 10, "sampler": {"kind": "tpe", "startup": 4}, "layout": FOUR | {"k_folds": 2}}
 
-    def never(job, seat, stop):
+    def never(job, rank_info, stop):
         raise AssertionError("nothing should run")
 
     again = run_study(study(**settings, max_trials=16), out, folder=folder, work=never)
@@ -115,12 +115,12 @@ def test_ctrl_c_stops_the_groups_and_leaves_the_trials_open(folder, study, tmp_p
     config, out = study(layout={"groups": 2, "cores": 0.5}, max_trials=6), tmp_path / "out"
     sent = []
 
-    def interrupt(standing):
-        if not sent and standing.running and standing.ended:
+    def interrupt(status):
+        if not sent and status.running and status.ended:
             sent.append(os.kill(os.getpid(), signal.SIGINT))
 
     with pytest.raises(Interrupted, match="caloforge tune"):
-        run_study(config, out, folder=folder, work=synthetic.work, tell=interrupt)
+        run_study(config, out, folder=folder, work=synthetic.work, progress=interrupt)
     document = json.loads((out / "study.json").read_text())
     assert document["counts"]["running"] >= 1 and document["counts"]["complete"] >= 1
     assert (out / "study.html").is_file()
@@ -199,7 +199,7 @@ def test_an_address_that_does_not_answer_is_an_error_in_bounded_time(folder, stu
 def test_somebody_else_at_the_address_is_an_error_in_bounded_time(monkeypatch):
     monkeypatch.setattr(ray_connection, "START", 0.3)
     with pytest.raises(TuningError, match="Ray does not answer within"):
-        ray_connection._within(ray_connection.START, "ray://here:1", lambda: time.sleep(3))
+        ray_connection._with_timeout(ray_connection.START, "ray://here:1", lambda: time.sleep(3))
 
 
 def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_path):

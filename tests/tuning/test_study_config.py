@@ -163,7 +163,7 @@ def test_changes_may_be_nested_or_keys_with_dots(changes, folder, study):
 
 def test_conditions_in_a_circle_are_refused(folder, study):
     space = {"model.a": {**LATENT, "when": {"model.b": 5}}, "model.b": {**LATENT, "when": {"model.a": 5}}}
-    with pytest.raises(ConfigError, match="go round in a circle"):
+    with pytest.raises(ConfigError, match="depend on each other"):
         Space(study(space=space), folder)
 
 
@@ -178,7 +178,7 @@ def test_an_observable_that_does_not_exist_is_named_before_anything_runs(folder,
     [
         ({"groups": 4, "workers": 2}, "4 groups x 2 workers x 1 cores need 8 .*groups: 3, workers: 2"),
         ({"groups": 1, "workers": 8}, "groups: 1, workers: 6"),
-        ({"cores": 12}, "a worker wants 12, .* has 6"),
+        ({"cores": 12}, "a worker needs 12, .* has 6"),
         ({"groups": 2, "gpus": 1}, "2 groups x 1 workers x 1 gpus need 2 .* has 1; .*groups: 1, workers: 1"),
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ def opened(folder, study, tmp_path):
         config = study(**changes)
         space = Space(config, folder)
         opened = open_study(tmp_path, config, space)
-        return opened, Suggestions(opened, space, limit=limit, most_ahead=4)
+        return opened, Suggestions(opened, space, limit=limit, max_ahead=4)
 
     return make
 
@@ -134,7 +134,7 @@ def test_the_pruner_stops_the_worse_of_trials(opened):
             suggestions.evaluated(good.number, step, 0.1)
             suggestions.evaluated(bad.number, step, 5.0)
         suggestions.wait()
-        assert suggestions.is_hopeless(bad.number) and not suggestions.is_hopeless(good.number)
+        assert suggestions.is_pruned(bad.number) and not suggestions.is_pruned(good.number)
 
 
 def test_the_pruner_knows_which_way_is_better(opened):
@@ -146,7 +146,7 @@ def test_the_pruner_knows_which_way_is_better(opened):
             suggestions.evaluated(good.number, step, 0.1)
             suggestions.evaluated(bad.number, step, 5.0)
         suggestions.wait()
-        assert suggestions.is_hopeless(bad.number) and not suggestions.is_hopeless(good.number)
+        assert suggestions.is_pruned(bad.number) and not suggestions.is_pruned(good.number)
 
 
 def test_refused_runs_are_recorded_and_their_number_in_a_row_is_bounded(opened, monkeypatch):
@@ -160,7 +160,7 @@ def test_refused_runs_are_recorded_and_their_number_in_a_row_is_bounded(opened, 
     assert all(p.values["model.power"] <= 1 for p in taken)
     refused = [t for t in study.trials if t.state.name == "FAIL"]
     assert refused and all(t.user_attrs["reason"].startswith("refused: ") for t in refused)
-    monkeypatch.setattr(module, "MOST_REFUSED", 5)
+    monkeypatch.setattr(module, "MAX_REFUSED", 5)
     hopeless = {"model.power": {"kind": "float", "low": 2.0, "high": 5.0}}
     _, suggestions = opened(limit=40, space=hopeless)
     with suggestions, pytest.raises(TuningError, match=r"last 5 points .* less than or equal to 1"):

@@ -9,8 +9,8 @@ import pytest
 from caloforge.config import to_yaml
 from caloforge.run import load_run
 from caloforge.run_directory import RUN
-from caloforge.tuning.trial import Job, Seat, read_result, train_fold
-from caloforge.tuning.verb_processes import NotDoneError, alone_in
+from caloforge.tuning.trial import Job, RankInfo, read_result, train_fold
+from caloforge.tuning.verb_processes import NotDoneError, exclusive_lock
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def job(folder, tmp_path):
 
 def test_a_fold_is_trained_judged_and_remembered(job):
     fold = job()
-    result = train_fold(fold, Seat(), threading.Event())
-    assert (result.ending, result.reason) == ("done", "")
+    result = train_fold(fold, RankInfo(), threading.Event())
+    assert (result.status, result.reason) == ("done", "")
     merit, _ = result.figures["merit"]
     assert 0 < merit < 100
     assert read_result(fold.folder).figures["merit"].value == merit
@@ -43,14 +43,14 @@ def test_a_trial_starts_from_the_weights_of_its_parent(job):
     from caloforge.models.store import load_model
 
     parent = job()
-    assert train_fold(parent, Seat(), threading.Event()).ending == "done"
+    assert train_fold(parent, RankInfo(), threading.Event()).status == "done"
     weights = {name: value.clone() for name, value in load_model(parent.folder).state_dict().items()}
     # so slow a training leaves them as they are, but for what batch normalisation measures
     still = ("training.optimizer.learning_rate=1e-20", "training.max_steps=2", "training.ema=null")
     child = dataclasses.replace(
         job(*still), folder=parent.folder.with_name("fold-1"), start=parent.folder / "model"
     )
-    assert train_fold(child, Seat(), threading.Event()).ending == "done"
+    assert train_fold(child, RankInfo(), threading.Event()).status == "done"
     learned = {
         n: v
         for n, v in load_model(child.folder).state_dict().items()
@@ -64,18 +64,18 @@ def test_a_trial_starts_from_the_weights_of_its_parent(job):
 def test_why_a_verb_fails_decides_what_becomes_of_the_trial(job, tmp_path):
     # the loss of this one overflows
     wild = job("training.optimizer.learning_rate=1e30", "training.optimizer.gradient_clip=1e30")
-    result = train_fold(wild, Seat(), threading.Event())
-    assert result.ending == "numeric" and result.reason.startswith("train: step ")
+    result = train_fold(wild, RankInfo(), threading.Event())
+    assert result.status == "numeric" and result.reason.startswith("train: step ")
     absent = Job(3, 0, wild.folder, data=tmp_path / "absent.h5")
-    result = train_fold(absent, Seat(), threading.Event())
-    assert result.ending == "refused" and "no such file" in result.reason
+    result = train_fold(absent, RankInfo(), threading.Event())
+    assert result.status == "refused" and "no such file" in result.reason
 
 
 @pytest.mark.slow
 def test_a_stopped_fold_has_saved_where_it_was(job):
     fold, stop = job("training.max_steps=100000", "training.epochs=100000"), threading.Event()
     threading.Thread(target=stop_when_it_trains, args=(fold.folder / "metrics.jsonl", stop)).start()
-    assert train_fold(fold, Seat(), stop).ending == "stopped"
+    assert train_fold(fold, RankInfo(), stop).status == "stopped"
     assert list((fold.folder / "checkpoints").glob("step-*"))
 
 
@@ -92,7 +92,7 @@ def test_nobody_joins_a_fold_that_another_process_works_on(tmp_path):
     with (tmp_path / "lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         threading.Timer(0.3, stop.set).start()
-        with pytest.raises(NotDoneError, match="another process works"), alone_in(tmp_path, stop):
+        with pytest.raises(NotDoneError, match="another process works"), exclusive_lock(tmp_path, stop):
             pass
-    with alone_in(tmp_path, threading.Event()):
+    with exclusive_lock(tmp_path, threading.Event()):
         pass

@@ -17,7 +17,7 @@ from caloforge.amounts import duration, percent
 from caloforge.output import tell
 
 if TYPE_CHECKING:
-    from caloforge.tuning.driver import Standing
+    from caloforge.tuning.driver import SearchStatus
 
 # finished trials that stay in the table
 SHOWN = 8
@@ -54,64 +54,64 @@ class StudyTable:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, standing: Standing) -> None:
+    def update(self, status: SearchStatus) -> None:
         """Show the state of the search."""
         if not self._enabled:
             return
         if self._live is not None:
-            self._live.update(self._table(standing))
+            self._live.update(self._table(status))
         else:
-            self._lines(standing)
+            self._lines(status)
 
     # ---- a terminal
 
-    def _table(self, standing: Standing) -> RenderableType:
+    def _table(self, status: SearchStatus) -> RenderableType:
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("trial", justify="right")
         table.add_column("state")
         for name in self._figures:
             table.add_column(name, justify="right")
         table.add_column("")
-        for number in sorted(standing.ended)[-SHOWN:]:
-            state, values, reason = standing.ended[number]
+        for number in sorted(status.ended)[-SHOWN:]:
+            state, values, reason = status.ended[number]
             shown = [f"{value:.4g}" for value in values] if values else ["–"] * len(self._figures)
             table.add_row(str(number), Text(state, STYLES.get(state, "")), *shown, Text(reason[:60], "dim"))
-        for run in standing.running:
+        for run in status.running:
             merit = "" if math.isnan(run.best) else f"merit {run.best:.4g} so far"
             note = f"{duration(time.monotonic() - run.started)}  {merit}"
             blank = [""] * len(self._figures)
             table.add_row(str(run.proposal.number), Text("running", "cyan"), *blank, Text(note, "dim"))
-        return Group(table, Text(self._summary(standing)))
+        return Group(table, Text(self._summary(status)))
 
-    def _summary(self, standing: Standing) -> str:
-        done = standing.before + len(standing.ended)
+    def _summary(self, status: SearchStatus) -> str:
+        done = status.before + len(status.ended)
         elapsed = time.monotonic() - self._start
         parts = [
-            f"{done}/{standing.limit} trials",
+            f"{done}/{status.limit} trials",
             duration(elapsed),
-            f"groups idle {percent(standing.idle)}",
+            f"groups idle {percent(status.idle)}",
         ]
-        if standing.ended and done < standing.limit:
-            left = elapsed / len(standing.ended) * (standing.limit - done)
+        if status.ended and done < status.limit:
+            left = elapsed / len(status.ended) * (status.limit - done)
             parts.append(f"about {duration(left)} left")
-        values = [v[0] for _, v, _ in standing.ended.values() if v]
+        values = [v[0] for _, v, _ in status.ended.values() if v]
         if values and len(self._figures) == 1:
             parts.append(f"{self._figures[0]} {min(values):.4g} to {max(values):.4g}")
         return ", ".join(parts)
 
     # ---- no terminal
 
-    def _lines(self, standing: Standing) -> None:
-        for number in standing.ended:
+    def _lines(self, status: SearchStatus) -> None:
+        for number in status.ended:
             if number not in self._printed:
                 self._printed.add(number)
-                state, values, reason = standing.ended[number]
+                state, values, reason = status.ended[number]
                 shown = zip(self._figures, values or (), strict=False)
                 figures = ", ".join(f"{name} {value:.4g}" for name, value in shown)
-                self._write(f"trial {number} {state} {figures or reason}", standing)
+                self._write(f"trial {number} {state} {figures or reason}", status)
         if time.monotonic() - self._last >= LINE_INTERVAL:
-            self._write(f"{len(standing.running)} trials run", standing)
+            self._write(f"{len(status.running)} trials run", status)
 
-    def _write(self, what: str, standing: Standing) -> None:
+    def _write(self, what: str, status: SearchStatus) -> None:
         self._last = time.monotonic()
-        tell(f"tune: {what.strip()}; {self._summary(standing)}")
+        tell(f"tune: {what.strip()}; {self._summary(status)}")

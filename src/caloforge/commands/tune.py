@@ -42,7 +42,7 @@ def tune(
     config = config.model_copy(update=given)
     with StudyTable([o.figure for o in config.objectives], enabled=progress) as table:
         result = run_study(
-            config, Path(out), folder=study_file(study).parent, address=address, tell=table.update
+            config, Path(out), folder=study_file(study).parent, address=address, progress=table.update
         )
     document = result.document
     return Outcome(

@@ -110,7 +110,7 @@ class OpenVino:
         model = core.read_model(graph)
         model.reshape({entry.any_name: [batch, *list(entry.partial_shape)[1:]] for entry in model.inputs})
         settings = {
-            # OpenVINO would choose bf16 or f16 by itself where the processor has it
+            # by default OpenVINO chooses bf16 or f16 if the processor supports it
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             "NUM_STREAMS": threads,
             "INFERENCE_NUM_THREADS": threads,

@@ -1,1 +1,1 @@
-"""Training: one explicit loop, exact checkpoints, a physics figure of merit that picks the best model."""
+"""Training of a model: loop, checkpoints, data-parallel strategies, model selection by a figure of merit."""

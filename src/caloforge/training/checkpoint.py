@@ -1,4 +1,4 @@
-"""Checkpoints, from which a training continues bitwise identically: safetensors and JSON, written at once."""
+"""Checkpoints, from which a training continues bitwise identically; written atomically."""
 
 from __future__ import annotations
 

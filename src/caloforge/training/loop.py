@@ -1,4 +1,4 @@
-"""The training loop: for each phase of a batch backward pass, gradient synchronisation, clipping, update.
+"""The training loop: backward pass, gradient synchronisation, clipping and update for each phase of a batch.
 
 All random numbers of step n (noise, dropout, label flips, augmentation) come from generators seeded with
 (seed, n, rank). So a checkpoint holds no generator state, and a resumed training is bitwise the same.

@@ -1,4 +1,4 @@
-"""StepCost training step before a run: checks that it works and measures its time and memory."""
+"""Test of a single training step before a run: whether it works, its time and its memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The search for hyper-parameters: a study samples runs, trains groups of them on Ray, and keeps the best."""
+"""Hyper-parameter optimisation: a study samples runs with Optuna, trains them on Ray and keeps the best."""

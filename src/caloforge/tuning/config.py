@@ -1,4 +1,4 @@
-"""Configuration of a study; importing it imports neither Ray nor Optuna nor torch."""
+"""Configuration of a study (study.yaml); importing it imports neither Ray nor Optuna nor torch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from caloforge.tuning.objective import check_figure
 from caloforge.tuning.parameters import Parameter
 from caloforge.tuning.samplers.config import SamplerConfig, several_objectives
 
-# what a study may search or change: the showers were made with the rest
+# sections that a study may search or change; the other ones describe the showers
 SECTIONS = ("model", "training")
 
 
 class ObjectiveConfig(StrictModel):
-    """A figure to make small or large.
+    """A figure to minimise or maximise.
 
-    `figure` is `merit` (P + E of the training's own evaluation), `ms_per_shower`, or a number of
-    metrics.json: `merit_sum` and the like for those of whole showers, `response.inclusive.mean_shift` for
-    observable, bin and metric. Signed shifts count by their size.
+    `figure` is `merit` (P + E of the evaluations during the training), `ms_per_shower`, or a number in
+    metrics.json: one of whole showers such as `merit_sum`, or observable, bin and metric such as
+    `response.inclusive.mean_shift`. Shifts count by their absolute value.
     """
 
     figure: str
@@ -40,10 +40,10 @@ class ObjectiveConfig(StrictModel):
 
 
 class PrunerConfig(StrictModel):
-    """Which trials are stopped early, judged by the merit of the first fold's evaluations.
+    """Early stopping of trials, by the merit of the evaluations of their first fold.
 
-    `asha` lets the best 1/`reduction` of the trials go on after `first`, `first` x `reduction`, ...
-    evaluations; `hyperband` does so in several brackets up to `last` evaluations.
+    `asha` continues the best 1/`reduction` of the trials after `first`, `first` x `reduction`, ...
+    evaluations; `hyperband` does so in several brackets, up to `last` evaluations.
     """
 
     kind: Literal["none", "asha", "hyperband"] = "none"
@@ -59,11 +59,11 @@ class PrunerConfig(StrictModel):
 
 
 class LayoutConfig(StrictModel):
-    """How many trials run at once, and on what.
+    """Number of concurrent trials, and their resources.
 
-    `groups` trials run side by side, each with `workers` data-parallel processes of `cores` cores and `gpus`
-    GPUs. With `k_folds` of 2 and more every trial trains as many models, each with another part of the data
-    held out, at the same time where there are resources for it.
+    `groups` trials run at the same time, each with `workers` data-parallel processes with `cores` cores and
+    `gpus` GPUs each. With `k_folds` of 2 or more a trial is a cross-validation: it trains that many models,
+    each with another part of the data held out, concurrently if the resources allow.
     """
 
     groups: int = Field(default=1, ge=1, le=100_000)
@@ -74,13 +74,13 @@ class LayoutConfig(StrictModel):
 
 
 class StudyConfig(StrictModel):
-    """The root of every study.yaml.
+    """The root of a study.yaml.
 
-    `run` is a run.yaml beside the study, or the name of a recipe, and `changes` are made to it first: by keys
-    with dots, as `--set` does, or nested as in a run.yaml, in which case what is not named stays as it is.
-    `data` is the shower file to train on, and `test` one that the search never sees: at its end the best
-    trial and the run it started from are compared on it. Both may be given on the command line instead.
-    `retries` is how often a failed trial is tried again. The search ends after `max_trials` or `max_minutes`.
+    `run` is a run.yaml beside the study, or the name of a recipe. `changes` are applied to it first, with
+    dotted keys as for `--set`, or nested as in a run.yaml; other settings stay. `data` is the shower file to
+    train on. `test` is one that is not used in the search: at its end the best trial is compared with the
+    starting run on these showers. Both may be given on the command line instead. A failed trial is repeated
+    up to `retries` times. The search ends after `max_trials` or `max_minutes`.
     """
 
     name: str = Field(default="study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -140,8 +140,8 @@ class StudyConfig(StrictModel):
             )
         if len(figures) > 1 and self.sampler.kind not in (able := several_objectives()):
             raise ValueError(
-                f"sampler.kind: {self.sampler.kind!r} knows one objective, got {len(figures)}; take one of "
-                f"{', '.join(able)}"
+                f"sampler.kind: {self.sampler.kind!r} supports one objective, got {len(figures)}; take one "
+                f"of {', '.join(able)}"
             )
         for key, parameter in self.space.items():
             for parent, values in parameter.when.items():
@@ -158,7 +158,7 @@ class StudyConfig(StrictModel):
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """The settings of nested mappings, each by its key with dots."""
+    """Settings of nested mappings, with dotted keys."""
     if not isinstance(value, dict) or not value:
         yield path, value
         return
@@ -167,7 +167,7 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def study_file(source: Path | str) -> Path:
-    """The file of a study, given by its name or its path."""
+    """Path of a study, given by name or path."""
     name = shipped_name(source, study_names(), "study")
     return Path(source) if name is None else STUDIES / f"{name}.yaml"
 
@@ -176,10 +176,10 @@ def load_study(source: Path | str) -> StudyConfig:
     """Read a study.yaml.
 
     Args:
-        source: The name of a study that comes with caloforge, or the path of a YAML file.
+        source: Name of a study shipped with caloforge, or path of a YAML file.
 
     Raises:
-        ConfigError: Unreadable, or with settings that are unknown, missing or out of range; all at once.
+        ConfigError: It cannot be read, or settings are unknown, missing or out of range; all are listed.
     """
     path = study_file(source)
     if not is_path(source) and not os.path.lexists(path):

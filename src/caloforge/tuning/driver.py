@@ -1,4 +1,4 @@
-"""The loop of a search: trials from the study's thread, folds onto the groups, results back."""
+"""Main loop of a search: takes suggested trials, runs their folds on groups of workers, reports results."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ from caloforge.tuning.worker_groups import Cluster, Group
 if TYPE_CHECKING:
     from optuna.trial import TrialState
 
-# seconds between two looks at the trials, and while a group waits for a suggestion
-POLL, SOON = 0.25, 0.01
-# seconds that groups have to save when the search is interrupted
-SAVE = 90.0
-# trials in a row that may fail before the search gives up
-MOST_FAILURES = 10
+# polling interval in seconds, and the shorter one while a group waits for a suggestion
+POLL, POLL_SHORT = 0.25, 0.01
+# seconds for the groups to save when the search is interrupted
+SAVE_SECONDS = 90.0
+# consecutive failed trials after which the search ends
+MAX_FAILURES = 10
 TRIALS = "trials"
 
 
 @dataclass
-class Run:
-    """A trial that runs.
+class RunningTrial:
+    """A running trial.
 
     Attributes:
-        proposal: What it is.
-        waiting: Folds that no group has taken yet.
-        results: Fold to its result.
-        attempts: What failed before.
-        seen: Evaluations that the pruner knows.
-        started: Clock when it began.
+        proposal: Number, parameter values and run of the trial.
+        waiting: Folds not yet started.
+        results: Results by fold.
+        attempts: Failed attempts.
+        seen: Number of evaluations reported to the pruner.
+        started: Start time (monotonic clock).
         best: Best merit so far, for the progress table.
+        abandoned: Whether it was pruned or has failed for good.
+        reseeded: Number of restarts with another seed.
     """
 
     proposal: Proposal
@@ -54,47 +56,47 @@ class Run:
     seen: int = 0
     started: float = field(default_factory=time.monotonic)
     best: float = math.nan
-    hopeless: bool = False
+    abandoned: bool = False
     reseeded: int = 0
 
 
 @dataclass
-class Idle:
-    """How long groups waited for a trial, of the time in which there were trials to hand out."""
+class IdleTime:
+    """Time that groups waited for a suggestion, and total time of all groups while trials were to come."""
 
     waited: float = 0.0
-    lasted: float = 0.0
+    total: float = 0.0
 
     @property
-    def share(self) -> float:
-        """Waiting time over all time of all groups."""
-        return self.waited / self.lasted if self.lasted else 0.0
+    def fraction(self) -> float:
+        """Waiting time over total time."""
+        return self.waited / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What a search tells while it runs.
+class SearchStatus:
+    """Progress of a search.
 
     Attributes:
-        running: Trials that run.
-        ended: State, values and reason of those that ended in this search, by number.
-        limit: Trials in all.
-        before: Trials that earlier searches ended.
-        idle: Share of the time that groups waited.
+        running: Running trials.
+        ended: State, values and reason of the trials that ended in this search, by number.
+        limit: Number of trials of the study.
+        before: Number of trials that ended in earlier searches.
+        idle: Fraction of the time that groups waited for a suggestion.
     """
 
-    running: list[Run]
+    running: list[RunningTrial]
     ended: dict[int, tuple[str, list[float] | None, str]]
     limit: int
     before: int
     idle: float
 
 
-Tell = Callable[[Standing], None]
+ProgressCallback = Callable[[SearchStatus], None]
 
 
 class Search:
-    """The loop of a search; see `run_study` for the whole."""
+    """Main loop of a search; `run_study` sets it up."""
 
     def __init__(
         self,
@@ -105,41 +107,41 @@ class Search:
         folds: list[Fold],
         *,
         work: Work = train_fold,
-        tell: Tell = lambda _: None,
+        progress: ProgressCallback = lambda _: None,
         before: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        """Nothing runs yet.
+        """Prepare the loop; nothing runs before `run`.
 
         Args:
             config: The study.
             out: Its folder.
-            cluster: The groups.
-            suggestions: The thread of the study, running.
-            folds: What each fold trains on.
-            work: What a worker does for a job.
-            tell: Called with the standing at every look.
-            before: Trials that ended in earlier searches.
-            seconds: What earlier searches took.
+            cluster: The groups of workers.
+            suggestions: The suggestion thread, running.
+            folds: The folds of each trial.
+            work: Function that a worker runs for a job.
+            progress: Called with the status in every iteration.
+            before: Number of trials that ended in earlier searches.
+            seconds: Time of earlier searches.
         """
         self._config, self._out, self._cluster = config, out, cluster
-        self._suggestions, self._folds, self._work, self._tell = suggestions, folds, work, tell
+        self._suggestions, self._folds, self._work, self._progress = suggestions, folds, work, progress
         self._before, self.seconds = before, seconds
-        self._runs: dict[int, Run] = {}
-        self._places: dict[int, int] = {}
+        self._runs: dict[int, RunningTrial] = {}
+        self._slots: dict[int, int] = {}
         self.ended: dict[int, tuple[str, list[float] | None, str]] = {}
-        self.idle = Idle()
+        self.idle = IdleTime()
         self._started = time.monotonic()
-        # place to the clock when its last trial ended
+        # time when the last trial of each slot ended
         self._free_since: dict[int, float] = {}
         self._failures = 0
 
     def run(self) -> str:
-        """Search until an end is reached; returns which: "trials" or "minutes".
+        """Search until a limit is reached; returns which one, "trials" or "minutes".
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; everything is saved.
-            TuningError: Every trial fails.
+            TuningError: `MAX_FAILURES` consecutive trials have failed.
         """
         limit = self._config.max_minutes
         last = self._started = time.monotonic()
@@ -147,61 +149,61 @@ class Search:
             try:
                 while self._runs or not self._suggestions.exhausted:
                     more = not self._suggestions.exhausted
-                    self._hand_out()
-                    self._cluster.wait(SOON if more and self._free() else POLL)
+                    self._assign()
+                    self._cluster.wait(POLL_SHORT if more and self._free_slots() else POLL)
                     self._collect()
                     now = time.monotonic()
                     self.seconds += now - last
                     if more:
-                        self.idle.lasted += (now - last) * self._config.layout.groups
+                        self.idle.total += (now - last) * self._config.layout.groups
                     last = now
-                    self._tell(self._standing())
+                    self._progress(self._status())
                     if stop.requested:
                         raise Interrupted("")
                     if limit is not None and self.seconds > 60 * limit:
                         return "minutes"
             finally:
-                self._let_go()
+                self._stop_groups()
         return "trials"
 
-    def _standing(self) -> Standing:
-        return Standing(
-            list(self._runs.values()), self.ended, self._config.max_trials, self._before, self.idle.share
+    def _status(self) -> SearchStatus:
+        return SearchStatus(
+            list(self._runs.values()), self.ended, self._config.max_trials, self._before, self.idle.fraction
         )
 
     # ---- from suggestions to groups
 
-    def _groups_of(self, place: int) -> Iterator[Group]:
-        """The groups that work for a trial, as many as folds run at once."""
+    def _groups_of_slot(self, slot: int) -> Iterator[Group]:
+        """The groups of a trial slot, one for each fold that runs at the same time."""
         at_once = self._cluster.folds_at_once
-        first = place * at_once
+        first = slot * at_once
         yield from self._cluster.groups[first : first + at_once]
 
-    def _hand_out(self) -> None:
-        """Give every free group its next fold, and every place without a trial the next one."""
-        for place in self._free():
+    def _assign(self) -> None:
+        """Assign the next suggested trial to each free slot, and the next fold to each free group."""
+        for slot in self._free_slots():
             proposal = None if self._suggestions.exhausted else self._suggestions.take()
             if proposal is None:
                 break
-            self.idle.waited += time.monotonic() - self._free_since.get(place, self._started)
-            self._places[proposal.number] = place
-            self._begin(proposal)
-        for number, place in list(self._places.items()):
+            self.idle.waited += time.monotonic() - self._free_since.get(slot, self._started)
+            self._slots[proposal.number] = slot
+            self._start_trial(proposal)
+        for number, slot in list(self._slots.items()):
             run = self._runs[number]
-            for group in self._groups_of(place):
-                if group.job is None and run.waiting and not run.hopeless:
+            for group in self._groups_of_slot(slot):
+                if group.job is None and run.waiting and not run.abandoned:
                     group.start(self._work, self._job(run, run.waiting.pop(0)))
-        self._end_those_done()
+        self._finish_trials()
 
-    def _free(self) -> list[int]:
-        taken = set(self._places.values())
-        return [place for place in range(self._config.layout.groups) if place not in taken]
+    def _free_slots(self) -> list[int]:
+        taken = set(self._slots.values())
+        return [slot for slot in range(self._config.layout.groups) if slot not in taken]
 
-    def _begin(self, proposal: Proposal) -> None:
+    def _start_trial(self, proposal: Proposal) -> None:
         folder = self._out / TRIALS / f"{proposal.number:05d}"
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / RUN, proposal.run)
-        run = Run(proposal, [], attempts=list(proposal.attributes.get(ATTEMPTS, [])))
+        run = RunningTrial(proposal, [], attempts=list(proposal.attributes.get(ATTEMPTS, [])))
         run.reseeded = sum(attempt.get("ending") == "numeric" for attempt in run.attempts)
         for fold in range(len(self._folds)):
             kept = read_result(folder / f"fold-{fold}")
@@ -211,7 +213,7 @@ class Search:
                 run.results[fold] = kept
         self._runs[proposal.number] = run
 
-    def _job(self, run: Run, fold: int) -> Job:
+    def _job(self, run: RunningTrial, fold: int) -> Job:
         number, split = run.proposal.number, self._folds[fold]
         weights = None
         if (parent := run.proposal.parent) is not None:
@@ -223,7 +225,7 @@ class Search:
             values=run.proposal.values,
             part=split.part,
             data=split.data,
-            held=split.held,
+            held_out=split.held_out,
             figures=tuple(o.figure for o in self._config.objectives),
             seed=self._config.seed + fold + len(self._folds) * run.reseeded,
             start=weights,
@@ -239,16 +241,16 @@ class Search:
             job = group.job
             run = self._runs[job.trial]
             result = group.finished()
-            self._look(run, job)
+            self._report_evaluations(run, job)
             if result is None:
-                if run.hopeless:
+                if run.abandoned:
                     group.stop()
                 continue
             self._take_result(run, job, result)
-        self._end_those_done()
+        self._finish_trials()
 
-    def _look(self, run: Run, job: Job) -> None:
-        """Show the evaluations of a trial to the pruner; the first fold speaks for all."""
+    def _report_evaluations(self, run: RunningTrial, job: Job) -> None:
+        """Report new evaluations of the first fold of a trial to the pruner."""
         if job.fold:
             return
         found = evaluations(job.folder)
@@ -257,48 +259,48 @@ class Search:
             if self._config.pruner.kind != "none" and math.isfinite(merit):
                 self._suggestions.evaluated(job.trial, step, merit)
         run.seen = len(found)
-        run.hopeless = run.hopeless or self._suggestions.is_hopeless(job.trial)
+        run.abandoned = run.abandoned or self._suggestions.is_pruned(job.trial)
 
-    def _take_result(self, run: Run, job: Job, result: Result) -> None:
-        if result.ending == "done":
+    def _take_result(self, run: RunningTrial, job: Job, result: Result) -> None:
+        if result.status == "done":
             run.results[job.fold] = result
             return
-        if result.ending == "stopped":
-            if not run.hopeless:
+        if result.status == "stopped":
+            if not run.abandoned:
                 run.waiting.append(job.fold)
             return
         run.attempts.append(
-            {"ending": result.ending, "fold": job.fold, "reason": result.reason, "seconds": result.seconds}
+            {"ending": result.status, "fold": job.fold, "reason": result.reason, "seconds": result.seconds}
         )
         self._suggestions.note(job.trial, **{ATTEMPTS: run.attempts})
         failures = sum(attempt["fold"] == job.fold for attempt in run.attempts)
-        if result.ending == "refused" or failures > self._config.retries:
-            run.hopeless = True
+        if result.status == "refused" or failures > self._config.retries:
+            run.abandoned = True
             run.waiting = []
             return
-        if result.ending == "numeric":
-            # from the beginning, with other random numbers
+        if result.status == "numeric":
+            # restart from the beginning with another seed
             run.reseeded += 1
-            _forget(job.folder)
+            _remove_training(job.folder)
         run.waiting.append(job.fold)
 
-    def _end_those_done(self) -> None:
+    def _finish_trials(self) -> None:
         from optuna.trial import TrialState
 
         for number, run in list(self._runs.items()):
-            busy = [g for g in self._groups_of(self._places[number]) if g.job is not None]
-            if run.hopeless and not busy:
-                if run.attempts and not self._suggestions.is_hopeless(number):
+            busy = [g for g in self._groups_of_slot(self._slots[number]) if g.job is not None]
+            if run.abandoned and not busy:
+                if run.attempts and not self._suggestions.is_pruned(number):
                     self._end(run, TrialState.FAIL, None, {REASON: run.attempts[-1]["reason"]})
                 else:
                     self._end(run, TrialState.PRUNED, None, {})
-            elif run.hopeless:
+            elif run.abandoned:
                 for group in busy:
                     group.stop()
             elif len(run.results) == len(self._folds):
                 self._complete(run)
 
-    def _complete(self, run: Run) -> None:
+    def _complete(self, run: RunningTrial) -> None:
         from optuna.trial import TrialState
 
         folds = [run.results[fold].figures for fold in range(len(self._folds))]
@@ -311,25 +313,27 @@ class Search:
             facts[NOISE] = [v.error for v in combined]
         self._end(run, TrialState.COMPLETE, [v.value for v in combined], facts)
 
-    def _end(self, run: Run, state: TrialState, values: list[float] | None, facts: dict[str, Any]) -> None:
+    def _end(
+        self, run: RunningTrial, state: TrialState, values: list[float] | None, facts: dict[str, Any]
+    ) -> None:
         number = run.proposal.number
         self._suggestions.finished(number, state, values, facts)
         self.ended[number] = (state.name.lower(), values, str(facts.get(REASON, "")))
-        self._free_since[self._places[number]] = time.monotonic()
-        del self._runs[number], self._places[number]
+        self._free_since[self._slots[number]] = time.monotonic()
+        del self._runs[number], self._slots[number]
         self._failures = self._failures + 1 if state.name == "FAIL" else 0
-        if self._failures >= MOST_FAILURES:
+        if self._failures >= MAX_FAILURES:
             raise TuningError(
-                f"the last {MOST_FAILURES} trials failed, the last one so: {facts[REASON]}\n"
-                "Mend the cause and give the same command again to go on"
+                f"the last {MAX_FAILURES} trials failed, the last one with: {facts[REASON]}\n"
+                "Mend the cause and repeat the command to continue"
             )
 
-    def _let_go(self) -> None:
-        """Stop what still runs; its trials stay open, for the next search to take up."""
+    def _stop_groups(self) -> None:
+        """Stop all running jobs; their trials stay in the state RUNNING, and the next search resumes them."""
         busy = [group for group in self._cluster.groups if group.job is not None]
         for group in busy:
             group.stop()
-        end = time.monotonic() + SAVE
+        end = time.monotonic() + SAVE_SECONDS
         while busy and time.monotonic() < end:
             self._cluster.wait(POLL)
             busy = [group for group in busy if group.finished() is None]
@@ -340,8 +344,8 @@ def fold_folder(out: Path, number: int, fold: int) -> Path:
     return out / TRIALS / f"{number:05d}" / f"fold-{fold}"
 
 
-def _forget(folder: Path) -> None:
-    """Remove what a failed training left."""
+def _remove_training(folder: Path) -> None:
+    """Remove checkpoints and model of a failed training."""
     import shutil
 
     for name in (CHECKPOINTS, MODEL):

@@ -1,4 +1,4 @@
-"""Which showers the folds of a trial train on, and what they hold out."""
+"""Cross-validation folds: training and held-out showers of each fold of a trial."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from caloforge.training.config import EvaluationConfig
 from caloforge.training.data_split import Split, split_showers
 
 BLOCK = 512
-# showers that a training holds out, and that a validation compares, at the least
-FEWEST, FEWEST_COMPARED = 20, 100
+# smallest number of held-out showers for a training, and for a validation
+MIN_HELD_OUT, MIN_VALIDATED = 20, 100
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One way to split the data.
+    """One split of the data.
 
     Attributes:
-        data: All showers.
+        data: File with all showers.
         part: [f, k] as in `EvaluationConfig.fold`; None for the split of the run.
-        held: What is held out as a file of its own; None where it is not needed.
+        held_out: File with the held-out showers; None if it is not needed.
     """
 
     data: Path
     part: tuple[int, int] | None
-    held: Path | None
+    held_out: Path | None
 
 
 def plan_folds(data: Path, k: int, evaluation: EvaluationConfig, *, validate: bool) -> list[Split]:
-    """What each fold trains on and holds out; see `make_folds`.
+    """Compute the split of each fold; see `make_folds`.
 
     Raises:
-        ConfigError: Fewer showers than the folds need.
+        ConfigError: There are too few showers.
     """
     with ShowerFile(data) as file:
         count = len(file)
     parts = [evaluation] if k == 1 else [evaluation.model_copy(update={"fold": (f, k)}) for f in range(k)]
     splits = [split_showers(count, part) for part in parts]
-    fewest = FEWEST_COMPARED if validate else FEWEST
-    if (held_out := len(splits[0].held_out)) < fewest:
+    fewest = MIN_VALIDATED if validate else MIN_HELD_OUT
+    if (count_held_out := len(splits[0].held_out)) < fewest:
         raise ConfigError(
-            f"{data}: of its {count} showers {held_out} are held out, too few to judge a model by "
+            f"{data}: of its {count} showers {count_held_out} are held out, too few to judge a model by "
             f"(at least {fewest}); take more showers, fewer folds or a larger training.evaluation.share"
         )
     return splits
@@ -58,42 +58,41 @@ def plan_folds(data: Path, k: int, evaluation: EvaluationConfig, *, validate: bo
 def make_folds(
     data: Path, k: int, evaluation: EvaluationConfig, folder: Path, *, validate: bool
 ) -> list[Fold]:
-    """Split a shower file; what is there from an earlier search is used again.
+    """Split a shower file into folds and write the held-out showers; files of an earlier search are kept.
 
-    With one fold that is the split of the run. Otherwise fold f holds out the f-th of k parts, which are
-    drawn at random.
+    A single fold has the split of the run. Otherwise fold f holds out the f-th of k random parts.
 
     Args:
-        data: All showers.
+        data: File with all showers.
         k: Number of folds.
-        evaluation: How the run splits them.
-        folder: Where the files go.
-        validate: Whether what is held out is needed as files.
+        evaluation: The evaluation section of the run.
+        folder: Folder for the files.
+        validate: Whether files with the held-out showers are needed.
 
     Raises:
-        ConfigError: Fewer showers than the folds need.
-        OutputError: No space for the copies.
+        ConfigError: There are too few showers.
+        OutputError: There is no space for the files.
     """
     splits = plan_folds(data, k, evaluation, validate=validate)
     folder.mkdir(parents=True, exist_ok=True)
     if validate and not any(folder.iterdir()):
-        held_out = sum(len(split.held_out) for split in splits) / (
+        fraction = sum(len(split.held_out) for split in splits) / (
             len(splits[0].train) + len(splits[0].held_out)
         )
-        check_space(folder / "held-0.h5", int(held_out * data.stat().st_size), f"the copies for {k} folds")
+        check_space(folder / "held-0.h5", int(fraction * data.stat().st_size), f"the copies for {k} folds")
     folds = []
     for f, split in enumerate(splits):
-        held = None
+        held_out = None
         if validate:
-            held = folder / f"held-{f}.h5"
-            _copy(data, held, np.sort(split.held_out))
-        folds.append(Fold(data, (f, k) if k > 1 else None, held))
+            held_out = folder / f"held-{f}.h5"
+            _copy(data, held_out, np.sort(split.held_out))
+        folds.append(Fold(data, (f, k) if k > 1 else None, held_out))
     return folds
 
 
 def _copy(source: Path, target: Path, numbers: NDArray[np.intp]) -> None:
-    """Some showers of a file, in its order, unless they are there already."""
-    # a file of an earlier, killed search is whole or absent
+    """Copy the showers with these indices, in order, unless the target exists."""
+    # shower files are written atomically: a killed search leaves no partial one
     if target.exists():
         return
     with ShowerFile(source) as file:

@@ -1,4 +1,4 @@
-"""The figures that a study makes small or large, and where they are read."""
+"""Objectives of a study: their names, and how their values are read from a training or a validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from caloforge.metrics.registry import metrics
 from caloforge.run_directory import METRICS
 from caloforge.training.config import EvaluationConfig
 
-# of the training's own evaluations
+# the figure of merit of the evaluations during the training
 MERIT = "merit"
 SPEED = "ms_per_shower"
 
@@ -29,17 +29,17 @@ def needs_classifier(figures: Sequence[str]) -> bool:
 
 
 class Value(NamedTuple):
-    """A figure and its standard error; NaN where that is not known."""
+    """A figure and its standard error, NaN if unknown."""
 
     value: float
     error: float
 
 
 def check_figure(name: str) -> None:
-    """Refuse what can be no figure.
+    """Check the name of a figure.
 
     Raises:
-        ValueError: With the nearest name.
+        ValueError: It is not a figure; with the nearest name.
     """
     parts = name.split(".")
     if name in (MERIT, SPEED) or (len(parts) == 3 and all(parts)):
@@ -53,10 +53,10 @@ def check_figure(name: str) -> None:
 
 
 def check_observables(figures: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse figures of observables that the detector does not have.
+    """Check that the detector has the observables of the figures.
 
     Raises:
-        ConfigError: With the nearest name.
+        ConfigError: It does not have one; with the nearest name.
     """
     for name in figures:
         observable, dot, _ = name.partition(".")
@@ -67,15 +67,15 @@ def check_observables(figures: Sequence[str], known: Sequence[str]) -> None:
 
 
 def needs_validation(figures: Sequence[str]) -> bool:
-    """Whether showers have to be generated and compared to know these figures."""
+    """Whether showers must be generated and validated for these figures."""
     return any(name != MERIT for name in figures)
 
 
 def read_figures(figures: Sequence[str], metrics: Mapping[str, Any]) -> dict[str, Value]:
-    """Figures of the one generator in a metrics.json.
+    """Read figures from a metrics.json with a single generator.
 
     Raises:
-        ConfigError: A figure that is not there; with the nearest one.
+        ConfigError: A figure is missing; with the nearest one.
     """
     entry = next(iter(metrics["generators"].values()))
     return {name: _read(name, entry) for name in figures if name != MERIT}
@@ -92,12 +92,12 @@ def _read(name: str, entry: Mapping[str, Any]) -> Value:
         branch = branch[key]
     if not isinstance(branch, Mapping) or "value" not in branch:
         raise ConfigError(f"objective {name}: no single number of metrics.json")
-    # a shift to either side is as bad
+    # the sign of a shift does not matter
     return Value(abs(float(branch["value"])), float(branch["uncertainty"]))
 
 
 def evaluations(run: Path) -> list[tuple[int, float]]:
-    """(step, merit) of every evaluation of a training so far; what a kill cut short is left out."""
+    """(step, merit) of each evaluation of a training so far; truncated lines are skipped."""
     path = run / METRICS
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -106,13 +106,13 @@ def evaluations(run: Path) -> list[tuple[int, float]]:
         except ValueError:
             continue
         if "eval_merit" in row:
-            # JSON has no infinity; Python writes and reads one
+            # Python's json reads and writes infinity, which JSON does not have
             found.append((int(row["step"]), float(row["eval_merit"])))
     return found
 
 
 def merit_of(run: Path, evaluation: EvaluationConfig) -> float:
-    """The merit of the model that a training kept; NaN where it made no evaluation."""
+    """The merit of the model that a training kept; NaN without an evaluation."""
     merits = [merit for _, merit in evaluations(run)]
     if not merits:
         return math.nan
@@ -120,7 +120,7 @@ def merit_of(run: Path, evaluation: EvaluationConfig) -> float:
 
 
 def combine(folds: Sequence[Mapping[str, Value]], figure: str) -> Value:
-    """Mean over the folds, and its standard error: from their spread, or that of the one measurement."""
+    """Mean over the folds and its standard error, from their scatter; a single fold keeps its own error."""
     values = [fold[figure] for fold in folds]
     mean = math.fsum(v.value for v in values) / len(values)
     if len(values) == 1:

@@ -1,4 +1,4 @@
-"""The kinds of parameters of a search space."""
+"""Parameter types of a search space: float, integer and categorical."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class _Conditional(StrictModel):
     @field_validator("when", mode="before")
     @classmethod
     def _lists(cls, value: Any) -> Any:
-        """One value may stand without its list."""
+        """Accept a single value in place of a list."""
         if not isinstance(value, Mapping):
             return value
         return {key: item if isinstance(item, list | tuple) else [item] for key, item in value.items()}
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether the parameter is part of a point whose other parameters are `values`."""
+        """Whether the parameter exists in a point with these values of the other parameters."""
         return all(parent in values and values[parent] in allowed for parent, allowed in self.when.items())
 
 
 class FloatParameter(_Conditional):
-    """A number between `low` and `high`, with `log` evenly in its logarithm, or in steps of `step`.
+    """A number between `low` and `high`, on a logarithmic scale with `log`, or in steps of `step`.
 
-    For a key that has a unit both ends have it: `low: 1 MeV`. With `when` the parameter exists only where
-    other ones have one of the values named.
+    For a key with a unit both ends have one: `low: 1 MeV`. With `when` the parameter exists only if other
+    parameters have one of the given values.
     """
 
     kind: Literal["float"]
@@ -65,20 +65,20 @@ class FloatParameter(_Conditional):
 
     @property
     def unit(self) -> str | None:
-        """The unit that the parameter is searched in."""
+        """Unit of the parameter, that of `low`; None without one."""
         match = _WITH_UNIT.match(self.low) if isinstance(self.low, str) else None
         return match[1] if match else None
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Low and high in the unit of low."""
+        """Low and high in the unit of `low`."""
         if self.unit is None:
             # YAML 1.1 reads 1e-4 as text
             return float(self.low), float(self.high)
         return self._in_unit(self.low), self._in_unit(self.high)
 
     def _in_unit(self, text: Any) -> float:
-        """A quantity in the unit of low."""
+        """Convert a quantity to the unit of `low`."""
         for kind, units in _UNITS.items():
             if self.unit in units:
                 try:
@@ -108,11 +108,11 @@ class FloatParameter(_Conditional):
         return float(np.exp(rng.uniform(np.log(low), np.log(high))) if self.log else rng.uniform(low, high))
 
     def setting(self, value: Any) -> Any:
-        """What is written into the run."""
+        """The setting of the run for a value."""
         return value if self.unit is None else f"{value!r} {self.unit}"
 
     def value(self, setting: Any) -> float:
-        """The value that writes this setting.
+        """The value for a setting of the run.
 
         Raises:
             ValueError: It is outside the range.
@@ -131,7 +131,7 @@ class FloatParameter(_Conditional):
 
 
 class IntParameter(_Conditional):
-    """A whole number from `low` to `high`, in steps of `step`, or with `log` evenly in its logarithm."""
+    """An integer from `low` to `high`, in steps of `step`, or on a logarithmic scale with `log`."""
 
     kind: Literal["int"]
     low: int
@@ -165,11 +165,11 @@ class IntParameter(_Conditional):
         return int(self.low + self.step * rng.integers((self.high - self.low) // self.step + 1))
 
     def setting(self, value: Any) -> Any:
-        """What is written into the run."""
+        """The setting of the run for a value."""
         return int(value)
 
     def value(self, setting: Any) -> int:
-        """The value that writes this setting.
+        """The value for a setting of the run.
 
         Raises:
             ValueError: It is outside the range, or between two steps.
@@ -186,14 +186,14 @@ class IntParameter(_Conditional):
 
 
 class CategoricalParameter(_Conditional):
-    """One of some values. Values that are lists or mappings may have names: `choices: {narrow: [...]}`."""
+    """One of several values; lists and mappings may have labels: `choices: {narrow: [...]}`."""
 
     kind: Literal["categorical"]
     choices: dict[str, Any] | tuple[Any, ...] = Field(min_length=1)
 
     @property
     def settings(self) -> dict[Scalar, Any]:
-        """Label in the study to what is written into the run."""
+        """Settings of the run, by label in the study."""
         found: dict[Scalar, Any] = {}
         if isinstance(self.choices, dict):
             found.update(self.choices.items())
@@ -218,11 +218,11 @@ class CategoricalParameter(_Conditional):
         return label
 
     def setting(self, value: Any) -> Any:
-        """What is written into the run."""
+        """The setting of the run for a label."""
         return self.settings[value]
 
     def value(self, setting: Any) -> Scalar:
-        """The label that writes this setting.
+        """The label of a setting.
 
         Raises:
             ValueError: It is none of the choices.

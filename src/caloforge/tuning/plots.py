@@ -1,4 +1,4 @@
-"""The figures of a study, as data for plotly.js: Optuna's own plots, and the learning curves."""
+"""Figures of a study as data for plotly.js: Optuna's plots and learning curves."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, as in the validation report
 INK, BLUE, ORANGE, GREEN, GREY = "#1b1f24", "#0072b2", "#d55e00", "#009e73", "#b4bbc4"
-# trials that are drawn one by one
-MOST_CURVES = 200
-# a figure whose largest value is so much more than its smallest has a logarithmic axis
+# most learning curves in a figure
+MAX_CURVES = 200
+# figures whose values span more than this factor get a logarithmic axis
 DECADES = 20
-# parameters beside each other
-MOST_AXES, MOST_SLICES = 8, 6
+# most parameters in the parallel coordinates, and in the slices
+MAX_AXES, MAX_SLICES = 8, 6
 
 
 def study_figures(study: Study, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name to {"title", "note", "figure", "axes"}; what cannot be drawn of these trials is left out."""
+    """Figures by name: {"title", "note", "figure", "axes"}; figures that need more trials are left out."""
     objectives = [o["figure"] for o in document["objectives"]]
     found: dict[str, dict[str, Any]] = {}
     if document["counts"]["complete"]:
@@ -40,10 +40,10 @@ PARALLEL = (
     "A line is a trial, its colour the figure; the most important parameters. Drag along an axis to keep "
     "only the trials in a range."
 )
-IMPORTANCE = "Share of the variance of the figure that a parameter explains (fANOVA)."
+IMPORTANCE = "Fraction of the variance of the figure that a parameter explains (fANOVA)."
 SLICES = "The figure against each parameter; the shade is the order of the trials."
-PARETO = "Trials that no other one beats in every objective are on the front."
-LEARNING = "Merit (P + E) of the first fold at each evaluation; the best trial and the start stand out."
+PARETO = "Trials that are not dominated by another one are on the front."
+LEARNING = "Merit (P + E) of the first fold at each evaluation; best trial and starting run in colour."
 
 
 def _of_one_objective(
@@ -56,7 +56,7 @@ def _of_one_objective(
     suffix = f" of {name}" if several else ""
     everything = list(document["space"])
     keys = _most_important(study, everything, target)
-    few = keys[:MOST_SLICES]
+    few = keys[:MAX_SLICES]
     draws: dict[str, tuple[str, str, Callable[[], Any], list[str]]] = {
         "history": ("History", HISTORY, lambda: show.plot_optimization_history(study, **how), []),
         "importance": (
@@ -82,7 +82,7 @@ def _of_one_objective(
 
 
 def _most_important(study: Study, keys: list[str], target: Callable[[Any], float] | None) -> list[str]:
-    """The parameters that there is room for."""
+    """The `MAX_AXES` most important parameters."""
     from optuna.importance import get_param_importances
 
     try:
@@ -91,7 +91,7 @@ def _most_important(study: Study, keys: list[str], target: Callable[[Any], float
             order = list(get_param_importances(study, target=target))
     except (ValueError, RuntimeError):
         order = []
-    return [*order, *(key for key in keys if key not in order)][:MOST_AXES]
+    return [*order, *(key for key in keys if key not in order)][:MAX_AXES]
 
 
 def _pareto(study: Study, objectives: list[str]) -> Any:
@@ -103,9 +103,9 @@ def _pareto(study: Study, objectives: list[str]) -> Any:
 def _drawn(
     key: str, title: str, note: str, draw: Callable[[], Any], names: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """A figure of Optuna's, or nothing where it has too little to show."""
+    """A plot of Optuna as entry of `study_figures`; empty if there are too few trials for it."""
     with warnings.catch_warnings():
-        # of parameters that only some trials have
+        # Optuna warns about parameters that only some trials have
         warnings.simplefilter("ignore")
         try:
             figure = json.loads(draw().to_json())
@@ -115,30 +115,30 @@ def _drawn(
         return {}
     _polish(figure, names)
     figure["layout"] = _layout(figure["layout"])
-    # of figures with an axis for each parameter
+    # figures with an axis for each parameter are drawn wider
     ticks = figure["layout"].get("xaxis", {}).get("ticktext") or ()
     axes = max(len(ticks), sum(name.startswith("xaxis") for name in figure["layout"]))
     return {key: {"title": title, "note": note, "figure": figure, "axes": axes if axes > 1 else 0}}
 
 
 def _polish(figure: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Names that tell parameters apart, and logarithmic axes for figures over many decades."""
+    """Set short names of parameters and, for values over many decades, logarithmic axes."""
     layout = figure["layout"]
     for trace in figure["data"]:
         if trace["type"] == "bar":
             trace["y"] = [names.get(key, key) for key in trace["y"] or ()]
-            # its words would lie on those names
+            # the title would overlap with the names
             layout.setdefault("yaxis", {}).pop("title", None)
     _recolour(figure["data"])
     if ticks := (layout.get("xaxis") or {}).get("ticktext"):
-        # of the parallel coordinates: the objective, then the parameters by their keys, cut off
+        # parallel coordinates: the objective, then the parameters by key, which Optuna truncates
         ticks[1:] = [names[key] for key in sorted(names)]
         layout["xaxis"]["tickangle"] = -25
     axes = [axis for key, axis in layout.items() if key.startswith(("xaxis", "yaxis"))]
     for axis in axes:
         title = axis.get("title") or {}
         if title.get("text") in names:
-            # lines of a name end after its dots
+            # break names after dots
             text = names[title["text"]].replace(".", ".<br>")
             axis |= {"title": {"text": text, "font": {"size": 11}}, "nticks": 4}
     shown = [t["y"] for t in figure["data"] if t["type"] == "scatter" and isinstance(t["y"], list)]
@@ -150,10 +150,10 @@ def _polish(figure: dict[str, Any], names: Mapping[str, str]) -> None:
 
 
 def _recolour(traces: list[dict[str, Any]]) -> None:
-    """Colours that stand out from light and from dark paper: what counts is blue, the rest grey.
+    """Replace colour scales by one from grey to blue (best), visible on light and dark backgrounds.
 
-    Optuna's scale goes to white, or to a dark blue. The lines of its parallel coordinates have fixed colours;
-    they begin at the height of the figure on the first axis.
+    Optuna's scales end in white or dark blue. The lines of its parallel coordinates have fixed colours, which
+    are replaced too, by their value on the first axis.
     """
     for trace in traces:
         marker = trace.get("marker") or {}
@@ -167,15 +167,15 @@ def _recolour(traces: list[dict[str, Any]]) -> None:
                 line["line"]["color"] = _between(*ends, line["y"][0])
 
 
-def _between(low: str, high: str, share: float) -> str:
-    """A colour between two, for a share between 0 and 1."""
+def _between(low: str, high: str, fraction: float) -> str:
+    """Linear interpolation between two colours, for a fraction between 0 and 1."""
     one, other = ([int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (low, high))
-    parts = (round(a + share * (b - a)) for a, b in zip(one, other, strict=True))
+    parts = (round(a + fraction * (b - a)) for a, b in zip(one, other, strict=True))
     return f"rgb({', '.join(map(str, parts))})"
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Keys by as few of their last parts as tell them apart, two at least."""
+    """Shorten keys to as few last parts as make them unique, at least two."""
     names = {}
     for key in keys:
         parts = key.split(".")
@@ -188,7 +188,7 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
 
 
 def _layout(layout: dict[str, Any]) -> dict[str, Any]:
-    """Optuna's layout in the style of the page."""
+    """Adapt a plotly layout to the style of the page."""
     kept = {k: v for k, v in layout.items() if k not in ("template", "title", "width")}
     for key, axis in kept.items():
         if key.startswith(("xaxis", "yaxis")):
@@ -208,7 +208,7 @@ def _learning_curves(document: Mapping[str, Any]) -> dict[str, Any]:
     curves: list[dict[str, Any]] = []
     marked = {document["best"]: ("best", BLUE), document["start"]: ("start", ORANGE)}
     trials = document["trials"]
-    for trial in [t for t in trials[:-MOST_CURVES] if t["number"] in marked] + trials[-MOST_CURVES:]:
+    for trial in [t for t in trials[:-MAX_CURVES] if t["number"] in marked] + trials[-MAX_CURVES:]:
         steps, merits = zip(*trial["evaluations"], strict=True) if trial["evaluations"] else ((), ())
         if not steps:
             continue
@@ -225,7 +225,7 @@ def _learning_curves(document: Mapping[str, Any]) -> dict[str, Any]:
                 "showlegend": bool(word),
             }
         )
-    # those that stand out lie on top
+    # draw the coloured curves last
     curves.sort(key=lambda curve: curve["showlegend"])
     axes = {
         "xaxis": {"title": {"text": "step"}},

@@ -1,4 +1,4 @@
-"""Ray is started here or joined at an address, within bounded time and with errors that say what helps."""
+"""Starts Ray on this machine or connects to a cluster, with time limits and helpful errors."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from typing import Any
 from caloforge.errors import ConfigError, MissingDependencyError, TuningError
 from caloforge.tuning.watchdog import watchdog
 
-# Ray refuses less than 75 MiB; nothing large goes through it
+# Ray's minimum is 75 MiB; no large objects are stored
 OBJECT_STORE = 80 * 2**20
-# seconds until an address, and Ray itself, must answer
+# time limits for an answer of the address and of Ray, s
 ANSWER, START = 10.0, 90.0
 CLIENT_PORT = 10001
-# variables of Ray: without clusters, as on a Mac, it takes the loopback interface
+# environment variables of Ray: with clusters disabled, as on macOS, it listens on the loopback interface
 LOOPBACK, TOKEN = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_TOKEN"
-# what Ray says where a machine is too busy to start it in time; it may succeed later
+# in Ray's error message if the machine is too busy to start it in time; a second attempt may succeed
 TOO_BUSY = "timed out"
 
 
 def require_ray() -> None:
-    """Make sure that what a search needs is installed.
+    """Check that the packages for a search are installed.
 
     Raises:
-        MissingDependencyError: Naming the extra.
+        MissingDependencyError: A package is missing; with the command to install it.
     """
     import importlib.util
 
@@ -44,26 +44,25 @@ def require_ray() -> None:
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Start Ray here, or join it at an address; on leaving, end it or part from it.
+    """Start Ray on this machine, or connect to it at an address; shut down or disconnect on exit.
 
-    A Ray that is started here listens on the loopback interface alone, to those who know a token that is made
-    for it and never written to a disk.
+    A local Ray listens on the loopback interface only and requires a random token, never written to disk.
 
     Raises:
-        TuningError: It does not start or answer within a bounded time.
+        TuningError: It does not start or answer in time.
     """
     require_ray()
-    # Ray reads it when it is imported: the devices of a worker without GPUs stay as they are
+    # read when Ray is imported: workers without GPUs keep the devices visible
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
-    # its warnings about itself, before it has set up its own logging
+    # before Ray sets up its own logging
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": False}
     with contextlib.ExitStack() as stack:
         if address is None:
-            stack.enter_context(_private())
-            # after Ray has had its chance to end well
+            stack.enter_context(_private_settings())
+            # the watchdog ends after Ray has been shut down
             last = stack.enter_context(contextlib.ExitStack())
             stack.callback(ray.shutdown)
             _start(quiet)
@@ -71,18 +70,18 @@ def connected(address: str | None) -> Iterator[None]:
         else:
             _probe(address)
             stack.callback(ray.shutdown)
-            with _explained(f"{address}: Ray cannot be joined there", joining=True):
-                _within(START, address, lambda: ray.init(address=address, **quiet))
+            with _explain_errors(f"{address}: Ray cannot be joined there", joining=True):
+                _with_timeout(START, address, lambda: ray.init(address=address, **quiet))
         yield
 
 
 def _start(quiet: Mapping[str, Any]) -> None:
-    """Start Ray on this machine, a second time where the machine was too busy."""
+    """Start Ray on this machine; tries a second time if the machine was too busy."""
     import ray
 
     cores = len(os.sched_getaffinity(0))
     here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    with _explained("Ray does not start here"):
+    with _explain_errors("Ray does not start here"):
         try:
             ray.init(**here, **quiet)
         except Exception as error:
@@ -93,10 +92,10 @@ def _start(quiet: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _private() -> Iterator[None]:
-    """Settings of a Ray that no other machine and no other user can reach.
+def _private_settings() -> Iterator[None]:
+    """Environment for a Ray that other machines and other users cannot reach.
 
-    Ray asks for tokens by itself, unless RAY_AUTH_MODE says otherwise.
+    Ray requires tokens by default, unless RAY_AUTH_MODE disables them.
     """
     from ray._private import ray_constants
     from ray._private.authentication.authentication_token_setup import AuthenticationTokenLoader
@@ -108,7 +107,7 @@ def _private() -> Iterator[None]:
     clusters = ray_constants.ENABLE_RAY_CLUSTER
     try:
         os.environ.update(own)
-        # this process may have imported Ray, and used another token, before
+        # this process may have imported Ray with another token before
         ray_constants.ENABLE_RAY_CLUSTER = False
         AuthenticationTokenLoader.instance().reset_cache()
         yield
@@ -122,7 +121,7 @@ def _private() -> Iterator[None]:
 
 
 def _probe(address: str) -> None:
-    """Make sure that somebody listens at an address."""
+    """Check that an address accepts connections."""
     if address in ("auto", "local"):
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -139,8 +138,8 @@ def _probe(address: str) -> None:
         ) from error
 
 
-def _within(seconds: float, address: str, action: Callable[[], object]) -> None:
-    """Do something in a thread that is given up after some time."""
+def _with_timeout(seconds: float, address: str, action: Callable[[], object]) -> None:
+    """Run an action in a thread, with a time limit."""
     problem: list[BaseException] = []
 
     def attempt() -> None:
@@ -162,8 +161,8 @@ def _within(seconds: float, address: str, action: Callable[[], object]) -> None:
 
 
 @contextlib.contextmanager
-def _explained(what: str, *, joining: bool = False) -> Iterator[None]:
-    """Ray's errors with what usually helps."""
+def _explain_errors(what: str, *, joining: bool = False) -> Iterator[None]:
+    """Turn errors of Ray into a TuningError with a hint."""
     try:
         yield
     except (ConfigError, TuningError):
@@ -191,5 +190,5 @@ def _explained(what: str, *, joining: bool = False) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; Ray adds whole traces."""
+    """First line of an error message; Ray appends tracebacks."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

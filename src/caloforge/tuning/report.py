@@ -1,4 +1,4 @@
-"""study.html: one file, no network; the best trial, every trial, and the figures."""
+"""study.html, the report of a study: best trials, table of all trials, figures; a single offline file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def build_report(study: Study, document: Mapping[str, Any]) -> str:
-    """The whole HTML document."""
+    """Build the HTML document."""
     from plotly.offline import get_plotlyjs
 
     figures = study_figures(study, document)
@@ -44,7 +44,7 @@ def build_report(study: Study, document: Mapping[str, Any]) -> str:
         "figures": json.dumps(drawn, separators=(",", ":")).replace("</", "<\\/"),
     }
     page = (resources.files("caloforge.tuning") / "assets/study.html").read_text(encoding="utf-8")
-    # one pass: braces in the code of plotly.js are code
+    # in a single pass, since plotly.js contains braces too
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page)
 
 
@@ -59,7 +59,7 @@ def _number(value: float | None, error: float | None = None) -> str:
     return f"{value:.4g}" + (f" ± {error:.2g}" if error is not None else "")
 
 
-# a column whose numbers differ by more is written in powers of ten
+# a column whose numbers span more than this factor is written with exponents
 DECADES = 100
 
 # ---- summary
@@ -89,7 +89,7 @@ def _summary(document: Mapping[str, Any]) -> str:
 
 
 def _final(document: Mapping[str, Any]) -> str:
-    """The comparison on showers that the search never saw."""
+    """The final evaluation on test showers."""
     final = document["final"]
     if final is None:
         return ""
@@ -100,12 +100,12 @@ def _final(document: Mapping[str, Any]) -> str:
         cells = (_number(e.get("value"), e.get("standard_error")) for e in (start, best))
         rows.append([name, *cells, "" if gain is None else f"{gain:+.1%}"])
     head = ["Figure", "Start", f"Trial {final['trials']['best']}", "Smaller by"]
-    note = f"Models of both on the showers of {final['test']['file']}, which the search never saw."
+    note = f"Both models on the showers of {final['test']['file']}, which the search never saw."
     return _table("On the test showers", head, rows, note)
 
 
 def _best(document: Mapping[str, Any]) -> str:
-    """The parameters of the best trials beside those of the start."""
+    """Parameters of the best trials and of the starting run."""
     numbers = document["front"][:6]
     if not numbers:
         return '<div class="note">No trial was completed.</div>'
@@ -119,7 +119,7 @@ def _best(document: Mapping[str, Any]) -> str:
     rows += [[key, *(_value(trials[n]["parameters"].get(key)) for n in columns)] for key in document["space"]]
     note = "best.yaml is the run of the best trial, ready to train."
     if len(document["objectives"]) > 1:
-        note += " The folder front holds those of all trials that no other one beats."
+        note += " The folder front holds the runs of all trials on the Pareto front."
     return _table("The best", head, rows, note)
 
 
@@ -169,26 +169,26 @@ def _trials(document: Mapping[str, Any]) -> str:
 
 
 def _heading(title: str, full: str, *, number: bool) -> str:
-    # a line may end after a dot
+    # allow a line break after each dot
     text = html.escape(title).replace(".", ".<wbr>")
     kind = ' class="n"' if number else ""
     return f'<th{kind} title="{html.escape(full, quote=True)}"><button type=button>{text}</button></th>'
 
 
 def _figures(trials: list[Mapping[str, Any]], name: str) -> list[str]:
-    """Values of an objective with their errors, each in as many places as the others."""
+    """Values of an objective with their errors, with a common number of decimal places."""
     values = aligned([trial["figures"].get(name) for trial in trials], missing="")
     errors = aligned([trial["standard_errors"].get(name) for trial in trials], digits=2, missing="")
     return [f"{value} ± {error}" if error else value for value, error in zip(values, errors, strict=True)]
 
 
 def aligned(values: Sequence[Any], digits: int = 4, missing: str = "–") -> list[str]:
-    """The values of a column, numbers with one number of decimal places, or all as powers of ten.
+    """Format the values of a column with a common number of decimal places, or all with exponents.
 
     Args:
-        values: Numbers, texts, or None where there is nothing.
-        digits: Of the largest number.
-        missing: What stands for None.
+        values: Numbers, texts, or None for missing values.
+        digits: Significant digits of the largest number.
+        missing: Text for None.
     """
     real = [value for value in values if isinstance(value, float) and math.isfinite(value)]
     sizes = [abs(value) for value in real if value]
@@ -233,7 +233,7 @@ def _table(title: str, head: list[str], rows: list[list[str]], note: str) -> str
 def _row(cells: list[str], tag: str) -> str:
     name, *numbers = map(html.escape, cells)
     shown = "".join(f"<{tag} class=n>{text}</{tag}>" for text in numbers)
-    # a line of a key may end after a dot
+    # allow a line break after each dot of a key
     return f"<tr><{tag}>{name.replace('.', '.<wbr>')}</{tag}>{shown}</tr>"
 
 

@@ -1,4 +1,4 @@
-"""The search space: which keys of a run are searched, and the run that a point of it stands for."""
+"""Search space of a study: maps parameter values to runs and back."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 Values = dict[str, Any]
-# they decide which other keys a run has
+# keys that determine which other keys a run has
 STRUCTURE = ("model.family", "model.preset")
-# random points that may all be refused before a space counts as empty
+# a space counts as empty if this many random points are all refused
 TRIES = 200
 
 
 class Space:
-    """The space of a study.
+    """The search space of a study.
 
     Attributes:
-        parameters: Key of the run to its parameter; parameters that others depend on come first.
+        parameters: Parameters by key of the run; parameters that others depend on come first.
         origin: Name of the study file, for messages.
     """
 
@@ -41,11 +41,11 @@ class Space:
 
         Args:
             study: The study.
-            folder: Where a run.yaml named by the study lies.
+            folder: Folder of a run.yaml named in the study.
             origin: Name of the study file, for messages.
 
         Raises:
-            ConfigError: The run cannot be used, or conditions depend on one another.
+            ConfigError: The run is not valid, or conditions depend on each other.
         """
         self.origin = origin
         self.parameters = {key: study.space[key] for key in _ordered(study, origin)}
@@ -57,7 +57,7 @@ class Space:
         self._base({})
 
     def _base(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The document of the run with every default written out, for a family and preset."""
+        """Document of the starting run with all defaults, for the family and preset in `values`."""
         chosen = {key: self.parameters[key].setting(values[key]) for key in STRUCTURE if key in values}
         key = tuple(chosen.items())
         if key not in self._bases:
@@ -74,22 +74,22 @@ class Space:
         return build(RunConfig, self._base({}), self.origin)
 
     def run(self, values: Mapping[str, Any]) -> RunConfig:
-        """The run that a point stands for.
+        """The run with these parameter values.
 
         Raises:
-            ConfigError: Its settings are refused.
+            ConfigError: It is not valid.
         """
         document = _copied(self._base(values))
-        # a list before its entries
+        # set a list before its entries
         for key in sorted(set(values) - set(STRUCTURE), key=lambda path: path.count(".")):
             _assign(document, key, _copied(self.parameters[key].setting(values[key])))
         return build(RunConfig, document, self.origin)
 
     def start(self) -> tuple[Values, list[str]]:
-        """The point of the run that the search starts from.
+        """Parameter values of the starting run.
 
         Returns:
-            Its values, and one line for each parameter whose setting there is outside the space.
+            The values, and a line for each parameter whose setting is outside the space.
         """
         values: Values = {}
         outside = []
@@ -121,11 +121,11 @@ class Space:
         return values
 
     def check(self) -> None:
-        """Make sure that every key exists and that there is a valid point.
+        """Check that all keys exist and that the space has a valid point.
 
         Raises:
-            ConfigError: A key that no run has, with the nearest, or a space without a valid point, with the
-                reasons.
+            ConfigError: A key does not exist (with the nearest one), or no valid point is found (with the
+                reasons).
         """
         for key in self.parameters:
             try:
@@ -139,7 +139,7 @@ class Space:
             try:
                 self.run(self.random(rng))
             except ConfigError as error:
-                # the same refusal of other values
+                # count refusals that differ only in the value together
                 reasons[re.sub(r" \(got [^()]*\)", "", str(error))] += 1
             else:
                 return
@@ -149,26 +149,26 @@ class Space:
         )
 
     def _alone(self, key: str) -> Values:
-        """A point with nothing but a parameter, and those that it exists under."""
+        """A point with a single parameter, and those that its conditions need."""
         values: Values = {}
         for parent, allowed in self.parameters[key].when.items():
             values |= self._alone(parent) | {parent: allowed[0]}
         return values | {key: self.parameters[key].first}
 
     def describe(self) -> dict[str, Any]:
-        """The space as plain data, to compare and to show."""
+        """The space as JSON-compatible data."""
         return {key: parameter.model_dump(mode="json") for key, parameter in self.parameters.items()}
 
 
 def _ordered(study: StudyConfig, origin: str) -> list[str]:
-    """Keys with those first that others depend on."""
+    """Sort the keys such that parameters come after those that they depend on."""
     done: list[str] = []
     waiting = list(study.space)
     while waiting:
         ready = [key for key in waiting if set(study.space[key].when) <= set(done)]
         if not ready:
             raise ConfigError(
-                f"{origin} › space: the conditions of {', '.join(waiting)} go round in a circle"
+                f"{origin} › space: the conditions of {', '.join(waiting)} depend on each other"
             )
         done += ready
         waiting = [key for key in waiting if key not in ready]
@@ -176,15 +176,15 @@ def _ordered(study: StudyConfig, origin: str) -> list[str]:
 
 
 def _copied(document: Any) -> Any:
-    """A copy in which nothing stands twice, as what YAML refers to by an alias does."""
+    """Deep copy without shared parts, which YAML aliases give."""
     return json.loads(json.dumps(document))
 
 
 def _assign(document: Any, path: str, value: Any) -> None:
-    """Set a key of a document; what is not there is made, for the model to refuse.
+    """Set a dotted key of a document; unknown keys are created, for the validation to report.
 
     Raises:
-        ConfigError: The path leads through a plain value, or to an entry that a list does not have.
+        ConfigError: The path goes through a scalar, or to an entry that a list does not have.
     """
     keys = path.split(".")
     for depth, key in enumerate(keys):
@@ -213,7 +213,7 @@ def _setting(document: Any, path: str) -> Any:
 
 
 def _unknown_key(error: ConfigError) -> bool:
-    """Whether a document was refused for a key that no run has."""
+    """Whether a document was refused because of an unknown key."""
     cause = error.__cause__
     return not isinstance(cause, ValidationError) or any(
         problem["type"] == "extra_forbidden" for problem in cause.errors()
@@ -221,7 +221,7 @@ def _unknown_key(error: ConfigError) -> bool:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed between two descriptions, a line each."""
+    """Differences between two descriptions, one line each."""
     lines = [f"- {key}: {_inline(old[key])}" for key in old if key not in new]
     lines += [f"+ {key}: {_inline(new[key])}" for key in new if key not in old]
     lines += [

@@ -1,4 +1,4 @@
-"""The study on disk: Optuna's journal, what it was made for, and who works on it."""
+"""Storage of a study: its folder and lock, Optuna's journal, and the check of its configuration."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ JOURNAL, IDENTITY, LOCK = "journal.log", "identity.json", "lock"
 
 @contextlib.contextmanager
 def study_folder(out: Path) -> Iterator[Path]:
-    """The folder of a study, for one search at a time.
+    """Create and lock the folder of a study.
 
     Raises:
-        OutputError: It holds something else, another search works on it, or it cannot be written.
+        OutputError: It holds something else, another search has locked it, or it is not writable.
     """
     if out.exists() and not (out / IDENTITY).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists already and holds no study; choose another name")
@@ -45,17 +45,17 @@ def study_folder(out: Path) -> Iterator[Path]:
 
 
 def check_identity(out: Path, identity: dict[str, Any]) -> bool:
-    """Keep what a study is about; later searches must be about the same.
+    """Save the identity of a new study, or compare with the saved one.
 
     Args:
         out: Folder of the study.
-        identity: What may not change: "space" and others, by name.
+        identity: Everything that must not change between searches, such as "space", by name.
 
     Returns:
-        Whether the study was there already.
+        Whether the study existed before.
 
     Raises:
-        ConfigError: It is about something else; with the difference.
+        ConfigError: The identities differ; the message lists the differences.
     """
     path = out / IDENTITY
     identity = json.loads(json.dumps(identity))
@@ -80,7 +80,7 @@ def check_identity(out: Path, identity: dict[str, Any]) -> bool:
 
 
 def _flat(document: Any, path: str = "") -> dict[str, Any]:
-    """Every value of a document by its path, with keys that hold dots left whole."""
+    """Flatten a document to values by path; keys that contain dots are not split."""
     if not isinstance(document, dict) or not document:
         return {path: document}
     parts = (_flat(value, f"{path} › {key}" if path else str(key)) for key, value in document.items())
@@ -88,9 +88,9 @@ def _flat(document: Any, path: str = "") -> dict[str, Any]:
 
 
 def open_study(out: Path, config: StudyConfig, space: Space) -> Study:
-    """The study of a folder, made if it is not there.
+    """Open the study of a folder, or create it.
 
-    A line of the journal that a kill cut short is removed: what it would have said did not happen.
+    A last line of the journal that was truncated by a kill is removed.
     """
     import optuna
     from optuna.storages import JournalStorage
@@ -98,7 +98,7 @@ def open_study(out: Path, config: StudyConfig, space: Space) -> Study:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = out / JOURNAL
-    _mend(path)
+    _drop_partial_line(path)
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=cast("Any", _NoLock())))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -117,7 +117,7 @@ def open_study(out: Path, config: StudyConfig, space: Space) -> Study:
 
 
 class _NoLock:
-    """The folder is locked as a whole; Optuna's lock would outlive a killed search."""
+    """No lock of the journal: the folder is locked, and Optuna's lock file would survive a killed search."""
 
     def acquire(self) -> bool:
         return True
@@ -126,8 +126,8 @@ class _NoLock:
         pass
 
 
-def _mend(path: Path) -> None:
-    """Cut the journal after its last whole line."""
+def _drop_partial_line(path: Path) -> None:
+    """Truncate the journal after its last complete line."""
     if not path.is_file():
         return
     with path.open("rb+") as stream:

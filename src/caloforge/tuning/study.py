@@ -1,4 +1,4 @@
-"""`run_study`: a study from its configuration to its report, begun or taken up again."""
+"""Runs a study from its configuration to its report, or resumes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from caloforge.observables import catalogue
 from caloforge.run_directory import RUN
 from caloforge.showers import ShowerFile
 from caloforge.tuning.config import StudyConfig
-from caloforge.tuning.driver import TRIALS, Search, Tell
+from caloforge.tuning.driver import TRIALS, ProgressCallback, Search
 from caloforge.tuning.final_evaluation import compare_with_start
 from caloforge.tuning.folds import Fold, make_folds, plan_folds
 from caloforge.tuning.objective import check_observables, needs_validation
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from optuna import Study
 
 REPORT, DOCUMENT, BEST, CONFIG = "study.html", "study.json", "best.yaml", "study.yaml"
-# they decide what a trial is judged by, and its figures could not be compared
-JUDGES = tuple(f"training.evaluation.{key}" for key in ("share", "seed", "fold", "showers"))
-# of the study, for all searches together
+# settings of the evaluation that must not be searched, since trials would not be comparable
+EVALUATION_KEYS = tuple(f"training.evaluation.{key}" for key in ("share", "seed", "fold", "showers"))
+# user attribute of the study: times summed over all searches
 TIMES = "times"
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """The outcome of a search.
+    """Result of a search.
 
     Attributes:
-        document: The content of study.json.
-        report: study.html.
-        best: best.yaml; None where no trial was completed.
+        document: Content of study.json.
+        report: Path of study.html.
+        best: Path of best.yaml; None without a completed trial.
     """
 
     document: dict[str, Any]
@@ -59,26 +59,26 @@ def run_study(
     *,
     folder: Path = Path(),
     address: str | None = None,
-    tell: Tell = lambda _: None,
+    progress: ProgressCallback = lambda _: None,
     work: Work = train_fold,
 ) -> StudyResult:
-    """Search, or go on with a search that was interrupted in whatever way.
+    """Run a study, or resume one that was interrupted in any way.
 
     Args:
         config: The study.
-        out: Its folder; the same one goes on with it.
-        folder: What the paths in the study are relative to.
-        address: Of a Ray cluster; without one Ray is started on this machine.
-        tell: Called with the standing, a few times a second.
-        work: What a worker does for one fold of a trial.
+        out: Its folder; with the folder of an earlier search that search is resumed.
+        folder: Folder that paths in the study are relative to.
+        address: Address of a Ray cluster; without one Ray is started on this machine.
+        progress: Called with the status a few times per second.
+        work: Function that a worker runs for one fold of a trial.
 
     Raises:
-        ConfigError: Unknown keys in the space, no valid point in it, a study begun with another
-            configuration, or a layout that does not fit.
+        ConfigError: The space has unknown keys or no valid point, the study was begun with another
+            configuration, or the layout does not fit.
         DataError: Shower files that cannot be used.
         MissingDependencyError: Ray or Optuna is not installed.
-        OutputError: The folder holds something else, or another search works on it.
-        TuningError: Ray does not start or answer, or every trial fails.
+        OutputError: The folder holds something else, or another search is using it.
+        TuningError: Ray does not start or answer, or too many trials fail.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
     require_ray()
@@ -100,7 +100,7 @@ def run_study(
         write_text(out / CONFIG, to_yaml(config))
         folds = make_folds(data, folder=out / "folds", **splitting)
         study = open_study(out, config, space)
-        _search(study, config, space, out, folds, address=address, tell=tell, work=work)
+        _search(study, config, space, out, folds, address=address, progress=progress, work=work)
         final = None
         if test is not None and work is train_fold:
             final = compare_with_start(study, config, out, test)
@@ -108,10 +108,10 @@ def run_study(
 
 
 def _check(config: StudyConfig, space: Space, files: list[Path]) -> Any:
-    """Everything that can be known to fail before a trial is run; returns the run to start from."""
-    judging = [key for key in space.parameters if key in JUDGES]
-    if judging:
-        raise ConfigError(f"space: {judging[0]} decides what trials are judged by, so it cannot be searched")
+    """Check space, shower files and objectives before a trial is run; returns the run to start from."""
+    fixed = [key for key in space.parameters if key in EVALUATION_KEYS]
+    if fixed:
+        raise ConfigError(f"space: {fixed[0]} decides what trials are judged by, so it cannot be searched")
     space.check()
     run = space.base()
     for path in files:
@@ -127,7 +127,7 @@ def _check(config: StudyConfig, space: Space, files: list[Path]) -> Any:
 
 
 def _identity(config: StudyConfig, space: Space, data: Path) -> dict[str, Any]:
-    """What may not change between the searches of a study."""
+    """Everything that must not change between the searches of a study."""
     return {
         "name": config.name,
         "seed": config.seed,
@@ -147,16 +147,16 @@ def _search(
     folds: list[Fold],
     *,
     address: str | None,
-    tell: Tell,
+    progress: ProgressCallback,
     work: Work,
 ) -> None:
-    """Run trials until the end; the times of this search are added to those of earlier ones."""
+    """Run trials up to a limit; adds the times of this search to those of earlier ones."""
     ended = [t.number for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     times: dict[str, float] = dict(study.user_attrs.get(TIMES, {}))
     if _complete(study, config, times):
         return
     search = None
-    suggestions = Suggestions(study, space, limit=config.max_trials, most_ahead=config.layout.groups)
+    suggestions = Suggestions(study, space, limit=config.max_trials, max_ahead=config.layout.groups)
     try:
         with Cluster(config.layout, None, address) as cluster:
             if address is not None:
@@ -169,7 +169,7 @@ def _search(
                     suggestions,
                     folds,
                     work=work,
-                    tell=tell,
+                    progress=progress,
                     before=len(ended),
                     seconds=times.get("seconds", 0.0),
                 )
@@ -178,14 +178,14 @@ def _search(
         _record_times(study, times, search, suggestions)
         _finish(study, config, out, None)
         raise Interrupted(
-            "stopped; every trial is saved, and those that ran go on from their checkpoints. Continue: the "
+            "stopped; every trial is saved, and running ones continue from their checkpoints. Continue: the "
             f"same caloforge tune command with -o {shlex.quote(str(out))}"
         ) from error
     _record_times(study, times, search, suggestions)
 
 
 def _complete(study: Study, config: StudyConfig, times: dict[str, float]) -> bool:
-    """Whether there is nothing left to do."""
+    """Whether the study has reached one of its limits."""
     done, waiting = count_trials(study)
     out_of_time = config.max_minutes is not None and times.get("seconds", 0.0) > 60 * config.max_minutes
     return out_of_time or (done >= config.max_trials and not waiting)
@@ -201,14 +201,14 @@ def _record_times(
         {
             "seconds": search.seconds,
             "waited": times.get("waited", 0.0) + search.idle.waited,
-            "lasted": times.get("lasted", 0.0) + search.idle.lasted,
+            "lasted": times.get("lasted", 0.0) + search.idle.total,
             "suggesting": times.get("suggesting", 0.0) + suggestions.fit_seconds,
         },
     )
 
 
 def _finish(study: Study, config: StudyConfig, out: Path, final: dict[str, Any] | None) -> StudyResult:
-    """Write study.json, study.html and the best run."""
+    """Write study.json, study.html and the runs of the best trials."""
     from caloforge.tuning.report import build_report
 
     times = study.user_attrs.get(TIMES, {})

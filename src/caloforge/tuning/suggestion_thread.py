@@ -1,7 +1,7 @@
-"""The study's own thread: it hands in results and prepares the next trials while others run.
+"""Thread that talks to Optuna: reports results and prepares suggestions while trials run.
 
-Everything that touches Optuna happens here, so that a fit of the surrogate keeps no group waiting. Trials
-that run, or wait to, are in the state RUNNING: the samplers count with them.
+All calls of Optuna are made here, so that groups do not wait while a surrogate model is fitted. Trials that
+run, or are ready to run, have the state RUNNING, so that samplers take them into account.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, TrialState
 
-# trials in a row whose settings are refused before a search gives up
-MOST_REFUSED = 100
-# user attribute: a trial that has all its values, and the start of the search
+# consecutive refused suggestions after which the search ends
+MAX_REFUSED = 100
+# user attributes of trials: all values are set, and the trial of the starting run
 COMPLETE, START = "complete", "start"
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run.
+    """A suggested trial.
 
     Attributes:
-        number: In the study.
-        values: Its point of the space.
-        run: The run as YAML.
+        number: Number of the trial.
+        values: Its parameter values.
+        run: Its run as YAML.
         parent: Number of the trial whose weights it starts from.
-        attributes: Whatever an earlier search noted about it.
+        attributes: User attributes from an earlier search.
     """
 
     number: int
@@ -47,7 +47,7 @@ class Proposal:
 
 
 def count_trials(study: Study) -> tuple[int, int]:
-    """Trials that ended, refused ones not counted, and trials that wait to be taken up again."""
+    """Number of trials that ended, without refused ones, and number of trials to resume."""
     from optuna.trial import TrialState
 
     whole = [t for t in study.get_trials(deepcopy=False) if COMPLETE in t.user_attrs]
@@ -56,24 +56,24 @@ def count_trials(study: Study) -> tuple[int, int]:
 
 
 class Suggestions:
-    """Asks and tells in a thread of its own. Use it as a context manager.
+    """The suggestion thread and its interface to the main loop. Use it as a context manager.
 
     Attributes:
-        ahead: Trials that are kept ready; grows whenever a group had to wait.
-        fit_seconds: Time spent on suggestions in all.
+        ahead: Number of suggestions kept ready; grows whenever a group had to wait.
+        fit_seconds: Total time of the suggestions.
     """
 
-    def __init__(self, study: Study, space: Space, *, limit: int, most_ahead: int) -> None:
-        """Nothing is asked yet.
+    def __init__(self, study: Study, space: Space, *, limit: int, max_ahead: int) -> None:
+        """Prepare the thread; entering the context starts it.
 
         Args:
             study: The study.
-            space: Its space.
-            limit: Trials that the study may have in all, refused ones not counted.
-            most_ahead: Bound of `ahead`.
+            space: Its search space.
+            limit: Number of trials of the study, without refused ones.
+            max_ahead: Upper limit of `ahead`.
         """
         self._study, self._space, self._limit = study, space, limit
-        self.ahead, self._most_ahead = 1, most_ahead
+        self.ahead, self._max_ahead = 1, max_ahead
         self.fit_seconds = 0.0
         self._ready: queue.SimpleQueue[Proposal] = queue.SimpleQueue()
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -91,14 +91,13 @@ class Suggestions:
         self._tasks.put(None)
         self._thread.join()
 
-    # ---- for the thread that runs the groups
+    # ---- called by the main loop
 
     def take(self) -> Proposal | None:
-        """A trial to run now; None if none is ready yet, or no more are to come.
+        """The next suggestion; None if none is ready, or the limit is reached.
 
         Raises:
-            TuningError: The thread of the study failed.
-            ConfigError: The space gives nothing but refused runs.
+            TuningError: The thread failed, or too many suggestions were refused.
         """
         if self._problem is not None:
             raise self._problem
@@ -106,7 +105,7 @@ class Suggestions:
             proposal = self._ready.get_nowait()
         except queue.Empty:
             if not (self._all_asked or self._missed):
-                self.ahead = min(self.ahead + 1, self._most_ahead)
+                self.ahead = min(self.ahead + 1, self._max_ahead)
             self._missed = True
             proposal = None
         else:
@@ -116,36 +115,36 @@ class Suggestions:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no trial is ready and none will be."""
+        """Whether no suggestion is ready and none will follow."""
         return self._all_asked and self._ready.empty()
 
     def finished(
         self, number: int, state: TrialState, values: list[float] | None, attributes: dict[str, Any]
     ) -> None:
-        """Hand in how a trial ended."""
+        """Report the end of a trial."""
         self._tasks.put(lambda: self._tell(number, state, values, attributes))
 
     def note(self, number: int, **attributes: Any) -> None:
-        """Keep something about a trial that runs."""
+        """Store user attributes of a running trial."""
         self._tasks.put(lambda: self._note(number, attributes))
 
     def evaluated(self, number: int, step: int, merit: float) -> None:
-        """Hand in an evaluation of a trial that runs; see `is_hopeless`."""
+        """Report an evaluation of a running trial to the pruner; see `is_pruned`."""
         self._tasks.put(lambda: self._evaluate(number, step, merit))
 
-    def is_hopeless(self, number: int) -> bool:
+    def is_pruned(self, number: int) -> bool:
         """Whether the pruner has decided to stop a trial."""
         return number in self._stopped
 
     def wait(self) -> None:
-        """Return when everything handed in is on disk."""
+        """Wait until everything reported is on disk."""
         done = threading.Event()
         self._tasks.put(done.set)
         while not done.wait(0.1):
             if self._problem is not None:
                 raise self._problem
 
-    # ---- the thread of the study
+    # ---- run in the thread
 
     def _work(self) -> None:
         try:
@@ -160,7 +159,7 @@ class Suggestions:
             self._problem = error
 
     def _begin(self) -> None:
-        """Take up what an earlier search left, and enqueue the start of this one."""
+        """Offer the open trials of an earlier search again; in a new study enqueue the starting run."""
         from optuna.trial import TrialState
 
         trials = self._study.get_trials(deepcopy=False)
@@ -179,7 +178,7 @@ class Suggestions:
             self._study.enqueue_trial(values, user_attrs={START: not outside})
 
     def _fill(self) -> None:
-        """Prepare trials until enough are ready; results that have come meanwhile go first."""
+        """Prepare suggestions until enough are ready, or until a result is to be processed."""
         while self._counted < self._limit and self._ready.qsize() < self.ahead and self._tasks.empty():
             self._ask()
         self._all_asked = self._counted >= self._limit
@@ -196,9 +195,9 @@ class Suggestions:
         except ConfigError as error:
             self._tell(trial.number, TrialState.FAIL, None, {REASON: f"refused: {error}"})
             self._refused += 1
-            if self._refused >= MOST_REFUSED:
+            if self._refused >= MAX_REFUSED:
                 raise TuningError(
-                    f"the last {MOST_REFUSED} points of the space are no runs that can be trained: {error}"
+                    f"the last {MAX_REFUSED} points of the space are no runs that can be trained: {error}"
                 ) from error
             return
         self._refused = 0
@@ -237,7 +236,7 @@ class Suggestions:
         frozen = self._frozen(number)
         if frozen.state != TrialState.RUNNING or len(self._study.directions) > 1:
             return
-        # the pruner knows the direction of the objective only
+        # the pruner uses the direction of the objective, but the merit is always minimised
         sign = 1.0 if self._study.direction == StudyDirection.MINIMIZE else -1.0
         self._study._storage.set_trial_intermediate_value(frozen._trial_id, step, sign * merit)
         if self._study.pruner.prune(self._study, self._frozen(number)):

@@ -1,4 +1,4 @@
-"""study.json: every trial of a study with its figures, for programs; and which trials are the best."""
+"""study.json: all trials of a study with their figures, and the best trials or the Pareto front."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PACKAGES = ("optuna", "ray", "torch", "numpy")
 
 
 def study_document(study: Study, config: StudyConfig, out: Path, **facts: Any) -> dict[str, Any]:
-    """The document; all numbers are finite or null.
+    """Build the document of study.json; all numbers are finite or null.
 
     Args:
         study: The study.
@@ -56,7 +56,7 @@ def study_document(study: Study, config: StudyConfig, out: Path, **facts: Any) -
 
 
 def best_trials(study: Study) -> list[int]:
-    """Trials that no other one beats in every objective, the best in the first objective first."""
+    """Trials on the Pareto front, or the best one for a single objective; sorted by the first objective."""
     from optuna.study import StudyDirection
     from optuna.trial import TrialState
 
@@ -74,7 +74,7 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def start_trial(study: Study) -> int | None:
-    """The trial of the run that the search started from; None where it is not in the space."""
+    """Number of the trial of the starting run; None if that run is outside the space."""
     return next((t.number for t in study.get_trials(deepcopy=False) if t.user_attrs.get(START)), None)
 
 

@@ -1,4 +1,4 @@
-"""`python -m caloforge.tuning.supervised_process VERB ...`: a verb that ends with its parent process."""
+"""`python -m caloforge.tuning.supervised_process VERB ...`: runs a verb that ends when its parent dies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Ask for SIGTERM at the death of the parent, then run the command line."""
+    """Request SIGTERM on the death of the parent, then run the command line."""
     parent = os.environ.get("CALOFORGE_PARENT", "")
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    # it may have died before
+    # the parent may have died before the request
     if parent and os.getppid() != int(parent):
         sys.exit(1)
     sys.argv[0] = "caloforge"

@@ -1,4 +1,4 @@
-"""One fold of one trial: train, and where the objectives ask for it generate and validate, by the verbs."""
+"""One fold of a trial: runs `train` and, if the objectives need it, `generate` and `validate`."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from caloforge.tuning.objective import (
     needs_validation,
     read_figures,
 )
-from caloforge.tuning.verb_processes import Ending, NotDoneError, Verbs, alone_in, command_line
+from caloforge.tuning.verb_processes import JobStatus, NotDoneError, VerbRunner, command_line, exclusive_lock
 
 RESULT, LOG = "result.json", "trial.log"
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one group does for one fold of one trial.
+    """The work of a group of processes for one fold of one trial.
 
     Attributes:
         trial: Number of the trial.
         fold: Number of the fold.
-        folder: The run directory to fill; the run lies in the folder above it.
-        values: The point of the space.
+        folder: The run directory to fill; run.yaml is in its parent folder.
+        values: Parameter values of the trial.
         data: Shower file to train on.
-        part: [f, k] as in `EvaluationConfig.fold`; None for what the run holds out.
-        held: Shower file with what the training holds out; None where no objective needs it.
+        part: [f, k] as in `EvaluationConfig.fold`; None for the split of the run.
+        held_out: Shower file with the held-out showers; None if no objective needs it.
         figures: The objectives.
         seed: Seed of the training.
         start: Model directory whose weights the training starts from.
@@ -54,7 +54,7 @@ class Job:
     values: dict[str, Any] = field(default_factory=dict)
     data: Path = Path()
     part: tuple[int, int] | None = None
-    held: Path | None = None
+    held_out: Path | None = None
     figures: tuple[str, ...] = (MERIT,)
     seed: int = 0
     start: Path | None = None
@@ -62,22 +62,22 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A process's place in its group: its rank, their number, and where they meet."""
+class RankInfo:
+    """Rank of a process in its group, number of processes, and rendezvous address."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     host: str = "127.0.0.1"
     port: int = 0
     local_rank: int = 0
 
     def environment(self) -> dict[str, str]:
-        """What torch.distributed reads; nothing for a process alone."""
-        if self.size == 1:
+        """Environment variables for torch.distributed; empty for a single process."""
+        if self.world_size == 1:
             return {}
         return {
             "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.size),
+            "WORLD_SIZE": str(self.world_size),
             "LOCAL_RANK": str(self.local_rank),
             "MASTER_ADDR": self.host,
             "MASTER_PORT": str(self.port),
@@ -86,56 +86,56 @@ class Seat:
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended.
+    """Result of a job.
 
     Attributes:
-        ending: See `Ending`.
+        status: How it ended, see `JobStatus`.
         figures: The objectives of a job that is done.
-        reason: Why it is not done.
+        reason: Why it was not completed.
         seconds: Wall time of this attempt.
     """
 
-    ending: Ending
+    status: JobStatus
     figures: dict[str, Value] = field(default_factory=dict)
     reason: str = ""
     seconds: float = 0.0
 
 
-Work = Callable[[Job, Seat, threading.Event], Result]
+Work = Callable[[Job, RankInfo, threading.Event], Result]
 
 
-def train_fold(job: Job, seat: Seat, stop: threading.Event) -> Result:
-    """Train, and judge, as one process of a group; the first one has the result.
+def train_fold(job: Job, rank_info: RankInfo, stop: threading.Event) -> Result:
+    """Run a job as one process of a group; rank 0 returns the figures.
 
     Args:
-        job: What to do.
-        seat: Which process of the group this is.
-        stop: Set by whoever wants it to end early; everything is then saved.
+        job: The job.
+        rank_info: Which process of the group this is.
+        stop: When set, the job saves and ends early.
     """
     start = time.monotonic()
     job.folder.mkdir(parents=True, exist_ok=True)
-    verbs = Verbs(job.folder / f"{seat.rank}-{LOG}", job.threads, seat.environment(), stop)
+    verbs = VerbRunner(job.folder / f"{rank_info.rank}-{LOG}", job.threads, rank_info.environment(), stop)
     try:
-        if seat.rank > 0:
+        if rank_info.rank > 0:
             verbs.run(*_training(job))
             return Result("done", seconds=time.monotonic() - start)
-        with alone_in(job.folder, stop) as lock:
+        with exclusive_lock(job.folder, stop) as lock:
             figures = _figures(job, dataclasses.replace(verbs, lock=lock))
     except NotDoneError as error:
-        return Result(error.ending, reason=str(error), seconds=time.monotonic() - start)
+        return Result(error.status, reason=str(error), seconds=time.monotonic() - start)
     result = Result("done", figures, seconds=time.monotonic() - start)
     write_result(job.folder, result)
     return result
 
 
 def write_result(folder: Path, result: Result) -> None:
-    """Keep a result where a resumed search finds it."""
+    """Save a result for a resumed search."""
     document = {"figures": result.figures, "seconds": result.seconds}
     write_text(folder / RESULT, json.dumps(document))
 
 
 def read_result(folder: Path) -> Result | None:
-    """The result of a job that was done before the search was interrupted."""
+    """Read the saved result of a job; None if it was not completed."""
     try:
         document = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         figures = {name: Value(*value) for name, value in document["figures"].items()}
@@ -153,7 +153,7 @@ def _training(job: Job) -> list[str]:
     return ["train", str(run), "--data", str(job.data), "-o", str(job.folder), "--no-progress", *how]
 
 
-def _figures(job: Job, verbs: Verbs) -> dict[str, Value]:
+def _figures(job: Job, verbs: VerbRunner) -> dict[str, Value]:
     verbs.run(*_training(job))
     figures = {}
     if MERIT in job.figures:
@@ -162,29 +162,30 @@ def _figures(job: Job, verbs: Verbs) -> dict[str, Value]:
             raise NotDoneError("numeric", f"the merit is {merit}")
         figures[MERIT] = Value(merit, math.nan)
     if needs_validation(job.figures):
-        assert job.held is not None
-        # the others of the group are done
-        alone = dataclasses.replace(verbs, environment={})
-        figures |= judge(job.folder, job.held, job.folder / "validation", job.figures, job.seed, alone)
+        assert job.held_out is not None
+        # a single process: the other ranks have ended
+        single = dataclasses.replace(verbs, environment={})
+        report = job.folder / "validation"
+        figures |= generate_and_validate(job.folder, job.held_out, report, job.figures, job.seed, single)
     shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
     return {name: figures[name] for name in job.figures}
 
 
-def judge(
-    model: Path, truth: Path, report: Path, figures: Sequence[str], seed: int, verbs: Verbs
+def generate_and_validate(
+    model: Path, truth: Path, report: Path, figures: Sequence[str], seed: int, verbs: VerbRunner
 ) -> dict[str, Value]:
     """Generate showers like those of a file and compare them with it.
 
     Args:
         model: A run or model directory.
         truth: The shower file.
-        report: Report directory to make or replace.
-        figures: What is wanted of it.
-        seed: Of the noise.
-        verbs: Runs both.
+        report: Report directory to create or replace.
+        figures: Names of the figures to read from the report.
+        seed: Seed of the noise.
+        verbs: Runs both verbs.
 
     Raises:
-        NotDoneError: One of them failed or was stopped, or a figure is not there or not finite.
+        NotDoneError: A verb failed or was stopped, or a figure is missing or not finite.
     """
     generated = report.with_name(f"{report.name}.h5")
     how = command_line(backend="torch", precision="fp32", seed=seed, threads=verbs.threads, force=True)

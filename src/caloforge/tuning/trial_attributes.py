@@ -1,14 +1,14 @@
-"""What a trial carries besides its parameters: names of the user attributes in the study's storage."""
+"""Names of the user attributes of a trial in the storage of a study."""
 
 from __future__ import annotations
 
-# standard error of each objective, in their order: list[float]; absent where it is not known
+# standard error of each objective, in their order: list[float]; absent if unknown
 NOISE = "noise"
-# number of the trial whose weights this one starts from; a sampler sets it (population-based training)
+# number of the trial whose weights this one starts from; set by population-based training
 PARENT = "parent"
-# why the trial failed, a sentence
+# error message of a failed trial
 REASON = "reason"
-# what happened before the last attempt: list of {"reason", "seconds"}
+# failed attempts: list of {"ending", "fold", "reason", "seconds"}
 ATTEMPTS = "attempts"
 # the figures of each fold: list of {objective: value}
 FOLDS = "folds"

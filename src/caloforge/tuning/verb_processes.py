@@ -1,4 +1,4 @@
-"""Verbs of caloforge as processes that can be stopped, and that no second one of the same fold joins."""
+"""Runs verbs of caloforge as subprocesses that can be stopped, with a lock per run directory."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 LOCK = "lock"
-# seconds that a process has to save and leave before it is killed
+# seconds that a process has to save and exit before it is killed
 GRACE = 60.0
 POLL = 0.1
-# how a job ended: "lost" may go well from where it stands, "numeric" with another seed, "refused" never
-Ending = Literal["done", "stopped", "lost", "numeric", "refused"]
-_ENDINGS: dict[str, Ending] = {
+# how a job ended: "lost" can be resumed, "numeric" may succeed with another seed, "refused" cannot succeed
+JobStatus = Literal["done", "stopped", "lost", "numeric", "refused"]
+_STATUS_OF_ERROR: dict[str, JobStatus] = {
     "TrainingError": "numeric",
     "ConfigError": "refused",
     "GeometryError": "refused",
@@ -32,27 +32,27 @@ _ENDINGS: dict[str, Ending] = {
 
 
 class NotDoneError(Exception):
-    """A verb, or what follows from it, that did not end well.
+    """A job was not completed: a verb failed or was stopped, or its result is not usable.
 
     Attributes:
-        ending: How it ended.
+        status: How the job ended.
     """
 
-    def __init__(self, ending: Ending, reason: str) -> None:
+    def __init__(self, status: JobStatus, reason: str) -> None:
         super().__init__(reason)
-        self.ending: Ending = ending
+        self.status: JobStatus = status
 
 
 @dataclass(frozen=True)
-class Verbs:
-    """Runs verbs one after the other.
+class VerbRunner:
+    """Runs verbs as subprocesses, one at a time.
 
     Attributes:
-        log: Where their messages go.
-        threads: Threads of each.
-        environment: Beside the one of this process.
-        stop: Set by whoever wants an early end.
-        lock: Descriptor that they keep open while they live.
+        log: File for their messages.
+        threads: Threads of each process.
+        environment: Additional environment variables.
+        stop: When set, the running verb is asked to end.
+        lock: Descriptor of a lock that the processes inherit, so that it is held while they live.
     """
 
     log: Path
@@ -79,20 +79,20 @@ class Verbs:
                 stderr=stream,
                 text=True,
                 pass_fds=() if self.lock is None else (self.lock,),
-                # Ctrl-C is for the search, which then stops its verbs
+                # Ctrl-C goes to the search, which then stops its verbs
                 start_new_session=True,
             )
             report = _report(self._wait(process))
         if report.get("error") == "Interrupted" or (self.stop.is_set() and process.returncode):
             raise NotDoneError("stopped", "stopped on request")
-        # 3: a validation below its thresholds is a result
+        # 3: a validation that fails its thresholds has a result too
         if process.returncode not in (0, 3):
-            reason = str(report.get("message") or _last_words(self.log, process.returncode))
-            ending = _ENDINGS.get(str(report.get("error")), "lost")
-            raise NotDoneError(ending, f"{arguments[0]}: {reason}")
+            reason = str(report.get("message") or _last_error_line(self.log, process.returncode))
+            status = _STATUS_OF_ERROR.get(str(report.get("error")), "lost")
+            raise NotDoneError(status, f"{arguments[0]}: {reason}")
 
     def _wait(self, process: subprocess.Popen[str]) -> str:
-        """What a process wrote until its end."""
+        """Wait for a process; returns its output."""
         asked: float | None = None
         while True:
             try:
@@ -106,7 +106,7 @@ class Verbs:
 
 
 def _report(answer: str) -> dict[str, Any]:
-    """The JSON that a verb prints, in its last line."""
+    """The JSON in the last line of the output of a verb."""
     try:
         report = json.loads(answer.strip().rpartition("\n")[2])
     except ValueError:
@@ -114,21 +114,21 @@ def _report(answer: str) -> dict[str, Any]:
     return report if isinstance(report, dict) else {}
 
 
-def _last_words(log: Path, code: int) -> str:
+def _last_error_line(log: Path, code: int) -> str:
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
     return f"{how}: {lines[-1][:300]}" if lines and code > 0 else how
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, stop: threading.Event) -> Iterator[int]:
-    """Wait until verbs that a killed search left in a folder have saved and gone.
+def exclusive_lock(folder: Path, stop: threading.Event) -> Iterator[int]:
+    """Lock a folder; waits for verbs that a killed search has left running in it.
 
     Yields:
-        The descriptor of the lock, for the next ones to keep.
+        The descriptor of the lock, for subprocesses to inherit.
 
     Raises:
-        NotDoneError: They stay, or `stop` is set.
+        NotDoneError: The lock is not released in time, or `stop` is set.
     """
     end = time.monotonic() + GRACE
     with (folder / LOCK).open("w") as lock:
@@ -138,14 +138,14 @@ def alone_in(folder: Path, stop: threading.Event) -> Iterator[int]:
                 break
             except BlockingIOError as error:
                 if stop.is_set() or time.monotonic() > end:
-                    ending: Ending = "stopped" if stop.is_set() else "lost"
-                    raise NotDoneError(ending, f"another process works in {folder}") from error
+                    status: JobStatus = "stopped" if stop.is_set() else "lost"
+                    raise NotDoneError(status, f"another process works in {folder}") from error
                 time.sleep(POLL)
         yield lock.fileno()
 
 
 def command_line(**options: object) -> Sequence[str]:
-    """Options of a verb: `no_progress=True` is --no-progress, `seed=3` is --seed 3, None is left out."""
+    """Command-line options: `no_progress=True` is --no-progress, `seed=3` is --seed 3, None is left out."""
     words: list[str] = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"

@@ -1,8 +1,8 @@
 """`python watchdog.py PID ...`: kills processes once its standard input is closed.
 
-The agents of Ray's raylet notice within a second that it is gone, then wait a minute for an answer from what
-is gone as well (Ray 2.60). A search that is killed cannot end them; this process can, since its standard
-input is closed by the kill. It imports nothing but the standard library.
+When a search is killed, the agents of Ray's raylet notice within a second that the raylet has died, but then
+wait a minute for a server that has died too (Ray 2.60). The search cannot end them any more; this process
+can, since its standard input is closed by the kill. It imports only the standard library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RAYLET = "raylet"
 
 @contextlib.contextmanager
 def watchdog() -> Iterator[None]:
-    """End what the raylets of this process have started, however this process ends."""
+    """Kill the agents started by the raylets of this process when it ends, however it ends."""
     raylets = [pid for pid, parent, name in _processes() if parent == os.getpid() and name == RAYLET]
     agents = [pid for pid, parent, _ in _processes() if parent in raylets]
     if not agents or not hasattr(os, "pidfd_open"):
@@ -31,26 +31,26 @@ def watchdog() -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # neither Ctrl-C nor a signal to the group of the search is for it
+        # keeps Ctrl-C and signals to the process group of the search away from it
         start_new_session=True,
     ):
         yield
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
-    """Number, parent and name of each process that the system tells of."""
+    """Process id, parent and name of each process in /proc."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
-            # the name, in parentheses, may hold anything
+            # the name is in parentheses and may contain any character
             name, _, rest = path.read_text(encoding="utf-8").partition("(")[2].rpartition(")")
             yield int(path.parent.name), int(rest.split()[1]), name
 
 
 def main() -> None:
-    """Wait until standard input is closed, then kill."""
+    """Wait until standard input is closed, then kill the processes."""
     held = []
     for pid in map(int, sys.argv[1:]):
-        # of this very process, whoever has its number later
+        # a pidfd stays bound to this process even if its id is reused
         with contextlib.suppress(OSError):
             held.append(os.pidfd_open(pid))
     sys.stdin.buffer.read()

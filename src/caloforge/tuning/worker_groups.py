@@ -1,4 +1,4 @@
-"""Groups of workers on Ray: each is a placement group, in which one job at a time runs on all its workers."""
+"""Groups of Ray actors, each in a placement group; a group runs one job at a time on all its workers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from typing import Any, Self
 from caloforge.errors import ConfigError, TuningError
 from caloforge.tuning.config import LayoutConfig
 from caloforge.tuning.ray_connection import START, connected, first_line
-from caloforge.tuning.trial import Job, Result, Seat, Work
+from caloforge.tuning.trial import Job, RankInfo, Result, Work
 
-# seconds until a group of workers must be placed
+# time limit for the placement of the groups, s
 PLACEMENT = 120.0
 
 
 class Worker:
-    """One process of a group, as a Ray actor."""
+    """Ray actor that runs one process of a group."""
 
     def __init__(self) -> None:
-        # by number of the job: a stop may arrive before its job
+        # by job number: a stop request may arrive before its job
         self._stops: dict[int, threading.Event] = {}
 
-    def meeting_point(self) -> tuple[str, int]:
-        """Address of this node and a free port of it."""
+    def free_address(self) -> tuple[str, int]:
+        """Address of this node and a free port on it."""
         import ray
 
         host = ray.util.get_node_ip_address()
@@ -37,28 +37,28 @@ class Worker:
             probe.bind((host, 0))
             return host, int(probe.getsockname()[1])
 
-    def sees(self, mark: Path) -> bool:
-        """Whether the folder of the study is here, too."""
+    def has_path(self, mark: Path) -> bool:
+        """Whether a file of the study is visible on this node."""
         return mark.exists()
 
     def process(self) -> int:
-        """Its process, on its node."""
+        """Process id on the node."""
         return os.getpid()
 
-    def run(self, work: Work, job: Job, seat: Seat, number: int) -> Result:
-        """Do a job; returns when it is done or stopped."""
-        return work(job, seat, self._stops.setdefault(number, threading.Event()))
+    def run(self, work: Work, job: Job, rank_info: RankInfo, number: int) -> Result:
+        """Run a job until it is done or stopped."""
+        return work(job, rank_info, self._stops.setdefault(number, threading.Event()))
 
     def stop(self, number: int) -> None:
-        """End a job early."""
+        """Request the early end of a job."""
         self._stops.setdefault(number, threading.Event()).set()
 
 
 class Group:
-    """Workers in a placement group.
+    """The workers in a placement group.
 
     Attributes:
-        job: What they work on; None if nothing.
+        job: The current job; None if the group is free.
     """
 
     def __init__(self, placement: Any, layout: LayoutConfig) -> None:
@@ -68,20 +68,20 @@ class Group:
         self.job: Job | None = None
         self._jobs, self._stopped = 0, False
         self._failed: Result | None = None
-        self.hire()
+        self.start_workers()
 
-    def hire(self) -> None:
-        """Start the workers, anew after one died."""
+    def start_workers(self) -> None:
+        """Start the workers, or restart them after one has died."""
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        self.dismiss()
+        self.kill_workers()
         self._workers = [
             ray.remote(Worker)
             .options(
                 num_cpus=self._layout.cores,
                 num_gpus=self._layout.gpus,
-                # one thread works, one listens
+                # one thread runs the job, the other receives `stop`
                 max_concurrency=2,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     self._placement, placement_group_bundle_index=index
@@ -91,8 +91,8 @@ class Group:
             for index in range(self._layout.workers)
         ]
 
-    def dismiss(self) -> None:
-        """End the workers at once."""
+    def kill_workers(self) -> None:
+        """Kill the workers."""
         import ray
 
         for worker in self._workers:
@@ -101,26 +101,26 @@ class Group:
 
     @property
     def references(self) -> list[Any]:
-        """What `ray.wait` can wait for."""
+        """Object references of the running calls, for `ray.wait`."""
         return list(self._running)
 
     def processes(self) -> list[int]:
-        """Process of each worker."""
+        """Process ids of the workers."""
         import ray
 
         pids: list[int] = ray.get([worker.process.remote() for worker in self._workers])
         return pids
 
     def check_folder(self, mark: Path) -> None:
-        """Make sure that every worker sees the study.
+        """Check that all workers can see the folder of the study.
 
         Raises:
-            TuningError: One does not.
+            TuningError: A worker cannot see it, or does not start.
         """
         import ray
 
         try:
-            seen = ray.get([worker.sees.remote(mark) for worker in self._workers], timeout=START)
+            seen = ray.get([worker.has_path.remote(mark) for worker in self._workers], timeout=START)
         except ray.exceptions.RayError as error:
             raise TuningError(f"the workers do not start: {first_line(error)}") from error
         if not all(seen):
@@ -130,7 +130,7 @@ class Group:
             )
 
     def start(self, work: Work, job: Job) -> None:
-        """Give the group a job."""
+        """Start a job."""
         import ray
 
         self.job, self._stopped = job, False
@@ -140,48 +140,48 @@ class Group:
         hosts = [("", 0)]
         if size > 1:
             try:
-                hosts = ray.get([worker.meeting_point.remote() for worker in self._workers], timeout=START)
+                hosts = ray.get([worker.free_address.remote() for worker in self._workers], timeout=START)
             except ray.exceptions.RayError as error:
                 self._failed = Result("lost", reason=f"{DIED} ({type(error).__name__})")
                 return
         for rank, (worker, (host, _)) in enumerate(zip(self._workers, hosts, strict=True)):
             before = sum(other == host for other, _ in hosts[:rank])
-            seat = Seat(rank, size, host=hosts[0][0], port=hosts[0][1], local_rank=before)
-            self._running.append(worker.run.remote(work, job, seat, self._jobs))
+            rank_info = RankInfo(rank, size, host=hosts[0][0], port=hosts[0][1], local_rank=before)
+            self._running.append(worker.run.remote(work, job, rank_info, self._jobs))
 
     def stop(self) -> None:
-        """Ask for an early end of the job."""
+        """Request the early end of the job."""
         if not self._stopped:
             self._stopped = True
             for worker in self._workers:
                 worker.stop.remote(self._jobs)
 
     def finished(self) -> Result | None:
-        """How the job ended, once all workers have; the group is then free.
+        """Result of the job once all workers have ended, after which the group is free; else None.
 
-        A worker that fails ends the work of the others.
+        If one worker fails, the others are stopped.
         """
         import ray
 
         if self._failed is not None:
             failed_start, self._failed = self._failed, None
-            self.hire()
+            self.start_workers()
             return failed_start
         done, waiting = ray.wait(self._running, num_returns=len(self._running), timeout=0)
         results = [_result(reference) for reference in done]
-        failed = [r for r in results if r.ending not in ("done", "stopped")]
+        failed = [r for r in results if r.status not in ("done", "stopped")]
         if failed:
             self.stop()
-        if waiting and not any(r.ending == "lost" and r.reason.startswith(DIED) for r in failed):
+        if waiting and not any(r.status == "lost" and r.reason.startswith(DIED) for r in failed):
             return None
         ranked = dict(zip(done, results, strict=True))
         first = ranked.get(self._running[0])
-        # others that were only stopped say nothing about the cause
+        # the first failure is the cause; workers that were stopped are a consequence
         result = failed[0] if failed else first
         assert result is not None
         self.job, self._running = None, []
         if result.reason.startswith(DIED):
-            self.hire()
+            self.start_workers()
         return result
 
 
@@ -201,20 +201,20 @@ def _result(reference: Any) -> Result:
 
 
 class Cluster:
-    """Ray, here or at an address, with the groups of a study. Use it as a context manager.
+    """Ray, local or at an address, with the groups of a study. Use it as a context manager.
 
     Attributes:
-        groups: Its groups.
-        cores: Cores that Ray has in all.
+        groups: The groups of workers.
+        cores: Total number of cores of the cluster.
     """
 
     def __init__(self, layout: LayoutConfig, folds_at_once: int | None, address: str | None) -> None:
-        """Nothing is started yet.
+        """Describe the cluster; entering the context starts it.
 
         Args:
-            layout: Size of the groups and their number.
-            folds_at_once: Groups for each trial; None for as many as there are resources for.
-            address: Of a cluster; without one Ray is started on this machine.
+            layout: Number and size of the groups.
+            folds_at_once: Groups per trial; None for as many as the resources allow.
+            address: Address of a Ray cluster; without one Ray is started on this machine.
         """
         self.layout, self.address, self._wanted = layout, address, folds_at_once
         self.groups: list[Group] = []
@@ -224,14 +224,14 @@ class Cluster:
         self._exits = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Start or join Ray, and place the groups.
+        """Start Ray or connect to it, and place the groups.
 
         Raises:
             ConfigError: The layout does not fit.
             TuningError: Ray does not start, or does not answer.
         """
         if self.address is None:
-            # before seconds are spent on starting Ray, which counts the GPUs
+            # fail before Ray is started, which takes seconds; GPUs are checked after, since Ray counts them
             there = {"CPU": float(len(os.sched_getaffinity(0))), "GPU": math.inf}
             check_layout(self.layout, there, "this machine")
         with contextlib.ExitStack() as stack:
@@ -247,12 +247,12 @@ class Cluster:
         self._exits.close()
 
     def _release(self) -> None:
-        """Give the groups' resources back."""
+        """Release the resources of the groups."""
         import ray
 
         with contextlib.suppress(Exception):
             for group in self.groups:
-                group.dismiss()
+                group.kill_workers()
             for placement in self._placements:
                 ray.util.remove_placement_group(placement)
 
@@ -281,7 +281,7 @@ class Cluster:
         self.groups = [Group(placement, self.layout) for placement in self._placements]
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a worker has ended its job, at most so long."""
+        """Wait until a worker has ended its job, at most this many seconds."""
         import ray
 
         references = [reference for group in self.groups for reference in group.references]
@@ -292,10 +292,10 @@ class Cluster:
 
 
 def check_layout(layout: LayoutConfig, resources: Mapping[str, float], where: str) -> None:
-    """Refuse a layout that needs more than there is.
+    """Check that the resources are sufficient for a layout.
 
     Raises:
-        ConfigError: With the layout that fits.
+        ConfigError: They are not; with a layout that fits.
     """
     for name, each, word in (("CPU", layout.cores, "cores"), ("GPU", layout.gpus, "gpus")):
         there = float(resources.get(name, 0.0))
@@ -304,7 +304,7 @@ def check_layout(layout: LayoutConfig, resources: Mapping[str, float], where: st
             continue
         processes = int(there / each + 1e-9)
         if not processes:
-            raise ConfigError(f"layout.{word}: a worker wants {each:g}, {where} has {there:g}")
+            raise ConfigError(f"layout.{word}: a worker needs {each:g}, {where} has {there:g}")
         workers = min(layout.workers, processes)
         raise ConfigError(
             f"layout: {layout.groups} groups x {layout.workers} workers x {each:g} {word} need {needed:g} "

@@ -38,7 +38,7 @@ def test_a_point_survives_the_way_there_and_back(place):
 
 def test_uniform_numbers_give_every_value_its_share():
     rng = np.random.default_rng(0)
-    places = EMBEDDING.spread(rng.uniform(size=(20_000, len(SPACE))))
+    places = EMBEDDING.from_uniform(rng.uniform(size=(20_000, len(SPACE))))
     points = [EMBEDDING.decode(place) for place in places]
     for name, shares in {
         "e": dict.fromkeys((-4, -1, 2, 5, 8), 1 / 5),

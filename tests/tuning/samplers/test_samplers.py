@@ -158,7 +158,7 @@ def test_several_objectives(kind):
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - set(SEVERAL_OBJECTIVES)))
 def test_one_objective_only_is_said(kind):
-    with pytest.raises(ConfigError, match=f"{kind}.*knows one objective, got 2; take one of random"):
+    with pytest.raises(ConfigError, match=f"{kind}.*supports one objective, got 2; take one of random"):
         sampler(kind, objectives=2)
 
 

@@ -1,4 +1,4 @@
-"""Samplers by name; all of them are functions of their seed and of the study's trials."""
+"""Samplers by name; each suggestion is a function of the seed and of the trials of the study."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ if TYPE_CHECKING:
 
 
 def make_sampler(config: SamplerConfig, *, seed: int, objectives: int = 1) -> BaseSampler:
-    """The sampler of a study.
+    """Build the sampler of a study.
 
-    Pending trials are those in the state RUNNING: every sampler counts with them, since suggestions are asked
-    for ahead of need. A sampler keeps nothing between two suggestions but what stands in the trials, so that
-    a study that was killed goes on as if nothing had happened.
+    All samplers take pending trials (state RUNNING) into account, since suggestions are made in advance. A
+    sampler has no state besides the trials, so that a study that was killed continues identically.
 
     Args:
-        config: Which one.
-        seed: Of everything random in it.
+        config: The sampler section of the study.
+        seed: Seed of its random numbers.
         objectives: Number of objectives.
 
     Raises:
-        ConfigError: A sampler that knows one objective only is asked for several.
+        ConfigError: The sampler does not support several objectives.
         PluginError: The package that adds the sampler is broken.
     """
     entry = SAMPLERS.get(config.kind, "sampler.kind")
     if objectives > 1 and not entry.several_objectives:
         raise ConfigError(
-            f"sampler.kind: {config.kind!r} knows one objective, got {objectives}; take one of "
+            f"sampler.kind: {config.kind!r} supports one objective, got {objectives}; take one of "
             f"{', '.join(several_objectives())}"
         )
     sampler: BaseSampler = SAMPLERS.resolve(config.kind, entry.make)(config, seed)

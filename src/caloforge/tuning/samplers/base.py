@@ -1,4 +1,4 @@
-"""What the samplers of ours have in common: nothing is remembered but what the study's trials hold."""
+"""Base class of caloforge's samplers, which are stateless: they learn from the trials at every suggestion."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from caloforge.tuning.samplers.embedding import make_axis
 
 @dataclass(frozen=True)
 class History:
-    """What is known when a trial is asked for, from the trials whose values lie in the space.
+    """The trials within the current space, from which a new one is suggested.
 
     Attributes:
         finished: Trials with finite values, in the order in which they ended.
-        pending: Trials that are running, without the one asked for.
-        failed: Trials without a value, or with one that is not finite.
+        pending: Running trials, without the new one.
+        failed: Trials without a finite value.
         losses: Values of the finished trials, to be minimised; (trials, objectives).
     """
 
@@ -37,20 +37,20 @@ class History:
 
     @property
     def loss(self) -> NDArray[np.float64]:
-        """Of studies with one objective, (trials,)."""
+        """Losses of a study with one objective, (trials,)."""
         return self.losses[:, 0]
 
 
 def read_history(
     study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution], *, pruned: bool = False
 ) -> History:
-    """The trials of a study but the one asked for, and those with values outside the space.
+    """Read the trials of a study that lie in the space, without the new trial.
 
     Args:
         study: The study.
-        trial: The trial asked for.
-        space: The space, which may have had other ranges when earlier trials were asked for.
-        pruned: Whether trials stopped early count as finished, with the last value they had.
+        trial: The new trial.
+        space: The space; earlier trials may come from other ranges.
+        pruned: Whether pruned trials count as finished, with their last value.
     """
     ended = {TrialState.COMPLETE} | ({TrialState.PRUNED} if pruned else set())
     trials = [
@@ -59,7 +59,7 @@ def read_history(
         if other.number != trial.number and _lies_in(space, other)
     ]
     finished = [other for other in trials if other.state in ended and _is_finite(other)]
-    # storages hold the time when a trial ended, so that the order outlives the process
+    # the storage has the times, so the order is the same after a restart
     finished.sort(key=lambda other: (other.datetime_complete, other.number))
     signs = [1.0 if direction == StudyDirection.MINIMIZE else -1.0 for direction in study.directions]
     values = [other.values for other in finished]
@@ -76,9 +76,9 @@ def read_history(
 
 
 def _lies_in(space: Mapping[str, BaseDistribution], trial: FrozenTrial) -> bool:
-    """Whether the space has each value of a trial, as far as it has the parameter."""
+    """Whether all values of a trial are within the space; parameters not in the space are ignored."""
     return all(
-        # the usual case, without a look at the value
+        # fast path: the same range
         trial.distributions[name] == space[name] or space[name]._contains(space[name].to_internal_repr(value))
         for name, value in trial.params.items()
         if name in space
@@ -90,32 +90,28 @@ def _is_finite(trial: FrozenTrial) -> bool:
 
 
 def is_enqueued(trial: FrozenTrial) -> bool:
-    """Whether a trial has values that no sampler chose."""
+    """Whether the values of a trial were given, not suggested."""
     return "fixed_params" in trial.system_attrs
 
 
 class ReplaySampler(BaseSampler):
-    """A sampler whose suggestion is a function of its seed and of the trials.
+    """A sampler whose suggestions are functions of its seed and of the trials.
 
-    It has no state: what a method learns is learned again from the trials at every suggestion, and the
-    random numbers depend on the seed and the number of the trial. A study that is read back from its storage
-    goes on as if it had never been stopped.
+    It has no state: the method is fitted to the trials again for every suggestion, and the random numbers
+    depend on the seed and the number of the trial. So a study that is read from its storage continues
+    identically.
 
-    The parameters known to a sampler are all that any trial had so far. Those a trial meets for the first
-    time, all of them in the first trial, are drawn uniformly.
+    A sampler suggests the parameters that earlier trials had. Parameters that occur for the first time, in
+    the first trial all of them, are drawn uniformly.
 
     Attributes:
-        several_objectives: Whether it chooses by more than one objective; others refuse such a study.
+        several_objectives: Whether it supports more than one objective.
     """
 
     several_objectives = False
 
     def __init__(self, seed: int) -> None:
-        """A sampler.
-
-        Args:
-            seed: Of all its random numbers.
-        """
+        """Keep the seed of all random numbers."""
         self.seed = seed
 
     @classmethod
@@ -125,11 +121,11 @@ class ReplaySampler(BaseSampler):
         return cls(seed)
 
     def rng(self, trial: FrozenTrial, purpose: str = "") -> np.random.Generator:
-        """The random numbers of a trial, others for each purpose."""
+        """Random generator for a trial and a purpose."""
         return np.random.default_rng([self.seed, trial.number, zlib.crc32(purpose.encode())])
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Every parameter with more than one value that a trial ever had, sorted by name."""
+        """All parameters of earlier trials with more than one possible value, sorted by name."""
         self._check_objectives(study)
         space: dict[str, BaseDistribution] = {}
         for other in study.get_trials(deepcopy=False):
@@ -140,14 +136,14 @@ class ReplaySampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values for the known parameters; none for a trial that was enqueued with its values."""
+        """Values of the known parameters; none for a trial that was enqueued with its values."""
         known = search_space and not is_enqueued(trial)
         return self.suggest_all(study, trial, search_space) if known else {}
 
     def suggest_all(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """What is suggested, and a uniform value for each parameter that is left out."""
+        """The suggestion, with uniform values for the parameters that it leaves out."""
         params = self.suggest(study, trial, space)
         return params | {
             name: self.sample_independent(study, trial, name, distribution)
@@ -158,13 +154,13 @@ class ReplaySampler(BaseSampler):
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values for parameters of a space that is not empty; what is left out is drawn uniformly."""
+        """Suggest values in a space that is not empty; parameters left out are drawn uniformly."""
         raise NotImplementedError
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A uniform value, in the logarithm where the parameter is marked so."""
+        """A uniform value, or log-uniform for a logarithmic parameter."""
         self._check_objectives(study)
         axis = make_axis(param_distribution)
         return axis.decode(self.rng(trial, param_name).uniform(size=axis.width))
@@ -174,5 +170,5 @@ class ReplaySampler(BaseSampler):
             self._raise_error_if_multi_objective(study)
 
     def note(self, study: Study, trial: FrozenTrial, name: str, value: Any) -> None:
-        """Store how a suggestion came about, for the suggestions after it."""
+        """Store a system attribute of a trial, for later suggestions."""
         study._storage.set_trial_system_attr(trial._trial_id, name, value)

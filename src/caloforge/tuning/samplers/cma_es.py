@@ -1,4 +1,4 @@
-"""Covariance matrix adaptation for mixed spaces."""
+"""Covariance matrix adaptation (CMA-ES) for mixed spaces, by CatCMA with margin."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from cmaes import CatCMAwM
 
 GENERATION = "cma-es"
-# of the first generation, of the width of the space
+# initial standard deviation, relative to the width of the space
 SPREAD = 0.3
-# relative distance of equal losses
+# relative separation of equal losses
 TIE = 1e-9
 
 
 @dataclass
 class _Generations:
-    """What was told so far, kept only to save the time of telling it again."""
+    """Cache of the generations told to the optimiser so far, so that they need not be repeated."""
 
     signature: int
     optimiser: Any
@@ -36,30 +36,26 @@ class _Generations:
 
 
 class CmaEsSampler(ReplaySampler):
-    """CatCMA with margin: a normal distribution for the numbers, a table of probabilities for each choice.
+    """CatCMA with margin: a normal distribution for numbers, a categorical one for each choice.
 
     Hamano et al., "CatCMA with margin for single- and multi-objective mixed-variable black-box optimization"
     (arXiv:2504.07884), in the package cmaes; on real numbers alone it is CMA-ES (Hansen, arXiv:1604.00772).
 
-    A generation ends with as many finished trials as it has members, in the order in which they finish, so
-    that no worker waits for the slowest; those of older generations count in the one they finish in. The
-    state is never stored: a trial notes its generation, and the generations are told again, each member drawn
-    again from the seed of its trial.
+    A generation ends when as many trials as it has members have finished, so that no worker waits for the
+    slowest; trials of older generations count in the one in which they finish. The state of the optimiser is
+    not stored: each trial stores its generation, and after a restart the generations are replayed, with each
+    member drawn again from the seed of its trial.
     """
 
     def __init__(self, seed: int) -> None:
-        """A sampler.
-
-        Args:
-            seed: Of its random numbers.
-        """
+        """Keep the seed of all random numbers."""
         super().__init__(seed)
         self._kept = _Generations(0, None, [], {})
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A member of the present generation."""
+        """A member of the current generation."""
         axes = {name: make_axis(distribution) for name, distribution in space.items()}
         generations = self._replay(read_history(study, trial, space), axes, _signature(space))
         self.note(study, trial, GENERATION, [generations.signature, len(generations.told)])
@@ -68,8 +64,8 @@ class CmaEsSampler(ReplaySampler):
         return params
 
     def _replay(self, history: History, axes: Mapping[str, Axis], signature: int) -> _Generations:
-        """The optimiser after all generations that are complete."""
-        # trials of a space with fewer parameters, and those no sampler made, say nothing here
+        """The optimiser after all complete generations."""
+        # ignore trials of a space with fewer parameters, and those that were enqueued
         tags = {}
         for trial in (*history.finished, *history.pending):
             found, tag = trial.system_attrs.get(GENERATION, (0, 0))
@@ -93,7 +89,7 @@ class CmaEsSampler(ReplaySampler):
             if len(ready) < size:
                 self._kept = kept
                 return kept
-            values = _apart([losses[number] for number in ready])
+            values = _break_ties([losses[number] for number in ready])
             kept.optimiser.tell([(kept.solutions[n], value) for n, value in zip(ready, values, strict=True)])
             kept.told.append(ready)
             waiting = [number for number in waiting if number not in ready]
@@ -101,7 +97,7 @@ class CmaEsSampler(ReplaySampler):
     def _draw(
         self, optimiser: CatCMAwM, trial: FrozenTrial, axes: Mapping[str, Axis]
     ) -> tuple[CatCMAwM.Solution, dict[str, Any]]:
-        """The member that a trial is, and its parameters."""
+        """Draw the member of a trial, and its parameter values."""
         optimiser.reseed_rng(int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]))
         solution = optimiser.ask()
         numbers = {False: iter(_values(solution.x)), True: iter(_values(solution.z))}
@@ -117,11 +113,10 @@ class CmaEsSampler(ReplaySampler):
         return solution, params
 
 
-def _apart(losses: list[float]) -> list[float]:
-    """Losses of a generation, a little apart where its quartiles are equal.
+def _break_ties(losses: list[float]) -> list[float]:
+    """Separate the losses of a generation slightly if its quartiles are equal.
 
-    The distance of the quartiles is the scale of the penalty at the edge of the space; without one the
-    penalty is no number.
+    The interquartile range is the scale of the penalty at the edge of the space, which would be NaN for 0.
     """
     ordered = sorted(losses)
     low, high = ordered[len(losses) // 4], ordered[3 * len(losses) // 4]
@@ -136,12 +131,12 @@ def _values(part: Any) -> Any:
 
 
 def _is_choice(axis: Axis) -> bool:
-    """Two values are a choice as well: so the authors of the method advise."""
+    """Whether a parameter is treated as categorical: also with two values, as the authors recommend."""
     return not axis.ordered or axis.levels == 2
 
 
 def _optimiser(axes: Mapping[str, Axis], seed: int) -> CatCMAwM:
-    """The start: around the middle of the space, all choices alike."""
+    """The initial optimiser: centred in the space, with uniform probabilities of choices."""
     from cmaes import CatCMAwM
 
     choices = [axis.levels for axis in axes.values() if _is_choice(axis)]
@@ -160,5 +155,5 @@ def _optimiser(axes: Mapping[str, Axis], seed: int) -> CatCMAwM:
 
 
 def _signature(space: Mapping[str, BaseDistribution]) -> int:
-    """The same number for the same space, after a restart too."""
+    """Checksum of a space, the same after a restart."""
     return zlib.crc32(repr(sorted(space.items())).encode())

@@ -29,12 +29,12 @@ class Sampler:
 
 HERE = "caloforge.tuning.samplers"
 BUILT_IN = {
-    "random": Sampler(f"{HERE}.fresh:random", several_objectives=True),
+    "random": Sampler(f"{HERE}.stateless:random", several_objectives=True),
     "quasi-random": Sampler(f"{HERE}.quasi_random:QuasiRandomSampler.from_config", several_objectives=True),
-    "tpe": Sampler(f"{HERE}.fresh:tpe", several_objectives=True),
+    "tpe": Sampler(f"{HERE}.stateless:tpe", several_objectives=True),
     "gp": Sampler(f"{HERE}.gaussian_process:GaussianProcessSampler.from_config", several_objectives=True),
     "cma-es": Sampler(f"{HERE}.cma_es:CmaEsSampler.from_config"),
-    "nsga2": Sampler(f"{HERE}.fresh:nsga2", several_objectives=True),
+    "nsga2": Sampler(f"{HERE}.stateless:nsga2", several_objectives=True),
     "regularised-evolution": Sampler(f"{HERE}.evolution:RegularisedEvolutionSampler.from_config"),
     "pbt": Sampler(f"{HERE}.population_based:PopulationBasedSampler.from_config"),
     "policy-gradient": Sampler(f"{HERE}.policy_gradient:PolicyGradientSampler.from_config"),
@@ -48,11 +48,11 @@ def several_objectives() -> list[str]:
 
 
 class SamplerConfig(StrictModel):
-    """How the parameters of the next trial are chosen.
+    """Sampler that suggests the trials.
 
-    `startup` is the number of trials spread over the space before `tpe`, `gp` and `policy-gradient` trust
-    what they learned. `population` is the number of trials that `nsga2` and `regularised-evolution` breed
-    from, and of the members of `pbt`.
+    `startup` is the number of random or quasi-random trials before `tpe`, `gp` and `policy-gradient` use
+    their model. `population` is the population size of `nsga2` and `regularised-evolution`, and the number of
+    members of `pbt`.
     """
 
     kind: str = "tpe"

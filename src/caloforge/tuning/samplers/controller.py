@@ -1,4 +1,4 @@
-"""The policy of the policy-gradient sampler: a perceptron with clipped updates, in numpy."""
+"""Policy network of the policy-gradient sampler: a perceptron with clipped (PPO) updates, in NumPy."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 HIDDEN = 32
-# episodes of one update, passes over them
+# episodes per update, and passes over them
 BATCH, PASSES = 4, 5
 RATE = 0.03
 CLIP = 0.2
 ENTROPY = 0.01
-# of the moving average of the rewards
+# decay of the moving average of the rewards
 MEMORY = 0.9
-# probability that the first policy ends an episode after each edit
+# probability that the initial policy ends an episode after an edit
 END = 0.5
 DECAY = (0.9, 0.99)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One action.
+    """A step of an episode.
 
     Attributes:
-        state: Level of each parameter before it, (parameters,).
-        allowed: Which actions were possible, (actions,).
-        action: Which one was taken.
-        log_probability: Of this action, by the policy that took it.
+        state: Level of each parameter before the action, (parameters,).
+        allowed: Mask of the possible actions, (actions,).
+        action: Index of the action.
+        log_probability: Log-probability of the action under the policy that chose it.
     """
 
     state: NDArray[np.int64]
@@ -41,18 +41,18 @@ class Step:
 
 
 class Controller:
-    """A policy over edits: each action but the last sets one parameter to one level; the last one ends.
+    """Policy over edits: each action sets one parameter to one level; the last action ends the episode.
 
     Attributes:
-        stop: The action that ends an episode.
+        stop: Index of the action that ends an episode.
     """
 
     def __init__(self, sizes: Sequence[int], rng: np.random.Generator) -> None:
-        """The first policy: every parameter is edited as often as every other, to any level.
+        """Initialise the policy: uniform over parameters, and over the levels of each.
 
         Args:
-            sizes: Levels of each parameter.
-            rng: Of the first weights.
+            sizes: Number of levels of each parameter.
+            rng: Random generator for the initial weights.
         """
         self.offsets = np.cumsum([0, *sizes])
         self.stop = int(self.offsets[-1])
@@ -70,19 +70,19 @@ class Controller:
         self._episodes: list[tuple[list[Step], float]] = []
 
     def edit(self, action: int) -> tuple[int, int]:
-        """Index of the parameter and level of an action that edits."""
+        """Parameter index and level of an action."""
         index = int(np.searchsorted(self.offsets, action, side="right")) - 1
         return index, action - int(self.offsets[index])
 
     def act(self, state: NDArray[np.int64], allowed: NDArray[np.bool_], rng: np.random.Generator) -> Step:
-        """An action drawn from the policy."""
+        """Draw an action from the policy."""
         logits, _ = self._logits(self._one_hot([state]), allowed[None])
         probability = np.exp(logits[0])
         action = int(rng.choice(len(probability), p=probability / probability.sum()))
         return Step(state, allowed, action, float(logits[0, action]))
 
     def reward(self, steps: list[Step], reward: float) -> None:
-        """Learn from an episode; weights change when a batch of them is full."""
+        """Add an episode with its reward; the weights are updated when a batch is full."""
         advantage = reward - (self._baseline or 0.0)
         self._baseline = reward if self._baseline is None else MEMORY * self._baseline + (1 - MEMORY) * reward
         self._episodes.append((steps, advantage))
@@ -101,7 +101,7 @@ class Controller:
         for _ in range(PASSES):
             logits, hidden = self._logits(inputs, allowed)
             ratio = np.exp(np.clip(logits[rows, action] - old, -20, 20))
-            # the gradient is gone where the ratio has left the clipped range in the advantage's direction
+            # the gradient is zero where the ratio is clipped in the direction of the advantage
             useful = np.where(advantage > 0, ratio < 1 + CLIP, ratio > 1 - CLIP)
             probability = np.exp(logits)
             slope = -probability * (useful * ratio * advantage)[:, None]
@@ -111,7 +111,7 @@ class Controller:
             self._ascend(inputs, hidden, slope / len(self._episodes))
 
     def _ascend(self, inputs: Array, hidden: Array, slope: Array) -> None:
-        """One step of Adam (Kingma and Ba 2015) up the gradient by the logits."""
+        """One ascent step of Adam (Kingma and Ba 2015), from the gradient with respect to the logits."""
         back = (slope @ self.weights[2].T) * (1 - hidden**2)
         gradients = [inputs.T @ back, back.sum(axis=0), hidden.T @ slope, slope.sum(axis=0)]
         self._updates += 1
@@ -122,14 +122,14 @@ class Controller:
             weight += RATE * mean / (1 - DECAY[0] ** self._updates) / size
 
     def _logits(self, inputs: Array, allowed: NDArray[np.bool_]) -> tuple[Array, Array]:
-        """Logarithms of the probabilities, (n, actions), and the hidden layer."""
+        """Log-probabilities (n, actions), and activations of the hidden layer."""
         hidden = np.tanh(inputs @ self.weights[0] + self.weights[1])
         logits = np.where(allowed, hidden @ self.weights[2] + self.weights[3], -1e9)
         logits = logits - logits.max(axis=1, keepdims=True)
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), hidden
 
     def _one_hot(self, states: Sequence[NDArray[np.int64]]) -> Array:
-        """(n, levels of all parameters); zeros for parameters that do not exist."""
+        """One-hot encoding of states, (n, all levels); zeros for parameters that do not exist."""
         inputs = np.zeros((len(states), self.stop))
         for row, state in enumerate(states):
             there = state >= 0

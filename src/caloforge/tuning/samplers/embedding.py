@@ -1,8 +1,8 @@
-"""Points of a search space as numbers between 0 and 1, for the samplers that need distances.
+"""Embedding of a search space in the unit cube, for samplers that need distances.
 
-A number lies on one axis, in its logarithm where it is marked so; a whole number has a cell of equal width
-for each value. A choice among numbers lies on one axis in their order, every other choice has one axis for
-each of its values.
+A number has one coordinate, logarithmic if the parameter is; an integer has a cell of equal width for each
+value. A categorical parameter with numeric values has one coordinate in their order; any other one is one-hot
+encoded.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 Points = NDArray[np.float64]
 
-# so that two different choices are at distance 1
+# length of one-hot vectors: two different choices are at distance 1
 ONE_HOT = 1 / np.sqrt(2)
 
 
 class Axis:
-    """The axes of one parameter.
+    """Embedding of one parameter.
 
     Attributes:
         width: Number of coordinates.
         levels: Number of different values; 0 for a real number.
-        ordered: Whether near coordinates mean near values.
+        ordered: Whether nearby coordinates mean nearby values.
     """
 
     width = 1
@@ -40,15 +40,15 @@ class Axis:
         raise NotImplementedError
 
     def decode(self, place: Points) -> Any:
-        """The value nearest to coordinates."""
+        """The value nearest to the coordinates (width,)."""
         raise NotImplementedError
 
     def unknown(self) -> Points:
-        """Coordinates for a parameter that does not exist: as far from all values as can be."""
+        """Coordinates for a parameter that does not exist: the centre, equally far from the extremes."""
         return np.full(1, 0.5)
 
     def snap(self, places: Points) -> Points:
-        """Coordinates (n, width) moved to those of values."""
+        """Round coordinates (n, width) to those of values."""
         if not self.levels:
             return np.clip(places, 0, 1)
         level = np.clip(np.floor(places * self.levels), 0, self.levels - 1)
@@ -57,7 +57,7 @@ class Axis:
 
 
 class _Number(Axis):
-    """A real number, or one on a grid: a step, whole numbers without logarithm."""
+    """A real number, or one on a linear grid."""
 
     def __init__(self, low: float, high: float, step: float | None, *, log: bool) -> None:
         super().__init__(0 if step is None else round((high - low) / step) + 1)
@@ -70,19 +70,19 @@ class _Number(Axis):
         return np.array([(value - low) / (high - low)])
 
     def decode(self, place: Points) -> float:
-        share = float(np.clip(place[0], 0, 1))
+        fraction = float(np.clip(place[0], 0, 1))
         if self.levels:
-            level = min(int(share * self.levels), self.levels - 1)
+            level = min(int(fraction * self.levels), self.levels - 1)
             return self.low + level * (self.step or 1)
         if self.log:
-            value = float(np.exp(np.log(self.low) + share * (np.log(self.high) - np.log(self.low))))
+            value = float(np.exp(np.log(self.low) + fraction * (np.log(self.high) - np.log(self.low))))
         else:
-            value = self.low + share * (self.high - self.low)
+            value = self.low + fraction * (self.high - self.low)
         return min(max(value, self.low), self.high)
 
 
 class _Whole(Axis):
-    """A whole number in equal or, with `log`, in logarithmic cells."""
+    """An integer, in cells of equal width or, with `log`, of equal width in the logarithm."""
 
     def __init__(self, distribution: IntDistribution) -> None:
         self.values = np.arange(distribution.low, distribution.high + 1, distribution.step)
@@ -109,7 +109,7 @@ class _Whole(Axis):
 
 
 class _Ordered(Axis):
-    """A choice among numbers, or between two things."""
+    """A categorical parameter with numeric values, or with two values."""
 
     def __init__(self, choices: Sequence[Any]) -> None:
         super().__init__(len(choices))
@@ -123,7 +123,7 @@ class _Ordered(Axis):
 
 
 class _OneHot(Axis):
-    """A choice among things without order."""
+    """A categorical parameter without order."""
 
     ordered = False
 
@@ -153,7 +153,7 @@ def _is_numeric(choices: Sequence[Any]) -> bool:
 
 
 def make_axis(distribution: BaseDistribution) -> Axis:
-    """The axes of a parameter."""
+    """Embedding of a parameter."""
     if isinstance(distribution, CategoricalDistribution):
         choices = distribution.choices
         return _Ordered(choices) if len(choices) == 2 or _is_numeric(choices) else _OneHot(choices)
@@ -164,16 +164,16 @@ def make_axis(distribution: BaseDistribution) -> Axis:
 
 
 class Embedding:
-    """A search space as a part of the unit cube.
+    """Embedding of a search space in the unit cube.
 
     Attributes:
-        names: The parameters, in alphabetical order.
+        names: Names of the parameters, in alphabetical order.
         width: Number of coordinates.
-        parameter: Which parameter each coordinate belongs to, (width,).
+        parameter: Index of the parameter of each coordinate, (width,).
     """
 
     def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
-        """The embedding of a space without parameters that have one value only."""
+        """Embed a space; each parameter must have more than one value."""
         self.names = sorted(space)
         self.axes = {name: make_axis(space[name]) for name in self.names}
         widths = [self.axes[name].width for name in self.names]
@@ -183,7 +183,7 @@ class Embedding:
         self.parameter = np.repeat(np.arange(len(widths)), widths)
 
     def encode(self, params: Mapping[str, Any]) -> Points:
-        """Coordinates of a point, (width,); parameters that do not exist are in the middle."""
+        """Coordinates of a point, (width,); parameters that do not exist are at the centre."""
         parts = [
             axis.encode(params[name]) if name in params else axis.unknown()
             for name, axis in self.axes.items()
@@ -195,19 +195,20 @@ class Embedding:
         return np.array([self.encode(params) for params in points]).reshape(len(points), self.width)
 
     def decode(self, place: Points) -> dict[str, Any]:
-        """The point nearest to coordinates (width,)."""
+        """The point nearest to the coordinates (width,)."""
         return {name: axis.decode(place[self.columns[name]]) for name, axis in self.axes.items()}
 
     def snap(self, places: Points) -> Points:
-        """Coordinates (n, width) moved to those of points of the space."""
+        """Round coordinates (n, width) to those of points of the space."""
         return np.hstack([axis.snap(places[:, self.columns[name]]) for name, axis in self.axes.items()])
 
-    def spread(self, uniform: Points) -> Points:
+    def from_uniform(self, uniform: Points) -> Points:
         """Points from numbers in [0, 1), one for each parameter: (n, parameters) to (n, width)."""
         parts = []
         for index, axis in enumerate(self.axes.values()):
-            share = uniform[:, index : index + 1]
+            places = uniform[:, index : index + 1]
             if not axis.ordered:
-                share = np.eye(axis.width)[np.minimum((share[:, 0] * axis.width).astype(int), axis.width - 1)]
-            parts.append(axis.snap(share))
+                choice = np.minimum((places[:, 0] * axis.width).astype(int), axis.width - 1)
+                places = np.eye(axis.width)[choice]
+            parts.append(axis.snap(places))
         return np.hstack(parts)

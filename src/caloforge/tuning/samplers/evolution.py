@@ -1,4 +1,4 @@
-"""Regularised evolution."""
+"""Regularised (aging) evolution."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from caloforge.tuning.samplers.base import ReplaySampler, read_history
 from caloforge.tuning.samplers.config import SamplerConfig
 from caloforge.tuning.samplers.embedding import Axis, Points, make_axis
 
-# share of the range by which an ordered parameter moves
+# standard deviation of the mutation of an ordered parameter, relative to its range
 STEP = 0.25
-# tries to breed a child that is not there yet
+# attempts to find a child that was not tried before
 TRIES = 20
 
 
 class RegularisedEvolutionSampler(ReplaySampler):
-    """Aging evolution: a tournament's winner has a child with one parameter changed, and the oldest dies.
+    """Aging evolution: the winner of a tournament gets a child with one parameter mutated; the oldest dies.
 
     Real et al., "Regularized evolution for image classifier architecture search" (AAAI 2019), algorithm 1.
-    The population is the trials that ended last, so that every model dies by age and not by its rank, and a
-    lucky one cannot stay. Pending trials need no care: a child is bred from those that ended.
+    The population consists of the trials that ended last: models are removed by age, not by rank, so that a
+    lucky one does not stay. Parents are finished trials only; pending ones need no special treatment.
     """
 
     def __init__(self, seed: int, population: int, tournament: int | None = None) -> None:
-        """A sampler.
+        """Set the parameters of the evolution.
 
         Args:
-            seed: Of its random numbers.
-            population: Trials that live; as many random ones come first.
-            tournament: Members of which the best becomes the parent; a quarter of the population.
+            seed: Seed of all random numbers.
+            population: Population size, and number of random trials before the evolution.
+            tournament: Tournament size; by default a quarter of the population.
         """
         super().__init__(seed)
         self.population = population
@@ -48,7 +48,7 @@ class RegularisedEvolutionSampler(ReplaySampler):
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A child; nothing, so that all parameters are drawn, while the population grows."""
+        """A child; empty for random parameters until the population is complete."""
         history = read_history(study, trial, space)
         if len(history.finished) + len(history.pending) < self.population or not history.finished:
             return {}
@@ -69,7 +69,7 @@ class RegularisedEvolutionSampler(ReplaySampler):
 def mutate(
     params: Mapping[str, Any], space: Mapping[str, BaseDistribution], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """The parameters with one of them changed; those the change brings into being are left out."""
+    """Mutate one parameter; conditional parameters that it activates are left out."""
     names = [name for name in sorted(space) if name in params]
     if not names:
         return dict(params)
@@ -80,7 +80,7 @@ def mutate(
 
 
 def changed(axis: Axis, value: Any, rng: np.random.Generator) -> Points:
-    """Coordinates of another value: a near one where values are ordered, any where they are not."""
+    """Coordinates of another value: a nearby one of an ordered parameter, else any."""
     place = axis.encode(value)
     while True:
         if not axis.ordered:

@@ -1,4 +1,4 @@
-"""Bayesian optimisation with a Gaussian process."""
+"""Bayesian optimisation with a Gaussian process and expected improvement."""
 
 from __future__ import annotations
 
@@ -20,39 +20,37 @@ from caloforge.tuning.samplers.quasi_random import sobol
 from caloforge.tuning.samplers.regression import GaussianProcess, Vector
 from caloforge.tuning.trial_attributes import NOISE
 
-# points at which the acquisition is looked at: anywhere, around the best ones, and in each round of the
-# search
+# points where the acquisition function is evaluated: anywhere, around the best trials, and in each round
 ANYWHERE, AROUND, ROUND = 1000, 500, 200
-# best points the first ones are drawn around; candidates that are improved; rounds; first and last step width
+# number of best trials, and of candidates that are refined; rounds; first and last step width
 BEST, IMPROVED, ROUNDS = 5, 5, 8
 STEPS = (0.2, 0.002)
-# of the sum in the scalar that stands for several objectives
+# weight of the sum in the augmented Chebyshev norm
 AUGMENTED = 0.05
 
 
 class GaussianProcessSampler(ReplaySampler):
-    """The largest expected improvement over a Gaussian process, aware of noise and of pending trials.
+    """Maximises the expected improvement under a Gaussian process, with noise and pending trials.
 
-    Kernel and fit are in `regression`. The variance of a trial's value, which a study with folds stores, is
-    the noise of its observation; the improvement is over the best mean of the process, not over a lucky
-    value. The improvement is maximised in its logarithm (Ament et al., "Unexpected improvements to expected
-    improvement", NeurIPS 2023). Pending trials have the mean of the process as their value (kriging
-    believer), so that groups of workers never wait for each other. Several objectives become one by a random
-    augmented Chebyshev norm for each suggestion (ParEGO: Knowles, IEEE Trans. Evol. Comput. 10, 2006).
+    Kernel and fit are in `regression`. The variance of the value of a trial, known in a study with folds, is
+    the noise of its observation; the improvement is relative to the best posterior mean, not to the best
+    (noisy) value. Its logarithm is maximised (Ament et al., "Unexpected improvements to expected
+    improvement", NeurIPS 2023). Pending trials are set to the posterior mean (kriging believer), so that
+    groups of workers do not wait for each other. Several objectives are combined by an augmented Chebyshev
+    norm with random weights for each suggestion (ParEGO: Knowles, IEEE Trans. Evol. Comput. 10, 2006).
 
-    A failed trial has no value in the process; the improvement is weighted with the probability that a trial
-    does not fail. Trials stopped early count with the last value they had. The first `startup`
-    points are quasi-random.
+    Failed trials are not observations; the improvement is weighted with the probability that a trial
+    succeeds. Pruned trials count with their last value. The first `startup` points are quasi-random.
     """
 
     several_objectives = True
 
     def __init__(self, seed: int, startup: int) -> None:
-        """A sampler.
+        """Set seed and number of initial trials.
 
         Args:
-            seed: Of its random numbers.
-            startup: Trials, pending ones included, before the process is trusted.
+            seed: Seed of all random numbers.
+            startup: Number of trials, pending ones included, before the Gaussian process is used.
         """
         super().__init__(seed)
         self.startup = startup
@@ -65,7 +63,7 @@ class GaussianProcessSampler(ReplaySampler):
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The most promising point."""
+        """The point with the largest acquisition function."""
         history = read_history(study, trial, space, pruned=True)
         embedding = Embedding(space)
         known = len(history.finished)
@@ -79,7 +77,7 @@ class GaussianProcessSampler(ReplaySampler):
             embedding.encode_all([other.params for other in trials if other.params])
             for trials in (history.pending, history.failed)
         )
-        # many small products: threads of the linear algebra would only wait for each other
+        # BLAS threads do not pay for many small products
         with threadpool_limits(limits=1):
             process = GaussianProcess.fit(points, values, noise**2, embedding.parameter)
             best = points[np.argsort(process.posterior(points)[0])]
@@ -89,7 +87,7 @@ class GaussianProcessSampler(ReplaySampler):
 
 
 def _one_objective(history: History, rng: np.random.Generator) -> tuple[Vector, Vector]:
-    """One value for each trial, to be minimised, and its standard error."""
+    """Combine the objectives to one value per trial, to be minimised, with its standard error."""
     losses = history.losses
     errors = np.array(
         [other.user_attrs.get(NOISE) or [0.0] * losses.shape[1] for other in history.finished], dtype=float
@@ -97,7 +95,7 @@ def _one_objective(history: History, rng: np.random.Generator) -> tuple[Vector, 
     errors = np.where(np.isfinite(errors), errors, 0.0)
     if losses.shape[1] == 1:
         return losses[:, 0], errors[:, 0]
-    # scales from the better half: a hopeless trial must not flatten the rest
+    # scale by the better half, so that outliers do not dominate
     low = losses.min(axis=0)
     scale = np.maximum(np.median(losses, axis=0) - low, 1e-12)
     weights = rng.dirichlet(np.ones(losses.shape[1]))
@@ -106,9 +104,9 @@ def _one_objective(history: History, rng: np.random.Generator) -> tuple[Vector, 
 
 
 def _standardise(values: Vector, noise: Vector) -> tuple[Vector, Vector]:
-    """Values around the median in units of the spread of the better half; worse ones in their logarithm.
+    """Standardise by the median and the spread of the better half; compress worse values logarithmically.
 
-    Only the good side needs to be known well, and a diverged training must not set the scale.
+    Only the good values need precision, and a diverged training must not determine the scale.
     """
     median = np.median(values)
     better = median - values[values <= median]
@@ -120,23 +118,23 @@ def _standardise(values: Vector, noise: Vector) -> tuple[Vector, Vector]:
 
 
 def log_improvement(mean: Vector, deviation: Vector, best: float) -> Vector:
-    """Logarithm of the expected improvement below `best`, exact far from it too (Ament et al. 2023)."""
+    """Log of the expected improvement below `best`, numerically stable far from it (Ament et al. 2023)."""
     z = (best - mean) / deviation
     near, far = np.maximum(z, -1.0), np.minimum(z, -1.0)
     density = -0.5 * z**2 - 0.5 * np.log(2 * np.pi)
-    # phi(z) + z Phi(z) as it stands, and with phi(z) as a factor
+    # phi(z) + z Phi(z) directly, and with phi(z) factored out
     direct = np.log(np.exp(-0.5 * near**2) / np.sqrt(2 * np.pi) + near * np.exp(log_ndtr(near)))
     ratio = np.sqrt(np.pi / 2) * erfcx(-far / np.sqrt(2))
-    # 1 + z Phi / phi loses all digits far out, where it is 1 / z^2
+    # 1 + z Phi / phi cancels for large |z|, where it tends to 1 / z^2
     factored = np.where(far > -1e3, np.log(np.maximum(1 + far * ratio, 1e-300)), -2 * np.log(-far))
     logarithm: Vector = np.where(z > -1.0, direct, density + factored) + np.log(deviation)
     return logarithm
 
 
-class _Success:
-    """How likely a trial is to end with a value: a process over 1 for those that did and -1 for the others.
+class _SuccessProbability:
+    """Probability that a trial succeeds: a Gaussian process fitted to labels 1 (success) and -1 (failure).
 
-    Its noise tells failures that strike anywhere from a region where every trial fails.
+    The fitted noise distinguishes random failures from a region where all trials fail.
     """
 
     def __init__(self, good: Points, failed: Points, parameter: NDArray[np.intp]) -> None:
@@ -146,14 +144,14 @@ class _Success:
         self.process = GaussianProcess.fit(points, labels - self.mean, np.zeros(len(labels)), parameter)
 
     def logarithm(self, points: Points) -> Vector:
-        """Of the probability, (n,)."""
+        """Log-probability of success, (n,)."""
         mean, deviation = self.process.posterior(points)
         logarithm: Vector = log_ndtr((mean + self.mean) / np.hypot(deviation, self.process.noise))
         return logarithm
 
 
 class _Search:
-    """Random search for the largest expected improvement, then around the best found with shrinking steps."""
+    """Maximisation of the acquisition function: random search, then local search with shrinking steps."""
 
     def __init__(
         self,
@@ -164,13 +162,13 @@ class _Search:
         rng: np.random.Generator,
     ) -> None:
         self.process, self.embedding, self.best, self.rng = process, embedding, best, rng
-        self.success = _Success(best, failed, embedding.parameter) if len(failed) else None
+        self.success = _SuccessProbability(best, failed, embedding.parameter) if len(failed) else None
         self.target = float(process.posterior(best[:1])[0][0])
 
     def maximum(self, taken: set[bytes]) -> Points:
-        """The best point that is not taken; where all are, the best of all; (width,)."""
+        """The best point (width,) that is not in `taken`, or the best one if all are."""
         embedding, rng = self.embedding, self.rng
-        anywhere = embedding.spread(rng.uniform(size=(ANYWHERE, len(embedding.names))))
+        anywhere = embedding.from_uniform(rng.uniform(size=(ANYWHERE, len(embedding.names))))
         around = self._around(self.best[rng.integers(min(BEST, len(self.best)), size=AROUND)], STEPS[0])
         points = np.vstack([anywhere, around])
         scores = self._score(points)
@@ -187,15 +185,15 @@ class _Search:
         return chosen
 
     def _around(self, points: Points, step: float) -> Points:
-        """Points with some of their parameters moved."""
+        """Perturb some parameters of each point."""
         embedding, rng = self.embedding, self.rng
         count = len(embedding.names)
-        share = max(1 / count, min(1.0, 3 / count))
-        moved = rng.uniform(size=(len(points), count)) < share
+        probability = max(1 / count, min(1.0, 3 / count))
+        moved = rng.uniform(size=(len(points), count)) < probability
         moved[np.arange(len(points)), rng.integers(count, size=len(points))] = True
         shifted = points + step * rng.standard_normal(points.shape)
-        # a step from one choice to another, or from one whole number to the next, is not small
-        jump = embedding.spread(rng.uniform(size=(len(points), count)))
+        # discrete parameters need jumps: small steps do not reach another value
+        jump = embedding.from_uniform(rng.uniform(size=(len(points), count)))
         discrete = np.repeat([axis.levels > 0 for axis in embedding.axes.values()],
                              [axis.width for axis in embedding.axes.values()])  # fmt: skip
         far = (rng.uniform(size=(len(points), count)) < 0.5)[:, embedding.parameter] & discrete

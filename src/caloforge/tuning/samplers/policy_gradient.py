@@ -1,4 +1,4 @@
-"""Reinforcement learning: actions modify the architecture, the reward is its accuracy."""
+"""Policy-gradient sampler: reinforcement learning of edits to the best trials."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from caloforge.tuning.samplers.controller import Controller, Step
 from caloforge.tuning.samplers.embedding import Axis, make_axis
 
 EPISODE = "policy-gradient"
-# values of a real or long whole-number parameter are told apart this finely
+# levels of a real parameter, or of an integer with a wide range
 LEVELS = 8
-# states an episode may begin with: the best trials
+# number of best trials that an episode may start from
 STARTS = 3
-# edits of one episode
-LONGEST = 4
-# tries for an architecture that is not there yet
+# most edits per episode
+MAX_EDITS = 4
+# attempts to find a point that was not tried before
 TRIES = 20
 
 
 @dataclass(frozen=True)
 class _Edits:
-    """Which edits there are: each sets one parameter to one of its levels."""
+    """The possible edits: each sets one parameter to one of its levels."""
 
     axes: dict[str, Axis]
 
@@ -44,7 +44,7 @@ class _Edits:
 
     @property
     def sizes(self) -> list[int]:
-        """Levels of each parameter."""
+        """Number of levels of each parameter."""
         return [self.levels(name) for name in self.names]
 
     def level(self, name: str, value: Any) -> int:
@@ -55,39 +55,39 @@ class _Edits:
         return min(int(place[0] * self.levels(name)), self.levels(name) - 1)
 
     def value(self, name: str, level: int, rng: np.random.Generator) -> Any:
-        """A value of a level, any of those it holds."""
+        """A random value within a level."""
         axis = self.axes[name]
         if not axis.ordered:
             return axis.decode(np.eye(axis.width)[level])
         return axis.decode(np.full(1, (level + rng.uniform(0.01, 0.99)) / self.levels(name)))
 
     def state(self, params: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Level of each parameter, -1 for those that do not exist."""
+        """Level of each parameter, -1 for parameters that do not exist."""
         return np.array([self.level(name, params[name]) if name in params else -1 for name in self.names])
 
 
 class PolicyGradientSampler(ReplaySampler):
-    """A policy-gradient controller that edits the best architectures.
+    """A policy-gradient controller that edits the best trials.
 
-    The state is an architecture, the vector of its parameters' levels. An episode begins with one of the best
-    trials; each action sets one parameter to another level, or ends the episode; the trial it leads to is
-    trained, and its accuracy is the reward: Zoph and Le, "Neural architecture search with reinforcement
-    learning" (ICLR 2017), with edits in place of a choice from nothing. The policy is a small perceptron,
-    trained by REINFORCE (Williams 1992) with a moving average of the rewards as baseline, in the clipped form
-    of proximal policy optimisation, which lets a batch of trials be used several times and allows for pending
-    trials, made by an older policy (Schulman et al., arXiv:1707.06347).
+    The state is the vector of the levels of all parameters. An episode starts from one of the best trials;
+    each action sets one parameter to another level, or ends the episode. The resulting trial is trained, and
+    its result gives the reward, as in Zoph and Le, "Neural architecture search with reinforcement learning"
+    (ICLR 2017), with edits in place of a new architecture. The policy is a small perceptron, trained by
+    REINFORCE (Williams 1992) with a moving average of the rewards as baseline, in the clipped form of
+    proximal policy optimisation (Schulman et al., arXiv:1707.06347), which allows several passes over a batch
+    and trials from an older policy.
 
-    Rewards are ranks, from -1 for the worst trial to 1 for the best one, minus the reward of the state the
-    episode began with: whatever the unit of the objective, an edit is judged by what it changed. Real
-    parameters have eight levels, within which a value is drawn.
+    The reward is the rank of the trial, scaled from -1 (worst) to 1 (best), minus that of the starting trial:
+    it measures the effect of the edits, independent of the unit of the objective. Real parameters have eight
+    levels, within which a value is drawn.
     """
 
     def __init__(self, seed: int, startup: int) -> None:
-        """A sampler.
+        """Set seed and number of initial trials.
 
         Args:
-            seed: Of its random numbers and of the first weights.
-            startup: Random trials before the first episode.
+            seed: Seed of all random numbers and of the initial weights.
+            startup: Number of random trials before the first episode.
         """
         super().__init__(seed)
         self.startup = startup
@@ -100,7 +100,7 @@ class PolicyGradientSampler(ReplaySampler):
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The architecture at the end of an episode; nothing, so that all is drawn, in the first trials."""
+        """The parameters at the end of an episode; empty for random parameters in the first trials."""
         history = read_history(study, trial, space)
         if len(history.finished) + len(history.pending) < self.startup or not history.finished:
             return {}
@@ -119,7 +119,7 @@ class PolicyGradientSampler(ReplaySampler):
         return params
 
     def _learn(self, history: History, edits: _Edits) -> Controller:
-        """The controller after all episodes that have a reward, in the order in which they ended."""
+        """The controller trained on all finished episodes, in the order in which they ended."""
         controller = Controller(edits.sizes, np.random.default_rng([self.seed]))
         ranks = np.argsort(np.argsort(history.loss, kind="stable"), kind="stable")
         reward = 1 - 2 * ranks / max(len(ranks) - 1, 1)
@@ -127,9 +127,9 @@ class PolicyGradientSampler(ReplaySampler):
         params = {other.number: other.params for other in history.finished}
         for other in history.finished:
             episode = other.system_attrs.get(EPISODE)
-            # episodes of a space with fewer parameters had other actions
+            # skip episodes of a space with fewer parameters, whose actions differ
             if episode and episode["sizes"] == edits.sizes and episode["start"] in params:
-                steps = _repeat(edits, params[episode["start"]], episode["actions"])
+                steps = _replay_steps(edits, params[episode["start"]], episode["actions"])
                 controller.reward(steps, rewards[other.number] - rewards[episode["start"]])
         return controller
 
@@ -137,11 +137,11 @@ class PolicyGradientSampler(ReplaySampler):
 def _episode(
     controller: Controller, edits: _Edits, start: Mapping[str, Any], rng: np.random.Generator
 ) -> tuple[dict[str, Any], list[Step]]:
-    """Edits until the controller ends, and what they lead to."""
+    """Run an episode; returns the resulting parameters and its steps."""
     params = {name: value for name, value in start.items() if name in edits.axes}
     steps: list[Step] = []
     state = edits.state(params)
-    while len(steps) < LONGEST:
+    while len(steps) < MAX_EDITS:
         step = controller.act(state, _allowed(edits, state, first=not steps), rng)
         steps.append(step)
         if step.action == controller.stop:
@@ -153,8 +153,8 @@ def _episode(
     return params, steps
 
 
-def _repeat(edits: _Edits, start: Mapping[str, Any], actions: Sequence[Sequence[float]]) -> list[Step]:
-    """The steps of an episode from what its trial noted."""
+def _replay_steps(edits: _Edits, start: Mapping[str, Any], actions: Sequence[Sequence[float]]) -> list[Step]:
+    """Reconstruct the steps of an episode from the stored actions."""
     state = edits.state(start)
     offsets = np.cumsum([0, *edits.sizes])
     steps: list[Step] = []
@@ -169,11 +169,11 @@ def _repeat(edits: _Edits, start: Mapping[str, Any], actions: Sequence[Sequence[
 
 
 def _allowed(edits: _Edits, state: NDArray[np.int64], *, first: bool) -> NDArray[np.bool_]:
-    """Actions that change something; an episode cannot end before it began."""
+    """Mask of actions that change the state; the first action cannot end the episode."""
     masks = []
     for level, name in zip(state, edits.names, strict=True):
         mask = np.full(edits.levels(name), level >= 0)
-        # within a level of a real number there are other values
+        # a level of a real parameter may be set again, to another value within it
         if level >= 0 and edits.levels(name) == edits.axes[name].levels:
             mask[level] = False
         masks.append(mask)

@@ -1,4 +1,4 @@
-"""Population-based training: weights and hyper-parameters evolve together."""
+"""Population-based training (PBT): weights and hyper-parameters evolve together."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from caloforge.tuning.samplers.embedding import make_axis
 from caloforge.tuning.trial_attributes import PARENT
 
 MEMBER = "pbt:member"
-# share of the members that are replaced, and by whom; of a parameter's value drawn again; its change
-# otherwise
+# fraction of members that are replaced by as many of the best; probability of a new draw of a parameter; its
+# perturbation otherwise
 REPLACED = 0.25
 REDRAWN = 0.25
 STEP = 0.15
 
 
 class PopulationBasedSampler(ReplaySampler):
-    """Members train in turns; a bad one takes the weights of a good one and perturbs its hyper-parameters.
+    """Members train in rounds; a bad one takes the weights of a good one and perturbs its hyper-parameters.
 
-    Jaderberg et al., "Population based training of neural networks" (arXiv:1711.09846): truncation selection
-    as exploit, perturbation or a new draw as explore. One trial is one turn of one member. The turn after it
-    starts from the weights of a trial that ended, whose number stands in the trial's user attribute `parent`:
-    whoever runs the trial loads these weights, trains the same number of steps as in every turn, and keeps
-    the checkpoint as long as later trials may start from it. A trial without `parent` starts from new
+    Jaderberg et al., "Population based training of neural networks" (arXiv:1711.09846), with truncation
+    selection (exploit) and perturbation or resampling (explore). A trial is one round of one member. The next
+    round starts from the weights of a finished trial, whose number is the user attribute `parent` of the new
+    one. The code that runs the trial loads these weights, trains the same number of steps in every round, and
+    keeps the model as long as later trials may start from it. A trial without `parent` starts from new
     weights.
 
-    Members never wait for each other: a member is compared with the last turn of every other one. A
-    parameter that shapes the network is inherited with the weights and never changed.
+    Members do not wait for each other: each is compared with the last round of all others. A parameter that
+    determines the network's structure is inherited with the weights and never changed.
     """
 
     def __init__(self, seed: int, population: int, shape: Collection[str] | None = None) -> None:
-        """A sampler.
+        """Set the population.
 
         Args:
-            seed: Of its random numbers.
-            population: Members.
-            shape: Names of the parameters whose change makes weights useless. Where it is not given, whole
-                numbers and choices below "model." are taken for them.
+            seed: Seed of all random numbers.
+            population: Number of members.
+            shape: Names of the structural parameters, for which weights cannot be inherited when they change;
+                by default integers and choices below "model.".
         """
         super().__init__(seed)
         self.population = population
@@ -53,7 +53,7 @@ class PopulationBasedSampler(ReplaySampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As `suggest_all`; the first trial of all, and one that was enqueued, are members too."""
+        """As `suggest_all`, also for the first trial and for enqueued ones, which are members too."""
         return self.suggest_all(study, trial, search_space)
 
     @classmethod
@@ -64,11 +64,11 @@ class PopulationBasedSampler(ReplaySampler):
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The next turn of the member that waits longest; nothing, so that all is drawn, for a new one."""
+        """The next round of the member that has waited longest; empty for random parameters of a new one."""
         history = read_history(study, trial, space)
         rng = self.rng(trial)
         busy = {other.system_attrs.get(MEMBER) for other in history.pending}
-        # the last turn of each member, and its place in the order
+        # index of the last round of each member
         last = {
             other.system_attrs[MEMBER]: index
             for index, other in enumerate(history.finished)
@@ -77,7 +77,7 @@ class PopulationBasedSampler(ReplaySampler):
         new = [member for member in range(self.population) if member not in last and member not in busy]
         idle = sorted((index, member) for member, index in last.items() if member not in busy)
         if new or not idle or is_enqueued(trial):
-            # more workers than members: there are more members
+            # more workers than members: add a member
             member = new[0] if new else max((*busy - {None}, *last, -1)) + 1
             self.note(study, trial, MEMBER, member)
             return {}
@@ -89,7 +89,7 @@ class PopulationBasedSampler(ReplaySampler):
         chosen = int(rng.choice(indices[:cut])) if replaced else index
         parent = history.finished[chosen]
         study._storage.set_trial_user_attr(trial._trial_id, PARENT, parent.number)
-        # the copy that whoever asked for the trial holds
+        # also in the copy that the caller holds
         trial.set_user_attr(PARENT, parent.number)
         params = {name: value for name, value in parent.params.items() if name in space}
         return self._explore(params, space, rng) if replaced else params
@@ -97,10 +97,10 @@ class PopulationBasedSampler(ReplaySampler):
     def _explore(
         self, params: Mapping[str, Any], space: Mapping[str, BaseDistribution], rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Every parameter that does not shape the network drawn again or moved a little."""
+        """Resample or perturb all parameters that are not structural."""
         changed = dict(params)
         for name in sorted(params):
-            if self._shapes(name, space[name]):
+            if self._is_structural(name, space[name]):
                 continue
             axis = make_axis(space[name])
             place = axis.encode(params[name])
@@ -112,7 +112,7 @@ class PopulationBasedSampler(ReplaySampler):
             changed[name] = axis.decode(place)
         return changed
 
-    def _shapes(self, name: str, distribution: BaseDistribution) -> bool:
+    def _is_structural(self, name: str, distribution: BaseDistribution) -> bool:
         if self.shape is not None:
             return name in self.shape
         whole = isinstance(distribution, CategoricalDistribution) or make_axis(distribution).levels > 0

@@ -1,4 +1,4 @@
-"""Points that fill a space evenly."""
+"""Quasi-random sampler: a scrambled Sobol sequence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 from caloforge.tuning.samplers.base import ReplaySampler
 from caloforge.tuning.samplers.embedding import Embedding, Points
 
-# of the sequence; a study of more trials begins it again with another scramble
+# length of a sequence; a study with more trials continues with another scramble
 LENGTH = 1 << 16
 
 
@@ -23,19 +23,19 @@ def sobol(embedding: Embedding, number: int, seed: int) -> Points:
     sequence = qmc.Sobol(len(embedding.names), scramble=True, rng=[seed, number // LENGTH])
     if number % LENGTH:
         sequence.fast_forward(number % LENGTH)
-    place: Points = embedding.spread(sequence.random(1))[0]
+    place: Points = embedding.from_uniform(sequence.random(1))[0]
     return place
 
 
 class QuasiRandomSampler(ReplaySampler):
-    """A scrambled Sobol sequence: the number of a trial is its place in the sequence."""
+    """Scrambled Sobol sequence; the number of a trial is its index in the sequence."""
 
     several_objectives = True
 
     def suggest(
         self, study: Study, trial: FrozenTrial, space: Mapping[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The point of the sequence with the trial's number."""
+        """The point of the sequence with the index of the trial."""
         del study
         embedding = Embedding(space)
         return embedding.decode(sobol(embedding, trial.number, self.seed))

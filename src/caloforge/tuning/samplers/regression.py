@@ -1,4 +1,4 @@
-"""Gaussian process regression with a noise of its own for each observation."""
+"""Gaussian process regression with heteroscedastic noise: a known variance for each observation."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from scipy.optimize import minimize
 Vector = NDArray[np.float64]
 
 ROOT5 = math.sqrt(5.0)
-# variance added to every observation, of standardised values
+# variance added to each (standardised) observation for numerical stability
 JITTER = 1e-6
-# normal priors on the logarithms of the variance of the function, of the unknown noise
+# mean and width of the normal priors on the log of the signal variance, and of the unknown noise variance
 LOG_VARIANCE = (0.0, 1.0)
 LOG_NOISE = (-7.0, 2.0)
 BOUND = 9.0
-# gradient steps of a fit
+# most iterations of a fit
 STEPS = 60
 
 
 def length_prior(parameters: int) -> tuple[float, float]:
     """Mean and width of the normal prior on the logarithm of a length scale.
 
-    The mean grows with the number of parameters as distances do: Hvarfner et al., "Vanilla Bayesian
-    optimization performs great in high dimensions" (ICML 2024), whose constants are used for cubes of side 1.
+    The mean grows with the number of parameters as distances in the unit cube do: Hvarfner et al., "Vanilla
+    Bayesian optimization performs great in high dimensions" (ICML 2024), with their constants.
     """
     return math.sqrt(2.0) + math.log(parameters) / 2 - 1.0, 1.2
 
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A process with mean 0 and the kernel Matérn 5/2 with one length scale for each parameter, conditioned.
+    """Gaussian process conditioned on observations: mean 0, Matérn 5/2 kernel, a length scale per parameter.
 
     Rasmussen and Williams, "Gaussian Processes for Machine Learning" (2006), equations 2.25, 2.26, 4.17, 5.9.
 
     Attributes:
-        points: (n, width).
-        values: (n,), standardised.
-        known: Known variance of each value, (n,).
-        parameter: Which parameter each coordinate belongs to, (width,).
-        logs: Logarithms of the length scales, of the variance, of the variance of the unknown noise.
+        points: Observed points, (n, width).
+        values: Observed values, standardised, (n,).
+        known: Known noise variance of each value, (n,).
+        parameter: Index of the parameter of each coordinate, (width,).
+        logs: Logarithms of length scales, signal variance and unknown noise variance.
         factor: Lower Cholesky factor of the covariance of the values, (n, n).
         weights: Inverse covariance times values, (n,).
     """
@@ -59,7 +59,7 @@ class GaussianProcess:
 
     @classmethod
     def fit(cls, points: Vector, values: Vector, known: Vector, parameter: NDArray[np.intp]) -> Self:
-        """The process whose scales have the largest posterior density, from two starts."""
+        """Fit the hyper-parameters by maximum a posteriori, from two starting points."""
         count = int(parameter[-1]) + 1
         squares = _squares(points, points, parameter)
         mean, _ = length_prior(count)
@@ -90,7 +90,7 @@ class GaussianProcess:
         return math.sqrt(math.exp(self.logs[-1]) + JITTER)
 
     def posterior(self, points: Vector) -> tuple[Vector, Vector]:
-        """Mean and standard deviation of the function at points (m, width); twice (m,)."""
+        """Posterior mean and standard deviation at points (m, width); both (m,)."""
         variance = math.exp(self.logs[-2])
         cross = variance * _matern(_distance(_squares(points, self.points, self.parameter), self.logs))
         spread = solve_triangular(self.factor, cross.T, lower=True)
@@ -98,10 +98,10 @@ class GaussianProcess:
         return cross @ self.weights, np.sqrt(rest)
 
     def believe(self, points: Vector) -> Self:
-        """The process as if its mean had been observed at points (m, width): the kriging believer.
+        """Condition on the posterior mean at points (m, width): the kriging believer.
 
         Ginsbourger, Le Riche and Carraro, "Kriging is well-suited to parallelize optimization" (2010): the
-        mean stays as it is, and the uncertainty there is gone.
+        mean is unchanged, and the uncertainty at these points is removed.
         """
         if not len(points):
             return self
@@ -116,7 +116,7 @@ class GaussianProcess:
 
 
 def _squares(first: Vector, second: Vector, parameter: NDArray[np.intp]) -> Vector:
-    """Squared distance in each parameter, (parameters, n, m)."""
+    """Squared distances in each parameter, (parameters, n, m)."""
     result = np.zeros((int(parameter[-1]) + 1, len(first), len(second)))
     for column, index in enumerate(parameter):
         result[index] += (first[:, column, None] - second[None, :, column]) ** 2
@@ -124,7 +124,7 @@ def _squares(first: Vector, second: Vector, parameter: NDArray[np.intp]) -> Vect
 
 
 def _distance(squares: Vector, logs: Vector) -> Vector:
-    """Root of five times the scaled squared distance, (n, m)."""
+    """sqrt(5) times the distance in units of the length scales, (n, m)."""
     scaled = np.tensordot(np.exp(-2 * logs[:-2]), squares, axes=1)
     distance: Vector = ROOT5 * np.sqrt(scaled)
     return distance
@@ -136,7 +136,7 @@ def _matern(distance: Vector) -> Vector:
 
 
 def _covariance(squares: Vector, known: Vector, logs: Vector) -> tuple[Vector, Vector, Vector]:
-    """Covariance of the observations, its part without noise, and the distances."""
+    """Covariance of the observations, its noise-free part, and the distances."""
     distance = _distance(squares, logs)
     signal = math.exp(logs[-2]) * _matern(distance)
     covariance = signal.copy()
@@ -145,7 +145,7 @@ def _covariance(squares: Vector, known: Vector, logs: Vector) -> tuple[Vector, V
 
 
 def _objective(logs: Vector, squares: Vector, values: Vector, known: Vector) -> tuple[float, Vector]:
-    """Negative logarithm of the posterior density of the scales, and its gradient."""
+    """Negative log posterior density of the hyper-parameters, and its gradient."""
     covariance, signal, distance = _covariance(squares, known, logs)
     try:
         factor = cholesky(covariance, lower=True)
@@ -154,9 +154,9 @@ def _objective(logs: Vector, squares: Vector, values: Vector, known: Vector) -> 
     inverse = cho_solve((factor, True), np.eye(len(values)))
     weights = inverse @ values
     value = 0.5 * float(values @ weights) + float(np.log(np.diag(factor)).sum())
-    # derivative by each element of the covariance
+    # derivative with respect to each element of the covariance
     slope = 0.5 * (inverse - np.outer(weights, weights))
-    # of the kernel by the logarithm of a length scale, without the squared distance over its square
+    # derivative of the kernel with respect to a log length scale, without the factor distance^2 / scale^2
     by_length = slope * (5 / 3 * math.exp(logs[-2]) * (1 + distance) * np.exp(-distance))
     gradient = np.empty_like(logs)
     gradient[:-2] = np.einsum("ij,kij->k", by_length, squares, optimize=True) * np.exp(-2 * logs[:-2])

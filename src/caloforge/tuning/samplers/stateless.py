@@ -1,4 +1,4 @@
-"""Optuna's own samplers, made independent of how often they were asked before."""
+"""Optuna's samplers, made stateless: suggestions do not depend on earlier calls in the same process."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from optuna.trial import FrozenTrial, TrialState
 from caloforge.tuning.samplers.config import SamplerConfig
 
 
-class FreshSampler(BaseSampler):
-    """A new sampler of Optuna for each suggestion, seeded by the study's seed and the trial's number.
+class ReseededSampler(BaseSampler):
+    """Creates one of Optuna's samplers for each suggestion, seeded by the study's seed and the trial number.
 
-    Optuna's samplers draw from one generator, whose state is lost with the process: after a restart they
-    would draw again what they drew first. All else that they know is in the trials.
+    Optuna's samplers draw from a generator whose state is lost with the process: after a restart they would
+    repeat their first draws. Otherwise they have no state besides the trials.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], seed: int) -> None:
-        """A sampler.
+        """Keep factory and seed.
 
         Args:
-            make: Makes one of Optuna's samplers from a seed.
-            seed: Of the study.
+            make: Creates one of Optuna's samplers from a seed.
+            seed: Seed of the study.
         """
         self._make = make
         self._seed = seed
@@ -39,49 +39,49 @@ class FreshSampler(BaseSampler):
         return self._make(int(words.generate_state(1)[0]))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The space Optuna's sampler samples jointly."""
+        """The space that Optuna's sampler samples jointly."""
         return self._sampler(trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """What Optuna's sampler suggests."""
+        """The suggestion of Optuna's sampler."""
         return self._sampler(trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """What Optuna's sampler suggests for one parameter."""
+        """The suggestion of Optuna's sampler for one parameter."""
         sampler = self._sampler(trial, param_name)
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Passed on."""
+        """Call the hook of Optuna's sampler."""
         self._sampler(trial).before_trial(study, trial)
 
     def after_trial(
         self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Passed on."""
+        """Call the hook of Optuna's sampler."""
         self._sampler(trial).after_trial(study, trial, state, values)
 
 
-def random(config: SamplerConfig, seed: int) -> FreshSampler:
+def random(config: SamplerConfig, seed: int) -> ReseededSampler:
     """Every parameter drawn by itself."""
     del config
-    return FreshSampler(samplers.RandomSampler, seed)
+    return ReseededSampler(samplers.RandomSampler, seed)
 
 
-def tpe(config: SamplerConfig, seed: int) -> FreshSampler:
+def tpe(config: SamplerConfig, seed: int) -> ReseededSampler:
     """Tree-structured Parzen estimators; pending trials count as bad ones, so that no two try one point."""
     make = partial(
         samplers.TPESampler, n_startup_trials=config.startup, multivariate=True, constant_liar=True
     )
-    return FreshSampler(lambda number: make(seed=number), seed)
+    return ReseededSampler(lambda number: make(seed=number), seed)
 
 
-def nsga2(config: SamplerConfig, seed: int) -> FreshSampler:
+def nsga2(config: SamplerConfig, seed: int) -> ReseededSampler:
     """The genetic algorithm NSGA-II."""
-    return FreshSampler(
+    return ReseededSampler(
         lambda number: samplers.NSGAIISampler(seed=number, population_size=config.population), seed
     )
