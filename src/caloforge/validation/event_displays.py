@@ -189,7 +189,7 @@ def events(picked: Sequence[Sequence[Picked]], detector: Detector) -> list[dict[
 
 
 def averages(samples: Sequence[Sample], bins: Sequence[Bin]) -> list[dict[str, Any]]:
-    """Mean showers of all samples in every bin; one colour scale per plane and bin. Empty for ragged meshes."""
+    """Mean showers of all samples in each bin, one colour scale per plane and bin; empty on ragged meshes."""
     result = []
     for where in bins if planes(samples[0].detector) else ():
         images = [projections(s.mean_showers[where.key], s.detector) for s in samples]
