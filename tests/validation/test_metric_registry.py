@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import sys
 
 import numpy as np
 import pytest
@@ -32,6 +33,20 @@ def test_every_module_of_definitions_is_collected():
     ]
     assert list(metrics().values()) == defined
     assert len({definition.name for definition in defined}) == len(defined) > 25
+
+
+def test_a_new_file_is_all_that_a_metric_needs(tmp_path, monkeypatch):
+    program = "from caloforge.metrics.registry import MetricDefinition\n"
+    program += "METRICS = (MetricDefinition('one_file', 'new', 'a new metric', card='new'),)\n"
+    (tmp_path / "one_file_metric.py").write_text(program)
+    monkeypatch.setattr(definitions, "__path__", [*definitions.__path__, str(tmp_path)])
+    registry._own.cache_clear()
+    try:
+        assert "one_file" in metrics()
+        assert "new" in [figure.label for figure in card_figures()]
+    finally:
+        registry._own.cache_clear()
+        sys.modules.pop("caloforge.metrics.definitions.one_file_metric", None)
 
 
 def test_definitions_are_complete():

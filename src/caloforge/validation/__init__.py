@@ -1,4 +1,4 @@
-"""Physics validation: shower files in, a report with a verdict out."""
+"""Physics validation: comparison of shower files, with a report and a verdict."""
 
 from caloforge.validation.in_memory import judge_batches
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds, threshold_sets

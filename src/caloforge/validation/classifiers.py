@@ -1,4 +1,4 @@
-"""Neural networks that tell generated showers from the full simulation, as a validation trains them."""
+"""Neural classifier tests of a validation, and the input tables of the networks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from caloforge.metrics.cnn_network import Images
 
 STRONG = "strong"
-# the networks of the CaloChallenge, and ours
+# the networks of the CaloChallenge, and the CNN of `metrics.cnn_classifier`
 NETWORKS = ("low", "low-normed", "high", "cnn", STRONG)
 READ = 1024
 
@@ -37,17 +37,17 @@ def classify(
     seed: int,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, tuple[Metric, Metric]]:
-    """Train networks to tell two samples apart.
+    """Train classifiers between full simulation and a generated sample.
 
     Args:
         truth: Full simulation.
         generated: The sample to judge.
         names: By the protocol of the CaloChallenge "low" (voxels), "low-normed" (voxels over the energy of
-            their layer), "high" (observables), "cnn" (3D ResNet); by ours "strong" (`strong_classifier`),
-            whose floor is measured.
+            their layer), "high" (observables), "cnn" (3D ResNet); "strong" is `strong_classifier`, whose
+            floor is measured.
         repeats: Trainings of each.
         seed: Seed of splits and weights.
-        progress: Called with what is done of 1000 x networks, and that number.
+        progress: Called with thousandths done and 1000 x the number of networks.
 
     Returns:
         By network, area under the ROC curve and Jensen-Shannon divergence.
@@ -85,7 +85,7 @@ def classify(
 
 
 def _rows(truth: Sample, sample: Sample, name: str) -> Rows:
-    """The table that a network sees of a sample."""
+    """The input table of a network."""
     if name == "high":
         return DenseRows(high_level_features(sample.values, sample.conditions.energy))
     if name == "low-normed":
@@ -96,10 +96,10 @@ def _rows(truth: Sample, sample: Sample, name: str) -> Rows:
 
 
 def _image_shape(detector: Detector) -> tuple[int, int, int]:
-    """Layers, rows and columns.
+    """Layers, rows and columns of a shower as an image.
 
     Raises:
-        ConfigError: The layers are no images.
+        ConfigError: A ragged mesh, whose layers are no images of one size.
     """
     if isinstance(detector.mesh, RaggedMesh):
         raise ConfigError(f"{detector.name} has layers of different binning, no images; take low or high")
@@ -108,11 +108,11 @@ def _image_shape(detector: Detector) -> tuple[int, int, int]:
 
 
 def images(detector: Detector, conditions: Conditions) -> Images:
-    """The images of a shower that are as likely as itself.
+    """Shape of a shower as an image, and its symmetry operations.
 
     Args:
         detector: Of both samples.
-        conditions: Of the truth; those of the other sample are alike.
+        conditions: Of the truth; their range decides which operations are symmetries.
     """
     from caloforge.metrics.cnn_network import Images
 
@@ -145,7 +145,7 @@ def _response(truth: Sample) -> float:
 
 
 def _blocks(sample: Sample) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Voxels and incident energies of the showers that are used."""
+    """Voxels and incident energies of the selected showers, in blocks."""
     kept = np.zeros(int(sample.index[-1]) + 1, bool)
     kept[sample.index] = True
     with ShowerFile(sample.path) as file:

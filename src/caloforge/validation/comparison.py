@@ -1,4 +1,4 @@
-"""Every observable in every bin, truth against one generator: measured differences with errors and floors."""
+"""Comparison of each observable in each bin of conditions, with errors and floors."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Difference:
         result: Value, uncertainty, floor.
         dof: Degrees of freedom of the uncertainty: the effective number of showers that carry the variance.
         place: Index of the bin of a profile, or of the pair of observables; None for one number.
-        at: The same for people: "readout layer 4".
-        most: Showers of either sample that the metric looks at, at most; None for all.
+        at: The same in words: "readout layer 4".
+        most: Showers of either sample that the metric uses at most; None for all.
     """
 
     generator: str
@@ -54,10 +54,10 @@ class Difference:
 
 
 class Comparison:
-    """Truth against generators, observable by observable, so that only one is held adjusted at a time."""
+    """Truth against generators, one observable at a time, which bounds the memory of adjusted values."""
 
     def __init__(self, truth: Sample, generated: Sequence[Sample], bins: Sequence[Bin], *, seed: int) -> None:
-        """Choose the showers of every bin and draw the weights of the bootstrap.
+        """Select the showers of every bin and draw the bootstrap weights.
 
         Args:
             truth: Full simulation.
@@ -114,7 +114,7 @@ class Comparison:
         return [self._adjust(fixed, sample, observable) for sample in (self.truth, *self.generated)]
 
     def _in_bin(self, observable: Observable, adjusted: list[NDArray[Any]], where: Bin) -> list[NDArray[Any]]:
-        """The values of the showers in a bin, around the mean that the truth has there."""
+        """The values of the showers in a bin, with the mean of the truth in this bin."""
         chosen = self._chosen[self.truth.name][where.key]
         raw = self.truth.values[observable.name][chosen]
         level = raw.mean(axis=0, dtype=np.float64) - adjusted[0][chosen].mean(axis=0)
@@ -154,7 +154,7 @@ def _compare(
 
 
 def _at(observable: Observable, place: int | None) -> str:
-    """The middle of a bin of a profile, with the name of its axis."""
+    """The centre of a bin of a profile, with the name of its axis."""
     if place is None or observable.axis is None:
         return ""
     low, high = observable.axis.edges[place : place + 2]

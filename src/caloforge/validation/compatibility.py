@@ -1,4 +1,4 @@
-"""Refusals: what must agree between two shower files before comparing them means anything."""
+"""Checks that two shower files can be compared: detector, units, particles, incident spectrum, size."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from caloforge.metrics.distributions import ks_probability
 from caloforge.showers import ShowerFile
 from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, particle_name
 
-# spectra that differ with a smaller probability than this were not drawn from the same beam
+# KS probability below which two spectra count as different
 SAME_SPECTRUM = 1e-4
 # bins of the incident energy and angle in which a sample is reweighted
 ENERGY_BINS = 20
 ANGLE_BINS = 5
-# a thinned sample that keeps less than this is not worth comparing
+# smallest fraction of showers that a thinned sample may keep
 MIN_KEPT = 0.02
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """How alike the incident conditions of two samples are: KS probabilities."""
+    """KS probabilities that the incident conditions of two samples have the same distribution."""
 
     energy: float
     theta: float
@@ -36,7 +36,7 @@ class Spectra:
 
     @property
     def agree(self) -> bool:
-        """Whether all three could be drawn from the same beam."""
+        """Whether all three are compatible with the same beam."""
         return min(self.energy, self.theta, self.phi) >= SAME_SPECTRUM
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a shower: energy, angle, particle; bins of them, and what follows from them on average."""
+"""Incident conditions (energy, angle, particle), bins of them, and the adjustment to fixed conditions."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from caloforge.conditions import Conditions
 Array = NDArray[np.float64]
 Axis = Literal["inclusive", "energy", "angle", "particle"]
 
-# energies and angles at which the 3DGAN analysis looks, and how far around them
+# energies and angles of the 3DGAN analysis, and half widths of the bins around them
 ENERGIES_GEV = (50.0, 100.0, 200.0, 250.0, 300.0, 400.0, 500.0)
 ENERGY_TOLERANCE_GEV = 5.0
 ANGLES_DEG = (62.0, 90.0, 118.0)
 ANGLE_TOLERANCE = 0.1  # rad
 # fewest showers of a bin, in every sample
 MIN_SHOWERS = 100
-# samples with at most this many different energies were made at listed ones
+# samples with at most this many different energies have a list of energies, not a spectrum
 MAX_LISTED = 16
-# quantile bins hold about this many showers of the smallest sample or more, and there are at most so many
+# fewest showers of the smallest sample in a quantile bin, and the largest number of such bins
 QUANTILE_SHOWERS = 150
 MAX_QUANTILE_BINS = 6
-# an angle that varies less than this (rad) is one angle
+# angles that vary less than this (rad) count as one
 SAME_ANGLE = 0.02
 
 
@@ -36,8 +36,8 @@ class Bin:
 
     Attributes:
         key: Name in metrics.json, "inclusive", "energy-100", "angle-62", "particle-e-".
-        label: For people.
-        axis: What the bin cuts on.
+        label: Name in the report.
+        axis: The condition that is cut on.
         low: Lower edge: MeV, rad or PDG number.
         high: Upper edge, included.
     """
@@ -49,7 +49,7 @@ class Bin:
     high: float = np.inf
 
     def select(self, conditions: Conditions) -> NDArray[np.bool_]:
-        """(N,) which showers lie in the bin."""
+        """(N,) mask of the showers in the bin."""
         if self.axis == "inclusive":
             return np.ones(len(conditions), bool)
         columns: dict[str, NDArray[Any]] = {
@@ -108,7 +108,7 @@ def _quantile_energies(truth: Conditions, smallest: int) -> list[Bin]:
     if count < 2 or np.ptp(truth.energy) == 0:
         return []
     edges = np.quantile(truth.energy, np.linspace(0, 1, count + 1))
-    # the outermost edges take everything beyond the truth as well
+    # the outermost bins include showers beyond the range of the truth
     edges[0], edges[-1] = 0.0, np.inf
     shown = np.quantile(truth.energy, np.linspace(0, 1, count + 1)) / 1e3
     return [
@@ -135,7 +135,7 @@ def _particle(pdg: int) -> Bin:
 
 
 def particle_name(pdg: int) -> str:
-    """Name such as "e-" for 11; the number as text where nobody knows it."""
+    """Name such as "e-" for 11; the number as text where it is unknown."""
     try:
         return str(Particle.from_pdgid(pdg).name)
     except LookupError:
@@ -143,14 +143,15 @@ def particle_name(pdg: int) -> str:
 
 
 class AtFixedConditions:
-    """Removes from per-shower values what their incident conditions alone explain.
+    """Control variate: subtracts the mean response of the truth to the incident conditions from each value.
 
-    A sample of a flat spectrum of energies spreads mostly because its energies do. What full simulation gives
-    on average at a shower's energy, angle and particle is subtracted from each value and the mean over all
-    showers is added back: samples are compared at fixed conditions, which is far more sensitive, and blind to
-    the chance differences between the energies they happen to have (a control variate).
+    Most of the variance of a sample with a flat energy spectrum comes from the spectrum. The mean of full
+    simulation at a shower's energy, angle and particle is subtracted from each value and the overall mean is
+    added back. Samples are then compared at fixed conditions: far more sensitive, and independent of the
+    random differences between their incident energies.
 
-    The average is linear between at most nine energies, with a bend in angle, separately for every particle.
+    The mean is piecewise linear between at most nine energies and quadratic in the angle, separately for each
+    particle.
     """
 
     MAX_KNOTS = 9
@@ -182,7 +183,7 @@ class AtFixedConditions:
         return np.unique(np.quantile(energy, np.linspace(0, 1, count)) if count > 1 else energy[:1])
 
     def _basis(self, conditions: Conditions, pdg: int) -> Array:
-        """(N, p) hat functions of the energy, and bends in angle where it varies."""
+        """(N, p) linear B-splines in energy, and polynomials in the angle where it varies."""
         knots = self._knots[pdg]
         hats = [np.interp(conditions.energy, knots, row) for row in np.eye(len(knots))]
         middle, spread = self._theta
@@ -193,7 +194,7 @@ class AtFixedConditions:
         return np.stack(hats, axis=1)
 
     def adjust(self, conditions: Conditions, values: NDArray[Any]) -> Array:
-        """Values without what their conditions explain, around the mean of the truth.
+        """Values less the mean at their conditions, plus the overall mean of the truth.
 
         Args:
             conditions: Conditions of the showers.

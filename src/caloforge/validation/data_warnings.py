@@ -1,4 +1,4 @@
-"""Sentences that a report must not hide: odd showers, and samples too small to decide."""
+"""Warnings of a report: unphysical or repeated showers, missing bins and metrics, small samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caloforge.validation.verdict import Verdict
 
 
 def odd_showers(sample: Sample) -> list[str]:
-    """Negative voxels, empty showers and copies, counted."""
+    """Numbers of negative voxels, empty showers and repeated showers."""
     negative, notes = sample.negative, []
     if negative.voxels:
         notes.append(
@@ -33,7 +33,7 @@ def odd_showers(sample: Sample) -> list[str]:
 
 
 def few_bins(bins: Sequence[Bin], samples: Sequence[Sample]) -> list[str]:
-    """That energies are not compared one by one, and from how many showers on they would be."""
+    """Missing bins of energy, and the number of showers they need."""
     if any(b.axis == "energy" for b in bins) or np.ptp(samples[0].conditions.energy) == 0:
         return []
     fewest = min(map(len, samples))
@@ -44,7 +44,7 @@ def few_bins(bins: Sequence[Bin], samples: Sequence[Sample]) -> list[str]:
 
 
 def not_measured(thresholds: ThresholdSet, verdicts: Sequence[Verdict]) -> list[str]:
-    """Metrics of the threshold set that nothing was measured of, and that therefore decide nothing."""
+    """Metrics of the threshold set that were not measured and so do not enter the verdict."""
     found = {j.difference.metric for verdict in verdicts for j in verdict.judgements}
     missing = sorted(set(thresholds.inclusive) - found)
     if not missing:
@@ -53,7 +53,7 @@ def not_measured(thresholds: ThresholdSet, verdicts: Sequence[Verdict]) -> list[
 
 
 def small_samples(verdicts: Sequence[Verdict], samples: Sequence[Sample]) -> list[str]:
-    """What cannot be decided, and the smallest shifts of means that these samples would have shown."""
+    """Undecided comparisons, and the smallest shifts of means that these samples can detect."""
     notes = []
     for verdict, sample in zip(verdicts, samples, strict=True):
         seen = {

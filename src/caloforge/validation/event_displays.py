@@ -1,4 +1,4 @@
-"""Showers to look at: projections of mean and single showers, and voxels in space, ready to draw."""
+"""Event displays: projections of mean and single showers, and voxels in space, encoded for the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from caloforge.validation.observed_sample import Sample
 Array = NDArray[np.float64]
 # decades of energy that a colour map spans
 DECADES = 4.0
-# voxels shown of one shower, the most energetic ones; they hold nearly all of its energy
+# voxels shown of one shower, the most energetic ones
 MAX_VOXELS = 2500
 # showers shown, at these quantiles of the incident energy
 QUANTILES = (0.9, 0.5, 0.1)
@@ -28,7 +28,7 @@ QUANTILES = (0.9, 0.5, 0.1)
 
 @dataclass(frozen=True)
 class Picked:
-    """One single shower of a sample: its number in the file, voxels and conditions."""
+    """One shower of a sample: its index in the file, voxels and conditions."""
 
     sample: str
     index: int
@@ -47,7 +47,7 @@ def planes(detector: Detector) -> tuple[str, ...]:
 
 
 def extents(detector: Detector) -> list[dict[str, Any]]:
-    """Of each projection the axes: titles, and the range of each (left, right, bottom, top)."""
+    """Axes of each projection: titles, and their range (left, right, bottom, top)."""
     mesh, depth = detector.mesh, detector.n_layers
     if isinstance(mesh, CartesianMesh):
         x, y = mesh.nx * mesh.cell_x / 2, mesh.ny * mesh.cell_y / 2
@@ -64,7 +64,7 @@ def extents(detector: Detector) -> list[dict[str, Any]]:
 
 
 def projections(shower: NDArray[Any], detector: Detector) -> list[Array]:
-    """The energies summed along each axis, drawn with depth to the right; (rows, columns) each, MeV.
+    """Energies summed along each axis, with depth to the right; (rows, columns) each, MeV.
 
     Args:
         shower: (nz, ny, nx) or (nz, nphi, nr); a ragged mesh has no projections.
@@ -73,13 +73,11 @@ def projections(shower: NDArray[Any], detector: Detector) -> list[Array]:
     if isinstance(detector.mesh, RaggedMesh):
         return []
     wide = shower.astype(np.float64)
-    if isinstance(detector.mesh, CartesianMesh):
-        return [wide.sum(axis=0), wide.sum(axis=1).T, wide.sum(axis=2).T]
     return [wide.sum(axis=0), wide.sum(axis=1).T, wide.sum(axis=2).T]
 
 
 def pick(truth: Sample, generated: Sequence[Sample]) -> list[list[Picked]]:
-    """A few single showers of the truth, each with one of every generator at the nearest conditions."""
+    """Some showers of the truth, each with the one of every generator at the most similar conditions."""
     energy = truth.conditions.energy
     chosen = []
     for quantile in QUANTILES:
@@ -108,7 +106,7 @@ def _read(sample: Sample, number: int) -> Picked:
 
 
 def encode_map(image: Array, top: float) -> dict[str, Any]:
-    """A projection as one byte a pixel: 0 for empty, 1 to 255 over four decades below `top`."""
+    """A projection as bytes: 0 for empty pixels, 1 to 255 logarithmic over four decades up to `top`."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1 + np.log10(image / top) / DECADES
     level = np.where(image > 0, 1 + np.round(254 * np.clip(share, 0, 1)), 0).astype(np.uint8)
@@ -122,7 +120,7 @@ def encode_map(image: Array, top: float) -> dict[str, Any]:
 
 
 def encode_voxels(shower: NDArray[np.float32], detector: Detector) -> dict[str, list[int]]:
-    """The brightest voxels: x, y, z in 0.1 mm one after the other, energies as 100 log10(E / MeV)."""
+    """Voxels of the highest energy: flattened x, y, z in 0.1 mm, and 100 log10(E / MeV)."""
     flat = shower.ravel()
     order = np.argsort(-flat)[:MAX_VOXELS]
     order = order[flat[order] > 0]
@@ -135,7 +133,7 @@ def encode_voxels(shower: NDArray[np.float32], detector: Detector) -> dict[str, 
 
 
 def _positions(detector: Detector) -> tuple[Array, Array, Array]:
-    """Where every voxel is, mm, each (voxels,)."""
+    """Coordinates of every voxel, (voxels,) each, mm."""
     x, y = transverse_positions(detector.mesh)
     depths = layer_depths(detector)
     if isinstance(detector.mesh, RaggedMesh):
@@ -153,10 +151,10 @@ def layer_depths(detector: Detector) -> Array:
 
 
 def geometry(detector: Detector) -> dict[str, float]:
-    """Sizes the event display needs, mm."""
+    """Sizes for the event display, mm."""
     mesh = detector.mesh
     half = mesh.half_extent()
-    # as deep as the layers that `layer_depths` spreads where the materials are not known
+    # without materials, the depth that `layer_depths` assumes
     depth = detector.depth if detector.layers else 2 * half
     if isinstance(mesh, CartesianMesh):
         cell = max(mesh.cell_x, mesh.cell_y)
@@ -168,7 +166,7 @@ def geometry(detector: Detector) -> dict[str, float]:
 
 
 def events(picked: Sequence[Sequence[Picked]], detector: Detector) -> list[dict[str, Any]]:
-    """Single showers ready to draw, one colour scale a plane and one for the voxels of all."""
+    """Single showers for the event display; one colour scale per plane, and one for all voxels."""
     top = max((float(p.voxels.max()) for row in picked for p in row), default=1.0)
     bright = math.log10(top) if top > 0 else 0.0
     result = []
@@ -191,7 +189,7 @@ def events(picked: Sequence[Sequence[Picked]], detector: Detector) -> list[dict[
 
 
 def averages(samples: Sequence[Sample], bins: Sequence[Bin]) -> list[dict[str, Any]]:
-    """Mean showers of all samples in every bin, one colour scale a plane and bin; none for a ragged mesh."""
+    """Mean showers of all samples in each bin, one colour scale per plane and bin; empty on ragged meshes."""
     result = []
     for where in bins if planes(samples[0].detector) else ():
         images = [projections(s.mean_showers[where.key], s.detector) for s in samples]
@@ -205,5 +203,5 @@ def averages(samples: Sequence[Sample], bins: Sequence[Bin]) -> list[dict[str, A
 
 
 def _tops(images: Sequence[Sequence[Array]]) -> list[float]:
-    """Of each plane the brightest pixel of all samples."""
+    """Largest pixel of each plane over all samples."""
     return [max(float(image.max()) for image in plane) or 1.0 for plane in zip(*images, strict=True)]

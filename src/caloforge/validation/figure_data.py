@@ -1,6 +1,6 @@
-"""The numbers of every figure: histograms, profiles and trends with their statistical errors, ready to draw.
+"""Data of the figures: histograms, profiles and trends with statistical errors.
 
-The report draws them in the browser and `drawing` as vector PDFs; both see the same numbers.
+The report draws them in the browser, `pdf_figures` as vector PDFs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Series:
     error: Array
 
     def to_json(self) -> dict[str, Any]:
-        """The numbers, rounded to what a figure can show."""
+        """The numbers, rounded to the resolution of a figure."""
         return {"value": rounded(self.value, 4), "error": rounded(self.error, 2)}
 
     @classmethod
@@ -45,8 +45,8 @@ class Figure:
     """One figure.
 
     Attributes:
-        observable: What it shows.
-        bin: For which showers.
+        observable: Name of the observable.
+        bin: Bin of conditions of the showers.
         kind: "histogram" (share of the showers), "profile" (mean per bin of the axis), "trend" (mean
             against the incident energy).
         x_label: Axis title with unit, mathtext.
@@ -54,7 +54,7 @@ class Figure:
         edges: (k + 1,) bin edges, or (k,) positions of a trend.
         log_x: Logarithmic axis.
         log_y: Logarithmic values.
-        difference: Whether the lower panel shows differences: ratios of numbers around zero say nothing.
+        difference: Whether the lower panel shows differences rather than ratios, for values around zero.
         truth: Of the full simulation.
         generated: Of each generator.
     """
@@ -108,7 +108,7 @@ class Figure:
 
 
 def rounded(values: NDArray[Any], digits: int) -> list[float | None]:
-    """Numbers with so many significant digits; null for one that is not finite."""
+    """Numbers with the given significant digits; None for one that is not finite."""
     return [float(f"{v:.{digits}g}") if math.isfinite(v) else None for v in values.tolist()]
 
 
@@ -121,7 +121,7 @@ def with_unit(label: str, unit: str) -> str:
 def histogram(
     observable: Observable, truth: Sample, generated: Sequence[Sample], where: Bin
 ) -> Figure | None:
-    """Distribution of a scalar in one bin: the share of the showers in each of up to 40 steps.
+    """Histogram of a scalar in one bin of conditions, normalised to the number of showers.
 
     None where all showers have the same value.
     """
@@ -146,12 +146,12 @@ def histogram(
 
 
 def common_edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array | None:
-    """Equal steps over the bulk of the truth, wider by at most half its range for generators beyond it.
+    """Equal-width bins over the bulk of the truth, extended by at most half its range for the generators.
 
-    Where the truth has one value only, over what the generators have; None where that is the same.
+    For a constant truth, over the range of the generators; None where they have the same value.
     """
     low, high = np.quantile(want.astype(np.float64), [0.001, 0.999])
-    # float32 rounds
+    # up to rounding of float32
     alike = high - low <= 1e-6 * max(abs(low), abs(high))
     reach = math.inf if alike else (high - low) / 2
     for values in others:
@@ -161,7 +161,7 @@ def common_edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array | 
         return None
     bins = int(np.clip(np.sqrt(len(want)), MIN_BINS, MAX_BINS))
     if np.array_equal(want, np.round(want)):
-        # counts: steps of whole numbers, or the bins would beat with them
+        # integer values: integer bin widths avoid aliasing
         step = max(1.0, np.ceil((high - low) / bins))
         start = np.floor(low) - 0.5
         edges: Array = start + step * np.arange(int(np.ceil((high - start) / step)) + 1)
@@ -170,14 +170,14 @@ def common_edges(want: NDArray[Any], others: Sequence[NDArray[Any]]) -> Array | 
 
 
 def shares(values: NDArray[Any], edges: Array) -> Series:
-    """Share of the showers in each step, with the error of its count."""
+    """Fraction of the showers in each bin, with its Poisson error."""
     count = np.histogram(values, edges)[0].astype(np.float64)
     size = max(len(values), 1)
     return Series(count / size, np.sqrt(count) / size)
 
 
 def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]]) -> Figure | None:
-    """Mean profile or spectrum in one bin; None for an axis of one bin, which is no profile.
+    """Mean profile or spectrum in one bin of conditions; None for an axis of one bin.
 
     Args:
         observable: A profile or spectrum.
@@ -188,7 +188,7 @@ def profile(observable: Observable, where: Bin, samples: Sequence[NDArray[Any]])
     if len(observable.axis.edges) < 3:
         return None
     first, *others = (_mean(values) for values in samples)
-    # empty ends of a spectrum are no information
+    # cut the empty ends of a spectrum
     filled = np.flatnonzero(np.any([s.value != 0 for s in (first, *others)], axis=0))
     low, high = (int(filled[0]), int(filled[-1]) + 1) if len(filled) else (0, len(first.value))
     cut = slice(low, high)
@@ -220,7 +220,7 @@ def trend(
 
     Args:
         observable: A scalar.
-        truth: The sample and its (N,) adjusted values, which only serve to compare at equal energies.
+        truth: The sample and its (N,) adjusted values, for the comparison at equal energies.
         generated: The same of each generator.
     """
     sample, adjusted = truth

@@ -1,4 +1,4 @@
-"""The verdict on showers in memory, without a report: for notebooks, studies of metrics, and tests."""
+"""Validation of showers in memory, without a report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def judge_batches(
     threshold: float | None = None,
     seed: int = 0,
 ) -> Verdict:
-    """Judge generated showers as `validate_files` does.
+    """Compare generated showers with full simulation, as `validate_files` does.
 
     Args:
         truth: Showers of the full simulation, of one particle.

@@ -1,4 +1,4 @@
-"""The shower files of a validation: checked against one another, named, and observed."""
+"""The shower files of a validation: compatibility checks, names, and measurement of the observables."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ Progress = Callable[[str, int, int], object]
 
 @dataclass(frozen=True)
 class Input:
-    """A file that takes part.
+    """A shower file of the validation.
 
     Attributes:
         path: The shower file.
-        name: What it is called in the report.
+        name: Its name in the report.
         conditions: Of all its showers.
         provenance: Where it came from.
-        spectra: How alike its incident spectrum is to that of the truth.
-        keep: (N,) which showers are used, or None for all.
+        spectra: Compatibility of its incident spectrum with that of the truth.
+        keep: (N,) mask of the showers used, or None for all.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class Inputs:
     training: tuple[Input, ...] = ()
 
     def notes(self) -> list[str]:
-        """What the reader must know about the choice of showers."""
+        """Notes on the selection of showers."""
         return [
             f"{file.name}: its incident spectrum differs from the truth's; thinned to the truth's spectrum, "
             f"{int(file.keep.sum())} of {len(file.keep)} showers are used."
@@ -84,7 +84,7 @@ def admit(
     reweight: bool = False,
     seed: int = 0,
 ) -> Inputs:
-    """Open every file and refuse what cannot be compared.
+    """Open every file and check that they can be compared.
 
     Args:
         truth: Shower file of the full simulation.

@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 def runs(label: str) -> list[Run]:
     """Split a title into (text, style), style "" upright, "i" italic, "sub" or "sup".
 
-    Understands what axis titles use: math between dollars, scripts, upright text, Greek letters, brackets.
+    Supports what axis titles use: math between dollars, scripts, upright text, Greek letters, brackets.
     """
     result: list[Run] = []
     for index, part in enumerate(label.split("$")):
@@ -29,7 +29,7 @@ def runs(label: str) -> list[Run]:
 
 
 def plain(label: str) -> str:
-    """The title without any style, for text-only places."""
+    """The title as plain text."""
     return "".join(text for text, _ in runs(label))
 
 
@@ -61,7 +61,7 @@ def _math(text: str) -> list[Run]:
 
 
 def _merged(parts: list[Run]) -> list[Run]:
-    """Neighbours of one style as one run."""
+    """Adjacent runs of one style joined."""
     result: list[Run] = []
     for text, style in parts:
         if result and result[-1][1] == style:

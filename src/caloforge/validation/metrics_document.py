@@ -59,7 +59,7 @@ def metrics_document(
 
 
 def sentence(verdict: Verdict, thresholds: ThresholdSet) -> str:
-    """The verdict in a line, the same on the command line and on cards."""
+    """The verdict in one sentence, for the command line and cards."""
     if verdict.state == "within":
         return (
             f"within '{thresholds.name}': all {verdict.trials} comparisons decided at "
@@ -80,7 +80,7 @@ def sentence(verdict: Verdict, thresholds: ThresholdSet) -> str:
 
 
 def remedy(verdict: Verdict) -> str:
-    """What decides the comparisons that are open."""
+    """How many showers would decide the undecided comparisons."""
     if (needed := verdict.showers_needed) is not None:
         return f"about {needed} showers of each sample would decide"
     if not verdict.trials:
@@ -89,7 +89,7 @@ def remedy(verdict: Verdict) -> str:
 
 
 def describe_sample(sample: Sample) -> dict[str, Any]:
-    """Facts about a sample."""
+    """Description of a sample."""
     negative = sample.negative
     return {
         "name": sample.name,

@@ -1,4 +1,4 @@
-"""One shower file, observed: read once in pieces, of the voxels only sums are kept."""
+"""Observables of one shower file, measured in one pass; of the voxels only sums and some showers are kept."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ KEPT_VOXELS = 10_000_000
 
 @dataclass(frozen=True)
 class NegativeCells:
-    """Energy below zero, which no detector has.
+    """Voxels of negative energy, which is unphysical.
 
     Attributes:
-        voxels: How many.
-        showers: How many showers have any.
-        energy: Their sum over the visible energy of the sample, 0 or above.
+        voxels: Their number.
+        showers: Number of showers with any.
+        energy: Absolute value of their sum over the visible energy of the sample.
         lowest: The most negative voxel, MeV.
     """
 
@@ -41,7 +41,7 @@ class NegativeCells:
 
 
 def kept_whole(count: int, detector: Detector) -> NDArray[np.int64]:
-    """Which of so many showers are kept whole: a few hundred, evenly spread over the sample."""
+    """Indices of the showers whose voxels are kept: a few hundred, evenly spaced over the sample."""
     voxels = int(np.prod(detector.shower_shape))
     number = max(2, min(count, KEPT_SHOWERS, KEPT_VOXELS // voxels))
     return np.unique(np.linspace(0, count - 1, number).astype(np.int64))
@@ -49,21 +49,21 @@ def kept_whole(count: int, detector: Detector) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Sample:
-    """Everything a comparison needs of one shower file; about 3 kB a shower.
+    """Observables and metadata of one shower file; about 3 kB per shower.
 
     Attributes:
         name: Its name in the report.
         path: The shower file.
         detector: Its detector.
-        provenance: Where the file came from.
-        index: (N,) which showers of the file were taken.
-        conditions: Of the showers taken.
+        provenance: Provenance recorded in the file.
+        index: (N,) indices of the selected showers in the file.
+        conditions: Their incident conditions.
         values: By observable, (N,) or (N, k) float32.
         mean_showers: By bin key, the mean shower, float64, MeV.
-        kept: Which of the showers taken were kept whole.
+        kept: Indices of the selected showers whose voxels are kept.
         kept_showers: Their voxels, MeV.
         negative: Energy below zero.
-        empty: Showers without energy.
+        empty: Number of showers without energy.
         seconds: Median wall time of a shower, or None.
     """
 
@@ -94,14 +94,14 @@ def read_sample(
     keep: NDArray[np.bool_] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Sample:
-    """Observe a shower file in one pass, at constant memory for the voxels.
+    """Measure the observables of a shower file in one pass, with constant memory for the voxels.
 
     Args:
         path: The shower file.
         name: Its name in the report.
         bins: Mean showers are kept for each.
         threshold: Voxels above it are hits, MeV.
-        keep: (N,) take only these showers; all by default.
+        keep: (N,) mask of the showers to select; all by default.
         progress: Called with the number of showers after each piece.
 
     Raises:
@@ -188,7 +188,7 @@ def _keys(sample: Sample) -> Iterator[bytes]:
 
 
 class _NegativeCount:
-    """Counts voxels below zero as the file streams by."""
+    """Running count of negative voxels."""
 
     def __init__(self) -> None:
         self.voxels = self.showers = 0

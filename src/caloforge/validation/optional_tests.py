@@ -1,4 +1,4 @@
-"""What takes minutes to hours and is done only on request: networks, TriForce, the CaloChallenge protocol."""
+"""Tests on request, which take minutes to hours: neural classifiers, TriForce, CaloChallenge protocol."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROTOCOLS = ("calochallenge",)
 
 @dataclass(frozen=True)
 class Slow:
-    """What was asked for.
+    """The tests that were requested.
 
     Attributes:
         neural: Neural classifiers.
@@ -36,11 +36,11 @@ class Slow:
 
 
 def add_slow(contents: Contents, slow: Slow, inputs: Inputs, *, seed: int, progress: Progress) -> None:
-    """Do what was asked for; adds chapters to the report and entries to metrics.json.
+    """Run the requested tests; adds sections to the report and entries to metrics.json.
 
     Args:
         contents: Of the report.
-        slow: What was asked for.
+        slow: The requested tests.
         inputs: The files; reconstruction and protocol read them whole.
         seed: Seed of all trainings.
         progress: Called with (what is being done, done, total).
@@ -88,7 +88,7 @@ def _protocol(
     results: dict[str, dict[str, Any]],
     seed: int,
 ) -> None:
-    """The rows of the CaloChallenge, Geant4 against Geant4 among the published ones."""
+    """Results in the metrics of the CaloChallenge, with the published ones."""
     networks: Any = [name for name in slow.neural if name != STRONG]
     rows = []
     for file in generated:

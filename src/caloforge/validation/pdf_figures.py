@@ -33,7 +33,7 @@ TRUTH, FILL = "#7d858f", "#d9dde2"
 
 
 class Drawers:
-    """Processes that draw the figures of a figures.json, each its share."""
+    """Processes that draw the figures of a figures.json in parallel."""
 
     def __init__(self, document: Path, folder: Path, count: int) -> None:
         """Start them.
@@ -56,7 +56,7 @@ class Drawers:
         ]
 
     def wait(self) -> None:
-        """Wait until all is drawn.
+        """Wait until all figures are drawn.
 
         Raises:
             OutputError: A process failed; with its last line.
@@ -116,7 +116,7 @@ def write_matrices(path: Path, matrices: Sequence[dict[str, Any]]) -> None:
 
 
 def write_maps(path: Path, groups: Sequence[dict[str, Any]], planes: Sequence[str]) -> None:
-    """A page for each group of showers: a row a sample, a column a projection; colours as in the report."""
+    """One page per group of showers: samples in rows, projections in columns; colours as in the report."""
     with writing(path), PdfPages(path, metadata={"Creator": "caloforge"}) as pages:
         for group in groups:
             rows = group["showers"]
@@ -140,7 +140,7 @@ def write_pdf(path: Path, figures: Sequence[Figure], names: Sequence[str]) -> No
 
     Args:
         path: The PDF.
-        figures: Of one observable, the inclusive one and trends on pages of their own, the bins on one page.
+        figures: Of one observable; the inclusive one and trends on separate pages, the bins on one page.
         names: Of the truth and of the generators.
     """
     large = [f for f in figures if f.kind == "trend" or f.bin.axis == "inclusive"]
@@ -210,7 +210,7 @@ def _draw(ax: Axes, ratio: Axes, figure: Figure, names: Sequence[str]) -> None:
         ratio.xaxis.set_major_locator(MaxNLocator(integer=True))
     reach = panel_reach(figure)
     ratio.set_ylim(level - reach, level + reach)
-    # without the outermost ticks, whose numbers would meet those of the panel above
+    # the labels of the outermost ticks would overlap those of the panel above
     ratio.yaxis.set_major_locator(MaxNLocator(4, prune="both"))
     ratio.axhline(level, color=TRUTH, linewidth=0.8)
     ratio.set_ylabel("difference" if figure.difference else "ratio")
@@ -250,7 +250,7 @@ def _band(ax: Axes, figure: Figure, series: Series) -> None:
 
 
 def _whole_numbers(figure: Figure) -> bool:
-    """Whether the edges lie half-way between whole numbers: counts, or numbers of layers."""
+    """Whether the edges lie half-way between integers: counts, or layer numbers."""
     return figure.kind != "trend" and not figure.log_x and bool(np.allclose(figure.edges % 1, 0.5))
 
 
@@ -262,7 +262,7 @@ def _centres(figure: Figure) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
 
 
 def against_truth(figure: Figure, series: Series) -> Series:
-    """A series as the lower panel shows it: over the truth, or less the truth; NaN for 0 / 0."""
+    """Ratio to the truth, or difference from it, for the lower panel; NaN for 0 / 0."""
     if figure.difference:
         return Series(series.value - figure.truth.value, series.error)
     scale = np.where(figure.truth.value != 0, figure.truth.value, np.nan)
@@ -270,7 +270,7 @@ def against_truth(figure: Figure, series: Series) -> Series:
 
 
 def panel_reach(figure: Figure) -> float:
-    """Half height of the lower panel: room for nearly all points that are known well."""
+    """Half height of the lower panel: contains nearly all points with small errors."""
     level = 0.0 if figure.difference else 1.0
     away = []
     for series in figure.generated:

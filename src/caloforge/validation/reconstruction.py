@@ -1,4 +1,4 @@
-"""The chapter of TriForce: what a network trained on full simulation finds in full and in fast simulation."""
+"""Report section of TriForce: reconstruction of full and fast simulation by one network."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _add_residuals(contents: Contents, name: str, title: str, values: Sequence[A
 
 
 def _add_roc(contents: Contents, samples: Sequence[SampleResult]) -> None:
-    """One curve for each particle that all samples have."""
+    """One ROC curve for each particle that all samples have."""
     for pdg in samples[0].roc:
         if not all(pdg in sample.roc for sample in samples):
             continue

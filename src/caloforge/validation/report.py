@@ -1,4 +1,4 @@
-"""report.html: one file, no network, the verdict first, figures drawn when they are looked at."""
+"""report.html: a self-contained page with the verdict first; figures are drawn when they become visible."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def build_report(contents: Contents) -> str:
         "nav": "".join(f'<a href="#{s}">{title}{_count(contents, s)}</a>' for s, title in sections.items()),
         "legend": _legend(contents),
         "sections": "\n".join(_section(contents, s, title) for s, title in sections.items()),
-        # "</script>" in the name of a file must not end the element
+        # "</script>" in a file name must not end the element
         "data": data.replace("</", "<\\/"),
         "scripts": "\n".join(_asset(name) for name in SCRIPTS),
     }
-    # one pass: braces in the names of files are text
+    # in one pass: braces in file names are not placeholders
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _asset("report.html"))
 
 
@@ -63,7 +63,7 @@ def _legend(contents: Contents) -> str:
 
 
 def _count(contents: Contents, section: str) -> str:
-    """How many cards of a section fail."""
+    """Number of failing cards of a section."""
     own = {o.name for o in contents.observables if o.section == section}
     own |= {card.name for card in contents.cards if card.section == section}
     failed = {j.difference.observable for v in contents.verdicts for j in v.failures} & own

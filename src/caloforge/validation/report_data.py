@@ -1,4 +1,4 @@
-"""The data of the scripts in report.html."""
+"""Data for the scripts of report.html."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caloforge.validation.verdict import Verdict
 
 
 def report_data(contents: Contents) -> dict[str, Any]:
-    """One JSON document: names, figures, judgements, showers."""
+    """JSON document of names, figures, judgements and showers."""
     number = {b.key: i for i, b in enumerate(contents.bins)}
     failing = {(j.difference.observable, j.difference.bin.key) for v in contents.verdicts for j in v.failures}
     cards = [
@@ -57,7 +57,7 @@ def report_data(contents: Contents) -> dict[str, Any]:
 
 
 def _facts(contents: Contents, name: str) -> list[str]:
-    """A line for each generator: its inclusive numbers."""
+    """One line per generator with its inclusive results."""
     lines = []
     for verdict in contents.verdicts:
         parts = [
@@ -71,7 +71,7 @@ def _facts(contents: Contents, name: str) -> list[str]:
 
 
 def _missing(contents: Contents, name: str) -> list[str]:
-    """Why there is no figure, or none against the incident energy."""
+    """Reasons for missing figures."""
     own = [f for f in contents.figures if f.observable == name]
     values = contents.truth.values[name]
     if not own:
@@ -91,7 +91,7 @@ def _figure(figure: Figure, number: dict[str, int], fails: bool) -> dict[str, An
 
 
 def _judgements(verdict: Verdict) -> dict[str, list[list[str]]]:
-    """By observable, the rows that open below its row of the table, the most significant first."""
+    """By observable, all its comparisons, the most significant first."""
     rows: dict[str, list[tuple[float, list[str]]]] = {}
     for j in verdict.judgements:
         if j.threshold is None:

@@ -1,4 +1,4 @@
-"""What a report shows: cards with figures, tables, matrices, and the samples and verdicts behind them."""
+"""Data model of a report: cards with figures, tables, matrices, samples and verdicts."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Card:
-    """A frame with a title and every figure whose `observable` is its name.
+    """A card with the figures whose `observable` is its name.
 
     Attributes:
         name: Key of its figures, and of its comparisons in the verdict.
         title: Mathtext.
-        section: Where it stands.
+        section: Section of the report.
         facts: Lines below the title.
     """
 
@@ -54,11 +54,11 @@ class Table:
     """A table of text; the first column holds names, the others numbers.
 
     Attributes:
-        section: Where it stands, below the cards.
+        section: Section of the report; tables follow the cards.
         title: Heading.
         head: Titles of the columns.
         rows: Text of the cells.
-        marked: Rows that stand out.
+        marked: Highlighted rows.
         note: A sentence below.
     """
 
@@ -75,7 +75,7 @@ class Matrix:
     """Square matrices of numbers from -1 to 1, one for each sample.
 
     Attributes:
-        section: Where it stands.
+        section: Section of the report.
         labels: Of rows and columns, mathtext.
         titles: Of the matrices.
         values: (k, k) each.
@@ -89,23 +89,23 @@ class Matrix:
 
 @dataclass
 class Contents:
-    """Everything between the covers.
+    """The content of a report.
 
     Attributes:
         truth: Full simulation.
         generated: The samples judged.
         observables: The catalogue.
-        bins: In which was compared.
+        bins: Bins of conditions.
         figures: All figures.
-        cards: Frames beyond those of the observables.
+        cards: Cards besides those of the observables.
         tables: Tables.
         matrices: Matrices.
         verdicts: One for each generator.
         events: Single showers, truth and generators at equal conditions; see `showers.events`.
         averages: Mean showers; see `showers.averages`.
-        notes: Sentences the reader must see: reweighting, negative voxels, small samples.
+        notes: Warnings: reweighting, negative voxels, small samples.
         metrics: metrics.json.
-        references: What to cite, by name.
+        references: Publications to cite, by name.
     """
 
     truth: Sample
@@ -134,7 +134,7 @@ class Contents:
         return f"{', '.join(s.name for s in self.generated)} against {self.truth.name}"
 
     def titles(self) -> dict[str, list[mathtext.Run]]:
-        """The title of whatever a difference can be about, by name."""
+        """Titles of observables and cards, by name."""
         named = {o.name: o.label for o in self.observables} | {c.name: c.title for c in self.cards}
         return {name: mathtext.runs(title) for name, title in named.items()}
 

@@ -1,4 +1,4 @@
-"""Chapters of a report beyond the observables: response, whole showers, neural networks, CaloChallenge."""
+"""Sections of a report besides the observables: response, whole samples, neural networks, CaloChallenge."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROW = (
 
 
 def add_response(contents: Contents) -> None:
-    """Resolution and linearity against the energy, and where minimum ionising particles peak."""
+    """Resolution and linearity against the energy, and the MIP peak."""
     peaks = tuple(mip_peaks(contents.samples))
     contents.cards.append(Card("mip_peak", "Peak of minimum ionising particles", "cells", peaks))
     found = summarise_response(contents.samples)
@@ -47,7 +47,7 @@ def add_response(contents: Contents) -> None:
 
 
 def add_whole_showers(contents: Contents) -> None:
-    """Metrics of all observables at once."""
+    """Tables of the metrics of all observables at once."""
     contents.cards.append(Card(SHOWER, "whole showers", "whole"))
     contents.tables += [_whole_table(verdict) for verdict in contents.verdicts]
 

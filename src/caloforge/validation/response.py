@@ -1,4 +1,4 @@
-"""What a calorimeter is known by: resolution and linearity with their fits, and the MIP peak."""
+"""Energy resolution and linearity with their fits, and the MIP peak."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWERS_PER_POINT = 100
 
 @dataclass(frozen=True)
 class ResponseSummary:
-    """Figures of resolution and linearity, and what the fits say, a line for each sample."""
+    """Figures of resolution and linearity, and the results of the fits, one line per sample."""
 
     figures: tuple[Figure, ...]
     resolution: tuple[str, ...]
@@ -27,7 +27,7 @@ class ResponseSummary:
 
 
 def summarise_response(samples: Sequence[Sample]) -> ResponseSummary:
-    """Resolution and linearity of every sample, the truth first; the reason where there are none."""
+    """Resolution and linearity of every sample, the truth first; a reason where they cannot be fitted."""
     edges = _edges(samples[0])
     if edges is None:
         return _nothing(f"{samples[0].name} has {_energies(samples[0])}")
@@ -73,7 +73,7 @@ def _energies(truth: Sample) -> str:
 
 
 def _terms(curve: ResponseCurve) -> str:
-    """The three terms of the resolution, and what was left out of their fit."""
+    """The three terms of the resolution, and the energies left out of the fit."""
     alike = [f"{energy / 1e3:.3g} GeV" for energy in curve.energy[~curve.spread]]
     reason = f"at {', '.join(alike)} all showers have the same response" if alike else ""
     try:
@@ -88,7 +88,7 @@ def _terms(curve: ResponseCurve) -> str:
 
 
 def _edges(truth: Sample) -> Array | None:
-    """Bins with equally many showers of the truth, or around each listed energy."""
+    """Bin edges with equal numbers of true showers, or around each listed energy."""
     energy = truth.conditions.energy
     listed = np.unique(energy)
     if len(listed) <= POINTS:
@@ -119,7 +119,7 @@ def _figure(name: str, label: str, curve: ResponseCurve, series: Sequence[Series
 
 
 def mip_peaks(samples: Sequence[Sample]) -> list[str]:
-    """Where each sample's spectrum of voxel energies peaks, in words."""
+    """The MIP peak of each sample, as text."""
     lines = []
     for sample in samples:
         peak = mip_peak(sample.values["cell_spectrum"].sum(axis=0, dtype=np.float64), SPECTRUM_EDGES)

@@ -1,4 +1,4 @@
-"""Threshold sets: how large a difference a validation accepts, by metric and observable."""
+"""Threshold sets: the tolerated difference by metric and observable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Threshold = Annotated[float, Field(ge=0)]
 
 
 class ThresholdSet(StrictModel):
-    """What is tolerated. A metric without a threshold is shown, and decides nothing.
+    """Tolerated differences. A metric without a threshold is shown but does not enter the verdict.
 
     Attributes:
         name: Name of the set.

@@ -1,8 +1,8 @@
-"""Would reconstruction notice? A classifier of particles and a regressor of energy and angle, as in TriForce.
+"""Reconstruction test after TriForce: particle classification, and regression of energy and angle.
 
-One network is trained on Geant4 showers alone and then applied to other Geant4 showers and to generated ones.
-What counts is the difference between the two: identification, energy scale, resolution and direction that an
-experiment would get wrong by using the fast simulation.
+One network is trained on Geant4 showers and applied to other Geant4 showers and to generated ones. The result
+is the difference between the two in identification, energy scale, resolution and direction: the bias of an
+experiment that uses the fast simulation.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Paths = Path | Sequence[Path]
 Progress = Callable[[int, int], object]
 
 READ = 1024
-# rad; a sample whose angles spread less has none to learn
+# rad; smallest standard deviation of the incident angle for an angular regression
 MIN_ANGLE_SPREAD = 1e-3
-# the network: planes of its convolutions, groups of their normalisation, width of its dense layers
+# channels of the convolutions, groups of their normalisation, width of the dense layers
 PLANES = (24, 32, 48)
 GROUPS = 8
 HIDDEN = 64
 DROPOUT = 0.2
 WEIGHT_DECAY = 0.1
-# showers that set the scale of what the dense layers see
+# showers for the standardisation of the inputs of the dense layers
 SCALING_SHOWERS = 2000
 
 
 @dataclass(frozen=True)
 class TriforceConfig:
-    """How the network is trained.
+    """Hyper-parameters of the training.
 
     Attributes:
         epochs: Passes over the training showers.
@@ -68,7 +68,7 @@ def triforce(
     config: TriforceConfig | None = None,
     progress: Progress | None = None,
 ) -> TriforceResult:
-    """Train on Geant4 showers, reconstruct Geant4 and generated showers, compare.
+    """Train on Geant4 showers, reconstruct other Geant4 and generated showers, and compare.
 
     Samples of several particles train the classifier; a single one leaves it out. An angle is learnt where
     the incident theta of the training showers varies.
@@ -132,7 +132,7 @@ class _Showers:
 
     @classmethod
     def read(cls, paths: list[Path], limit: int, rng: np.random.Generator) -> _Showers:
-        """Read files in blocks, each thinned to its share of the limit."""
+        """Read files in blocks, each reduced to an equal part of the limit."""
         columns: dict[str, list[NDArray[Any]]] = {
             name: [] for name in ("energy", "theta", "pdg_id", "visible")
         }
@@ -154,7 +154,7 @@ class _Showers:
                         continue
                     empty = np.zeros((len(chosen), 0))
                     rows.append(empty, chosen.showers.reshape(len(chosen), -1), empty)
-                    # an empty shower has no logarithm; a part of a filled voxel stands for it
+                    # lower bound for the logarithm of empty showers
                     columns["visible"].append(np.maximum(chosen.visible_energy(), 1e-3))
                     for name in ("energy", "theta"):
                         columns[name].append(getattr(chosen, f"incident_{name}"))
@@ -182,7 +182,7 @@ class _Showers:
         return tuple(int(number) for number in np.unique(self.pdg_id))
 
     def check_against(self, train: _Showers) -> None:
-        """Refuse showers that the network cannot be asked about."""
+        """Refuse showers of another detector, energy meaning or particle than the training showers."""
         if (self.detector.geometry_digest, self.meaning) != (train.detector.geometry_digest, train.meaning):
             raise DataError(f"{self.path}: of another detector or energy meaning than {train.path}")
         unknown = sorted(set(self.classes) - set(train.classes))
@@ -218,7 +218,7 @@ class _Scaling:
 
 
 class _Network(nn.Module):
-    """Convolutions over the layers' images, depth as channels, beside the energy and centre of each layer."""
+    """2D convolutions with the layers as channels, joined with energy and centre of each layer."""
 
     def __init__(self, train: _Showers) -> None:
         super().__init__()
@@ -258,7 +258,7 @@ class _Network(nn.Module):
         return table.mean(dim=0), table.std(dim=0).clamp_min(1e-3)
 
     def _summary(self, voxels: Tensor, visible: Tensor) -> Tensor:
-        """Logarithms of the shares of the layers, their centres, logarithm of the visible energy."""
+        """Log fractions of the energy in the layers, their centres, log visible energy."""
         layers = voxels.reshape(-1, *self.shape).flatten(2)
         energy = layers.sum(dim=2) + self.scale
         centre = (layers @ self.position) / energy[:, :, None]
@@ -274,7 +274,7 @@ class _Network(nn.Module):
         return out[:, 2:], out[:, 0], out[:, 1]
 
     def targets(self, sample: _Showers, index: NDArray[np.integer]) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` should have given."""
+        """Targets of `forward`."""
         label = np.searchsorted(self.classes, sample.pdg_id[index])
         residual = np.log(sample.energy[index] / sample.visible[index])
         angle = np.zeros(len(index)) if self.theta is None else _standard(sample.theta[index], self.theta)
@@ -307,7 +307,7 @@ def _standard(values: NDArray[Any], scaling: _Scaling) -> NDArray[Any]:
 
 
 class _Pad(nn.Module):
-    """One cell around an image; across the seam of phi where the second axis is an angle."""
+    """Padding by one cell; circular in phi on a cylindrical mesh."""
 
     def __init__(self, circular: bool) -> None:
         super().__init__()
@@ -326,7 +326,7 @@ def _train(
     rng: np.random.Generator,
     progress: Progress | None,
 ) -> None:
-    """AdamW with a cosine. The last weights are taken: choosing an epoch needs more showers than it saves."""
+    """Train with AdamW and a cosine schedule; the last weights are used, without a validation split."""
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=WEIGHT_DECAY)
     per_epoch = max(1, len(sample) // config.batch)
     steps = config.epochs * per_epoch
@@ -350,7 +350,7 @@ def _pieces(index: NDArray[np.integer], size: int) -> Iterator[NDArray[np.intege
 
 
 def _apply(network: _Network, sample: _Showers) -> Applied:
-    """What the network makes of a sample."""
+    """Reconstruct a sample."""
     scores, energies, angles = [], [], []
     with torch.inference_mode():
         for index in _pieces(np.arange(len(sample)), 256):

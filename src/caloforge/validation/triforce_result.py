@@ -1,4 +1,4 @@
-"""What reconstruction found in full and in fast simulation, as numbers and as arrays for plots."""
+"""Results of the reconstruction of full and fast simulation: numbers, and arrays for plots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROC_POINTS = 201
 
 @dataclass(frozen=True)
 class Applied:
-    """The answers of the network for one sample.
+    """Predictions of the network for one sample.
 
     Attributes:
         energy: (N,) incident energy, MeV.
@@ -39,7 +39,7 @@ class Applied:
 
     @property
     def right(self) -> Array:
-        """(N,) 1 where the class is right."""
+        """(N,) 1 where the class is correct."""
         right: Array = (self.scores.argmax(axis=1) == self.label).astype(np.float64)
         return right
 
@@ -121,7 +121,7 @@ class SampleResult:
 
 @dataclass(frozen=True)
 class TriforceResult:
-    """Would reconstruction notice?
+    """Comparison of the reconstruction of two samples.
 
     Attributes:
         classes: PDG numbers the classifier knows, rising.
@@ -129,8 +129,8 @@ class TriforceResult:
             (largest distance between the distributions of the score of the true class), `energy_bias`
             (absolute, in units of the energy), `energy_resolution` (relative), `angle_bias` (rad),
             `angle_resolution` (relative); each with uncertainty and floor.
-        truth: Answers for the full simulation.
-        generated: Answers for the generated showers.
+        truth: Results for the full simulation.
+        generated: Results for the generated showers.
     """
 
     classes: tuple[int, ...]
@@ -173,8 +173,8 @@ def compare(truth: Applied, generated: Applied, *, classes: tuple[int, ...], see
     """Numbers and curves of both samples, and their differences.
 
     Args:
-        truth: Answers for full simulation that was not trained on.
-        generated: Answers for generated showers of the same incident energies and angles.
+        truth: Predictions for full simulation that was not trained on.
+        generated: Predictions for generated showers of the same incident energies and angles.
         classes: PDG numbers of the classes.
         seed: Seed of the uncertainties.
     """
@@ -232,14 +232,14 @@ def _roc(sample: Applied, truth: Applied, label: int) -> Roc:
     both = np.concatenate([signal, background])
     cuts = np.unique(np.quantile(both, np.linspace(0, 1, ROC_POINTS)))
     passed = [1 - np.searchsorted(part, cuts, side="left") / len(part) for part in (background, signal)]
-    # share of the background below each signal shower, and of the signal above each background one
+    # fraction of the background below each signal shower, and of the signal above each background one
     below, above = _rank(signal, background), 1 - _rank(background, signal)
     error = np.sqrt(np.var(below) / len(below) + np.var(above) / len(above))
     return Roc(np.append(passed[0], 0.0), np.append(passed[1], 0.0), float(below.mean()), float(error))
 
 
 def _rank(values: Array, ordered: Array) -> Array:
-    """Share of an ordered sample below each value, ties counted half."""
+    """Fraction of an ordered sample below each value, ties counted half."""
     low, high = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
     rank: Array = (low + high) / 2 / len(ordered)
     return rank

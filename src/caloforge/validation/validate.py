@@ -1,4 +1,4 @@
-"""`validate_files`: shower files in, a verdict, a report and metrics.json out."""
+"""Validation of shower files: comparison, verdict, report and metrics.json."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from caloforge.validation.report_sections import add_correlations, add_response,
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
 from caloforge.validation.verdict import State, judge
 
-# a folder without both is no report, and --force leaves it alone
+# files of a report; --force replaces no folder without them
 MARKS = ("report.html", "metrics.json")
 
 
@@ -224,7 +224,7 @@ def check_request(
 
 @dataclass(frozen=True)
 class _Job:
-    """A validation under way: what is compared, where, and how."""
+    """A validation: samples, observables, bins, thresholds and options."""
 
     inputs: Inputs
     observables: tuple[Observable, ...]
@@ -238,7 +238,7 @@ class _Job:
     tell: Progress
 
     def read(self) -> tuple[list[Sample], Sample | None]:
-        """All samples, observed: the truth first, a second sample of it last; and the training showers."""
+        """Observables of all samples, the truth first, a second truth last; and of the training showers."""
         samples, trained_on = read_samples(
             self.inputs, self.bins, threshold=self.hit_threshold, workers=self.workers, progress=self.tell
         )
@@ -380,7 +380,7 @@ def _figures_document(contents: Contents) -> str:
 
 @contextlib.contextmanager
 def _report_folder(out: Path) -> Iterator[Path]:
-    """A folder beside the final place, moved there when everything in it is complete."""
+    """A temporary folder beside the report directory, renamed to it when complete."""
     partial = partial_path(out)
     try:
         with writing(out):

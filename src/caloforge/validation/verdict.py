@@ -1,4 +1,4 @@
-"""From differences to a verdict: what fails, where, by how much, and what the samples cannot decide."""
+"""Statistical verdict: comparison of every difference with its threshold."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ State = Literal["within", "not within", "undecided"]
 
 @dataclass(frozen=True)
 class Judgement:
-    """A difference and what follows from it.
+    """A difference compared with its threshold.
 
     Attributes:
-        difference: What was measured.
-        threshold: What is tolerated, or None where the metric does not decide.
+        difference: The measurement.
+        threshold: The tolerated size, or None where the metric does not decide.
         status: "fail": beyond the threshold, and not by chance. "pass": within the threshold, shown at the
             confidence of the threshold set. "undecided": neither. "shown": no threshold.
         sigma: By how many standard errors the value lies beyond the threshold; negative within. Fewer where
@@ -48,7 +48,7 @@ class Verdict:
     Attributes:
         generator: Its name.
         judgements: Every difference, judged.
-        trials: How many comparisons decide.
+        trials: Number of comparisons with a threshold.
         critical: A value fails when it is beyond its threshold by more than this many standard errors.
         assured: A value passes when it is below its threshold by at least this many standard errors.
         showers: In the truth and in this sample.
@@ -75,13 +75,13 @@ class Verdict:
 
     @property
     def failures(self) -> list[Judgement]:
-        """What fails, the most significant first."""
+        """Failing comparisons, the most significant first."""
         failed = [j for j in self.judgements if j.status == "fail"]
         return sorted(failed, key=lambda j: -j.sigma)
 
     @property
     def undecided(self) -> list[Judgement]:
-        """Comparisons these samples are too small for, the one that needs most showers first."""
+        """Undecided comparisons, the one that needs most showers first."""
         waiting = [j for j in self.judgements if j.status == "undecided"]
         return sorted(waiting, key=lambda j: -self._growth(j))
 
@@ -97,7 +97,7 @@ class Verdict:
         wanted = [
             min(both * growth, math.inf if most is None or math.isinf(growth) else most)
             for j, most in ((j, j.difference.most) for j in self.undecided)
-            # a metric that looks at no more showers than there are gains nothing from others
+            # a metric that uses no more showers than there are gains nothing from others
             if (growth := self._growth(j)) and (most is None or most > both)
         ]
         largest = max(wanted, default=math.inf)
@@ -107,7 +107,7 @@ class Verdict:
         return step * math.ceil(largest / step)
 
     def _growth(self, judgement: Judgement) -> float:
-        """How many times as many showers decide one comparison."""
+        """Factor by which the samples must grow to decide one comparison."""
         d = judgement.difference
         error, threshold = d.result.uncertainty, judgement.threshold or 0.0
         margin = threshold - 0.5 if metrics()[d.metric].threshold == "area" else threshold
@@ -122,7 +122,7 @@ class Verdict:
 
 
 def worst_state(verdicts: Sequence[Verdict]) -> State:
-    """The state of several samples together: that of the worst."""
+    """The worst state of several samples."""
     order: tuple[State, ...] = ("within", "undecided", "not within")
     return max((verdict.state for verdict in verdicts), key=order.index)
 

@@ -1,4 +1,4 @@
-"""The first section of the report: the verdict in words, and one row for every observable."""
+"""The verdict section of the report: the verdict in words, and a table with one row per observable."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _box(verdict: Verdict, titles: Titles, thresholds: dict[str, Any]) -> str:
 
 
 def _sentence(failures: Sequence[Judgement], verdict: Verdict, titles: Titles) -> str:
-    """What is wrong with one observable, in the words of the headline metric, else of the first one."""
+    """The failure of one observable, described by its headline metric, else by the first one."""
     known = metrics()
     order = list(known)
 
@@ -100,7 +100,7 @@ def _sentence(failures: Sequence[Judgement], verdict: Verdict, titles: Titles) -
 
 
 def _elsewhere(failures: Sequence[Judgement], verdict: Verdict) -> str:
-    """In how many bins of energy, angle and particle the observable fails."""
+    """The bins of energy, angle and particle in which the observable fails."""
     name, parts = failures[0].difference.observable, []
     for axis in ("energy", "angle", "particle"):
         bins = {
@@ -121,7 +121,7 @@ def _open(verdict: Verdict) -> str:
 
 
 def worst_of(verdict: Verdict) -> dict[str, Judgement]:
-    """Of each observable what fails most clearly; else what is not decided, nearest to failing."""
+    """The most significant failure of each observable, else the undecided comparison closest to failing."""
     worst: dict[str, Judgement] = {}
     for j in verdict.judgements:
         if j.threshold is None:
@@ -134,7 +134,7 @@ def worst_of(verdict: Verdict) -> dict[str, Judgement]:
 
 
 def _rank(j: Judgement) -> tuple[int, float]:
-    """What fails, what is not decided, what passes; the most significant excess first in each."""
+    """Sort key: failures, undecided, passes; in each the most significant excess first."""
     return ("fail", "undecided", "pass").index(j.status), -j.sigma if math.isfinite(j.sigma) else 0.0
 
 

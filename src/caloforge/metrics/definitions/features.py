@@ -45,7 +45,7 @@ METRICS = (
     MetricDefinition(
         "precision",
         "precision",
-        "fraction of generated showers within the manifold of the truth",
+        "precision: fraction of generated showers within the manifold of the truth",
         threshold="deficit",
         of_samples=lambda pair: pair.shared(_prdc).precision,
         max_showers=MAX_NEIGHBOURS,
@@ -54,7 +54,7 @@ METRICS = (
     MetricDefinition(
         "recall",
         "recall",
-        "fraction of true showers within the manifold of the generated ones",
+        "recall: fraction of true showers within the manifold of the generated ones",
         threshold="deficit",
         of_samples=lambda pair: pair.shared(_prdc).recall,
         max_showers=MAX_NEIGHBOURS,
@@ -63,7 +63,7 @@ METRICS = (
     MetricDefinition(
         "density",
         "density",
-        "density of true showers around generated ones",
+        "density of true showers around generated ones, over that among true ones",
         threshold="ratio",
         of_samples=lambda pair: pair.shared(_prdc).density,
         max_showers=MAX_NEIGHBOURS,
@@ -72,7 +72,7 @@ METRICS = (
     MetricDefinition(
         "coverage",
         "coverage",
-        "fraction of true showers with a generated one among their nearest neighbours",
+        "coverage: fraction of true showers with a generated one in their neighbourhood",
         threshold="deficit",
         of_samples=lambda pair: pair.shared(_prdc).coverage,
         max_showers=MAX_NEIGHBOURS,
