@@ -154,11 +154,11 @@ def build(model: type[T], document: Mapping[str, Any], name: str) -> T:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        lines = [_explain(model, problem, name) for problem in error.errors()]
+        lines = [_problem_text(model, problem, name) for problem in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from error
 
 
-def _explain(model: type[BaseModel], problem: Any, name: str) -> str:
+def _problem_text(model: type[BaseModel], problem: Any, name: str) -> str:
     is_value_error = problem["type"] == "value_error"
     location = _without_tags(model, [str(part) for part in problem["loc"]], last=is_value_error)
     where = f"{name} › {'.'.join(location)}" if location else name

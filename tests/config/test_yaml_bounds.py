@@ -33,10 +33,10 @@ def nested(first, between):
     ],
 )
 def test_documents_without_bounds(text, message):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError, match=message):
         parse_yaml(text, "run.yaml")
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_few_aliases_are_fine():

@@ -10,7 +10,7 @@ import torch
 from caloforge.errors import ConfigError, ModelError
 from caloforge.models.registry import list_models
 from caloforge.models.released import read_card
-from caloforge.models.store import load_model, model_digest, save_model, whole_card
+from caloforge.models.store import load_model, model_digest, read_verified_card, save_model
 from caloforge.models.training_metadata import facts_of_file
 from caloforge.provenance import collect
 from caloforge.showers import ShowerWriter
@@ -171,7 +171,7 @@ def change_card(folder, **changes):
 
 def refusals(folder):
     """What loading and looking say; one line each."""
-    for ask in (load_model, whole_card):
+    for ask in (load_model, read_verified_card):
         with pytest.raises(ModelError) as caught:
             ask(folder)
         words = str(caught.value)
@@ -235,14 +235,14 @@ def test_cards_without_a_part(saved, name):
     del card[name]
     (folder / "model.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match=name):
-        whole_card(folder)
+        read_verified_card(folder)
 
 
 def test_another_family_than_the_configuration_says(saved):
     _, folder = saved
     change_card(folder, family="layered")
     with pytest.raises(ModelError, match="family"):
-        whole_card(folder)
+        read_verified_card(folder)
 
 
 @pytest.mark.timeout(20)

@@ -106,9 +106,9 @@ def _model(what: str, draw: bool) -> tuple[dict[str, Any], dict[str, Any], dict[
     """The card of a model, its entries to show, and the figures."""
     from caloforge.cards import describe_model
     from caloforge.geometry import Detector
-    from caloforge.models.store import whole_card
+    from caloforge.models.store import read_verified_card
 
-    card = whole_card(what)
+    card = read_verified_card(what)
     try:
         shown = describe_model(card)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

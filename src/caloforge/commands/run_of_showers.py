@@ -17,7 +17,7 @@ from caloforge.geometry import Detector, load_detector, preset_names
 from caloforge.models.registry import families_for
 from caloforge.run import recipe_text
 from caloforge.showers import ShowerFile
-from caloforge.showers.summary import LISTED_ENERGIES, particle_name, spans_decades
+from caloforge.showers.summary import LISTED_ENERGIES, needs_log_axis, particle_name
 from caloforge.units import format_angle, format_energy
 
 # significant digits of the limits of energies and angles, rounded outwards
@@ -107,7 +107,7 @@ def _energies(energy: NDArray[np.float64]) -> dict[str, Any]:
     if len(values) <= max(LISTED_ENERGIES, 15) and len(energy) > 3 * len(values):
         return {"kind": "list", "values": [format_energy(_shortest_decimal(value)) for value in values]}
     low, high = _round_outwards(values[0], values[-1])
-    kind = "log-flat" if spans_decades(energy) else "flat"
+    kind = "log-flat" if needs_log_axis(energy) else "flat"
     return {"kind": kind, "min": format_energy(low), "max": format_energy(high)}
 
 

@@ -22,7 +22,7 @@ BYTES = 8
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def stored_weights(card: dict[str, Any]) -> tuple[str, int]:
+def weights_of_card(card: dict[str, Any]) -> tuple[str, int]:
     """Digest and size in bytes of the weights, from a card.
 
     Raises:

@@ -20,7 +20,7 @@ from caloforge.config import build
 from caloforge.errors import CaloforgeError, ConfigError, DataError, ModelError
 from caloforge.files import read_regular, write_bytes, write_text, writing
 from caloforge.geometry import Detector
-from caloforge.models.checks import check_size, check_state, stored_weights
+from caloforge.models.checks import check_size, check_state, weights_of_card
 from caloforge.models.presets import FamilyConfig
 from caloforge.models.registry import build_model, entry_of, family_name, read_model_config
 from caloforge.models.released import FORMAT, FORMAT_VERSION, model_folder, read_card
@@ -157,10 +157,10 @@ def read_model(path: Path | str, *, allow_large: bool = False) -> StoredModel:
         ('layered', 'clic-ecal-25')
     """
     folder = model_folder(path)
-    return _stored(folder, read_card(folder), allow_large=allow_large)
+    return _stored_model(folder, read_card(folder), allow_large=allow_large)
 
 
-def whole_card(path: Path | str) -> dict[str, Any]:
+def read_verified_card(path: Path | str) -> dict[str, Any]:
     """Read and check the card of a model, and the digest of its weights.
 
     Raises:
@@ -168,17 +168,17 @@ def whole_card(path: Path | str) -> dict[str, Any]:
     """
     folder = model_folder(path)
     card = read_card(folder)
-    stored = _stored(folder, card, allow_large=False)
-    with _of_card(folder):
+    stored = _stored_model(folder, card, allow_large=False)
+    with _card_errors(folder):
         if not isinstance(card.get("parameters"), dict):
             raise ConfigError("parameters: missing")
     stored.weights()
     return card
 
 
-def _stored(folder: Path, card: dict[str, Any], *, allow_large: bool) -> StoredModel:
-    with _of_card(folder):
-        digest, count = stored_weights(card)
+def _stored_model(folder: Path, card: dict[str, Any], *, allow_large: bool) -> StoredModel:
+    with _card_errors(folder):
+        digest, count = weights_of_card(card)
         stored = StoredModel(
             folder=folder,
             config=read_model_config(card["config"], "config"),
@@ -194,7 +194,8 @@ def _stored(folder: Path, card: dict[str, Any], *, allow_large: bool) -> StoredM
 
 
 @contextmanager
-def _of_card(folder: Path) -> Iterator[None]:
+def _card_errors(folder: Path) -> Iterator[None]:
+    """Turn errors in the contents of a card into a `ModelError`."""
     try:
         yield
     except KeyError as error:
@@ -268,7 +269,7 @@ class StoredModel:
         Raises:
             ModelError: Weights missing, damaged, tampered with or of another network, or a model too large.
         """
-        with _of_card(self.folder):
+        with _card_errors(self.folder):
             if not self.allow_large:
                 check_size(self.config, self.detector, self.facts, self.weights_bytes)
             model = build_model(self.config, self.detector, self.facts)

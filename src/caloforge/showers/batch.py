@@ -72,7 +72,7 @@ class ShowerBatch:
 
     def __getitem__(self, index: int | slice | NDArray[np.integer] | NDArray[np.bool_]) -> ShowerBatch:
         """Select showers by index, slice or array; an integer gives a batch of one."""
-        rows = one_row(index, len(self)) if isinstance(index, int | np.integer) else index
+        rows = slice_of_one(index, len(self)) if isinstance(index, int | np.integer) else index
         values: dict[str, Any] = {
             name: None if (value := getattr(self, name)) is None else value[rows] for name in COLUMNS
         }
@@ -87,7 +87,7 @@ class ShowerBatch:
     def _facts(self) -> dict[str, str]:
         facts = {"showers": f"{len(self)} of {' x '.join(map(str, self.showers.shape[1:]))} voxels"}
         if len(self):
-            facts["energy"] = span(self.incident_energy, format_energy)
+            facts["energy"] = range_text(self.incident_energy, format_energy)
             facts["particle"] = "PDG " + ", ".join(map(str, np.unique(self.pdg_id)))
         if self.detector is not None:
             facts["detector"] = self.detector.name
@@ -141,7 +141,7 @@ class ShowerBatch:
         return ak.zip({**columns, "hits": ak.unflatten(record, hits.count)}, depth_limit=1)
 
 
-def one_row(index: int | np.integer[Any], count: int) -> slice:
+def slice_of_one(index: int | np.integer[Any], count: int) -> slice:
     """The slice of one shower; a negative index counts from the end.
 
     Raises:
@@ -153,7 +153,7 @@ def one_row(index: int | np.integer[Any], count: int) -> slice:
     return slice(start, start + 1)
 
 
-def span(values: NDArray[Any], text: Callable[[float], str]) -> str:
+def range_text(values: NDArray[Any], text: Callable[[float], str]) -> str:
     """Text of the lowest and highest value, or of the only one."""
     ends = (float(f"{end:.4g}") for end in (values.min(), values.max()))
     return " to ".join(dict.fromkeys(text(end) for end in ends))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.geometry import Detector
-from caloforge.showers.batch import ShowerBatch, html_table, one_row, span
+from caloforge.showers.batch import ShowerBatch, html_table, range_text, slice_of_one
 from caloforge.showers.hdf5 import Hdf5File
 from caloforge.units import format_energy
 
@@ -191,7 +191,7 @@ class ShowerFile:
         return batch
 
     def _check_values(self, batch: ShowerBatch, start: int) -> None:
-        good = finite(batch.showers) & np.isfinite(batch.incident_theta) & np.isfinite(batch.incident_phi)
+        good = all_finite(batch.showers) & np.isfinite(batch.incident_theta) & np.isfinite(batch.incident_phi)
         if not good.all():
             bad = start + int(np.argmin(good))
             raise DataError(f"{self.path}: shower {bad} holds NaN or infinite values")
@@ -215,7 +215,7 @@ class ShowerFile:
             DataError: As in `read`.
         """
         if not isinstance(index, slice):
-            index = one_row(index, len(self))
+            index = slice_of_one(index, len(self))
         rows = range(len(self))[index]
         if len(rows) == 0:
             # an empty batch with the right shapes
@@ -240,7 +240,7 @@ class ShowerFile:
         energy = self.column("incident_energy")
         return {
             "showers": f"{len(self)} of {' x '.join(map(str, self.detector.shower_shape))} voxels",
-            "energy": span(energy, format_energy),
+            "energy": range_text(energy, format_energy),
             "particle": "PDG " + ", ".join(map(str, np.unique(self.column("pdg_id")))),
             "detector": self.detector.name,
             "voxels": f"{self.energy_meaning} energy",
@@ -261,7 +261,7 @@ class ShowerFile:
             yield self.read(start, min(start + size, stop))
 
 
-def finite(showers: NDArray[np.float32]) -> NDArray[np.bool_]:
+def all_finite(showers: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Whether all voxels of a shower are finite, (N,); tests their sum, which is fast."""
     flat = showers.reshape(len(showers), -1)
     with np.errstate(invalid="ignore", over="ignore"):

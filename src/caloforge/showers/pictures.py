@@ -22,9 +22,9 @@ from caloforge.showers.summary import (
     band_of,
     energy_bands,
     layer_energies,
+    needs_log_axis,
     particle_name,
     scan_showers,
-    spans_decades,
 )
 
 if TYPE_CHECKING:
@@ -375,7 +375,7 @@ def energy_overview(path: Path | str, scan: ShowerScan | None = None) -> Figure:
 
 def _draw_spectrum(axes: Axes, scan: ShowerScan) -> None:
     energy = scan.incident_energy / 1e3
-    if spans_decades(energy):
+    if needs_log_axis(energy):
         bins = np.geomspace(energy.min(), energy.max(), 41)
         axes.set_xscale("log")
     else:
@@ -406,7 +406,7 @@ def _draw_response(axes: Axes, scan: ShowerScan) -> None:
         markersize=4,
         linewidth=1.2,
     )
-    if spans_decades(energy):
+    if needs_log_axis(energy):
         axes.set_xscale("log")
     centre, spread = float(np.median(response)), float(response.std())
     if spread > 0:

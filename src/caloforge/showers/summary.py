@@ -103,7 +103,7 @@ def energy_bands(energy: Array, bands: int) -> Array:
         middle = (values[1:] + values[:-1]) / 2
         return np.concatenate([[0.5 * values[0]], middle, [1.5 * values[-1]]])
     low, high = values[0], values[-1]
-    if spans_decades(energy):
+    if needs_log_axis(energy):
         return np.geomspace(low, high, bands + 1)
     return np.linspace(low, high, bands + 1)
 
@@ -113,7 +113,7 @@ def band_of(energy: Array, edges: Array) -> NDArray[np.intp]:
     return np.clip(np.searchsorted(edges, energy, side="right") - 1, 0, len(edges) - 2)
 
 
-def spans_decades(energy: Array) -> bool:
+def needs_log_axis(energy: Array) -> bool:
     """Whether a logarithmic axis is better: half of the showers lie in the lowest tenth of the range."""
     low, high = float(energy.min()), float(energy.max())
     return high > 20 * low and float(np.median(energy)) < 0.1 * high

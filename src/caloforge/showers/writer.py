@@ -19,7 +19,7 @@ from caloforge.files import check_new, writing
 from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.compression import LEVEL, compress_chunk
-from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeaning, finite
+from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeaning, all_finite
 from caloforge.showers.output import NewHdf5
 
 CHUNK_BYTES = 2**19
@@ -185,7 +185,7 @@ class ShowerWriter:
             )
         columns = [np.isfinite(batch.incident_theta), np.isfinite(batch.incident_phi)]
         energy = batch.incident_energy
-        good = finite(batch.showers) & np.all(columns, axis=0) & (energy > 0) & (energy < np.inf)
+        good = all_finite(batch.showers) & np.all(columns, axis=0) & (energy > 0) & (energy < np.inf)
         if not good.all():
             bad = self.count + int(np.argmin(good))
             raise DataError(

@@ -40,7 +40,7 @@ from caloforge.showers.file import EnergyMeaning, ShowerFile
 from caloforge.showers.output import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
-KIND = "Par04"
+FORMAT_NAME = "Par04"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def open_par04(
 
 
 def _read_header(path: Path) -> _Sample:
-    with ForeignFile(path, KIND) as file:
+    with ForeignFile(path, FORMAT_NAME) as file:
         if not file.has("showers", "incident_energy"):
             raise DataError(
                 f"{path}: not a Par04 file: found {file.found()}; expected showers (N, r, phi, z) and "
@@ -153,7 +153,7 @@ def _particle(sample: _Sample, particle: str | None) -> int:
 
 
 def _recognise(sample: _Sample, detector: Detector, pdg_id: int) -> EnergyMeaning:
-    with ForeignFile(sample.path, KIND) as file:
+    with ForeignFile(sample.path, FORMAT_NAME) as file:
         pdg_ids = np.full(len(sample.energy), pdg_id, np.int32)
         return recognise_meaning(file, "showers", sample.energy, detector, pdg_ids)
 
@@ -163,7 +163,7 @@ def _batches(
 ) -> Iterator[ShowerBatch]:
     for sample in samples:
         check = ResponseCheck(sample.path, detector, meaning)
-        with ForeignFile(sample.path, KIND) as file:
+        with ForeignFile(sample.path, FORMAT_NAME) as file:
             for part, block in file.blocks("showers", scale):
                 batch = ShowerBatch(
                     showers=block.transpose(0, 3, 2, 1),
@@ -198,8 +198,8 @@ def write_par04(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
             "mesh is "
             f"{detector.mesh.kind}"
         )
-    check_no_azimuth(showers, KIND)
-    pdg_id = single_particle(showers, KIND)
+    check_no_azimuth(showers, FORMAT_NAME)
+    pdg_id = single_particle(showers, FORMAT_NAME)
     total = len(showers)
     with new_hdf5(out, force=force) as output:
         file = output.file

@@ -27,7 +27,7 @@ from caloforge.showers.file import ShowerFile
 from caloforge.showers.output import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
-KIND = "showerdata"
+FORMAT_NAME = "showerdata"
 MEV_PER_GEV = 1000.0
 # version of showerdata whose layout is written
 LAYOUT_VERSION = "0.7.0"
@@ -84,7 +84,7 @@ def open_pointclouds(paths: Sequence[Path], detector: Detector | None, particle:
 
 
 def _read_header(path: Path, pdg_id: int | None) -> _Sample:
-    with ForeignFile(path, KIND) as file:
+    with ForeignFile(path, FORMAT_NAME) as file:
         if not file.has("showers", "energies", "directions") or not file.numbers("showers").lengths:
             raise DataError(
                 f"{path}: not a showerdata file: found {file.found()}; expected showers (N,) of rows of "
@@ -142,7 +142,7 @@ def _particles(file: ForeignFile, count: int, pdg_id: int | None) -> NDArray[np.
 def _batches(samples: list[_Sample], detector: Detector) -> Iterator[ShowerBatch]:
     for sample in samples:
         check = ResponseCheck(sample.path, detector, "visible")
-        with ForeignFile(sample.path, KIND) as file:
+        with ForeignFile(sample.path, FORMAT_NAME) as file:
             stored = file.numbers("showers")
             outside = inside = 0.0
             for part in file.parts(stored, _rows(detector)):
