@@ -127,6 +127,12 @@ KINDS = {
     r"\d+ \d{3} of \d+ \d{3}(?= showers)": lambda found: (
         f"{spaced(found.data['trained_on'])} of {spaced(found.data['showers'])}"
     ),
+    r"(?<=`clic-electron`, )\d+\.\d+ MB": lambda found: f"{found.card['weights_bytes'] / 1e6:.2f} MB",
+    r"\d+ 000(?= numbers are learned)": lambda found: significant(found.parameters, 2),
+    r"\d+ \d{3}(?= numbers are trained)": lambda found: spaced(found.parameters),
+    r"(?<=off by up to )\d+\.\d+ %": lambda found: (
+        f"{100 * max(one['value'] for one in found.report['failures']):.1f} %"
+    ),
     r"\d\.\d\d ms(?= on an EPYC)": lambda found: f"{found.timed('numba', 128)['ms']:.2f} ms",
 }
 

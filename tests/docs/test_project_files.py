@@ -65,3 +65,12 @@ def test_the_citation_agrees_with_the_verb_cite(citation):
         assert f"{author['given-names']} {author['family-names']}" in REFERENCES["3DGAN"]
     for work in geant4:
         assert f"{work['volume']} ({work['year']}) {work['start']}" in everything
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_says_first_what_it_is_for(name):
+    """The first block below the title is a sentence, not a command, a table or a figure."""
+    title, first = read(name).split("\n\n", 2)[:2]
+    assert title.startswith("# ")
+    assert re.match(r"[A-Z`*]", first)
+    assert "." in first
