@@ -1,0 +1,34 @@
+"""The page of the layered model and its code use the same names and the same numbers of equations."""
+
+import re
+
+from pages import ROOT, read
+
+PAGE = read("docs/explanation/layered.md")
+SOURCES = {
+    path: path.read_text(encoding="utf-8") for path in (ROOT / "src/caloforge/models/layered").rglob("*.py")
+}
+EQUATIONS = list(range(1, 21))
+
+
+def test_equations_are_numbered_without_a_gap():
+    assert [int(number) for number in re.findall(r"^\*\*\((\d+)\) ", PAGE, re.MULTILINE)] == EQUATIONS
+
+
+def test_names_of_the_notation_are_those_of_the_code():
+    section = PAGE.split("## Notation")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| \$.*?\$ \| ([^|]*) \|", section, re.MULTILINE)
+    names = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
+    assert len(names) > 25
+    text = "\n".join(SOURCES.values())
+    assert not [name for name in sorted(names) if not re.search(rf"\b{re.escape(name)}\b", text)]
+
+
+def test_the_code_cites_every_equation_of_the_page_and_no_other():
+    cited = set()
+    for text in SOURCES.values():
+        for first, joint, last in re.findall(r"Eq\. (\d+)(?:(,| and| to) (\d+))?", text):
+            cited |= (
+                set(range(int(first), int(last) + 1)) if joint == " to" else {int(first), int(last or first)}
+            )
+    assert sorted(cited) == EQUATIONS
