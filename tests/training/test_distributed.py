@@ -367,7 +367,7 @@ def test_a_process_that_is_killed_or_hangs_ends_the_others(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_fault_of_a_process_is_told_to_the_others(data, tmp_path):
+def test_the_failure_of_a_process_is_reported_by_the_others(data, tmp_path):
     assert "a fault of its own" in heard(*pair("stopped", data, tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""Which error is shown where several processes fail: the first one."""
+"""Errors of several processes: the first failure is reported."""
 
 from datetime import timedelta
 
@@ -39,10 +39,10 @@ LOST = RuntimeError("[tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:365
 
 def test_a_fault_of_its_own_is_shown_at_once(monitors):
     words = fail(member(monitors[0]), RuntimeError("Invalid scalar type\nException raised from ..."))
-    assert words == "process 0: an exchange with the others failed (Invalid scalar type)"
+    assert words == "process 0: a collective operation failed (Invalid scalar type)"
 
 
-def test_what_came_first_is_told_and_not_what_it_led_to(monitors):
+def test_the_first_failure_is_reported_and_not_its_consequences(monitors):
     fail(member(monitors[2]), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
     second = fail(member(monitors[1]), LOST)
     assert "process 2 on" in second
@@ -52,14 +52,14 @@ def test_what_came_first_is_told_and_not_what_it_led_to(monitors):
     assert "process 1" not in third
 
 
-def test_without_a_reason_the_error_itself_is_told(monitors):
+def test_without_a_reason_the_error_itself_is_reported(monitors):
     for one in monitors:
         one.status.collectives = 1
     monitors[0].status.collectives = 0
-    assert "in vain" in (words := fail(member(monitors[0]), LOST))
+    assert "other processes did not answer" in (words := fail(member(monitors[0]), LOST))
     assert "Connection closed by peer" in words
     monitors[1].status.collectives = 0
-    # one that only waited is told where nothing else is known
+    # a process that only missed others is named if nothing else is known
     assert "process 0 on" in fail(member(monitors[1]), LOST)
 
 

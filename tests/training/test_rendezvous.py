@@ -38,7 +38,7 @@ def join(*joiners):
     return [joiner.result for joiner in joiners]
 
 
-def test_a_second_start_does_not_hear_the_first():
+def test_a_restart_ignores_keys_of_the_first_start():
     store = HashStore()
     first = join(Joiner(store, 0), Joiner(store, 1))
     assert [rendezvous.restarted for rendezvous in first] == [False, False]

@@ -113,11 +113,11 @@ class Processes:
             if not PEER_FAILURE.search(reason):
                 # a local fault: the others report it as the reason why this process stopped
                 raise TrainingError(
-                    f"process {self.rank}: an exchange with the others failed ({reason})"
+                    f"process {self.rank}: a collective operation failed ({reason})"
                 ) from error
             self._monitor.status.peers_missing = True
             raise TrainingError(
-                f"process {self.rank} waited for the others in vain (at most {self.timeout:g} s): "
+                f"process {self.rank}: other processes did not answer (limit {self.timeout:g} s): "
                 f"{self._monitor.diagnose() or reason}. Continue from the last checkpoint: the same command "
                 "with --resume"
             ) from error
