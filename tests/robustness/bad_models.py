@@ -20,13 +20,13 @@ from caloforge.testing.model_contract import fit_to_made_up
 FAMILIES = ("layered", "frozen", "gan3d")
 
 
-def write_good(family, folder):
+def write_good(family, folder, detector=None):
     """A small valid model of a family."""
     ranges = TrainedRange(energy=(1e4, 5e5), theta=(np.pi / 2,) * 2, phi=(0.0, 0.0), pdg_ids=(11,))
     config = {"family": family, "preset": "debug"} if family != "frozen" else {"family": family}
     model = build_model(
         read_model_config(config, "model"),
-        load_detector("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7")),
+        detector or load_detector("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7")),
         DataFacts(ranges=ranges, response_fit=(0.02, -0.002)),
         seed=1,
     )

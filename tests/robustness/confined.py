@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # of CPU time, s: a busy machine makes nothing hang; and of time that passes, for what waits
-TIME_LIMIT, WAITING = 10, 60
+TIME_LIMIT, WAITING = 10, 30
 MEMORY_LIMIT = 10**9
 # for the start of the child: imports, and the compiler's own
 START = 60

@@ -1,8 +1,10 @@
 """HDF5 files from strangers, damaged or hostile: one clear line, no hang, no gigabytes; see `confined.py`."""
 
 import os
+from dataclasses import replace
 
 import bad_hdf5
+import bad_models
 import numpy as np
 import pytest
 from confined import Case, assert_rule
@@ -14,8 +16,8 @@ if os.environ.get("CALOFORGE_SCALE") == "small":
 LAYOUTS = [("shower", "v110")] + [
     (kind, libver) for kind in bad_hdf5.VALUES for libver in ("earliest", "latest")
 ]
-# what is odd, but no fault
-USABLE = ("pdg_id 0", "provenance that is a number", "a list of particles")
+# what is odd, but no fault; the filters are an extra
+USABLE = ("pdg_id 0", "provenance that is a number", "a list of particles", "Blosc", "Zstandard")
 
 
 def flipped(folder, kind, libver, count, seed):
@@ -46,6 +48,35 @@ def test_structures(tmp_path):
         out = None if label in USABLE or kind == "shower" else path.with_name(f"{path.name}.out")
         case = Case(label, bad_hdf5.arguments(kind, path), out, names=path.name, may_pass=label in USABLE)
         cases.append(case)
+    assert_rule(cases, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model of the detector that the shower files are of."""
+    return bad_models.write_good("frozen", tmp_path_factory.mktemp("model") / "frozen", bad_hdf5.DETECTOR)
+
+
+def as_conditions(model, path):
+    return ["generate", str(model), "--like", str(path), "-o", f"{path}.out", "--backend", "torch"]
+
+
+def test_structures_as_conditions(tmp_path, model):
+    cases = []
+    for number, (label, (kind, _)) in enumerate(bad_hdf5.STRUCTURES.items()):
+        if kind == "shower":
+            path = tmp_path / f"{number}.h5"
+            bad_hdf5.make_structure(label, path)
+            # only the conditions are read
+            cases.append(Case(label, [*as_conditions(model, path), "--no-progress"], may_pass=True))
+    assert_rule(cases, tmp_path)
+
+
+def test_changed_bytes_as_conditions(tmp_path, model):
+    cases = [
+        replace(case, arguments=[*as_conditions(model, case.arguments[-1]), "--no-progress"])
+        for case in flipped(tmp_path, "shower", "v110", FEW, seed=3)
+    ]
     assert_rule(cases, tmp_path)
 
 

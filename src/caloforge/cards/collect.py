@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from caloforge import provenance
 from caloforge.cards.figures import figures
 from caloforge.errors import DataError, ModelError
+from caloforge.files import read_regular
 
 Json = dict[str, Any]
 # key of model.json that holds the collected data
@@ -18,6 +20,8 @@ KEY = "card"
 REFERENCE_PRECISION = "fp32"
 # supported version of metrics.json
 LAYOUT = 2
+# more than a report of many generators has
+MAX_BYTES = 2**27
 
 
 def collect_card(
@@ -40,7 +44,14 @@ def collect_card(
     training += [
         record for path in data if (record := _training_record(path))["sha256"] not in _file_digests(training)
     ]
-    validations = [_validation(path, digest, training) for path in reports]
+    validations = []
+    for path in reports:
+        with _complete(path):
+            validations.append(_validation(path, digest, training))
+    timing = None
+    if benchmark is not None:
+        with _complete(benchmark):
+            timing = _timing(benchmark, digest)
     checked = _precisions(validations)
     document: Json = {
         **card,
@@ -49,7 +60,7 @@ def collect_card(
         KEY: {
             **provenance.collect(),
             "validations": validations,
-            "timing": None if benchmark is None else _timing(benchmark, digest),
+            "timing": timing,
         },
     }
     shared: Json = _without_folders(document)
@@ -80,14 +91,23 @@ def _file_digests(records: Sequence[Json]) -> set[str]:
     return {record["sha256"] for record in records}
 
 
+@contextlib.contextmanager
+def _complete(path: Path) -> Iterator[None]:
+    """Turn what a missing or changed entry of a document raises into a `DataError`."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"{path}: incomplete or changed ({error!r}); make it again") from error
+
+
 def _read(path: Path, name: str, kind: str) -> Json:
     """Read a JSON document, given by its path or its directory; checks its format."""
     path = path / name if path.is_dir() else path
     if not path.exists():
         raise DataError(f"{path}: no such file; expected what {kind} writes")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = json.loads(read_regular(path, MAX_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON; expected what {kind} writes") from error
     if not isinstance(document, dict) or document.get("format") != f"caloforge-{Path(name).stem}":
         raise DataError(f"{path}: not a {name} of {kind}")

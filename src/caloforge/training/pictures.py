@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from caloforge.amounts import duration
 from caloforge.errors import DataError
+from caloforge.files import read_regular
 from caloforge.geometry.plot_style import INK, SERIES, new_figure, style
 from caloforge.output import readable
 from caloforge.training.curves import COMMON, GAP, is_loss
@@ -24,6 +25,9 @@ LINES = ("-", "--", ":")
 # a panel whose values span more than this factor gets a logarithmic axis
 DECADE = 10.0
 WIDTH, PANEL_HEIGHT = 12.0, 3.0
+# more than weeks of training log
+MAX_BYTES = 2**28
+LARGEST = 1e300
 
 
 def training_curves(metrics: Path) -> Figure:
@@ -37,6 +41,8 @@ def training_curves(metrics: Path) -> Figure:
     """
     rows = _read(metrics)
     panels = _panels(rows)
+    if not panels:
+        raise DataError(f"{metrics}: there is nothing to draw in this history of a training")
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     height = 0.75 + PANEL_HEIGHT * lines
@@ -114,12 +120,18 @@ def _draw(axes: Axes, rows: list[dict[str, Any]], names: list[str]) -> None:
         )  # fmt: skip
 
 
+def _is_number(value: Any) -> bool:
+    """Whether it can be drawn: also huge integers, which JSON may hold, cannot."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
 def _read(metrics: Path) -> list[dict[str, Any]]:
     try:
-        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        lines = [json.loads(line) for line in read_regular(metrics, MAX_BYTES).splitlines()]
+        rows = [{key: value for key, value in line.items() if _is_number(value)} for line in lines]
         if not all({"step", "seconds"} <= row.keys() for row in rows):
             raise ValueError("a line without a step")
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{metrics}: cannot be read as the history of a training ({error})") from error
     if not rows:
         raise DataError(f"{metrics}: the training has not logged a step yet")

@@ -10,6 +10,7 @@ from xml.parsers import expat
 
 from caloforge.config import build
 from caloforge.errors import ConfigError, DataError
+from caloforge.files import read_regular
 from caloforge.geometry import Detector, RaggedMesh, load_detector
 
 Number = TypeVar("Number", int, float)
@@ -38,7 +39,8 @@ class _Parser:
         parser.StartElementHandler = self._element
         try:
             parser.Parse(text, True)
-        except expat.ExpatError as error:
+        # a LookupError: an encoding of no name
+        except (expat.ExpatError, LookupError) as error:
             raise DataError(f"{self.origin}: not valid XML: {error}") from error
 
     def _doctype(self, *_: Any) -> None:
@@ -61,10 +63,7 @@ def read_binning(path: Path) -> tuple[Detector, int | None]:
         DataError: The file cannot be read, or does not describe one mesh.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise DataError(f"{path}: {size} bytes, a binning XML has at most {MAX_BYTES}")
-        text = path.read_bytes()
+        text = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot read this binning XML ({error.strerror})") from error
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "binning"
