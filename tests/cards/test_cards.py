@@ -339,12 +339,3 @@ def test_the_floor_of_the_farthest_of_many():
 )
 def test_numbers_as_they_are_written(value, unit, error, want):
     assert write_number(value, unit, error) == want
-
-
-def test_the_page_of_the_released_model_is_made_of_its_card():
-    card = read_card(model_folder("clic-electron"))
-    page = (model_folder("clic-electron") / "README.md").read_text(encoding="utf-8")
-    assert page == card_markdown(card, "clic-electron")
-    # what it is, and what it stores of whose showers
-    assert "resampled from those of 13 920 stored training showers" in page
-    assert "learned conditional density" in page
