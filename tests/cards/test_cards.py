@@ -3,7 +3,6 @@
 import json
 import shlex
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -340,13 +339,3 @@ def test_the_floor_of_the_farthest_of_many():
 )
 def test_numbers_as_they_are_written(value, unit, error, want):
     assert write_number(value, unit, error) == want
-
-
-def test_the_page_of_the_released_model_is_made_of_its_card():
-    # by its path: the fixture `released` puts another folder in the place of the released models
-    folder = Path(caloforge.__file__).parent / "pretrained" / "clic-electron"
-    page = (folder / "README.md").read_text(encoding="utf-8")
-    assert page == card_markdown(read_card(folder), "clic-electron")
-    # what it is, and what it stores of whose showers
-    assert "resampled from those of 13 920 stored training showers" in page
-    assert "learned conditional density" in page

@@ -1,8 +1,11 @@
 """The page of the layered model and its code use the same names and the same numbers of equations."""
 
+import json
 import re
 
 from pages import ROOT, read
+
+from caloforge.cards import card_markdown
 
 PAGE = read("docs/explanation/layered.md")
 SOURCES = {
@@ -32,3 +35,12 @@ def test_the_code_cites_every_equation_of_the_page_and_no_other():
                 set(range(int(first), int(last) + 1)) if joint == " to" else {int(first), int(last or first)}
             )
     assert sorted(cited) == EQUATIONS
+
+
+def test_the_page_of_the_released_model_says_what_it_is():
+    folder = "src/caloforge/pretrained/clic-electron"
+    page = read(f"{folder}/README.md")
+    assert page == card_markdown(json.loads(read(f"{folder}/model.json")), "clic-electron")
+    # what it stores, of how many showers, and what it learns
+    assert "resampled from those of 13 920 stored training showers" in page
+    assert "learned conditional density" in page
