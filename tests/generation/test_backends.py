@@ -14,7 +14,7 @@ from caloforge.export.graph import export_graph
 from caloforge.files import cache_folder
 from caloforge.generation import backend_selection, engine, measurement, plan, runtime_benchmark
 from caloforge.generation.backend_selection import choices_file, fastest, plan_for
-from caloforge.generation.engine import open_network
+from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan
 from caloforge.models.parity import sample_inputs
@@ -82,10 +82,10 @@ def test_every_backend_makes_the_showers_of_torch(model, backend, precision, tol
 
 @EXTRA
 def test_the_graph_is_written_once_and_found_again(model):
-    open_network(model, Plan("onnx"))
+    load_on_backend(model, Plan("onnx"))
     (path,) = (cache_folder() / "graphs").glob("*-fp32.onnx")
     before = path.stat().st_mtime_ns
-    open_network(model, Plan("openvino"))
+    load_on_backend(model, Plan("openvino"))
     assert path.stat().st_mtime_ns == before
     other = stand_in(SMALL)
     other.first.weight.data += 1
@@ -109,7 +109,7 @@ def test_a_graph_of_another_model_is_found_out(model, monkeypatch):
     assert written == [path]
     monkeypatch.setattr("caloforge.models.parity.PARITY", -1)
     with pytest.raises(ModelError, match="use --backend torch"):
-        open_network(model, Plan("onnx"))
+        load_on_backend(model, Plan("onnx"))
 
 
 @EXTRA

@@ -98,16 +98,16 @@ def test_a_damaged_form_is_made_again(stored, damage):
         "foreign": b"no tensors at all",
     }
     path.write_bytes(bad[damage])
-    assert compiled.kept_form(stored) is None
+    assert compiled.read_form(stored) is None
     assert np.array_equal(showers(stored, "numba"), first)
-    assert compiled.kept_form(stored) is not None
+    assert compiled.read_form(stored) is not None
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(stored, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert showers(stored, "numba").sum() > 0
-    assert not compiled.is_kept(stored)
+    assert not compiled.is_stored(stored)
 
 
 def test_a_limit_on_the_size_of_files_costs_time_only(stored, tmp_path):
@@ -115,13 +115,13 @@ def test_a_limit_on_the_size_of_files_costs_time_only(stored, tmp_path):
     form = engine.checked_form(load_model(stored.folder))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
-        compiled.keep_form(stored, form)
+        compiled.store_form(stored, form)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not compiled.is_kept(stored)
+    assert not compiled.is_stored(stored)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    compiled.keep_form(stored, form)
-    assert compiled.kept_form(stored) is not None
+    compiled.store_form(stored, form)
+    assert compiled.read_form(stored) is not None
 
 
 def test_other_sources_are_other_code(stored, monkeypatch):
@@ -129,7 +129,7 @@ def test_other_sources_are_other_code(stored, monkeypatch):
     assert compiled.is_compiled("layered")
     monkeypatch.setattr(compiled, "package_version", lambda name: "next")
     assert not compiled.is_compiled("layered")
-    assert not compiled.is_kept(stored)
+    assert not compiled.is_stored(stored)
 
 
 # ---- the choice

@@ -8,7 +8,7 @@ import torch
 
 from caloforge.errors import ModelError, TrainingError
 from caloforge.generation.backend_selection import candidates
-from caloforge.generation.engine import open_network
+from caloforge.generation.engine import load_on_backend
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
@@ -154,7 +154,7 @@ def test_what_a_library_says_when_it_cannot():
     with pytest.raises(ModelError, match="empty"):
         ask(empty, 1e4)
     with pytest.raises(ModelError, match="backend torch"):
-        open_network(model, Plan("onnx"))
+        load_on_backend(model, Plan("onnx"))
     assert [plan.backend for plan in candidates(model, Plan(), "auto", "auto")] == ["torch"]
 
 

@@ -11,7 +11,7 @@ from numba import njit
 
 from caloforge.errors import ModelError
 from caloforge.export.graph import export_graph
-from caloforge.generation.engine import open_network
+from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan
 from caloforge.geometry import load_detector
@@ -245,4 +245,4 @@ def test_the_command_and_several_threads_run_it(tmp_path):
 
 def test_a_family_without_it_says_so(make_model):
     with pytest.raises(ModelError, match="no compiled form"):
-        open_network(make_model(), Plan("numba"))
+        load_on_backend(make_model(), Plan("numba"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from caloforge.errors import CaloforgeError, ConfigError, nearest
 from caloforge.files import cache_folder, write_text
-from caloforge.generation.compiled import is_compiled, is_kept
+from caloforge.generation.compiled import is_compiled, is_stored
 from caloforge.generation.opening import open_model
 from caloforge.generation.plan import CUDA_BATCH, Plan, packages_of
 from caloforge.generation.runtimes import BACKENDS, BUILT_IN, Precision
@@ -106,7 +106,7 @@ def plan_for(
 def _numba_plan(model: ShowerModel | StoredModel, plan: Plan, count: int, say: Say) -> Plan | None:
     """Plan for Numba; None if torch would finish before it is compiled, or it cannot be compiled."""
     found = replace(plan, backend="numba", batch_size=BUILT_IN["numba"].batch)
-    if isinstance(model, StoredModel) and is_kept(model):
+    if isinstance(model, StoredModel) and is_stored(model):
         return found
     if not is_compiled(model.family):
         if _seconds_with_torch(_loaded(model), plan) * count < MIN_SECONDS * plan.threads:

@@ -1,7 +1,7 @@
-"""Compiled forms of models that were checked on this machine, kept on disk. Imports no torch.
+"""Cache of compiled forms of models, which were checked against torch on this machine. Imports no torch.
 
-A form is kept below the cache folder as safetensors, by what decides on the machine code (processor,
-versions, sources) and by the model. What is found there was compared with torch when it was written.
+A form is stored in the cache folder as safetensors, by a digest of everything that determines the machine
+code (processor, versions, sources) and by the model. It was compared with torch before it was written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import CaloforgeError
 from caloforge.files import cache_folder, write_bytes
-from caloforge.generation.plan import Network, Plan
+from caloforge.generation.plan import LoadedModel, Plan
 from caloforge.models.columns import CompiledForm
 from caloforge.models.registry import FAMILIES, compiled_form_of
 from caloforge.models.store import StoredModel
@@ -29,7 +29,7 @@ CHECK = "crc32"
 
 
 def code_folder(family: str) -> Path:
-    """Where the forms of a family are kept whose code was compiled on this machine."""
+    """Folder of the compiled forms of a family, for this processor and these versions."""
     name, flags = cpu()
     facts = {
         "cpu": name,
@@ -49,12 +49,12 @@ def _sources(family: str) -> list[Path]:
 
 
 def is_compiled(family: str) -> bool:
-    """Whether the machine code of a family was compiled here."""
+    """Whether the machine code of a family was compiled on this machine before."""
     return any(code_folder(family).glob("*.safetensors"))
 
 
-def kept_form(model: StoredModel) -> CompiledForm | None:
-    """The compiled form of a model, or None where none was kept or it is damaged."""
+def read_form(model: StoredModel) -> CompiledForm | None:
+    """Read the compiled form of a model; None if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     kind = compiled_form_of(model.config)
@@ -69,20 +69,20 @@ def kept_form(model: StoredModel) -> CompiledForm | None:
         return None
 
 
-def is_kept(model: StoredModel) -> bool:
-    """Whether there is a form of a model; it may turn out to be damaged."""
+def is_stored(model: StoredModel) -> bool:
+    """Whether there is a file with the form of a model, which may be damaged."""
     return _path(model).is_file()
 
 
-def keep_form(model: StoredModel, form: CompiledForm) -> None:
-    """Write the form of a model; where that fails the next process makes it again."""
+def store_form(model: StoredModel, form: CompiledForm) -> None:
+    """Write the form of a model; if that fails, the next process compiles it again."""
     from safetensors.numpy import save
 
     arrays, path = form.arrays(), _path(model)
     data = save(arrays, {CHECK: _check(arrays)})
     with contextlib.suppress(CaloforgeError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # safetensors' own error of a full disk is none of the operating system's
+        # not save_file: its error on a full disk is not an OSError
         write_bytes(path, data)
 
 
@@ -91,13 +91,13 @@ def _path(model: StoredModel) -> Path:
 
 
 def _check(arrays: dict[str, NDArray[Any]]) -> str:
-    # loops do not look whether an index lies outside: what is damaged must not reach them
+    # compiled loops do not check bounds, so damaged arrays must be detected before
     total = 0
     for name in sorted(arrays):
         total = zlib.crc32(arrays[name].tobytes(), total)
     return str(total)
 
 
-def network_of(form: CompiledForm, model: StoredModel | ShowerModel, plan: Plan) -> Network:
-    """A form made ready."""
-    return Network(plan, model.detector, model.energy_meaning, form.noise_shape, lambda: form)
+def loaded_form(form: CompiledForm, model: StoredModel | ShowerModel, plan: Plan) -> LoadedModel:
+    """Wrap a compiled form as a loaded model."""
+    return LoadedModel(plan, model.detector, model.energy_meaning, form.noise_shape, lambda: form)

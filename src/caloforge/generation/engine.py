@@ -16,8 +16,8 @@ from caloforge.conditions import Conditions
 from caloforge.errors import ModelError
 from caloforge.export.graph import export_graph, quantize_graph
 from caloforge.files import cache_folder
-from caloforge.generation.compiled import network_of
-from caloforge.generation.plan import Generate, Network, Plan
+from caloforge.generation.compiled import loaded_form
+from caloforge.generation.plan import Generate, LoadedModel, Plan
 from caloforge.generation.runtimes import Arrays, Precision, Runtime, open_runtime
 from caloforge.models.base import ShowerModel
 from caloforge.models.columns import CompiledForm, NoiseOf
@@ -39,7 +39,7 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def open_network(model: ShowerModel, plan: Plan) -> Network:
+def load_on_backend(model: ShowerModel, plan: Plan) -> LoadedModel:
     """Load a model in memory on a backend; `caloforge.generation.opening` does it for one on disk.
 
     The ONNX graph of a model is exported once and kept in the user's cache folder. Before it is used, its
@@ -52,10 +52,10 @@ def open_network(model: ShowerModel, plan: Plan) -> Network:
     plan.check()
     model.to(plan.device).eval()
     if plan.backend == "numba":
-        return network_of(checked_form(model), model, plan)
+        return loaded_form(checked_form(model), model, plan)
     if plan.backend == "torch":
         generate = _with_torch(model, plan)
-        return _network(model, plan, lambda: generate)
+        return _loaded_model(model, plan, lambda: generate)
     try:
         runtime = _checked_runtime(model, plan)
     except ModelError:
@@ -70,11 +70,11 @@ def open_network(model: ShowerModel, plan: Plan) -> Network:
             graph_inputs(model, conditions.to_torch(), noise(0, len(conditions)))
         )
 
-    return _network(model, plan, worker)
+    return _loaded_model(model, plan, worker)
 
 
-def _network(model: ShowerModel, plan: Plan, worker: Callable[[], Generate]) -> Network:
-    return Network(plan, model.detector, model.energy_meaning, model.noise_shape, worker)
+def _loaded_model(model: ShowerModel, plan: Plan, worker: Callable[[], Generate]) -> LoadedModel:
+    return LoadedModel(plan, model.detector, model.energy_meaning, model.noise_shape, worker)
 
 
 def _with_torch(model: ShowerModel, plan: Plan) -> Generate:

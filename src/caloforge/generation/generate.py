@@ -19,7 +19,7 @@ from caloforge.errors import ConfigError
 from caloforge.files import check_new, check_space
 from caloforge.generation.noise import NoiseStream
 from caloforge.generation.opening import open_model
-from caloforge.generation.plan import Network, Plan
+from caloforge.generation.plan import LoadedModel, Plan
 from caloforge.geometry import Detector
 from caloforge.models.store import StoredModel
 from caloforge.showers import ShowerBatch, ShowerWriter
@@ -53,18 +53,18 @@ def stream(
 
 
 def run(
-    network: Network, conditions: Conditions, *, seed: int, pool: Executor | None = None
+    loaded: LoadedModel, conditions: Conditions, *, seed: int, pool: Executor | None = None
 ) -> Iterator[ShowerBatch]:
-    """Yield the batches of a loaded network, in order.
+    """Yield the batches of a loaded model, in order.
 
     Args:
-        network: From `open_model`.
+        loaded: From `open_model`.
         conditions: Conditions of the showers.
         seed: Seed of the noise.
-        pool: Threads to use; the default is as many as the network's plan has, or none for a single one.
+        pool: Threads to use; the default is one per thread of its plan, none for a single one.
     """
-    plan = network.plan
-    generators = _BatchGenerators(network, seed)
+    plan = loaded.plan
+    generators = _BatchGenerators(loaded, seed)
     size = min(plan.batch_size, max(1, -(-len(conditions) // plan.threads)))
     starts = range(0, len(conditions), size)
     if plan.threads == 1:
@@ -89,8 +89,8 @@ def run(
 class _BatchGenerators:
     """Generates batches in several threads; each call uses a worker and a noise stream of its own."""
 
-    def __init__(self, network: Network, seed: int) -> None:
-        self.network = network
+    def __init__(self, loaded: LoadedModel, seed: int) -> None:
+        self.loaded = loaded
         self.seed = seed
         self._free: list[tuple[Callable[..., Any], NoiseStream]] = []
 
@@ -100,8 +100,8 @@ class _BatchGenerators:
         try:
             generate, noise = self._free.pop()
         except IndexError:
-            noise = NoiseStream(self.seed, self.network.noise_shape)
-            generate = self.network.worker()
+            noise = NoiseStream(self.seed, self.loaded.noise_shape)
+            generate = self.loaded.worker()
         showers = generate(conditions, lambda first, last: noise.lend(start + first, start + last))
         self._free.append((generate, noise))
         seconds = (time.perf_counter() - begin) / len(conditions)
@@ -214,9 +214,9 @@ def generate_file(
     plan.check()
     check_output(out, model.detector, len(conditions), force=force)
     _check_conditions(model, conditions, extrapolate)
-    network = open_model(model, plan)
+    loaded = open_model(model, plan)
     return write_file(
-        network, conditions, out, seed=seed, provenance=provenance, force=force, progress=progress
+        loaded, conditions, out, seed=seed, provenance=provenance, force=force, progress=progress
     )
 
 
@@ -238,7 +238,7 @@ def check_output(out: Path, detector: Detector, count: int, *, force: bool = Fal
 
 
 def write_file(
-    network: Network,
+    loaded: LoadedModel,
     conditions: Conditions,
     out: Path,
     *,
@@ -247,20 +247,20 @@ def write_file(
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Generate showers into a shower file with a loaded network; see `generate_file`."""
-    threads = network.plan.threads
+    """Generate showers into a shower file with a loaded model; see `generate_file`."""
+    threads = loaded.plan.threads
     with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
         writer = ShowerWriter(
             out,
-            network.detector,
+            loaded.detector,
             provenance,
-            energy_meaning=network.energy_meaning,
+            energy_meaning=loaded.energy_meaning,
             with_seconds=True,
             force=force,
             pool=pool,
         )
         with writer:
-            for batch in run(network, conditions, seed=seed, pool=pool):
+            for batch in run(loaded, conditions, seed=seed, pool=pool):
                 writer.append(batch)
                 if progress is not None:
                     progress(writer.count, len(conditions))

@@ -9,7 +9,7 @@ from typing import Any
 
 from caloforge.errors import CaloforgeError
 from caloforge.files import cache_folder
-from caloforge.generation.engine import graph_of, graph_path, open_network
+from caloforge.generation.engine import graph_of, graph_path, load_on_backend
 from caloforge.generation.plan import Plan
 from caloforge.generation.runtime_benchmark import measure, try_runtime
 from caloforge.generation.runtimes import Arrays
@@ -73,7 +73,7 @@ def _agrees(model: ShowerModel, plan: Plan) -> bool:
     if plan.backend == "torch":
         return True
     try:
-        open_network(model, plan)
+        load_on_backend(model, plan)
     except CaloforgeError:
         return False
     return True
@@ -83,7 +83,7 @@ def seconds_with_torch(
     model: ShowerModel, plan: Plan, inputs: Arrays, batches: tuple[int, ...]
 ) -> dict[int, float]:
     """CPU seconds per shower with torch at each batch size, in this process."""
-    generate = open_network(model, plan).worker()
+    generate = load_on_backend(model, plan).worker()
 
     def run(arrays: Arrays) -> Any:
         noise: Any = arrays["noise"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from caloforge.generation.compiled import keep_form, kept_form, network_of
-from caloforge.generation.plan import Network, Plan
+from caloforge.generation.compiled import loaded_form, read_form, store_form
+from caloforge.generation.plan import LoadedModel, Plan
 from caloforge.models.store import StoredModel
 
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
 
 
-def open_model(model: ShowerModel | StoredModel, plan: Plan) -> Network:
+def open_model(model: ShowerModel | StoredModel, plan: Plan) -> LoadedModel:
     """Load a model on a backend.
 
     A stored model needs no torch if a checked compiled form of it is in the cache folder.
@@ -24,13 +24,13 @@ def open_model(model: ShowerModel | StoredModel, plan: Plan) -> Network:
     """
     plan.check()
     if isinstance(model, StoredModel) and plan.backend == "numba" and model.compilable:
-        form = kept_form(model)
+        form = read_form(model)
         if form is None:
             from caloforge.generation.engine import checked_form
 
             form = checked_form(model.load())
-            keep_form(model, form)
-        return network_of(form, model, plan)
-    from caloforge.generation.engine import open_network
+            store_form(model, form)
+        return loaded_form(form, model, plan)
+    from caloforge.generation.engine import load_on_backend
 
-    return open_network(model.load() if isinstance(model, StoredModel) else model, plan)
+    return load_on_backend(model.load() if isinstance(model, StoredModel) else model, plan)

@@ -27,14 +27,14 @@ Generate = Callable[[Conditions, NoiseOf], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Plan:
-    """How the network runs.
+    """Backend and settings with which a model runs.
 
     Attributes:
-        backend: What computes.
-        precision: Arithmetic; fp32 is exact.
-        batch_size: Showers in a pass, at most.
-        threads: Passes at the same time, each on one core.
-        device: "cpu", or a GPU, with torch alone.
+        backend: Name of the backend.
+        precision: "fp32" (the reference), "bf16" or "int8".
+        batch_size: Largest number of showers per pass.
+        threads: Number of passes in parallel, each on one core.
+        device: "cpu", or a GPU, with torch only.
     """
 
     backend: str = "torch"
@@ -44,12 +44,12 @@ class Plan:
     device: str = "cpu"
 
     def check(self) -> None:
-        """Make sure that it can be done here.
+        """Check that the plan can be executed on this machine.
 
         Raises:
-            ConfigError: A backend or arithmetic that does not exist, or not together.
-            MissingDependencyError: The extra is not installed; with the command.
-            PluginError: The backend is of a package that is broken.
+            ConfigError: The backend does not exist, or does not support the precision or the device.
+            MissingDependencyError: A package is not installed; with the command to install it.
+            PluginError: The backend comes from a package that cannot be used.
         """
         if self.batch_size < 1:
             raise ConfigError(f"batch size: got {self.batch_size}, expected at least 1")
@@ -63,7 +63,7 @@ class Plan:
                 f"{' and '.join(known)}; for {self.precision} take --backend "
                 f"{' or '.join(able)}"
             )
-        # before the search for a GPU: another device would not help such a backend
+        # before the search for a GPU, which such a backend could not use
         if self.device != "cpu" and self.backend != "torch":
             raise ConfigError(f"device {self.device}: the backend {self.backend} runs on the CPU; take torch")
         _check_device(self.device)
@@ -89,7 +89,7 @@ def _check_device(device: str) -> None:
 
 
 def packages_of(plan: Plan) -> tuple[str, ...]:
-    """The packages of the extra that a plan needs."""
+    """Names of the optional packages that a plan needs."""
     backend = BACKENDS.get(plan.backend, "backend")
     writer = WRITER if backend.open else ()
     quantiser = ("onnxruntime",) if plan.precision == "int8" else ()
@@ -97,16 +97,16 @@ def packages_of(plan: Plan) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Network:
-    """A model made ready.
+class LoadedModel:
+    """A model loaded on a backend.
 
     Attributes:
-        plan: How it runs.
-        detector: What its showers are made in.
-        energy_meaning: What the energy of a voxel means.
+        plan: Backend and settings.
+        detector: Detector of the showers.
+        energy_meaning: Meaning of the energy of a voxel.
         noise_shape: Shape of the noise of one shower.
-        worker: Called once in each thread that generates; gives a function that makes showers
-            (N, *shower_shape), MeV, of conditions and noise.
+        worker: Called once in each thread; returns a function from conditions and noise to showers
+            (N, *shower_shape) in MeV.
     """
 
     plan: Plan

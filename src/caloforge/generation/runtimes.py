@@ -25,14 +25,14 @@ Precision = Literal["fp32", "bf16", "int8"]
 
 @dataclass(frozen=True)
 class Backend:
-    """What can run a model.
+    """A backend that can run models.
 
     Attributes:
-        precisions: The arithmetic it can do on a CPU.
-        packages: The packages it needs, beside those that write a graph.
-        batch: Showers in a pass where nobody measured.
-        open: "module:function" of (graph, *, precision, batch, threads, cache), which gives the `Runtime`
-            of an ONNX file; imported when it is used. Empty for the backends of caloforge that take no graph.
+        precisions: Precisions that it supports on a CPU.
+        packages: Packages that it needs, besides those for the export of a graph.
+        batch: Default batch size.
+        open: "module:function" of (graph, *, precision, batch, threads, cache), which opens an ONNX file as
+            `Runtime`; imported when it is used. Empty for the built-in backends that do not use a graph.
     """
 
     precisions: tuple[Precision, ...]
@@ -41,7 +41,7 @@ class Backend:
     open: str = ""
 
 
-# activations of a small network stay in the L2 cache of a core with these batches
+# with these batch sizes the activations of a small network fit into the L2 cache of a core
 BUILT_IN = {
     "torch": Backend(("fp32", "bf16"), batch=64),
     "numba": Backend(("fp32",), batch=64),
@@ -56,7 +56,7 @@ def _complaint(name: str, backend: Backend) -> str:
 
 
 BACKENDS = Registry("caloforge.backends", "backend", BUILT_IN, Backend, _complaint)
-# what writes the graph of a model
+# packages for the export of a graph
 WRITER = ("onnx", "onnxscript")
 
 

@@ -16,7 +16,7 @@ def check_backend(name: str) -> None:
     its graph is written into the user's cache folder. Takes some seconds.
     """
     from caloforge.conditions import Conditions
-    from caloforge.generation.engine import open_network
+    from caloforge.generation.engine import load_on_backend
     from caloforge.generation.generate import run
     from caloforge.generation.plan import Plan
     from caloforge.generation.runtimes import BACKENDS
@@ -34,7 +34,7 @@ def check_backend(name: str) -> None:
 
     def showers(plan: Plan) -> NDArray[np.float32]:
         # which compares a few with torch's
-        network = open_network(model, plan)
+        network = load_on_backend(model, plan)
         return np.concatenate([batch.showers for batch in run(network, conditions, seed=3)])
 
     for precision in BACKENDS.get(name, "backend").precisions:

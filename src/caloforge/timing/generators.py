@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from caloforge.beam import BeamConfig
 from caloforge.conditions import Conditions
 from caloforge.config import build
-from caloforge.generation.engine import open_network
+from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import run, write_file
-from caloforge.generation.plan import Network, Plan
+from caloforge.generation.plan import LoadedModel, Plan
 from caloforge.geometry import load_detector
 from caloforge.models.base import ShowerModel
 from caloforge.models.registry import build_model, create_model, read_model_config
@@ -43,8 +43,8 @@ class Engine:
             "weight_bytes": sum(value.nbytes for value in model.sampler().state_dict().values()),
         }
 
-    def _open(self, backend: Any, precision: Any, batch: int) -> Network:
-        return open_network(self.model, Plan(backend, precision, batch, self.threads))
+    def _open(self, backend: Any, precision: Any, batch: int) -> LoadedModel:
+        return load_on_backend(self.model, Plan(backend, precision, batch, self.threads))
 
     def prepare(self, batch: int) -> None:
         """Export and compile for a batch size."""

@@ -127,7 +127,7 @@ def _check(config: StudyConfig, space: Space, files: list[Path]) -> Any:
 
 
 def _identity(config: StudyConfig, space: Space, data: Path) -> dict[str, Any]:
-    """Everything that must not change between the searches of a study."""
+    """Settings and data that must not change between the searches of a study, as JSON."""
     return {
         "name": config.name,
         "seed": config.seed,

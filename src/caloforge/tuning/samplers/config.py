@@ -1,4 +1,4 @@
-"""Which samplers propose the trials of a study; importing this does not import Optuna.
+"""Registry and configuration of the samplers of a study; importing this does not import Optuna.
 
 A new sampler is one line of `BUILT_IN`, or an entry point of the group `caloforge.samplers` of any package.
 """
@@ -20,7 +20,7 @@ class Sampler:
 
     Attributes:
         make: "module:function" of (config, seed), which gives a sampler of Optuna; imported when it is made.
-        several_objectives: Whether it chooses by more than one objective.
+        several_objectives: Whether it supports more than one objective.
     """
 
     make: str
@@ -43,7 +43,7 @@ SAMPLERS = Registry("caloforge.samplers", "sampler", BUILT_IN, Sampler)
 
 
 def several_objectives() -> list[str]:
-    """Names of the samplers that choose by more than one objective."""
+    """Names of the samplers that support more than one objective."""
     return [name for name, sampler in SAMPLERS.usable().items() if sampler.several_objectives]
 
 
@@ -65,6 +65,6 @@ class SamplerConfig(StrictModel):
         try:
             SAMPLERS.get(value, "sampler")
         except ConfigError as error:
-            # told with its place in the document
+            # pydantic adds the path in the document
             raise ValueError(str(error).removeprefix("sampler: ")) from error
         return value
