@@ -118,6 +118,9 @@ def resolve(node, known):
         found = getattr(known["caloforge"], node.attr)
     else:
         return None
+    # errors have no signature
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return None
     return found if str(getattr(found, "__module__", "")).startswith("caloforge") else None
 
 

@@ -1,11 +1,8 @@
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
-from installed import install
-
-PACKAGE = Path(__file__).parents[1] / "plugin_package"
+from installed import PACKAGE, install
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "plugin_package"
 
 
 def install(target, monkeypatch, name, version, entry_points, source=None):

@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from installed import install
+from installed import PACKAGE, install
 
 import caloforge
 from caloforge import plugins
@@ -92,7 +93,7 @@ def test_the_backend_keeps_the_contract(example, tmp_path, monkeypatch):
 
 def test_the_metric_is_measured_and_may_have_a_threshold(example, data, tmp_path):
     thresholds = tmp_path / "own.yaml"
-    thresholds.write_text("inclusive: {low_response: 0.9}\n")
+    thresholds.write_text("{name: own, summary: a test, inclusive: {low_response: 0.9}}")
     caloforge.validate(
         data,
         data,
@@ -162,6 +163,24 @@ def test_a_study_takes_the_sampler(example, tmp_path):
     assert build(StudyConfig, document, "study.yaml").sampler.kind == "latin-hypercube"
     with pytest.raises(ConfigError, match=r"sampler\.kind: got .*Did you mean 'latin-hypercube'"):
         build(StudyConfig, document | {"sampler": {"kind": "latin-hypercub"}}, "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("page", "files"),
+    [
+        ("new-model-family", ["family.py", "model.py"]),
+        ("new-sampler", ["sampler.py", "latin_hypercube.py"]),
+        ("new-format", ["formats.py", "npz.py"]),
+        ("new-backend", ["backend.py", "eager.py"]),
+    ],
+)
+def test_the_guides_show_the_package_that_is_tested(example, page, files):
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / f"{page}.md").read_text()
+    for name in files:
+        source = (PACKAGE / "src" / "caloforge_example" / name).read_text()
+        assert f"```python\n{source}```\n" in text, name
+    entries = [f'[project.entry-points."{group}"]\n' for group in example]
+    assert sum(entry in text for entry in entries) == 1
 
 
 # ---- what is broken, and what nobody asks for

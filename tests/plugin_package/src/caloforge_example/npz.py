@@ -13,7 +13,13 @@ COLUMNS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_
 def read(path):
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return ShowerBatch(*(arrays[name] for name in COLUMNS))
+            return ShowerBatch(
+                arrays["showers"],
+                arrays["incident_energy"],
+                arrays["incident_theta"],
+                arrays["incident_phi"],
+                arrays["pdg_id"],
+            )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a file of showers in npz ({error})") from error
 
