@@ -5,6 +5,7 @@ import toy_showers
 
 from caloforge.cli import main
 from caloforge.errors import OutputError
+from caloforge.generation.plan import Plan
 
 TOO_FEW = ["--truth2", "few.h5"]
 
@@ -17,7 +18,9 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     (tmp_path / "work/thesis.tex").write_text("years of work")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("caloforge.commands.generate.generate", lambda *_, **__: pytest.fail("generates"))
+    monkeypatch.setattr(
+        "caloforge.generation.generate.generate_file", lambda *_, **__: pytest.fail("generates")
+    )
     return tmp_path
 
 
@@ -51,10 +54,13 @@ def test_another_sample_or_model_that_is_wrong(place, capsys):
 
 
 def test_a_full_disk_names_the_report(place, monkeypatch, capsys):
-    def generate(model, *, out, **_):
+    def generate(model, conditions, out, **_):
         raise OutputError(f"{out}: the disk is full; free some space")
 
-    monkeypatch.setattr("caloforge.commands.generate.generate", generate)
+    # the truth of this test is of a smaller detector than the model's
+    monkeypatch.setattr("caloforge.generation.conditions.conditions_like", lambda *_: range(200))
+    monkeypatch.setattr("caloforge.generation.backend_selection.plan_for", lambda *_, **__: Plan("torch"))
+    monkeypatch.setattr("caloforge.generation.generate.generate_file", generate)
     assert main(["validate", "truth.h5", "clic-electron", "-o", "report"]) == 1
     error = capsys.readouterr().err
     assert error == "error: report: the showers of clic-electron for it: the disk is full; free some space\n"
