@@ -13,4 +13,4 @@ class LatinHypercube(ReplaySampler):
         embedding = Embedding(space)
         cube, place = divmod(trial.number, 16)
         points = qmc.LatinHypercube(len(embedding.names), rng=[self.seed, cube]).random(16)
-        return embedding.decode(embedding.spread(points)[place])
+        return embedding.decode(embedding.from_uniform(points)[place])
