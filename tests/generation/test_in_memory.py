@@ -25,7 +25,7 @@ def test_the_same_showers_as_in_a_file(tmp_path):
 
 def test_more_than_the_memory_holds_is_refused(monkeypatch):
     # the conditions alone are gigabytes
-    monkeypatch.setattr("caloforge.generation.conditions.columns_sampled", lambda *a: pytest.fail("drawn"))
+    monkeypatch.setattr("caloforge.generation.conditions.conditions_sampled", lambda *a: pytest.fail("drawn"))
     with pytest.raises(ConfigError, match=r"100000000 showers .* GB of memory.*out='showers.h5'"):
         caloforge.generate("clic-electron", n=10**8, backend="numba", progress=False)
 

@@ -7,6 +7,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 
 from caloforge.metrics import tree_classifier
+from caloforge.metrics.neighbours import thinned
 
 
 def sample(seed, n, shift=0.0, k=4):
@@ -57,4 +58,4 @@ def test_seed_fixes_everything_and_large_samples_are_thinned():
     a, b = sample(5, 200), sample(6, 900, 0.5)
     first, again = (tree_classifier.classifier_auc(a, b, seed=3, max_per_class=200) for _ in range(2))
     assert first == again
-    assert len(tree_classifier._thin(b, 200, np.random.default_rng(3))) == 200
+    assert len(thinned(b, 200, np.random.default_rng(3))) == 200
