@@ -19,7 +19,7 @@ class Converter:
 
     Attributes:
         open: Of (paths, detector, particle), and of `options` as keywords; checks the files and returns a
-            `caloforge.showers.converters.foreign.Source` of showers.
+            `caloforge.showers.converters.common.Source` of showers.
         write: Of (shower file, path, *, force, progress).
         options: Those of `OPTIONS` that `open` takes.
     """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from caloforge.errors import ConfigError, DataError, OutputError
 from caloforge.geometry import Detector, load_detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
-from caloforge.showers.converters import export_file, foreign, import_file
+from caloforge.showers.converters import common, export_file, import_file
 
 RIGHT = np.float32(np.pi / 2)
 
@@ -132,7 +132,7 @@ def test_particles_of_a_mixed_file_are_kept(tmp_path: Path) -> None:
 
 
 def test_several_files_are_appended_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "BLOCK_BYTES", 2 * 4 * 25**3)
+    monkeypatch.setattr(common, "BLOCK_BYTES", 2 * 4 * 25**3)
     paths = [fixed(tmp_path / f"EleEscan_1_{n}.h5", n=n) for n in (5, 1, 4)]
     seen: list[tuple[int, int]] = []
     batch, _ = imported(paths, tmp_path / "out.h5", progress=lambda *done: seen.append(done))
@@ -190,7 +190,7 @@ def test_wrong_values_are_refused(tmp_path: Path, changes: dict, words: str) -> 
 
 
 def test_nan_events_are_counted_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "BLOCK_BYTES", 2 * 4 * 25**3)
+    monkeypatch.setattr(common, "BLOCK_BYTES", 2 * 4 * 25**3)
     ecal = np.zeros((9, 25, 25, 25), np.float32)
     ecal[:, 2, 3, 4] = np.arange(9) + 1
     ecal[[4, 7, 8], 3, 3, 3] = np.nan

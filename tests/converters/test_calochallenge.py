@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import Detector, RaggedMesh, load_detector
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
-from caloforge.showers.converters import export_file, foreign, import_file
+from caloforge.showers.converters import common, export_file, import_file
 from caloforge.showers.converters.binning import DATASETS, dataset_detector, parse_binning
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "calochallenge"
@@ -141,7 +141,7 @@ def test_the_number_of_voxels_tells_the_data_set(tmp_path: Path, dataset: str) -
 
 
 def test_several_files_are_appended_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "BLOCK_BYTES", 3 * 8 * 368)
+    monkeypatch.setattr(common, "BLOCK_BYTES", 3 * 8 * 368)
     paths = [write(tmp_path / f"{n}.hdf5", 368, n=n) for n in (5, 2)]
     batch, file = imported(paths, tmp_path / "out.h5")
     assert np.array_equal(batch.showers[:, 0], [0, 1, 2, 3, 4, 0, 1])

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from caloforge.errors import DataError
-from caloforge.showers import ShowerFile, hdf5, hdf5_look
-from caloforge.showers.converters.foreign import ForeignFile
+from caloforge.showers import ShowerFile, hdf5, hdf5_scan
+from caloforge.showers.converters.common import ForeignFile
 from caloforge.showers.hdf5 import Hdf5File
 
 
@@ -160,10 +160,10 @@ def test_what_hangs_or_crashes_is_told_and_asked_once(opened, file, monkeypatch)
         while True:
             pass
 
-    monkeypatch.setattr(hdf5_look, "_walk", hang)
-    monkeypatch.setattr(hdf5_look, "CPU_SECONDS", 1)
+    monkeypatch.setattr(hdf5_scan, "_walk", hang)
+    monkeypatch.setattr(hdf5_scan, "CPU_SECONDS", 1)
     assert "HDF5 does not come to an end reading it" in refusal(opened, file)
-    monkeypatch.setattr(hdf5_look, "_walk", lambda _: os.abort())
+    monkeypatch.setattr(hdf5_scan, "_walk", lambda _: os.abort())
     # the answer is kept as long as the file stays as it is
     assert "HDF5 does not come to an end reading it" in refusal(opened, file)
     os.utime(file, (1, 1))
@@ -171,8 +171,8 @@ def test_what_hangs_or_crashes_is_told_and_asked_once(opened, file, monkeypatch)
 
 
 def test_a_look_at_much_memory_harms_nobody(file, monkeypatch):
-    monkeypatch.setattr(hdf5_look, "_walk", lambda _: np.ones(2**32))
-    assert hdf5_look.look(file) == ""
+    monkeypatch.setattr(hdf5_scan, "_walk", lambda _: np.ones(2**32))
+    assert hdf5_scan.look(file) == ""
 
 
 # ---- the budget

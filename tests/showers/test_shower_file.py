@@ -18,7 +18,7 @@ from small_showers import make_batch, make_detector, write
 
 from caloforge.errors import DataError, OutputError
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter, compression
-from caloforge.showers.output import KeepingStream, NewHdf5
+from caloforge.showers.hdf5_writer import KeepingStream, NewHdf5
 
 FIELDS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
 

@@ -128,7 +128,7 @@ def generate(
 
     from caloforge.generation.backend_selection import plan_for
     from caloforge.generation.generate import check_memory, check_output, generate_batch, generate_file
-    from caloforge.generation.origin import provenance_of
+    from caloforge.generation.model_provenance import provenance_of
     from caloforge.models.store import read_model
 
     stored = read_model(model, allow_large=allow_large)
@@ -177,10 +177,10 @@ def _conditions(
 ) -> tuple["Conditions", dict[str, Any]]:
     """The incident conditions, and their entries in the provenance."""
     from caloforge.beam import beam_from_text
-    from caloforge.generation import origin
+    from caloforge.generation import model_provenance
     from caloforge.generation.conditions import conditions_like, conditions_sampled
 
     if like is not None:
-        return conditions_like(Path(like), model.detector, n), origin.like(Path(like))
+        return conditions_like(Path(like), model.detector, n), model_provenance.like(Path(like))
     beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
     return conditions_sampled(beam, seed, n or 0), {"beam": beam.model_dump(mode="json")}

@@ -153,7 +153,7 @@ def _is_model(sample: str | Path) -> bool:
 
 def _generate(model: str | Path, truth: Path, folder: Path, report: Path, seed: int, progress: bool) -> Path:
     """Generate showers with a model at the incident conditions of the truth, in a temporary folder."""
-    from caloforge.generation import origin
+    from caloforge.generation import model_provenance
     from caloforge.generation.backend_selection import plan_for
     from caloforge.generation.conditions import conditions_like
     from caloforge.generation.generate import generate_file
@@ -174,7 +174,7 @@ def _generate(model: str | Path, truth: Path, folder: Path, report: Path, seed: 
                 conditions,
                 out,
                 seed=seed,
-                provenance=origin.provenance_of(stored, plan, seed, origin.like(truth)),
+                provenance=model_provenance.provenance_of(stored, plan, seed, model_provenance.like(truth)),
                 plan=plan,
                 progress=meter.update,
             )

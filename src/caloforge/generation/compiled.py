@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from caloforge.errors import CaloforgeError
 from caloforge.files import cache_folder, write_bytes
 from caloforge.generation.plan import LoadedModel, Plan
-from caloforge.models.columns import CompiledForm
+from caloforge.models.compiled_form import CompiledForm
 from caloforge.models.registry import FAMILIES, compiled_form_of
 from caloforge.models.store import StoredModel
 from caloforge.provenance import cpu, digest_json, package_version

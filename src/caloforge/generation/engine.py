@@ -20,7 +20,7 @@ from caloforge.generation.compiled import loaded_form
 from caloforge.generation.plan import Generate, LoadedModel, Plan
 from caloforge.generation.runtimes import Arrays, Precision, Runtime, open_runtime
 from caloforge.models.base import ShowerModel
-from caloforge.models.columns import CompiledForm, NoiseOf
+from caloforge.models.compiled_form import CompiledForm, NoiseOf
 from caloforge.models.parity import check_parity, condition_of, graph_inputs
 from caloforge.provenance import digest_json, package_version
 

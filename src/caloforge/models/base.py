@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from caloforge.conditions import Condition as Condition
 from caloforge.config import StrictModel
 from caloforge.geometry import Detector, RaggedMesh
-from caloforge.models.columns import CompiledForm
+from caloforge.models.compiled_form import CompiledForm
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch
 from caloforge.showers.file import EnergyMeaning

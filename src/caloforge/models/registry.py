@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from caloforge.beam import BeamConfig
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
-    from caloforge.models.columns import CompiledForm
+    from caloforge.models.compiled_form import CompiledForm
     from caloforge.models.training_metadata import DataFacts
 
 

@@ -1,7 +1,7 @@
 """Safe reading of HDF5 files: every defect of a file becomes a `DataError` that names it.
 
 Nothing else in caloforge opens an HDF5 file for reading. Files are not trusted: a process with limits scans
-them first (`caloforge.showers.hdf5_look`), links and values outside the file are not followed, and the memory
+them first (`caloforge.showers.hdf5_scan`), links and values outside the file are not followed, and the memory
 that a read needs is compared with `READ_BYTES` first.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.showers.hdf5_look import look
+from caloforge.showers.hdf5_scan import look
 
 # maximum bytes of one read: a chunk, a column, a batch of showers
 READ_BYTES = 2**28

@@ -20,7 +20,7 @@ from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.compression import LEVEL, compress_chunk
 from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeaning, all_finite
-from caloforge.showers.output import NewHdf5
+from caloforge.showers.hdf5_writer import NewHdf5
 
 CHUNK_BYTES = 2**19
 # rows of the columns that are buffered

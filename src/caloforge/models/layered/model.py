@@ -22,7 +22,7 @@ from caloforge.models.base import (
     require_regular_mesh,
 )
 from caloforge.models.checks import check_between, check_rising
-from caloforge.models.columns import CompiledForm
+from caloforge.models.compiled_form import CompiledForm
 from caloforge.models.layered.cell_density import CellCondition, Cells, heaviside
 from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.config import LayeredConfig

@@ -16,7 +16,7 @@ from caloforge.foreign_formats import BUILT_IN, FORMATS, OPTIONS
 from caloforge.geometry import Detector
 from caloforge.provenance import collect
 from caloforge.showers.converters.binning import DATASETS
-from caloforge.showers.converters.foreign import Progress, Source
+from caloforge.showers.converters.common import Progress, Source
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.writer import ShowerWriter
 

@@ -24,7 +24,7 @@ from caloforge.showers.converters.binning import (
     known_sampling_fraction,
     read_binning,
 )
-from caloforge.showers.converters.foreign import (
+from caloforge.showers.converters.common import (
     ANGLE_TOLERANCE,
     ORTHOGONAL,
     ForeignFile,
@@ -37,7 +37,7 @@ from caloforge.showers.converters.foreign import (
     stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
-from caloforge.showers.output import new_hdf5
+from caloforge.showers.hdf5_writer import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 CORRECTED: EnergyMeaning = "sampling-fraction corrected"

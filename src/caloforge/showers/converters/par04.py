@@ -23,7 +23,7 @@ from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import CylindricalMesh, Detector, load_detector
 from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.converters.binning import dataset_detector, known_sampling_fraction
-from caloforge.showers.converters.foreign import (
+from caloforge.showers.converters.common import (
     ORTHOGONAL,
     ForeignFile,
     Progress,
@@ -37,7 +37,7 @@ from caloforge.showers.converters.foreign import (
     stored_particle,
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
-from caloforge.showers.output import new_hdf5
+from caloforge.showers.hdf5_writer import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 FORMAT_NAME = "Par04"

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.showers.batch import Floats, ShowerBatch
-from caloforge.showers.converters.foreign import INT32, ForeignFile, Progress, Source, pdg_number
+from caloforge.showers.converters.common import INT32, ForeignFile, Progress, Source, pdg_number
 from caloforge.showers.file import ShowerFile
-from caloforge.showers.output import new_hdf5
+from caloforge.showers.hdf5_writer import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 FORMAT_NAME = "showerdata"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError
 from caloforge.geometry import CartesianMesh, Detector, load_detector
 from caloforge.showers.batch import Floats, ShowerBatch
-from caloforge.showers.converters.foreign import (
+from caloforge.showers.converters.common import (
     ANGLE_TOLERANCE,
     ORTHOGONAL,
     PARTICLES,
@@ -33,7 +33,7 @@ from caloforge.showers.converters.foreign import (
     pdg_number,
 )
 from caloforge.showers.file import ShowerFile
-from caloforge.showers.output import new_hdf5
+from caloforge.showers.hdf5_writer import new_hdf5
 from caloforge.showers.response import ResponseCheck
 
 MEV_PER_GEV = 1000.0

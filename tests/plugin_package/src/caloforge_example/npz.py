@@ -5,7 +5,7 @@ import numpy as np
 from caloforge.errors import ConfigError, DataError
 from caloforge.files import replacing
 from caloforge.showers import ShowerBatch
-from caloforge.showers.converters.foreign import Source
+from caloforge.showers.converters.common import Source
 
 COLUMNS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id")
 
