@@ -158,7 +158,9 @@ def corrupted(rng, tensors):
     elif kind == 2:
         del tensors[name]
     elif np.issubdtype(value.dtype, np.floating):
-        value.reshape(-1)[int(rng.integers(value.size))] = rng.choice([np.nan, np.inf, -np.inf, 1e30, -1e30])
+        large = min(1e30, float(np.finfo(value.dtype).max))
+        bad = rng.choice([np.nan, np.inf, -np.inf, large, -large])
+        value.reshape(-1)[int(rng.integers(value.size))] = bad
     else:
         limits = np.iinfo(value.dtype)
         value.reshape(-1)[int(rng.integers(value.size))] = rng.choice([limits.min, limits.max, -1])

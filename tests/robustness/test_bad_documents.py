@@ -15,7 +15,7 @@ from confined import Case, assert_rule
 from caloforge.geometry import load_detector
 from caloforge.showers import ShowerBatch, ShowerWriter
 
-FEW, MANY = 40, 1000
+FEW, MANY = 30, 1000
 if os.environ.get("CALOFORGE_SCALE") == "small":
     MANY = 60
 STUDY = {

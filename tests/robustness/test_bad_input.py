@@ -90,13 +90,14 @@ def test_command_lines(tmp_path, run, data):
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
-@pytest.fixture(scope="module", params=bad_models.FAMILIES)
-def good(request, tmp_path_factory):
-    """A small model of a family; what it needs of machine code is compiled, outside of all limits."""
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A small model of each family; what they need of machine code is compiled, outside of all limits."""
     folder = tmp_path_factory.mktemp("good")
-    model = bad_models.write_good(request.param, folder / request.param)
-    assert main(generate(model, folder / "out.h5")) == 0
-    return model
+    found = [bad_models.write_good(family, folder / family) for family in bad_models.FAMILIES]
+    for model in found:
+        assert main(generate(model, folder / f"{model.name}.h5")) == 0
+    return found
 
 
 def generate(model, out):
@@ -110,25 +111,27 @@ def uses_of(label, model, **options):
     yield Case(f"{label}: generate", generate(model, out), out, **options)
 
 
-def test_model_cards(tmp_path, good):
+def test_model_cards(tmp_path, models):
     cases = []
-    for label, change in bad_models.CARDS.items():
-        folder = bad_models.with_card(good, tmp_path / f"{good.name}-{len(cases)}", change)
-        cases.append(list(uses_of(label, folder))[1])
-        # what only generation needs may be shown
-        cases.append(next(uses_of(label, folder, may_pass=True)))
+    for good in models:
+        for label, change in bad_models.CARDS.items():
+            folder = bad_models.with_card(good, tmp_path / f"{good.name}-{len(cases)}", change)
+            cases.append(list(uses_of(label, folder))[1])
+            # what only generation needs may be shown
+            cases.append(next(uses_of(label, folder, may_pass=True)))
     assert_rule(cases, tmp_path)
 
 
-def test_weights_that_are_none(tmp_path, good):
+def test_weights_that_are_none(tmp_path, models):
     cases = []
-    for label, folder in bad_models.special_files(good, tmp_path):
-        cases += uses_of(label, folder)
-    for label, content in bad_models.bytes_of_headers(np.random.default_rng(0)):
-        folder = bad_models.with_weights(
-            good, tmp_path / f"{good.name}-{len(cases)}", lambda _, content=content: content
-        )
-        cases += uses_of(label, folder)
+    for good in models:
+        (tmp_path / good.name).mkdir()
+        for label, folder in bad_models.special_files(good, tmp_path / good.name):
+            cases += uses_of(label, folder)
+        for label, content in bad_models.bytes_of_headers(np.random.default_rng(0)):
+            folder = tmp_path / f"{good.name}-{len(cases)}"
+            bad_models.with_weights(good, folder, lambda _, content=content: content)
+            cases += uses_of(label, folder)
     assert_rule(cases, tmp_path)
 
 
@@ -147,10 +150,14 @@ def tensor_cases(good, folder, count, seed):
         yield list(uses_of(f"{labels[-1]} of seed {seed}", copy, may_pass=True))[1]
 
 
-def test_corrupted_tensors(tmp_path, good):
-    assert_rule(list(tensor_cases(good, tmp_path, FEW // 2, seed=3)), tmp_path)
+def test_corrupted_tensors(tmp_path, models):
+    assert_rule(
+        [case for good in models for case in tensor_cases(good, tmp_path, FEW // 2, seed=3)], tmp_path
+    )
 
 
 @pytest.mark.slow
-def test_many_corrupted_tensors(tmp_path, good):
+@pytest.mark.parametrize("family", bad_models.FAMILIES)
+def test_many_corrupted_tensors(tmp_path, models, family):
+    good = models[bad_models.FAMILIES.index(family)]
     assert_rule(list(tensor_cases(good, tmp_path, MANY // 10, seed=4)), tmp_path)
