@@ -29,7 +29,7 @@ caloforge.load_detector("clic-ecal-25").depth
 """
 WRONG = {
     "caloforge.simulate('clic-electron', n=20, out='a.h5', worker=2)": "Unexpected keyword argument",
-    "caloforge.generate('m', out='a.h5', backend='nmba')": "No overload variant",
+    "caloforge.generate('m', out='a.h5', precision='fp33')": "No overload variant",
     "caloforge.generate('m', n=5).n": 'has no attribute "n"',
     "caloforge.train('run.yaml', data='a.h5')": 'Missing named argument "out"',
     "caloforge.ShowerFile('a.h5').reed(0, 5)": 'has no attribute "reed"',

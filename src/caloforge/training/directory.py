@@ -54,7 +54,7 @@ class RunDirectory:
         """
         self.path, self.resumes, self.replaces = path, False, False
         self._files = dict(files or {})
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
         self._made: list[Path] = []
         self._begun = self._launched = False
 
@@ -166,7 +166,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _lock_file(path: Path) -> IO[str]:
+def _lock_file(path: Path) -> IO[bytes]:
     """Lock a file with flock; the system releases it when this process ends in any way.
 
     Raises:
@@ -174,12 +174,13 @@ def _lock_file(path: Path) -> IO[str]:
     """
     limit = time.monotonic() + ORPHANS
     while True:
-        stream = path.open("a+", encoding="utf-8")
+        # without a buffer: what a full disk did not take must not be written again when the file is closed
+        stream = path.open("a+b", buffering=0)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             stream.seek(0)
-            holder = stream.read()
+            holder = stream.read().decode(errors="replace")
             stream.close()
             if _is_gone(holder) and time.monotonic() < limit:
                 time.sleep(POLL)
@@ -192,15 +193,18 @@ def _lock_file(path: Path) -> IO[str]:
             # some network file systems do not support locks
             pass
         if _is_same_file(stream, path):
-            stream.truncate(0)
-            stream.write(json.dumps({"host": socket.gethostname(), "process": os.getpid()}))
-            stream.flush()
+            try:
+                stream.truncate(0)
+                stream.write(json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode())
+            except OSError:
+                stream.close()
+                raise
             return stream
         # the previous owner has removed the file in the meantime
         stream.close()
 
 
-def _is_same_file(stream: IO[str], path: Path) -> bool:
+def _is_same_file(stream: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
     except FileNotFoundError:
