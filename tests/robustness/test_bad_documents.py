@@ -17,7 +17,7 @@ from caloforge.showers import ShowerBatch, ShowerWriter
 
 FEW, MANY = 30, 1000
 if os.environ.get("CALOFORGE_SCALE") == "small":
-    MANY = 60
+    MANY = 20
 STUDY = {
     "name": "search",
     "run": "run.yaml",

@@ -20,7 +20,7 @@ from caloforge.showers import ShowerBatch, ShowerWriter
 
 FEW, MANY = 40, 1500
 if os.environ.get("CALOFORGE_SCALE") == "small":
-    MANY = 60
+    MANY = 24
 
 
 @pytest.fixture(scope="module")

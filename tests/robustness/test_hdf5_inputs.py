@@ -11,7 +11,7 @@ from confined import Case, assert_rule
 
 FEW, MANY = 14, 700
 if os.environ.get("CALOFORGE_SCALE") == "small":
-    MANY = 40
+    MANY = 12
 # files of each format in the layouts of old and new versions of HDF5
 LAYOUTS = [("shower", "v110")] + [
     (kind, libver) for kind in bad_hdf5.VALUES for libver in ("earliest", "latest")

@@ -48,7 +48,7 @@ ENDS = {"steps": {"max_steps": 7}, "epochs": {"epochs": 2}}
 CASES = [(family, end) for family in MODELS for end in ENDS if family != "frozen" or end == "epochs"]
 # kills of each case in the gate, and in the slow form
 FEW = 2
-MANY = 4 if os.environ.get("CALOFORGE_SCALE") == "small" else 40
+MANY = 1 if os.environ.get("CALOFORGE_SCALE") == "small" else 40
 
 
 @dataclass

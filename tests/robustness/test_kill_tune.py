@@ -120,6 +120,7 @@ def left_over(out):
     return [path for path in out.rglob("*") if "partial" in path.name]
 
 
+@pytest.mark.slow
 def test_a_killed_search_leaves_no_process_and_goes_on_where_it_was(folder):
     out = folder / "out"
     process = begin(folder)
@@ -155,7 +156,7 @@ def test_searches_killed_at_random_moments_end_as_if_they_had_not_been(folder):
     study["changes"] = {"training": {"epochs": 4, "checkpoint_steps": 3, "threads": 1}}
     write_text(folder / "study.yaml", yaml.safe_dump(study))
     out, kills = folder / "out", 0
-    while kills < (2 if small else 20):
+    while kills < (1 if small else 20):
         process = begin(folder, trainings=True)
         try:
             process.wait(rng.uniform(2, 30))

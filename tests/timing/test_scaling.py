@@ -201,6 +201,7 @@ def run_of(plan, **training):
     return {"model": plan.model.model_dump(mode="json"), "training": document}
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_say_where_their_time_went(plan, tmp_path):
     data = tmp_path / "showers.h5"
     with ShowerWriter(data, plan.detector, {}) as writer:

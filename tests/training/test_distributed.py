@@ -291,6 +291,7 @@ def children(process):
     return [int(number) for number in text.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of torchrun in /proc")
 def test_a_killed_process_is_started_anew_and_the_job_ends_as_if_nothing_had_been(data, tmp_path):
     run, cut, whole = (

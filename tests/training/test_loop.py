@@ -146,7 +146,7 @@ def communicate(process, timeout=150):
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_killed_training_continues_bit_for_bit(data, tmp_path, number):
     run, whole, cut = write_run(tmp_path), tmp_path / "whole", tmp_path / "cut"
     reference, killed = start(run, data, whole), start(run, data, cut)
