@@ -165,3 +165,25 @@ def known_sampling_fraction(detector: Detector) -> float | None:
     stack = load_detector("par04-siw")
     same = detector.layers and detector.physical_layers() == stack.physical_layers()
     return SAMPLING_FRACTION if same else None
+
+
+def sampling_fraction_to_undo(detector: Detector, corrected: bool, visible: bool) -> float | None:
+    """The factor that turns corrected energies into visible ones, or None where nothing is to be done.
+
+    Args:
+        detector: Detector of the showers.
+        corrected: Whether their energies are corrected for the sampling fraction.
+        visible: Whether visible energies are asked for (`--visible`).
+
+    Raises:
+        ConfigError: The sampling fraction of the detector is not known.
+    """
+    if not (visible and corrected):
+        return None
+    fraction = known_sampling_fraction(detector)
+    if fraction is None:
+        raise ConfigError(
+            f"--visible: the sampling fraction of {detector.name} is not known, only that of par04-siw "
+            "(CaloChallenge sets 2 and 3); leave it out"
+        )
+    return fraction

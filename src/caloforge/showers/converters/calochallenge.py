@@ -23,6 +23,7 @@ from caloforge.showers.converters.binning import (
     dataset_detector,
     known_sampling_fraction,
     read_binning,
+    sampling_fraction_to_undo,
 )
 from caloforge.showers.converters.common import (
     ANGLE_TOLERANCE,
@@ -96,21 +97,15 @@ def open_calochallenge(
     facts: dict[str, Any] = {
         "files": [{"name": sample.path.name, "showers": len(sample.energy)} for sample in samples]
     }
-    scale = 1.0
-    if visible and meaning == CORRECTED:
-        fraction = known_sampling_fraction(detector)
-        if fraction is None:
-            raise ConfigError(
-                f"--visible: the sampling fraction of {detector.name} is not known, only that of sets 2 "
-                "and 3; leave it out"
-            )
-        meaning, scale, facts["sampling_fraction"] = "visible", fraction, fraction
+    scale = sampling_fraction_to_undo(detector, meaning == CORRECTED, visible)
+    if scale is not None:
+        meaning, facts["sampling_fraction"] = "visible", scale
     return Source(
         detector=detector,
         energy_meaning=meaning,
         total=sum(len(sample.energy) for sample in samples),
         facts=facts,
-        batches=_batches(samples, detector, meaning, scale, pdg_id),
+        batches=_batches(samples, detector, meaning, scale or 1.0, pdg_id),
     )
 
 

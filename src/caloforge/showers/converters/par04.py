@@ -22,7 +22,7 @@ import numpy as np
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import CylindricalMesh, Detector, load_detector
 from caloforge.showers.batch import Floats, ShowerBatch
-from caloforge.showers.converters.binning import dataset_detector, known_sampling_fraction
+from caloforge.showers.converters.binning import dataset_detector, sampling_fraction_to_undo
 from caloforge.showers.converters.common import (
     ORTHOGONAL,
     ForeignFile,
@@ -88,21 +88,15 @@ def open_par04(
     facts: dict[str, Any] = {
         "files": [{"name": sample.path.name, "showers": len(sample.energy)} for sample in samples]
     }
-    scale = 1.0
-    if visible and meaning != "visible":
-        fraction = known_sampling_fraction(detector)
-        if fraction is None:
-            raise ConfigError(
-                f"--visible: the sampling fraction of {detector.name} is not known, only that of par04-siw; "
-                "leave it out"
-            )
-        meaning, scale, facts["sampling_fraction"] = "visible", fraction, fraction
+    scale = sampling_fraction_to_undo(detector, meaning != "visible", visible)
+    if scale is not None:
+        meaning, facts["sampling_fraction"] = "visible", scale
     return Source(
         detector=detector,
         energy_meaning=meaning,
         total=sum(len(sample.energy) for sample in samples),
         facts=facts,
-        batches=_batches(samples, detector, meaning, scale, pdg_id),
+        batches=_batches(samples, detector, meaning, scale or 1.0, pdg_id),
     )
 
 
