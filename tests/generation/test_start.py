@@ -135,6 +135,17 @@ def test_other_sources_are_other_code(stored, monkeypatch):
 # ---- the choice
 
 
+def test_another_installation_compiles_its_own_code(tmp_path, monkeypatch):
+    """Else the first showers of a second clone would be timed with the compiler's half a minute."""
+    here = compiled.code_folder("layered")
+    copies = []
+    for path in compiled._sources("layered"):
+        copies.append(tmp_path / f"{len(copies)}.py")
+        copies[-1].write_bytes(path.read_bytes())
+    monkeypatch.setattr(compiled, "_sources", lambda _: copies)
+    assert compiled.code_folder("layered") != here
+
+
 def test_auto_takes_what_is_compiled_at_once(stored, monkeypatch):
     open_model(stored, Plan("numba"))
     monkeypatch.setattr(backend_selection, "_loaded", lambda model: pytest.fail("loads torch"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,11 +32,14 @@ CHECK = "crc32"
 def code_folder(family: str) -> Path:
     """Folder of the compiled forms of a family, for this processor and these versions."""
     name, flags = cpu()
+    sources = _sources(family)
     facts = {
         "cpu": name,
+        # Numba keeps its machine code beside the sources, or in a folder of its own
+        "location": [str(sources[0].parent.resolve()), os.environ.get("NUMBA_CACHE_DIR")],
         "flags": sorted(flags),
         "versions": {package: package_version(package) for package in ("caloforge", "numba", "llvmlite")},
-        "sources": [zlib.crc32(path.read_bytes()) for path in _sources(family)],
+        "sources": [zlib.crc32(path.read_bytes()) for path in sources],
     }
     return cache_folder() / "compiled" / f"{family}-{digest_json(facts)[:16]}"
 
