@@ -1,6 +1,8 @@
 """`caloforge train` as a verb: what it does to a run directory."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from toy import train
@@ -76,3 +78,15 @@ def test_one_copy_of_the_showers_is_looked_for(run, data, tmp_path, monkeypatch)
     settings = ["training.max_steps=2", "training.threads=1", f"training.cache={tmp_path / 'near'}"]
     caloforge.train(run, data=data, out=tmp_path / "out", set_=settings, progress=False)
     assert looked == [1]
+
+
+def test_a_run_from_a_pipe_is_recorded_as_resolved(run, data, tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, Path(run).read_bytes())
+    os.close(writing)
+    try:
+        train(f"/dev/fd/{reading}", data, tmp_path / "run", 1)
+    finally:
+        os.close(reading)
+    assert (tmp_path / "run" / "resolved.yaml").is_file()
+    assert not (tmp_path / "run" / "run.yaml").exists()

@@ -165,6 +165,7 @@ def _load_weights(model: "ShowerModel", start: str | Path) -> None:
 def _record(run: str, config: RunConfig) -> dict[str, str]:
     """Texts to store in the run directory: the run as given, and with all defaults."""
     texts = {RESOLVED: to_yaml(config)}
-    if file := run_file(run):
+    # a pipe, as of <(...), was read to its end already
+    if (file := run_file(run)) and file.is_file():
         texts[RUN] = file.read_text(encoding="utf-8")
     return texts
