@@ -37,6 +37,13 @@ def test_an_existing_run_directory_is_refused(run, data, tmp_path):
         train(run, data, tmp_path / "run", 1)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_an_empty_directory_is_used(run, data, tmp_path, resume):
+    """A kill between the creation of the directory and its lock leaves one."""
+    (tmp_path / "run").mkdir()
+    assert train(run, data, tmp_path / "run", 1, resume=resume)["steps"] == 1
+
+
 def test_data_of_another_detector_cost_nothing_of_an_earlier_training(run, data, tmp_path):
     out = tmp_path / "run"
     train(run, data, out, 1)

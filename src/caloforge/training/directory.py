@@ -95,7 +95,11 @@ class RunDirectory:
         holds = any((self.path / name).exists() for name in (CHECKPOINTS, MODEL, MOVING, REPLACED))
         begun = any((self.path / name).exists() for name in (RESOLVED, LOCK))
         # a training that saved nothing yet may be started again without --force
-        usable = (begun and not holds) or ((resume or restarted) and (begun or bool(self._checkpoints())))
+        usable = (
+            self._is_empty()
+            or (begun and not holds)
+            or ((resume or restarted) and (begun or bool(self._checkpoints())))
+        )
         check_new(self.path, force=force or usable, hint="--resume to continue it, --force to train anew")
         if self.path.exists() and not self.path.is_dir():
             raise OutputError(f"{self.path}: this is a file, expected the name of a run directory")
@@ -114,6 +118,11 @@ class RunDirectory:
                 (self.path / FORCED).touch()
             else:
                 (self.path / FORCED).unlink(missing_ok=True)
+
+    def _is_empty(self) -> bool:
+        """Whether the directory holds nothing, as after a kill between its creation and the lock."""
+        with writing(self.path):
+            return self.path.is_dir() and not any(self.path.iterdir())
 
     def begin(self) -> None:
         """Move an earlier training aside and write the files that document the run."""
