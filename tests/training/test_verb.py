@@ -63,6 +63,7 @@ def test_a_job_script_can_always_resume(run, data, tmp_path):
     assert train(run, data, out, 2, resume=True)["steps"] == 2
     # but not in a directory of something else
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match="exists already"):
         train(run, data, tmp_path / "mine", 1, resume=True)
 
