@@ -9,6 +9,7 @@ from caloforge.beam import BeamConfig
 from caloforge.cli import main
 from caloforge.commands.demo import RELEASED_SHOWERS, demo
 from caloforge.commands.outcome import Outcome
+from caloforge.errors import SimulationError
 from caloforge.models import released
 from caloforge.run import load_run
 from caloforge.showers import ShowerBatch, ShowerWriter
@@ -41,6 +42,7 @@ def calls(monkeypatch):
         facts = {name: {"sentence": f"UNDECIDED with '3dgan', {truth.name}"}}
         return Outcome("", 4, report=out / "report.html", verdict="undecided", passed=False, generators=facts)
 
+    monkeypatch.setattr("caloforge.fullsim.campaign.preflight", lambda *_: 0.1)
     monkeypatch.setattr("caloforge.commands.simulate.simulate", simulate)
     monkeypatch.setattr("caloforge.commands.generate.generate", generate)
     monkeypatch.setattr("caloforge.commands.validate.validate", validate)
@@ -96,6 +98,19 @@ def test_too_few_showers_are_refused_before_an_old_demo_is_removed(
     calls.clear()
     assert main(["demo", "-o", str(tmp_path / "demo"), "--force", option, str(got)]) == 2
     assert f"{option}: got {got}, expected at least {expected}" in capsys.readouterr().err
+    assert not calls and (tmp_path / "demo/train.h5").is_file()
+
+
+def test_geant4_that_does_not_start_costs_no_old_demo(calls, tmp_path, capsys, monkeypatch):
+    demo(out=tmp_path / "demo", workers=1)
+    calls.clear()
+
+    def preflight(*_):
+        raise SimulationError("Geant4 does not start")
+
+    monkeypatch.setattr("caloforge.fullsim.campaign.preflight", preflight)
+    assert main(["demo", "-o", str(tmp_path / "demo"), "--force"]) == 1
+    assert "Geant4 does not start" in capsys.readouterr().err
     assert not calls and (tmp_path / "demo/train.h5").is_file()
 
 

@@ -58,6 +58,8 @@ def demo(
 
     start = time.perf_counter()
     _check_numbers(train_showers, test_showers)
+    # before an earlier demo is removed
+    _check_geant4()
     out = _new_directory(Path(out), force)
     run = out / RUN
     write_text(run, recipe_text(RECIPE))
@@ -101,6 +103,18 @@ def demo(
         speed_up=speed,
         released=shown,
     )
+
+
+def _check_geant4() -> None:
+    """Check that Geant4 starts for the detector of the demo.
+
+    Raises:
+        SimulationError, MissingDependencyError: It does not, or is not installed.
+    """
+    from caloforge.fullsim.campaign import preflight
+
+    config = load_run(RECIPE)
+    preflight(config.detector, config.beam, config.fullsim)
 
 
 def _check_numbers(train_showers: int, test_showers: int) -> None:
