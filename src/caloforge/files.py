@@ -13,8 +13,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from caloforge.amounts import size
 from caloforge.errors import DataError, OutputError
+from caloforge.number_format import size
 from caloforge.output import readable
 
 

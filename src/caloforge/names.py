@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from caloforge.output import note
+from caloforge.output import print_note
 
 
 def shipped_name(source: str | Path, names: Iterable[str], kind: str, folder: Path = Path()) -> str | None:
@@ -43,4 +43,4 @@ def is_path(source: str | Path) -> bool:
 @functools.cache
 def _note_ambiguous(name: str, kind: str, there: str) -> None:
     what = "folder" if Path(there).is_dir() else "file"
-    note(f"{name} is the {kind} that comes with caloforge; for the {what} here write .{os.sep}{name}")
+    print_note(f"{name} is the {kind} that comes with caloforge; for the {what} here write .{os.sep}{name}")

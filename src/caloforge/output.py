@@ -66,7 +66,7 @@ def readable(text: str) -> str:
     )
 
 
-def tell(line: str) -> None:
+def write_line(line: str) -> None:
     """Write a line to standard error; does nothing where that is closed."""
     try:
         sys.stderr.write(f"{readable(line)}\n")
@@ -78,9 +78,9 @@ def tell(line: str) -> None:
         return
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Write a note, which is no error, to standard error."""
-    tell(f"note: {text}")
+    write_line(f"note: {text}")
 
 
 def discard(stream: TextIO) -> None:

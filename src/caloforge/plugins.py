@@ -21,7 +21,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import Any, Generic, TypeVar
 
 from caloforge.errors import CaloforgeError, ConfigError, PluginError, nearest
-from caloforge.output import note
+from caloforge.output import print_note
 
 T = TypeVar("T")
 # what is shown of a name that is none
@@ -212,9 +212,9 @@ def _packages(found: list[Announced]) -> str:
 
 @functools.cache
 def _say_broken(message: str) -> None:
-    note(message)
+    print_note(message)
 
 
 @functools.cache
 def _say_taken(kind: str, name: str, package: str) -> None:
-    note(f"package {package} adds a {kind} {name!r}, which is built in; the one of caloforge is used")
+    print_note(f"package {package} adds a {kind} {name!r}, which is built in; the one of caloforge is used")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from caloforge.commands.study_table import StudyTable
+from caloforge.commands.study_progress import StudyTable
 
 
 def standing(ended, running=(), **facts):

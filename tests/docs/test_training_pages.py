@@ -20,7 +20,7 @@ from caloforge.training.checkpoint import Progress, save_checkpoint
 from caloforge.training.config import OptimizerConfig
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.optimizers import build_optimizers
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 from caloforge.training.timers import TimeSplit
 
 SETTINGS = {
@@ -68,7 +68,7 @@ def test_every_key_of_metrics_jsonl_is_explained(model, data):
         batch = TrainingBatch.of(file.read(0, 4))
     torch.manual_seed(1)
     logs = {name for phase in model.step(batch) for name in phase.logs}
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         found = Evaluation(data, range(4, SHOWERS), alone)(model, torch.device("cpu"), "fp32")
     keys = {f"eval_{name}" for name in found} | {f"seconds_{name}" for name in asdict(TimeSplit())}
     assert logs | keys <= named("run-directory")

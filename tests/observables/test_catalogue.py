@@ -7,7 +7,7 @@ from observable_samples import DETECTORS, as_batch, random_showers, read_shipped
 
 from caloforge import observables as obs
 from caloforge.geometry import load_detector
-from caloforge.observables import onepass
+from caloforge.observables import measurement
 
 THRESHOLD = 0.9
 
@@ -116,7 +116,7 @@ def test_blocks_change_nothing_and_bound_the_memory(detector, monkeypatch):
     voxels = int(np.prod(detector.shower_shape))
     showers = random_showers(detector, 40)
     want = observe(showers, detector)
-    monkeypatch.setattr(onepass, "BLOCK_VOXELS", 16 * voxels)
+    monkeypatch.setattr(measurement, "BLOCK_VOXELS", 16 * voxels)
     for name, value in observe(showers, detector).items():
         np.testing.assert_allclose(value, want[name], rtol=1e-5, atol=1e-6, err_msg=name)
 

@@ -29,7 +29,7 @@ from caloforge.training.config import DistributionConfig
 from caloforge.training.data_split import split_showers
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 TOGETHER = Path(__file__).with_name("together.py")
 MPIRUN = Path(sys.executable).with_name("mpirun")
@@ -148,7 +148,7 @@ def doubled(data, model, out):
     ranks, threads = batches_of_both(data), torch.get_num_threads()
     # as many as each process has: the first operations of a process on several may round otherwise
     torch.set_num_threads(1)
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         trainer = Trainer(model, data, plain_settings(batch_size=22), out, alone, seed=1, resume=False)
         pairs = [(ShowerBatch.concatenate(list(pair)), 1.0) for pair in zip(*ranks, strict=True)]
         assert len(pairs) == trainer.total == 10
@@ -179,9 +179,9 @@ def test_the_layered_model_of_two_processes_equals_that_of_the_doubled_batch(out
 
 def test_the_frozen_library_of_two_processes_is_that_of_one(outcome, data, tmp_path):
     out, _ = outcome
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         model = family_models(data)["frozen"]
-        train_model(model, data, plain_settings(), tmp_path, seed=1, processes=alone)
+        train_model(model, data, plain_settings(), tmp_path, seed=1, communicator=alone)
     one, both = (
         load_file(checkpoints(path / "checkpoints")[-1] / "model.safetensors")
         for path in (tmp_path, out / "families" / "frozen")
@@ -192,7 +192,7 @@ def test_the_frozen_library_of_two_processes_is_that_of_one(outcome, data, tmp_p
 
 def test_the_shared_evaluation_is_that_of_one_process(outcome, data):
     _, (first, second) = outcome
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         model = plain_model(data)
         expected = Evaluation(data, plain_split().evaluated(37), alone)(model, alone.device, "fp32")
     assert first["evaluation"] == second["evaluation"] == pytest.approx(expected, rel=1e-6)
@@ -236,7 +236,7 @@ def test_groups_of_four_processes(data, tmp_path):
     assert [one["forces"]["elastic agreed"] for one in found] == [pytest.approx(centre, abs=1e-3)] * 4
     assert all(one["learnt"] == found[0]["learnt"] for one in found)
     assert min(found[0]["learnt"][-4:]) < 0.6 * found[0]["learnt"][0]
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
         expected = Evaluation(data, range(160, 240), alone)(model, alone.device, "fp32")
     assert all(one["evaluation"] == pytest.approx(expected, rel=1e-6) for one in found)
@@ -269,7 +269,7 @@ def test_the_verb_under_mpirun_and_torchrun_and_resumed_by_one_process(data, tmp
     model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=1, beam=load_run(run).beam)
     held_out = {"share": 0.15, "showers": 36}
     settings = plain_settings(batch_size=12, augment=True, optimizer={}, evaluation=held_out)
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         trainer = Trainer(model, data, settings, by_mpi, alone, seed=1, resume=True)
         step = trainer._step
         trainer._step = lambda showers, weight: (seen.append(showers), step(showers, weight))[1]
@@ -382,7 +382,7 @@ def test_a_changed_file_is_copied_again_and_a_damaged_copy_replaced(data, tmp_pa
 
     original, folder = tmp_path / "train.h5", str(tmp_path / "near")
     original.write_bytes(data.read_bytes())
-    with Processes(60) as alone:
+    with Communicator(60) as alone:
         copy = local_copy(original, folder, alone)
         assert copy.read_bytes() == original.read_bytes()
         first = copy.stat().st_ino

@@ -8,7 +8,7 @@ from torch.distributed import TCPStore
 from caloforge.errors import TrainingError
 from caloforge.training import heartbeat
 from caloforge.training.heartbeat import HeartbeatMonitor
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def monitors(monkeypatch):
 
 def member(monitor):
     """A process group around a monitor, without real peers."""
-    process = Processes.__new__(Processes)
+    process = Communicator.__new__(Communicator)
     process.rank, process.world_size, process.timeout, process._monitor = monitor._rank, 3, 60.0, monitor
     return process
 

@@ -25,7 +25,7 @@ from caloforge.training.evaluation import Evaluation
 from caloforge.training.loop import Trainer, train_model
 from caloforge.training.optimizers import build_optimizers
 from caloforge.training.parallel import build_strategy
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 from listening import beyond_loopback, listening
 
 
@@ -73,7 +73,7 @@ def plain_settings(**changes):
     return build(TrainingConfig, base | changes, "training")
 
 
-def learnt(data, out, processes, epochs, **distribution):
+def learnt(data, out, communicator, epochs, **distribution):
     """Figures of merit after the epochs of a training with a strategy."""
     config = plain_settings(
         batch_size=6,
@@ -82,11 +82,11 @@ def learnt(data, out, processes, epochs, **distribution):
         distribution=distribution,
     )
     model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
-    train_model(model, data, config, out, seed=1, processes=processes)
+    train_model(model, data, config, out, seed=1, communicator=communicator)
     return merits(out)
 
 
-def forces(data, processes):
+def forces(data, communicator):
     """Weights of this process after each strategy has met once, from known ones; and the elastic centre."""
     found = {}
     for kind in ("local-sgd", "elastic", "hierarchical"):
@@ -95,9 +95,9 @@ def forces(data, processes):
         optimizers = build_optimizers(model, plain_settings().optimizer)
         for parameter in model.parameters():
             torch.nn.init.constant_(parameter, 10.0)
-        strategy = build_strategy(build(DistributionConfig, settings, "x"), processes, model, optimizers)
+        strategy = build_strategy(build(DistributionConfig, settings, "x"), communicator, model, optimizers)
         for parameter in model.parameters():
-            torch.nn.init.constant_(parameter, 10.0 + 4 * processes.rank)
+            torch.nn.init.constant_(parameter, 10.0 + 4 * communicator.rank)
         found[kind] = []
         for step in range(1, 5):
             strategy.after_step(step)
@@ -126,12 +126,12 @@ def family_models(data):
     }
 
 
-def train_families(data, out, processes):
+def train_families(data, out, communicator):
     """Train each; digests of the weights and the figures of merit, of this process."""
     found = {}
     for name, model in family_models(data).items():
         folder = out / name
-        train_model(model, data, plain_settings(), folder, seed=1, processes=processes)
+        train_model(model, data, plain_settings(), folder, seed=1, communicator=communicator)
         state = model.state_dict()
         texts = [f"{key} {value.dtype} {value.tolist()}" for key, value in state.items()]
         found[name] = {"weights": digest_json(texts), "merits": merits(folder)}
@@ -147,35 +147,37 @@ def merits(out):
 def strategies(data, out):
     # mpirun leaves its own to the processes that it starts
     inherited = beyond_loopback([os.getpid()])
-    with Processes(60) as processes:
+    with Communicator(60) as communicator:
         config = plain_settings()
-        trainer = Trainer(plain_model(data), data, config, out / "plain", processes, seed=1, resume=False)
+        trainer = Trainer(plain_model(data), data, config, out / "plain", communicator, seed=1, resume=False)
         start = trainer.evaluation(trainer.model, trainer.device, "fp32")
         trainer.run()
         held = list(trainer.model.state_dict().values())
         weights = np.array([float(value.double().sum()) for value in held])
         found = {
             "evaluation": start,
-            "learnt": learnt(data, out / "elastic", processes, 10, kind="elastic", every=2),
+            "learnt": learnt(data, out / "elastic", communicator, 10, kind="elastic", every=2),
             "weights": [
-                table[0].tolist() for table in processes.all_gather(weights[None].astype(np.float32))
+                table[0].tolist() for table in communicator.all_gather(weights[None].astype(np.float32))
             ],
             "listening": len(listening([os.getpid()])),
             "beyond": sorted(beyond_loopback([os.getpid()]) - inherited),
-            "families": train_families(data, out / "families", processes),
+            "families": train_families(data, out / "families", communicator),
         }
-    (out / f"strategies-{processes.rank}.json").write_text(json.dumps(found))
+    (out / f"strategies-{communicator.rank}.json").write_text(json.dumps(found))
 
 
 def four(data, out):
-    with Processes(60) as processes:
-        found = {"forces": forces(data, processes)}
+    with Communicator(60) as communicator:
+        found = {"forces": forces(data, communicator)}
         settings = {"kind": "hierarchical", "group_size": 2, "every": 2, "across_every": 6}
-        found["learnt"] = learnt(data, out / "hierarchical", processes, 24, **settings)
+        found["learnt"] = learnt(data, out / "hierarchical", communicator, 24, **settings)
         # three blocks of held-out showers for four processes
         model = create_model(build(Gan3dConfig, MODEL, "model"), data, seed=4)
-        found["evaluation"] = Evaluation(data, range(160, 240), processes)(model, processes.device, "fp32")
-    (out / f"four-{processes.rank}.json").write_text(json.dumps(found))
+        found["evaluation"] = Evaluation(data, range(160, 240), communicator)(
+            model, communicator.device, "fp32"
+        )
+    (out / f"four-{communicator.rank}.json").write_text(json.dumps(found))
 
 
 def fail(data, out, how):

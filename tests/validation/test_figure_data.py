@@ -11,8 +11,8 @@ from caloforge.validation import mathtext
 from caloforge.validation.conditions import INCLUSIVE
 from caloforge.validation.event_displays import encode_map, encode_voxels, planes, projections
 from caloforge.validation.figure_data import Figure, Series, common_edges, histogram, profile, shares, trend
+from caloforge.validation.formatting import format_number, format_sigma, with_error
 from caloforge.validation.in_memory import _sample
-from caloforge.validation.labels import format_number, format_sigma, with_error
 from caloforge.validation.pdf_figures import against_truth
 
 

@@ -15,7 +15,7 @@ from caloforge.metrics.resampling import Metric
 from caloforge.metrics.samples import SamplePair
 from caloforge.tuning.objective import check_figure, needs_classifier
 from caloforge.validation import judge_batches, load_thresholds, threshold_sets
-from caloforge.validation.labels import with_error
+from caloforge.validation.formatting import with_error
 
 
 @pytest.fixture

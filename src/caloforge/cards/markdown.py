@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from caloforge.amounts import size
 from caloforge.cards.figures import write_floor, write_number, write_time
 from caloforge.models.released import trained_conditions
+from caloforge.number_format import size
 from caloforge.references import REFERENCES
 from caloforge.units import format_energy
 

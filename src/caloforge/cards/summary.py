@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from caloforge.amounts import size
 from caloforge.cards.figures import EVERYWHERE, write_floor, write_number, write_time
 from caloforge.models.released import trained_conditions
+from caloforge.number_format import size
 
 Json = dict[str, Any]
 

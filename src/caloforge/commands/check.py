@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from caloforge.amounts import duration, percent, size
 from caloforge.commands.options import FilePath, Showers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import CaloforgeError, DataError
+from caloforge.number_format import duration, percent, size
 from caloforge.run import RunConfig, load_run
 
 # compressed bytes over raw bytes of an electromagnetic shower file, rounded up

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from caloforge.amounts import duration, plain
 from caloforge.commands.options import FilePath, ShortSeed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import ConfigError, OutputError
 from caloforge.files import check_new, write_text
-from caloforge.output import tell
+from caloforge.number_format import duration, plain
+from caloforge.output import write_line
 from caloforge.run import load_run, recipe_text
 from caloforge.run_directory import RUN
 
@@ -174,7 +174,7 @@ class _Steps:
 
     def begin(self, what: str) -> None:
         self.number += 1
-        tell(f"{self.number}/{self.total} {what}")
+        write_line(f"{self.number}/{self.total} {what}")
 
 
 def _new_directory(out: Path, force: bool) -> Path:

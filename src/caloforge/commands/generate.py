@@ -10,7 +10,7 @@ from caloforge.commands.options import FilePath, Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import ConfigError
-from caloforge.output import tell
+from caloforge.output import write_line
 
 if TYPE_CHECKING:
     from caloforge.conditions import Conditions
@@ -146,7 +146,7 @@ def generate(
         batch_size=batch_size,
         threads=threads,
         device=device,
-        say=(lambda text: tell(f"generate: {text}")) if progress else lambda _: None,
+        say=(lambda text: write_line(f"generate: {text}")) if progress else lambda _: None,
     )
     with Meter("generate", len(conditions), enabled=progress) as meter:
         options: dict[str, Any] = {"plan": plan, "seed": seed, "extrapolate": extrapolate}

@@ -35,9 +35,9 @@ def init(
             "give a recipe or a detector preset (see caloforge list), or --from FILE for a shower file"
         )
     if from_ is not None:
-        from caloforge.commands.run_of_showers import run_of_showers
+        from caloforge.commands.run_from_showers import run_from_showers
 
-        text = run_of_showers(Path(from_))
+        text = run_from_showers(Path(from_))
     else:
         text = recipe_text(str(preset))
     out = check_new(Path(out), force=force)

@@ -16,8 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from caloforge import amounts
-from caloforge.output import tell
+from caloforge import number_format
+from caloforge.output import write_line
 
 # seconds between two lines where there is no terminal (batch logs)
 LINE_INTERVAL = 10.0
@@ -77,26 +77,27 @@ class Meter:
         elapsed = now - self._start
         rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
         if self._bar is not None:
-            shown = f"{amounts.rate(rate, self.unit)} {note}".strip()
+            shown = f"{number_format.rate(rate, self.unit)} {note}".strip()
             self._bar.update(self._task, completed=done, total=self.total, rate=shown)
         elif now - self._last >= LINE_INTERVAL or done >= self.total:
             self._last = now
             count = f"{done}/{self.total} {self.unit}".rstrip()
-            tell(f"{self.what}: {count}{self._timing(done, rate, note)}")
+            write_line(f"{self.what}: {count}{self._timing(done, rate, note)}")
 
     def _timing(self, done: int, rate: float, note: str) -> str:
         """Rate, note, and remaining time (at the end: total time) for a line."""
-        parts = [amounts.rate(rate, self.unit)] if rate > 0 else []
+        parts = [number_format.rate(rate, self.unit)] if rate > 0 else []
         parts += [note] if note else []
         if done >= self.total:
             taken, begun = time.monotonic() - self._entered, self._start - self._entered
             # the rate leaves out the start-up, so name that where it took long
             late = rate > 0 and begun >= 1 and begun > taken / 10
             parts.append(
-                amounts.duration(taken) + (f", of which {amounts.duration(begun)} to start" if late else "")
+                number_format.duration(taken)
+                + (f", of which {number_format.duration(begun)} to start" if late else "")
             )
         elif rate > 0:
-            parts.append(f"about {amounts.duration((self.total - done) / rate)} left")
+            parts.append(f"about {number_format.duration((self.total - done) / rate)} left")
         return "".join(f", {part}" for part in parts)
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from caloforge.amounts import percent
 from caloforge.commands.options import FilePath, Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
 from caloforge.errors import DataError, ModelError
+from caloforge.number_format import percent
 from caloforge.run import RunConfig, load_run, run_file
 from caloforge.run_directory import MODEL, RESOLVED, RUN
 from caloforge.units import format_energy
@@ -20,7 +20,7 @@ from caloforge.units import format_energy
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
     from caloforge.training.loop import TrainingResult
-    from caloforge.training.process_group import Processes
+    from caloforge.training.process_group import Communicator
 
 # why a training ended, for the message
 ENDS = {
@@ -64,24 +64,24 @@ def train(
     from caloforge.models.registry import create_model
     from caloforge.training.directory import RunDirectory
     from caloforge.training.loop import train_model
-    from caloforge.training.process_group import Processes
+    from caloforge.training.process_group import Communicator
 
     with (
-        Processes(config.training.distribution.timeout_seconds) as processes,
+        Communicator(config.training.distribution.timeout_seconds) as communicator,
         RunDirectory(out, _record(run, config)) as directory,
     ):
-        launched = processes.world_size > 1 or "TORCHELASTIC_RUN_ID" in os.environ
+        launched = communicator.world_size > 1 or "TORCHELASTIC_RUN_ID" in os.environ
         # a job that its launcher restarts resumes by itself; a job script may always pass --resume
-        restarted = processes.restarted
-        processes.run_on_main(
+        restarted = communicator.restarted
+        communicator.run_on_main(
             lambda: directory.take(resume=resume, force=force, launched=launched, restarted=restarted)
         )
-        resume, directory.replaces = processes.broadcast_value([directory.resumes, directory.replaces])
-        near = _local_data(config, data, processes)
+        resume, directory.replaces = communicator.broadcast_value([directory.resumes, directory.replaces])
+        near = _local_data(config, data, communicator)
         model = create_model(config.model, near, seed=seed, beam=config.beam)
         if start is not None and not resume:
             _load_weights(model, start)
-        with Meter("train", 1, "steps", enabled=progress and processes.is_main) as meter:
+        with Meter("train", 1, "steps", enabled=progress and communicator.is_main) as meter:
             result = train_model(
                 model,
                 data,
@@ -91,10 +91,10 @@ def train(
                 seed=seed,
                 resume=resume,
                 progress=meter.update,
-                processes=processes,
+                communicator=communicator,
                 directory=directory,
             )
-        first, world_size = processes.is_main, processes.world_size
+        first, world_size = communicator.is_main, communicator.world_size
     return Outcome(
         _summary(result, config, out, world_size) if first else "",
         run_dir=out,
@@ -132,12 +132,12 @@ def _energies(limits: list[float]) -> str:
     return " to ".join(dict.fromkeys(format_energy(float(f"{value:.3g}")) for value in limits))
 
 
-def _local_data(config: RunConfig, data: Path, processes: "Processes") -> Path:
+def _local_data(config: RunConfig, data: Path, communicator: "Communicator") -> Path:
     """The shower file, or its local copy; checks that it has the detector of the run."""
     from caloforge.showers import ShowerFile
     from caloforge.training.local_copy import local_copy
 
-    near = local_copy(data, config.training.cache, processes)
+    near = local_copy(data, config.training.cache, communicator)
     with ShowerFile(near) as file:
         if file.detector.geometry_digest != config.detector.geometry_digest:
             raise DataError(

@@ -28,7 +28,7 @@ def tune(
         address: A Ray cluster, such as ray://head:10001 or auto; without one the search runs on this machine.
         progress: Show progress.
     """
-    from caloforge.commands.study_table import StudyTable
+    from caloforge.commands.study_progress import StudyTable
     from caloforge.tuning.config import load_study, study_file
     from caloforge.tuning.study import run_study
 

@@ -11,7 +11,7 @@ from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import OutputError
 from caloforge.names import shipped_name
-from caloforge.output import tell
+from caloforge.output import write_line
 
 Network = Literal["low", "low-normed", "high", "cnn", "strong"]
 EXIT_CODES = {"within": 0, "not within": 3, "undecided": 4}
@@ -164,7 +164,7 @@ def _generate(model: str | Path, truth: Path, folder: Path, report: Path, seed: 
     plan = plan_for(
         stored,
         len(conditions),
-        say=(lambda text: tell(f"generate: {text}")) if progress else lambda _: None,
+        say=(lambda text: write_line(f"generate: {text}")) if progress else lambda _: None,
     )
     out = folder / f"{Path(model).absolute().name}.h5"
     try:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.generation import splitmix
-from caloforge.machine_code import compiled
+from caloforge.jit import compiled
 
 # words per block
 BLOCK = 256

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caloforge import amounts
+from caloforge import number_format
 from caloforge.config import build
 from caloforge.errors import CaloforgeError, ConfigError, DataError, ModelError
 from caloforge.files import read_regular, write_bytes, write_text, writing
@@ -312,7 +312,7 @@ Made by caloforge {card["provenance"]["caloforge"]} on {card["provenance"]["crea
 
 - Particles (PDG): {pdg_ids}; {energy}; theta {theta}
 - Voxels: {card["facts"]["energy_meaning"]} energy in MeV
-- Weights: {amounts.size(card["weights_bytes"])}; trained parameters: {", ".join(parts) or "none"}
+- Weights: {number_format.size(card["weights_bytes"])}; trained parameters: {", ".join(parts) or "none"}
 - Figure of merit (P + E against held-out full simulation, 0 is perfect): {merit}
 
 Generate: `caloforge generate DIR --like TRUTH.h5 -o generated.h5`; weights SHA-256 {card["weights_sha256"]}.

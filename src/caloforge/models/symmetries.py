@@ -53,7 +53,7 @@ def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]
     return tuple(Symmetry(x, y, swap) for swap in swaps for y in in_y for x in in_x)
 
 
-def moved(showers: NDArray[Scalar], operation: Symmetry) -> NDArray[Scalar]:
+def transformed(showers: NDArray[Scalar], operation: Symmetry) -> NDArray[Scalar]:
     """Apply an operation to showers (..., ny, nx), or (..., nphi, nr), where `flip_y` reflects phi."""
     if operation.flip_x:
         showers = showers[..., ::-1]
@@ -73,7 +73,7 @@ def cell_images(detector: Detector, group: tuple[Symmetry, ...]) -> NDArray[np.i
     """
     shape = detector.shower_shape
     cells = np.arange(np.prod(shape)).reshape(shape)
-    sources = [moved(cells, operation) for operation in group]
+    sources = [transformed(cells, operation) for operation in group]
     if isinstance(detector.mesh, CylindricalMesh) and len(group) > 1:
         sources = [np.roll(grid, turn, axis=1) for grid in sources for turn in range(detector.mesh.nphi)]
     # `sources` holds the cell that is moved to each place; its inverse permutation is the image of each cell

@@ -21,8 +21,8 @@ from caloforge.observables.hits import (
 )
 from caloforge.observables.layers import TransverseSums, layer_centres, layer_contrast, transverse_sums
 from caloforge.observables.longitudinal import GammaFit, gamma_fit
+from caloforge.observables.measurement import high_level_features, observe
 from caloforge.observables.moments import moments
-from caloforge.observables.onepass import high_level_features, observe
 from caloforge.observables.profiles import (
     azimuthal_profile,
     lateral_image,

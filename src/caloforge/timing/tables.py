@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from caloforge.amounts import plain
+from caloforge.number_format import plain
 
 HEADINGS = ("", "MB", "backend", "cores", "batch", "ms a shower", "spread", "× Geant4", "× published")
 # columns of text, the others are numbers

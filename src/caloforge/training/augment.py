@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import CylindricalMesh, Detector
-from caloforge.models.symmetries import Symmetry, moved
+from caloforge.models.symmetries import Symmetry, transformed
 from caloforge.showers import ShowerBatch
 
 
@@ -32,9 +32,9 @@ def augment(
         if not len(rows):
             continue
         if cylindrical:
-            showers[rows] = _rotated(moved(batch.showers[rows], operation), rng)
+            showers[rows] = _rotated(transformed(batch.showers[rows], operation), rng)
         else:
-            showers[rows] = moved(batch.showers[rows], operation)
+            showers[rows] = transformed(batch.showers[rows], operation)
         # cos(theta) points along y and phi leans to x: swapping happens for orthogonal incidence only
         if operation.flip_y and not cylindrical:
             theta[rows] = np.float32(np.pi) - theta[rows]

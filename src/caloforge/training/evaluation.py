@@ -18,7 +18,7 @@ from caloforge.models.base import Condition, ShowerModel
 from caloforge.observables import observe
 from caloforge.showers import ShowerBatch, ShowerFile
 from caloforge.showers.select import Numbers, read_numbers
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 # small, so that the usual thousand showers are enough for many processes
 BLOCK = 32
@@ -33,9 +33,9 @@ Values = dict[str, NDArray[np.float32]]
 class Evaluation:
     """Compares a model with held-out showers, whose observables are computed once."""
 
-    def __init__(self, data: Path, numbers: Numbers, processes: Processes) -> None:
+    def __init__(self, data: Path, numbers: Numbers, communicator: Communicator) -> None:
         """Compute the observables of this process's blocks; `numbers` are shower indices, ascending."""
-        self.processes = processes
+        self.communicator = communicator
         self._conditions: dict[int, Condition] = {}
         blocks = []
         with ShowerFile(data) as file:
@@ -44,7 +44,7 @@ class Evaluation:
             one = observe(read_numbers(file, numbers[:1]), self.detector, threshold=HIT_THRESHOLD)
             self._shapes = {name: values.shape[1:] for name, values in one.items()}
             for number, first in enumerate(range(0, len(numbers), BLOCK)):
-                if number % processes.world_size == processes.rank:
+                if number % communicator.world_size == communicator.rank:
                     batch = read_numbers(file, numbers[first : first + BLOCK])
                     self._conditions[number] = Condition.of(batch)
                     blocks.append(observe(batch, self.detector, threshold=HIT_THRESHOLD))
@@ -88,7 +88,7 @@ class Evaluation:
             for block in blocks
         ]
         mine = np.concatenate([np.empty((0, sum(widths.values())), np.float32), *rows])
-        tables = self.processes.all_gather(mine.astype(np.float32, copy=False))
+        tables = self.communicator.all_gather(mine.astype(np.float32, copy=False))
         # block b belongs to process b modulo the number of processes
         taken, pieces = [0] * len(tables), []
         while any(start < len(table) for start, table in zip(taken, tables, strict=True)):

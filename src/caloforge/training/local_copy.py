@@ -9,14 +9,14 @@ from typing import Any
 
 from caloforge.errors import DataError, OutputError
 from caloforge.files import check_space, check_writable, partial_path, write_text, writing
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 BLOCK = 2**24
 # slowest network expected, in bytes per second; determines how long to wait for a copy
 SLOWEST = 1e7
 
 
-def local_copy(data: Path, folder: str | None, processes: Processes) -> Path:
+def local_copy(data: Path, folder: str | None, communicator: Communicator) -> Path:
     """Copy the shower file to `folder`, once per machine; returns the path to read from.
 
     An existing copy is used if it and the original still have the sizes and modification times recorded when
@@ -25,7 +25,7 @@ def local_copy(data: Path, folder: str | None, processes: Processes) -> Path:
     Args:
         data: The shower file.
         folder: Folder on a local disk, with the same name on all machines; None for no copy.
-        processes: The process group.
+        communicator: The process group.
 
     Raises:
         DataError: The original cannot be read.
@@ -40,9 +40,9 @@ def local_copy(data: Path, folder: str | None, processes: Processes) -> Path:
     name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:12]
     copy = Path(folder).expanduser() / f"{data.stem}-{name}{data.suffix}"
     state = {"size": original.st_size, "time": original.st_mtime_ns}
-    if processes.local_rank == 0 and not _is_copy(copy, state):
+    if communicator.local_rank == 0 and not _is_copy(copy, state):
         _copy(data, copy, state)
-    processes.barrier(processes.timeout + original.st_size / SLOWEST)
+    communicator.barrier(communicator.timeout + original.st_size / SLOWEST)
     return copy
 
 

@@ -46,7 +46,7 @@ from caloforge.training.log import MetricsLog
 from caloforge.training.optimizers import build_optimizers, learning_rate
 from caloforge.training.parallel import build_strategy
 from caloforge.training.precision import autocast, choose_precision
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 from caloforge.training.schedule import BatchSchedule
 from caloforge.training.timers import Clock, TimeSplit
 
@@ -89,7 +89,7 @@ def train_model(
     seed: int,
     resume: bool = False,
     progress: ProgressCallback | None = None,
-    processes: Processes | None = None,
+    communicator: Communicator | None = None,
     directory: RunDirectory | None = None,
     near: Path | None = None,
 ) -> TrainingResult:
@@ -103,7 +103,7 @@ def train_model(
         seed: Seed of all random numbers; with one device the same seed gives the same weights.
         resume: Continue from the newest checkpoint of the run directory.
         progress: Called with (step, total steps, note).
-        processes: The process group; by default initialised from the environment.
+        communicator: The process group; by default initialised from the environment.
         directory: The locked run directory; by default `out` is not locked, and files of an earlier training
             are not preserved.
         near: The copy of the shower file on this machine; by default it is made, see `local_copy`.
@@ -117,7 +117,11 @@ def train_model(
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    context = Processes(config.distribution.timeout_seconds) if processes is None else nullcontext(processes)
+    context = (
+        Communicator(config.distribution.timeout_seconds)
+        if communicator is None
+        else nullcontext(communicator)
+    )
     with context as group:
         trainer = Trainer(
             model, data, config, out, group, seed=seed, resume=resume, directory=directory, near=near
@@ -134,7 +138,7 @@ class Trainer:
         data: Path,
         config: TrainingConfig,
         out: Path,
-        processes: Processes,
+        communicator: Communicator,
         *,
         seed: int,
         resume: bool,
@@ -142,42 +146,42 @@ class Trainer:
         near: Path | None = None,
     ) -> None:
         """Prepare data and optimisers, and load the newest checkpoint to resume; see `train_model`."""
-        self.config, self.out, self.seed, self.processes = config, out, seed, processes
+        self.config, self.out, self.seed, self.communicator = config, out, seed, communicator
         self.directory = directory or RunDirectory(out)
-        self.device = processes.device
+        self.device = communicator.device
         self.model = model.to(self.device).train()
         self.detector = model.detector
         self.symmetries = symmetries(model.detector, model.ranges)[: None if config.augment else 1]
         self.optimizers = build_optimizers(model, config.optimizer)
-        self.data = local_copy(data, config.cache, processes) if near is None else near
-        split = split_file(self.data, config, processes.world_size)
+        self.data = local_copy(data, config.cache, communicator) if near is None else near
+        split = split_file(self.data, config, communicator.world_size)
         self.parts = split.describe(self.data)
         # only rank 0 writes models
-        self.record = data_record(data, len(split.train)) | self.parts if processes.is_main else {}
+        self.record = data_record(data, len(split.train)) | self.parts if communicator.is_main else {}
         if not resume:
             model.fit(TrainingShowers(self.data, split.train), np.random.default_rng([seed, FIT_STREAM]))
-            processes.broadcast_(list(model.state_dict().values()))
+            communicator.broadcast_(list(model.state_dict().values()))
         self.ema = make_ema(model.sampler()) if config.ema is not None else None
         self.progress = Progress(identity=training_fingerprint(model, self.data, split, config, seed))
         if resume:
             self._resume()
         batches = ShowerBatches(
             self.data,
-            batch_size(config, len(split.train), processes.world_size),
+            batch_size(config, len(split.train), communicator.world_size),
             members=split.train,
             seed=seed,
-            rank=processes.rank,
-            world_size=processes.world_size,
+            rank=communicator.rank,
+            world_size=communicator.world_size,
         )
         self.schedule = BatchSchedule(batches, config, self.progress)
         self.total = self.schedule.total if self.optimizers else 0
-        self.evaluation = Evaluation(self.data, split.evaluated(config.evaluation.showers), processes)
-        self.strategy = build_strategy(config.distribution, processes, model, self.optimizers)
+        self.evaluation = Evaluation(self.data, split.evaluated(config.evaluation.showers), communicator)
+        self.strategy = build_strategy(config.distribution, communicator, model, self.optimizers)
         if not resume:
-            self.progress.precision = processes.broadcast_value(
+            self.progress.precision = communicator.broadcast_value(
                 choose_precision(model, self._first_batch(), config.precision) if self.total else "fp32"
             )
-        self.log = MetricsLog(processes.accelerator, out, config, self.progress)
+        self.log = MetricsLog(communicator.accelerator, out, config, self.progress)
         self.opened, self.seconds_before = False, self.progress.seconds
         # of the last update
         self._rate = 0.0
@@ -194,7 +198,7 @@ class Trainer:
         precision = (state["precision"], self.config.precision)
         check_fingerprint(found[-1], state["identity"], self.progress.identity, precision)
         self.progress = load_checkpoint(found[-1], self.model, self.ema, self.optimizers)
-        if self.processes.is_main:
+        if self.communicator.is_main:
             prune_checkpoints(self.out / CHECKPOINTS, self.config.keep_checkpoints)
 
     # ---- the loop
@@ -207,7 +211,7 @@ class Trainer:
                 process has died.
             Interrupted: SIGINT or SIGTERM came; everything is saved.
         """
-        self.clock = self.processes.clock = Clock()
+        self.clock = self.communicator.clock = Clock()
         reason = self._end_reason()
         if reason is not None and self.progress.evaluated == self.progress.step:
             return self._result(reason, ended_before=True)
@@ -252,7 +256,7 @@ class Trainer:
 
     def _step(self, showers: ShowerBatch, weight: float) -> dict[str, Tensor]:
         """Make all updates of one batch; `weight` is the weight of this process in the mean of gradients."""
-        key = [self.seed, self.progress.step, self.processes.rank]
+        key = [self.seed, self.progress.step, self.communicator.rank]
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]) >> 1)
         showers = augment(showers, self.detector, self.symmetries, np.random.default_rng([*key, 1]))
         batch = TrainingBatch.of(showers, self.device)
@@ -270,14 +274,14 @@ class Trainer:
             current = self.strategy.ema_source
             update_ema(self.ema, self.model.sampler(), self.config.ema, self.progress.step, current)
         self.progress.step += 1
-        self.processes.record_step(self.progress.step)
+        self.communicator.record_step(self.progress.step)
         return logs
 
     def _update(self, phase: Phase, weight: float) -> None:
         optimizer = self.optimizers[phase.optimizer]
         optimizer.zero_grad(set_to_none=True)
         with self.strategy.sync_gradients(phase.optimizer, weight):
-            self.processes.accelerator.backward(phase.loss)
+            self.communicator.accelerator.backward(phase.loss)
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         limit = self.config.optimizer.gradient_clip
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit if limit is not None else float("inf"))
@@ -313,7 +317,7 @@ class Trainer:
         p, limits = self.progress, self.config
         reason = self._end_reason()
         due = time.monotonic() - self.saved > 60 * limits.checkpoint_minutes
-        over, due, interrupted = self.processes.any_of([reason == "minutes", due, stop.requested])
+        over, due, interrupted = self.communicator.any_of([reason == "minutes", due, stop.requested])
         reason = "minutes" if over else reason
         due |= p.batch == 0 or (limits.checkpoint_steps is not None and p.step % limits.checkpoint_steps == 0)
         if reason or self.schedule.evaluation_due():
@@ -333,7 +337,7 @@ class Trainer:
         """Begin to write to the run directory; called before the first file is written."""
         if not self.opened:
             self.opened = True
-            self.processes.run_on_main(self.directory.begin)
+            self.communicator.run_on_main(self.directory.begin)
             self.log.open()
 
     def _evaluate(self) -> None:
@@ -343,15 +347,15 @@ class Trainer:
         with self.clock.count("evaluation"), self.strategy.consensus(self.ema):
             with ema_weights(self.model.sampler(), self.ema):
                 found = self.evaluation(self.model, self.device, p.precision)
-                better = self.processes.broadcast_value(p.best is None or found["merit"] < p.best)
+                better = self.communicator.broadcast_value(p.best is None or found["merit"] < p.best)
                 keep = self.config.evaluation.keep
-                if self.processes.is_main and (better or keep == "last"):
+                if self.communicator.is_main and (better or keep == "last"):
                     facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
                     state = dict(self.model.state_dict())
                     save_model(self.model, self.out / MODEL, state, **facts, kept=keep, data=[self.record])
                     self.directory.settle()
             p.waited = 0 if better else p.waited + 1
-            p.best = self.processes.broadcast_value(found["merit"] if better else p.best)
+            p.best = self.communicator.broadcast_value(found["merit"] if better else p.best)
             p.evaluated = p.step
         self.log.add_evaluation(p, found, self.clock.split())
 
@@ -359,7 +363,7 @@ class Trainer:
         self._open()
         self.log.note_unlogged(self.progress)
         with self.clock.count("saving"), self.strategy.consensus(self.ema):
-            if self.processes.is_main:
+            if self.communicator.is_main:
                 save_checkpoint(
                     self.out / CHECKPOINTS,
                     self.progress,
@@ -370,4 +374,4 @@ class Trainer:
                 )
                 self.directory.settle()
             self.saved = time.monotonic()
-            self.processes.barrier()
+            self.communicator.barrier()

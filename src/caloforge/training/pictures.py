@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caloforge.amounts import duration
 from caloforge.errors import DataError
 from caloforge.files import read_regular
 from caloforge.geometry.plot_style import INK, SERIES, new_figure, style
+from caloforge.number_format import duration
 from caloforge.output import readable
 from caloforge.training.curves import COMMON, GAP, is_loss
 

@@ -38,7 +38,7 @@ PEER_FAILURE = re.compile(r"tim(ed ?|e)out|connect|peer|pipe|socket|abort|heartb
 EXIT_DELAY = 0.2
 
 
-class Processes:
+class Communicator:
     """The process group of a training, seen from one process. Use it as a context manager.
 
     Every method that communicates must be called by all processes, in the same order. With a single process

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from caloforge.amounts import duration, percent
+from caloforge.number_format import duration, percent
 from caloforge.tuning.plots import short_names, study_figures
 
 if TYPE_CHECKING:

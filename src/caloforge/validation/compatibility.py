@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.amounts import percent
 from caloforge.conditions import Conditions
 from caloforge.errors import DataError
 from caloforge.metrics.distributions import ks_probability
+from caloforge.number_format import percent
 from caloforge.showers import ShowerFile
 from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, particle_name
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from caloforge.amounts import percent
+from caloforge.number_format import percent
 from caloforge.validation.conditions import QUANTILE_SHOWERS, Bin
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.thresholds import ThresholdSet

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from caloforge.metrics.registry import metrics
-from caloforge.validation import event_displays, labels, mathtext
+from caloforge.validation import event_displays, formatting, mathtext
 from caloforge.validation.figure_data import TREND_SHOWERS, Figure
 from caloforge.validation.report_model import Card, Contents
 from caloforge.validation.verdict import Verdict
@@ -61,7 +61,8 @@ def _facts(contents: Contents, name: str) -> list[str]:
     lines = []
     for verdict in contents.verdicts:
         parts = [
-            f"{metrics()[d.metric].short} {labels.with_error(d.result.value, d.result.uncertainty, d.metric)}"
+            f"{metrics()[d.metric].short} "
+            f"{formatting.with_error(d.result.value, d.result.uncertainty, d.metric)}"
             for d in (j.difference for j in verdict.judgements)
             if d.observable == name and d.bin.axis == "inclusive" and d.place is None
         ]
@@ -101,10 +102,10 @@ def _judgements(verdict: Verdict) -> dict[str, list[list[str]]]:
             j.status,
             d.where,
             metrics()[d.metric].label,
-            labels.with_error(d.result.value, d.result.uncertainty, d.metric),
-            labels.format_number(d.result.floor, d.metric),
-            labels.format_number(j.threshold, d.metric),
-            labels.format_sigma(j.sigma),
+            formatting.with_error(d.result.value, d.result.uncertainty, d.metric),
+            formatting.format_number(d.result.floor, d.metric),
+            formatting.format_number(j.threshold, d.metric),
+            formatting.format_sigma(j.sigma),
         ]
         # infinite where a number has no error
         rows.setdefault(d.observable, []).append((max(min(j.sigma, 1e9), -1e9), text))

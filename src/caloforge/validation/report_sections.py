@@ -8,7 +8,7 @@ from caloforge.metrics.calochallenge import published, published_source
 from caloforge.metrics.registry import metrics
 from caloforge.metrics.resampling import Metric
 from caloforge.metrics.submission import Submission
-from caloforge.validation import labels
+from caloforge.validation import formatting
 from caloforge.validation.multivariate import CORRELATION, SHOWER, CorrelationComparison
 from caloforge.validation.report_model import Card, Contents, Matrix, Table
 from caloforge.validation.response import mip_peaks, summarise_response
@@ -71,9 +71,9 @@ def _whole_table(verdict: Verdict) -> Table:
     for j in verdict.judgements:
         d = j.difference
         if d.observable == SHOWER:
-            limit = "" if j.threshold is None else labels.format_number(j.threshold, d.metric)
-            value = labels.with_error(d.result.value, d.result.uncertainty, d.metric)
-            floor = labels.format_number(d.result.floor, d.metric)
+            limit = "" if j.threshold is None else formatting.format_number(j.threshold, d.metric)
+            value = formatting.with_error(d.result.value, d.result.uncertainty, d.metric)
+            floor = formatting.format_number(d.result.floor, d.metric)
             rows.append((metrics()[d.metric].label, value, floor, limit, j.status))
     head = ("metric", "value", "floor", "threshold", "")
     return Table("whole", f"{verdict.generator}: all observables at once", head, tuple(rows))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from caloforge.metrics.registry import metrics
-from caloforge.validation import labels
+from caloforge.validation import formatting
 from caloforge.validation.mathtext import Run
 from caloforge.validation.metrics_document import remedy
 from caloforge.validation.report_model import Contents
@@ -90,12 +90,12 @@ def _sentence(failures: Sequence[Judgement], verdict: Verdict, titles: Titles) -
 
     judgement = min(failures, key=position)
     d = judgement.difference
-    beyond = labels.format_sigma(judgement.sigma)
+    beyond = formatting.format_sigma(judgement.sigma)
     by = f", {beyond} beyond" if beyond and beyond != "always" else ""
     return (
         f"<b>{title_html(titles[d.observable])}</b>, {html.escape(d.where)}: {metrics()[d.metric].label} "
-        f"{labels.with_error(d.result.value, d.result.uncertainty, d.metric)}, threshold "
-        f"{labels.format_number(judgement.threshold or 0.0, d.metric)}{by}{_elsewhere(failures, verdict)}"
+        f"{formatting.with_error(d.result.value, d.result.uncertainty, d.metric)}, threshold "
+        f"{formatting.format_number(judgement.threshold or 0.0, d.metric)}{by}{_elsewhere(failures, verdict)}"
     )
 
 
@@ -164,8 +164,8 @@ def tag(status: str) -> str:
 
 def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> str:
     d = j.difference
-    value = labels.with_error(d.result.value, d.result.uncertainty, d.metric)
-    sigma = labels.format_sigma(j.sigma) if not math.isinf(j.sigma) or j.sigma > 0 else ""
+    value = formatting.with_error(d.result.value, d.result.uncertainty, d.metric)
+    sigma = formatting.format_sigma(j.sigma) if not math.isinf(j.sigma) or j.sigma > 0 else ""
     return (
         f'<tr class="row" tabindex="0" aria-expanded="false" data-status="{j.status}" '
         f'data-generator="{html.escape(verdict.generator)}" data-observable="{html.escape(d.observable)}">'
@@ -175,8 +175,8 @@ def _row(verdict: Verdict, j: Judgement, count: list[int], titles: Titles) -> st
         f'<td data-label="where">{html.escape(d.where)}</td>'
         f'<td data-label="metric">{metrics()[d.metric].short}</td>'
         f'<td class="n" data-label="value">{value}</td>'
-        f'<td class="n" data-label="floor">{labels.format_number(d.result.floor, d.metric)}</td>'
-        f'<td class="n" data-label="threshold">{labels.format_number(j.threshold or 0.0, d.metric)}</td>'
+        f'<td class="n" data-label="floor">{formatting.format_number(d.result.floor, d.metric)}</td>'
+        f'<td class="n" data-label="threshold">{formatting.format_number(j.threshold or 0.0, d.metric)}</td>'
         f'<td class="n" data-label="beyond">{sigma or "–"}</td>'
         f'<td class="n" data-label="fail / all">{count[0]} / {count[1]}</td></tr>'
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caloforge.models.layered.constants import POSITION_FEATURES, ROOT_MEAN, ROOT_WIDTH
 from caloforge.models.layered.geometry import LayerGeometry
-from caloforge.models.symmetries import Symmetry, moved
+from caloforge.models.symmetries import Symmetry, transformed
 
 # centre and depth covariance are those of the cells up to this ring, which hold most of the energy
 CORE_RING = 2
@@ -175,7 +175,7 @@ def feature_images(
     """
     images = []
     for operation in group:
-        image = moved(showers, operation)
+        image = transformed(showers, operation)
         if geometry.circular and len(group) > 1:
             image = np.roll(image, int(rng.integers(geometry.rows)), axis=2)
         rows = features.copy()

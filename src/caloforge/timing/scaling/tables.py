@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from caloforge.amounts import percent, plain
+from caloforge.number_format import percent, plain
 from caloforge.timing.tables import machine_line
 
 Cells = list[list[str]]

@@ -46,7 +46,7 @@ def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train; returns seconds by activity in this process, without the first steps."""
     from caloforge.models.registry import create_model
     from caloforge.training.loop import train_model
-    from caloforge.training.process_group import Processes
+    from caloforge.training.process_group import Communicator
 
     run, data = build(TrainingSections, job["run"], "measurement"), Path(job["data"])
     steps = WARM_UP + job["steps"]
@@ -56,16 +56,16 @@ def training(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise ConfigError(f"the family {job['run']['model']['family']!r} has no training steps to measure")
     before: list[TimeSplit] = []
     stamps: list[float] = []
-    with Processes(config.distribution.timeout_seconds) as processes:
+    with Communicator(config.distribution.timeout_seconds) as communicator:
 
         def note(step: int, _total: int, _note: str) -> None:
             if step == WARM_UP:
-                before.append(processes.clock.split())
+                before.append(communicator.clock.split())
             if step >= WARM_UP:
                 stamps.append(time.perf_counter())
 
         result = train_model(
-            model, data, config, folder / "run", seed=job["seed"], progress=note, processes=processes
+            model, data, config, folder / "run", seed=job["seed"], progress=note, communicator=communicator
         )
     after = vars(result.seconds)
     seconds = {kind: after[kind] - start for kind, start in vars(before[0]).items()}

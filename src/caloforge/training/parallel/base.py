@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
 from caloforge.training.ema import copy_buffers
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 
 class ParallelStrategy:
@@ -55,27 +55,27 @@ class MultiProcess(ParallelStrategy):
     def __init__(
         self,
         config: DistributionConfig,
-        processes: Processes,
+        communicator: Communicator,
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
         """See `build_strategy`."""
-        self.config, self.processes, self.model, self.optimizers = config, processes, model, optimizers
+        self.config, self.communicator, self.model, self.optimizers = config, communicator, model, optimizers
         self.weights = [
             weight
             for optimizer in optimizers.values()
             for group in optimizer.param_groups
             for weight in group["params"]
         ]
-        self.running = RunningBuffers(model, processes)
+        self.running = RunningBuffers(model, communicator)
 
     def sync_weights(self) -> None:
         """Replace the weights by their consensus, here the mean over processes."""
-        self.processes.all_reduce_mean_(self.weights)
+        self.communicator.all_reduce_mean_(self.weights)
 
     def sync_ema(self, ema: nn.Module) -> None:
         """Replace the moving average by its mean over processes, which is the moving average of the mean."""
-        self.processes.all_reduce_mean_(list(ema.parameters()))
+        self.communicator.all_reduce_mean_(list(ema.parameters()))
 
     @contextmanager
     def consensus(self, ema: nn.Module | None) -> Iterator[None]:
@@ -87,7 +87,7 @@ class MultiProcess(ParallelStrategy):
             held += [*ema.parameters(), *ema.buffers()]
         own = [tensor.detach().clone() for tensor in held]
         self.sync_weights()
-        self.processes.all_reduce_mean_([*self.running.tensors(), *states])
+        self.communicator.all_reduce_mean_([*self.running.tensors(), *states])
         if ema is not None:
             self.sync_ema(ema)
             copy_buffers(ema, self.model.sampler())
@@ -116,9 +116,9 @@ class RunningBuffers:
     constant and need no communication.
     """
 
-    def __init__(self, model: nn.Module, processes: Processes) -> None:
+    def __init__(self, model: nn.Module, communicator: Communicator) -> None:
         """Keep the initial values of all floating-point buffers."""
-        self.processes = processes
+        self.communicator = communicator
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self._first: list[Tensor | None] = [buffer.clone() for buffer in self._buffers]
 
@@ -132,6 +132,6 @@ class RunningBuffers:
             first is not None and not torch.equal(buffer, first)
             for buffer, first in zip(self._buffers, self._first, strict=True)
         ]
-        for number, found in enumerate(self.processes.any_of(changed)):
+        for number, found in enumerate(self.communicator.any_of(changed)):
             if found:
                 self._first[number] = None

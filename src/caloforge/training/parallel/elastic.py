@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
 from caloforge.training.parallel.base import MultiProcess
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 
 class Elastic(MultiProcess):
@@ -26,12 +26,12 @@ class Elastic(MultiProcess):
     def __init__(
         self,
         config: DistributionConfig,
-        processes: Processes,
+        communicator: Communicator,
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
         """Initialise the centre with the weights of the model."""
-        super().__init__(config, processes, model, optimizers)
+        super().__init__(config, communicator, model, optimizers)
         self._centre: dict[int, Tensor] = {id(weight): weight.detach().clone() for weight in self.weights}
 
     @torch.no_grad()
@@ -42,8 +42,8 @@ class Elastic(MultiProcess):
         force = self.config.force
         distance = [weight - self.ema_source(weight) for weight in self.weights]
         for weight, here in zip(self.weights, distance, strict=True):
-            weight.sub_(here, alpha=force / self.processes.world_size)
-        self.processes.all_reduce_mean_(distance)
+            weight.sub_(here, alpha=force / self.communicator.world_size)
+        self.communicator.all_reduce_mean_(distance)
         for weight, mean in zip(self.weights, distance, strict=True):
             self.ema_source(weight).add_(mean, alpha=force)
 

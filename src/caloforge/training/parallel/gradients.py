@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
 from caloforge.training.parallel.base import MultiProcess
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 
 @dataclass
@@ -51,12 +51,12 @@ class AllReduce(MultiProcess):
     def __init__(
         self,
         config: DistributionConfig,
-        processes: Processes,
+        communicator: Communicator,
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
         """Make the buckets, last parameters first: the backward pass computes their gradients first."""
-        super().__init__(config, processes, model, optimizers)
+        super().__init__(config, communicator, model, optimizers)
         limit = int(config.bucket_megabytes * 2**20)
         self._buckets = {name: _buckets(optimizer, limit) for name, optimizer in optimizers.items()}
         self._active: list[Bucket] = []
@@ -83,7 +83,7 @@ class AllReduce(MultiProcess):
             bucket = self._active[self._next]
             if complete and bucket.waiting:
                 return
-            with self.processes.collective():
+            with self.communicator.collective():
                 bucket.work = dist.all_reduce(bucket.flat, async_op=True)
             self._next += 1
 
@@ -112,9 +112,12 @@ class AllReduce(MultiProcess):
         self._send(complete=False)
         for bucket in self._active:
             assert bucket.work is not None
-            with self.processes.clock.device_wait(self.processes.device), self.processes.collective():
+            with (
+                self.communicator.clock.device_wait(self.communicator.device),
+                self.communicator.collective(),
+            ):
                 bucket.work.wait()
-            bucket.flat /= self.processes.world_size
+            bucket.flat /= self.communicator.world_size
             for weight, view in zip(bucket.weights, bucket.views, strict=True):
                 if weight.grad is not None:
                     weight.grad.copy_(view)
@@ -122,7 +125,7 @@ class AllReduce(MultiProcess):
     def after_step(self, step: int) -> None:  # noqa: ARG002
         """Average the running statistics."""
         self.running.find_changed()
-        self.processes.all_reduce_mean_(self.running.tensors())
+        self.communicator.all_reduce_mean_(self.running.tensors())
 
     @contextmanager
     def consensus(self, ema: nn.Module | None) -> Iterator[None]:  # noqa: ARG002

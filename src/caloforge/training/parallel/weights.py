@@ -11,7 +11,7 @@ from caloforge.errors import ConfigError
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
 from caloforge.training.parallel.base import MultiProcess
-from caloforge.training.process_group import Processes
+from caloforge.training.process_group import Communicator
 
 
 class LocalSgd(MultiProcess):
@@ -24,7 +24,7 @@ class LocalSgd(MultiProcess):
         """Average every `every` steps."""
         if step % self.config.every == 0:
             self.running.find_changed()
-            self.processes.all_reduce_mean_([*self.weights, *self.running.tensors()])
+            self.communicator.all_reduce_mean_([*self.weights, *self.running.tensors()])
 
 
 class Hierarchical(MultiProcess):
@@ -37,7 +37,7 @@ class Hierarchical(MultiProcess):
     def __init__(
         self,
         config: DistributionConfig,
-        processes: Processes,
+        communicator: Communicator,
         model: ShowerModel,
         optimizers: dict[str, Optimizer],
     ) -> None:
@@ -46,18 +46,18 @@ class Hierarchical(MultiProcess):
         Raises:
             ConfigError: There would be a single group.
         """
-        super().__init__(config, processes, model, optimizers)
-        if config.group_size >= processes.world_size:
+        super().__init__(config, communicator, model, optimizers)
+        if config.group_size >= communicator.world_size:
             raise ConfigError(
-                f"training.distribution.group_size: got {config.group_size} for {processes.world_size} "
+                f"training.distribution.group_size: got {config.group_size} for {communicator.world_size} "
                 "processes, expected less, for more than one group; a single group is kind: local-sgd"
             )
-        wait = timedelta(seconds=processes.timeout)
+        wait = timedelta(seconds=communicator.timeout)
         # new_group is collective: every process calls it for every group
-        for first in range(0, processes.world_size, config.group_size):
-            ranks = list(range(first, min(first + config.group_size, processes.world_size)))
+        for first in range(0, communicator.world_size, config.group_size):
+            ranks = list(range(first, min(first + config.group_size, communicator.world_size)))
             group = dist.new_group(ranks, timeout=wait)
-            if processes.rank in ranks:
+            if communicator.rank in ranks:
                 self._group = group
 
     def after_step(self, step: int) -> None:
@@ -66,4 +66,4 @@ class Hierarchical(MultiProcess):
         if across or step % self.config.every == 0:
             self.running.find_changed()
             held = [*self.weights, *self.running.tensors()]
-            self.processes.all_reduce_mean_(held, None if across else self._group)
+            self.communicator.all_reduce_mean_(held, None if across else self._group)

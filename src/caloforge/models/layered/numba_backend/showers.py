@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from caloforge.machine_code import compiled
+from caloforge.jit import compiled
 from caloforge.models.layered.constants import POSITION_FEATURES, RESAMPLER_NOISE
 from caloforge.models.layered.numba_backend.cell_sampler import sample_cells, workspace
 from caloforge.models.layered.numba_backend.float_math import f32

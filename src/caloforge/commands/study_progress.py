@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from caloforge.amounts import duration, percent
-from caloforge.output import tell
+from caloforge.number_format import duration, percent
+from caloforge.output import write_line
 
 if TYPE_CHECKING:
     from caloforge.tuning.driver import SearchStatus
@@ -114,4 +114,4 @@ class StudyTable:
 
     def _write(self, what: str, status: SearchStatus) -> None:
         self._last = time.monotonic()
-        tell(f"tune: {what.strip()}; {self._summary(status)}")
+        write_line(f"tune: {what.strip()}; {self._summary(status)}")

@@ -4,7 +4,7 @@ import errno
 
 import numpy as np
 
-from caloforge.machine_code import compiled
+from caloforge.jit import compiled
 
 LOOP = """
 def total(values):

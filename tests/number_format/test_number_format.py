@@ -2,7 +2,7 @@
 
 import pytest
 
-from caloforge import amounts
+from caloforge import number_format
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from caloforge import amounts
      (1e-7, "0.0000001"), (99.96, "100"), (float("inf"), "inf"), (123, "123"), (1e12, "1 000 000 000 000")],
 )  # fmt: skip
 def test_plain(value, text):
-    assert amounts.plain(value) == text
+    assert number_format.plain(value) == text
 
 
 @pytest.mark.parametrize(
@@ -21,13 +21,13 @@ def test_plain(value, text):
      (9.7, "10 s"), (86_400, "1 d"), (float("nan"), "nan s")],
 )  # fmt: skip
 def test_duration(seconds, text):
-    assert amounts.duration(seconds) == text
+    assert number_format.duration(seconds) == text
 
 
 def test_rate():
-    assert amounts.rate(446761, "showers") == "447 000 showers/s"
-    assert amounts.rate(0.0744, "steps") == "0.0744 steps/s"
-    assert amounts.rate(247.2, "") == "247/s"
+    assert number_format.rate(446761, "showers") == "447 000 showers/s"
+    assert number_format.rate(0.0744, "steps") == "0.0744 steps/s"
+    assert number_format.rate(247.2, "") == "247/s"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_rate():
     [(8.3, "830 %"), (0.00012, "0.012 %"), (1, "100 %"), (0, "0 %"), (0.021, "2.1 %"), (0.999, "100 %")],
 )
 def test_percent(share, text):
-    assert amounts.percent(share) == text
+    assert number_format.percent(share) == text
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_percent(share, text):
     [(0, "0 bytes"), (512, "512 bytes"), (3200, "3.2 kB"), (1.4e9, "1.4 GB"), (1e15, "1 000 TB")],
 )
 def test_size(count, text):
-    assert amounts.size(count) == text
+    assert number_format.size(count) == text

@@ -27,7 +27,7 @@ RECIPE = "clic-electron-layered"
 WIDTH = 110
 
 
-def run_of_showers(path: Path) -> str:
+def run_from_showers(path: Path) -> str:
     """The YAML of a run that trains on a shower file.
 
     A shipped detector is written as its name, any other in full. The beam is the one in the provenance of the
