@@ -25,7 +25,8 @@ SIGNATURES = {
     "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
     "visible=False, force=False, progress=True",
     "init": "preset=None, *, from_=None, out=run.yaml, force=False",
-    "inspect": "what, *, out=None, set_=None",
+    "inspect": "what, *more, out=None, set_=None",
+    "join": "source, *more, out, when_complete=False, force=False, progress=True",
     "list_": "",
     "load_detector": "source, overrides=()",
     "load_model": "path, *, allow_large=False",

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from caloforge.commands.generate import generate
     from caloforge.commands.init import init, list_
     from caloforge.commands.inspect import inspect
+    from caloforge.commands.join import join
     from caloforge.commands.simulate import simulate
     from caloforge.commands.submit import submit
     from caloforge.commands.train import train
@@ -69,6 +70,7 @@ __all__ = [
     "import_",
     "init",
     "inspect",
+    "join",
     "list_",
     "load_detector",
     "load_model",

@@ -27,6 +27,7 @@ VERBS = {
     "import": ("convert:import_", "Read foreign shower data into a shower file."),
     "convert": ("convert:convert", "Write a shower file in a foreign format."),
     "inspect": ("inspect:inspect", "Show what a detector, a shower file or a model holds, with pictures."),
+    "join": ("join:join", "Join shower files into one."),
     "train": ("train:train", "Train a model on a shower file."),
     "generate": ("generate:generate", "Fast simulation with a trained model."),
     "validate": ("validate:validate", "Physics comparison of generated showers with Geant4."),

@@ -15,7 +15,8 @@ OPTIONS = {
     "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
     "--progress/--no-progress",
     "convert": "SOURCE -o/--out --to --force --progress/--no-progress",
-    "inspect": "WHAT -o/--out --set",
+    "inspect": "WHAT MORE -o/--out --set",
+    "join": "SOURCE MORE -o/--out --when-complete --force --progress/--no-progress",
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
     "--backend --precision --device --threads --extrapolate --allow-large --force --progress/--no-progress",

@@ -3,13 +3,16 @@
 import ast
 import importlib
 import inspect
+import re
+import shlex
 
 import numpy as np
 import pytest
 import yaml
-from pages import NAMES, blocks
+from pages import NAMES, blocks, read
 
 from caloforge import ShowerBatch, ShowerFile, ShowerWriter, load_detector, load_run
+from caloforge.cli import main
 from caloforge.config import build
 from caloforge.geometry import Detector
 from caloforge.metrics.samples import SamplePair, ShowerSample
@@ -141,9 +144,9 @@ def test_the_files_of_a_farm_are_joined_in_order(tmp_path, monkeypatch):
                     seconds=np.full(2, 0.1),
                 )
             )
-    [program] = blocks("docs/how-to/farm.md", "python")
-    exec(compile(program, "farm.md", "exec"), {})
+    [command] = re.findall(r"^ +caloforge (join .*)$", read("docs/how-to/farm.md"), re.MULTILINE)
+    assert main([*shlex.split(command), "--no-progress"]) == 0
     with ShowerFile("train.h5") as file:
         assert len(declared_beams(file.provenance)) == 20
         np.testing.assert_array_equal(file.column("incident_energy"), np.repeat(1000.0 * np.arange(1, 21), 2))
-        assert file.provenance["joined"][-1] == "train-20.h5"
+        assert file.provenance["joined"][-1]["file"] == "train-20.h5"

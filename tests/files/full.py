@@ -68,6 +68,7 @@ def tries(folder):
     yield "convert", (8, 64), ["convert", folder / "truth.h5", "--to", "3dgan", "-o", "out.h5"]
     source = ["import", folder / "foreign.h5", "--format", "3dgan", "--detector", folder / "toy.yaml"]
     yield "import", (16,), [*source, "-o", "out.h5"]
+    yield "join", (16,), ["join", folder / "train.h5", folder / "truth.h5", "-o", "out.h5"]
     yield "inspect", (4,), ["inspect", "clic-ecal-25", "-o", "out"]
     yield "init", (0,), ["init", "demo", "-o", "out.yaml"]
     report = ["validate", folder / "truth.h5", folder / "train.h5", "-o", "out", "--no-classifier"]

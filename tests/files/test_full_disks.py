@@ -31,7 +31,7 @@ def source(tmp_path_factory):
 
 
 def check(tries, *reasons):
-    assert len({found["name"].split()[0] for found in tries}) == 8
+    assert len({found["name"].split()[0] for found in tries}) == 9
     for found in tries:
         assert found["code"] == 1, found
         assert found["errors"].count("\n") == 1, found

@@ -20,6 +20,7 @@ def commands(folder, run, data):
     generate = ["generate", "clic-electron", "-n", "2", "-o", str(out), "--no-progress", "--backend", "torch"]
     validate = ["validate", str(data), str(data), "-o", str(folder / "report"), "--no-progress"]
     train = ["train", str(run), "--data", str(data), "-o", str(folder / "run"), "--no-progress"]
+    join = ["join", str(data), "-o", str(out), "--no-progress"]
     inspect = ["inspect", "clic-ecal-25"]
     numbers = [
         (simulate, "-n"), (simulate, "--workers"), (simulate, "--seed"),
@@ -32,7 +33,7 @@ def commands(folder, run, data):
             if (option == "--seed" and value in ("0",)) or (value == "9" * 40 and option == "--seed"):
                 continue
             yield f"{base[0]} {option} {value!r}", replaced(base, option, value), None
-    for base in (simulate, generate, validate, train, inspect):
+    for base in (simulate, generate, validate, train, join, inspect):
         for value in PICTURES if base is inspect else OUTPUTS:
             yield f"{base[0]} -o {value[:20]!r}", replaced(base, "-o", value), None
     texts = {
@@ -54,7 +55,7 @@ def commands(folder, run, data):
         "--backend": ["", "tpu", "Torch "],
         "--precision": ["fp64", ""],
         "--device": ["", "tpu", "meta", "cuda:99", "cpu:7", "vulkan"],
-        "--like": ["", "/dev/zero", "/nowhere.h5", "."],
+        "--like": ["", "/dev/zero", "/nowhere.h5", ".", "no-*.h5", "{,}", "[", "/{" * 50],
     }
     for option, values in texts.items():
         for value in values:
@@ -66,6 +67,7 @@ def commands(folder, run, data):
         yield f"card {value[:20]!r}", ["card", value, str(folder)], None
         yield f"validate {value[:20]!r}", ["validate", value, str(data), "-o", str(folder / "report")], None
         yield f"tune {value[:20]!r}", ["tune", value, "-o", str(folder / "study")], None
+        yield f"join {value[:20]!r}", ["join", value, str(data), "-o", str(out)], out
         yield f"import {value[:20]!r}", ["import", value, "--format", "3dgan", "-o", str(out)], out
         yield f"convert {value[:20]!r}", ["convert", value, "--to", "3dgan", "-o", str(out)], out
     for value in [

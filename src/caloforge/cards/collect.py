@@ -42,7 +42,7 @@ def collect_card(
     digest = card["weights_sha256"]
     training = list(card.get("data", []))
     training += [
-        record for path in data if (record := _training_record(path))["sha256"] not in _file_digests(training)
+        record for path in data if not _digests_of([record := _training_record(path)]) & _digests_of(training)
     ]
     validations = []
     for path in reports:
@@ -87,8 +87,14 @@ def _training_record(path: Path) -> Json:
     return {**record, "trained_on": record["showers"]}
 
 
-def _file_digests(records: Sequence[Json]) -> set[str]:
-    return {record["sha256"] for record in records}
+def _digests_of(records: Sequence[Json]) -> set[str]:
+    """The digests of recorded files: of each file, and where several were read as one, of all."""
+    return {
+        part["sha256"]
+        for record in records
+        for part in (record, *record.get("files", ()))
+        if part.get("sha256")
+    }
 
 
 @contextlib.contextmanager
@@ -166,11 +172,13 @@ def _sample_of_model(path: Path, metrics: Json, digest: str) -> str:
 
 def _check_unseen(path: Path, truth: Json, training: Sequence[Json]) -> None:
     """Refuse a validation against showers of the training data."""
-    simulation = truth.get("simulation")
+    from caloforge.showers.joined_provenance import parts_of
+
+    simulations = [part["simulation"] for part in parts_of(truth) if "simulation" in part]
     for record in training:
         # campaigns with the same settings share showers, whatever their number
-        again = simulation is not None and record["provenance"].get("simulation") == simulation
-        if again or record["sha256"] == truth.get("sha256"):
+        again = any(part.get("simulation") in simulations for part in parts_of(record["provenance"]))
+        if again or _digests_of([record]) & _digests_of([truth]):
             raise DataError(
                 f"{path}: its truth {truth['file']} is what the model was trained on ({record['file']}); "
                 "validate against showers of another seed"

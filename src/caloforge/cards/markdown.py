@@ -129,7 +129,9 @@ def _source(facts: Json) -> str:
 
 
 def _seed(facts: Json) -> str:
-    return str(facts.get("seed", "–"))
+    from caloforge.showers.joined_provenance import parts_of
+
+    return ", ".join(dict.fromkeys(str(part.get("seed", "–")) for part in parts_of(facts)))
 
 
 def _validations(reports: Sequence[Json], *, recorded: bool) -> Iterable[str]:

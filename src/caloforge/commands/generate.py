@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import FilePath, Seed, Showers, Whole, Workers
+from caloforge.commands.options import FilePath, FilePaths, Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import ConfigError
@@ -25,7 +25,7 @@ def generate(
     model: str | Path,
     *,
     out: FilePath,
-    like: FilePath | None = None,
+    like: FilePaths | None = None,
     n: int | None = None,
     energy: str | None = None,
     theta: str = "90 deg",
@@ -49,7 +49,7 @@ def generate(
     model: str | Path,
     *,
     out: None = None,
-    like: FilePath | None = None,
+    like: FilePaths | None = None,
     n: int | None = None,
     energy: str | None = None,
     theta: str = "90 deg",
@@ -72,7 +72,7 @@ def generate(
     model: str | Path,
     *,
     out: Annotated[FilePath | None, Parameter(name=["-o", "--out"], required=True)] = None,
-    like: FilePath | None = None,
+    like: Annotated[FilePaths | None, Parameter(negative=())] = None,
     n: Annotated[Showers | None, Parameter(name=["-n", "--n"])] = None,
     energy: str | None = None,
     theta: str = "90 deg",
@@ -94,7 +94,8 @@ def generate(
     Args:
         model: A run directory, a model directory, or the name of a released model; see `caloforge list`.
         out: The shower file to write. From Python it may be left out: the showers are returned.
-        like: Take the conditions, shower by shower, from this file (best for a comparison with it).
+        like: Take the conditions, shower by shower, from this file (best for a comparison with it). Several
+            files, or a pattern such as "truth-*.h5", are read as one.
         n: Number of showers; with --like, its first n.
         energy: "100 GeV", or a flat range "10 GeV:500 GeV"; the default is the trained range.
         theta: Polar angle, one value or a range; 90 deg is orthogonal incidence.
@@ -167,7 +168,7 @@ def generate(
 
 def _conditions(
     model: "StoredModel",
-    like: FilePath | None,
+    like: FilePaths | None,
     n: int | None,
     energy: str | None,
     theta: str,
@@ -179,8 +180,10 @@ def _conditions(
     from caloforge.beam import beam_from_text
     from caloforge.generation import model_provenance
     from caloforge.generation.conditions import conditions_like, conditions_sampled
+    from caloforge.showers.file_pattern import joined_path
 
     if like is not None:
-        return conditions_like(Path(like), model.detector, n), model_provenance.like(Path(like))
+        path = joined_path(like)
+        return conditions_like(path, model.detector, n), model_provenance.like(path)
     beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
     return conditions_sampled(beam, seed, n or 0), {"beam": beam.model_dump(mode="json")}

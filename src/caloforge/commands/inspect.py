@@ -19,23 +19,27 @@ from caloforge.run_directory import METRICS
 
 def inspect(
     what: str,
-    *,
+    *more: FilePath,
     out: Annotated[FilePath | None, Parameter(name=["-o", "--out"])] = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
 ) -> Outcome:
-    """Show what a detector, a shower file, a run or a model holds.
+    """Show what a detector, a shower file (or several), a run or a model holds.
 
     Args:
         what: A detector preset or YAML, a run.yaml, a shower file, a run directory, a model directory, or the
-            name of a released model.
+            name of a released model. A pattern such as "train-*.h5" names several shower files.
+        more: Further shower files, read with the first as one.
         out: Directory for figures; none are drawn without it.
         set_: For detectors and runs: change a setting, KEY=VALUE, repeatable.
     """
     from caloforge.models.released import released_models
+    from caloforge.showers.file_pattern import joined_path
 
     path, draw = Path(what), out is not None
     shown = None
-    if shipped_name(what, released_models(), "released model"):
+    if more:
+        facts, figures = _showers(joined_path([what, *more]), draw)
+    elif shipped_name(what, released_models(), "released model"):
         facts, shown, figures = _model(what, draw)
     elif shipped_name(what, preset_names(), "detector") or shipped_name(what, recipe_names(), "recipe"):
         facts, figures = _detector(what, set_ or [], draw)

@@ -10,9 +10,12 @@ from cyclopts import Parameter, Token
 if TYPE_CHECKING:
     # from Python
     FilePath = Path | str
+    # one or several files that are read as one
+    FilePaths = Path | str | Sequence[Path | str]
 else:
     # on the command line, and in its help
     FilePath = Path
+    FilePaths = list[Path]
 
 # largest seeds: of signed 64-bit integers, and of scikit-learn; showers: more than any file holds
 MAX_SEED, MAX_SHORT_SEED = 2**63 - 1, 2**32 - 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import FilePath, Seed
+from caloforge.commands.options import FilePath, FilePaths, Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
@@ -35,7 +35,7 @@ ENDS = {
 def train(
     run: str,
     *,
-    data: FilePath,
+    data: Annotated[FilePaths, Parameter(negative=())],
     out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
@@ -44,11 +44,11 @@ def train(
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     progress: bool = True,
 ) -> Outcome:
-    """Train a model on a shower file.
+    """Train a model on a shower file, or on several.
 
     Args:
         run: A run.yaml, or the name of a recipe.
-        data: The shower file to train on.
+        data: The shower file to train on. Several files, or a pattern such as "train-*.h5", are read as one.
         out: The run directory to create.
         seed: Seed; the default is the one of the run.
         resume: Continue an interrupted training from its last checkpoint, if there is one.
@@ -57,8 +57,10 @@ def train(
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
     """
+    from caloforge.showers.file_pattern import joined_path
+
     config = load_run(run, set_ or [])
-    out, data = Path(out), Path(data)
+    out, data = Path(out), joined_path(data)
     seed = config.seed if seed is None else seed
 
     from caloforge.models.registry import create_model

@@ -7,7 +7,8 @@ from typing import Any
 
 from caloforge.generation.plan import Plan, packages_of
 from caloforge.models.store import StoredModel
-from caloforge.provenance import collect, digest_file
+from caloforge.provenance import collect
+from caloforge.showers.joined import file_record
 
 
 def provenance_of(model: StoredModel, plan: Plan, seed: int, asked: dict[str, Any]) -> dict[str, Any]:
@@ -32,5 +33,6 @@ def provenance_of(model: StoredModel, plan: Plan, seed: int, asked: dict[str, An
 
 
 def like(path: Path) -> dict[str, Any]:
-    """Provenance entry of a file that the conditions are taken from."""
-    return {"like": {"name": path.name, "sha256": digest_file(path)}}
+    """Provenance entry of the file, or files, that the conditions are taken from."""
+    record = file_record(path)
+    return {"like": {"name": record.pop("file"), **record}}

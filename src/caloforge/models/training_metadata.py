@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 from caloforge.beam import AngleChoice, BeamConfig, EnergyChoice
 from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError
-from caloforge.provenance import digest_file
 from caloforge.showers import ShowerFile
 from caloforge.showers.file import EnergyMeaning
+from caloforge.showers.joined import file_record
 from caloforge.units import format_angle, format_energy
 
 # showers in the fit of the response, for a precision of about 0.1 %
@@ -184,11 +184,12 @@ def declared_beams(provenance: Mapping[str, Any]) -> list[BeamConfig]:
 
 def _visible_energies(file: ShowerFile) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Incident and visible energies of at most `FIT_SHOWERS` showers, spread over the file."""
-    chunks, wanted = -(-len(file) // file.chunk), max(1, FIT_SHOWERS // file.chunk)
-    starts = file.chunk * np.unique(np.linspace(0, chunks - 1, min(chunks, wanted)).round().astype(int))
+    edges = file.chunk_edges
+    chunks, wanted = len(edges) - 1, max(1, FIT_SHOWERS // file.chunk)
+    chosen = np.unique(np.linspace(0, chunks - 1, min(chunks, wanted)).round().astype(int))
     incident, visible = [], []
-    for start in starts:
-        batch = file.read(int(start), int(start) + file.chunk)
+    for chunk in chosen:
+        batch = file.read(int(edges[chunk]), int(edges[chunk + 1]))
         incident.append(batch.incident_energy.astype(np.float64))
         visible.append(batch.visible_energy())
     return np.concatenate(incident), np.concatenate(visible)
@@ -221,7 +222,7 @@ def data_record(path: Path, trained: int) -> dict[str, Any]:
     """Description of the training data for a model card, JSON-compatible.
 
     Args:
-        path: The shower file.
+        path: The shower file, or a pattern of several.
         trained: Number of its showers that were trained on; the others were held out.
 
     Raises:
@@ -230,8 +231,7 @@ def data_record(path: Path, trained: int) -> dict[str, Any]:
     with ShowerFile(path) as file:
         count, provenance = len(file), file.provenance
     return {
-        "file": path.name,
-        "sha256": digest_file(path),
+        **file_record(path),
         "showers": count,
         "trained_on": trained,
         "provenance": provenance,

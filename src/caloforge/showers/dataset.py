@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from caloforge.errors import ConfigError
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import ShowerFile
+from caloforge.showers.file_pattern import Files, joined_path
 from caloforge.showers.select import Numbers, read_numbers
 
 # interleaved shuffle windows; with a number of workers that divides it, every shower is read once
@@ -30,10 +30,10 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
     showers do not fill them, all batches are a little smaller: their sizes, over batches and ranks, differ by
     one at most. (Batches of two may become batches of three, since none is ever of one.)
 
-    The chunks of the file are permuted, their sequence is divided into windows, and the showers of a window
-    are permuted: a file sorted by energy is well shuffled, yet every chunk is decompressed about once per
-    epoch. Batch b comes from lane b modulo `LANES`. Each lane has its own window, so that DataLoader workers,
-    which take batches in turn, do not read each other's windows.
+    The chunks of the file (of all files, where there are several) are permuted, their sequence is divided
+    into windows, and the showers of a window are permuted: a file sorted by energy is well shuffled, yet
+    every chunk is decompressed about once per epoch. Batch b comes from lane b modulo `LANES`. Each lane has
+    its own window, so that DataLoader workers, which take batches in turn, do not read each other's windows.
 
     The showers of an epoch are a pure function of (file, members, batch size, shuffle_bytes, seed, epoch,
     rank, world_size); the number of DataLoader workers changes nothing. An epoch that was begun by another
@@ -45,7 +45,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
 
     def __init__(
         self,
-        path: Path | str,
+        path: Files,
         batch_size: int,
         *,
         members: Numbers | None = None,
@@ -58,7 +58,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         """Read the size of the file; each iteration opens it again.
 
         Args:
-            path: A shower file.
+            path: A shower file; or several, or a pattern of them, which are read as one.
             batch_size: Showers a batch (of this rank), at most.
             members: Increasing indices of the showers to use; all by default.
             seed: Seed of the order.
@@ -73,7 +73,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         """
         super().__init__()
         with ShowerFile(path) as file:
-            total, self._chunk = len(file), file.chunk
+            total, self._edges = len(file), file.chunk_edges
             shower_bytes = 4 * int(np.prod(file.detector.shower_shape))
         members = range(total) if members is None else members
         if not len(members) or not 0 <= members[0] <= members[-1] < total:
@@ -90,7 +90,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
                 f"{path}: {len(members)} showers do not fill one batch of {batch_size} on {world_size} "
                 "process(es); give a smaller batch size or more showers"
             )
-        self.path = Path(path)
+        self.path = joined_path(path)
         self.batch_size = batch_size
         self.seed = seed
         self.rank, self.world_size = rank, world_size
@@ -172,7 +172,7 @@ class ShowerBatches(IterableDataset[ShowerBatch]):
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(*prefix, *key)))
 
     def _sequence(self, members: Numbers, part: int) -> _ChunkSequence:
-        return _ChunkSequence(members, self._chunk, self._generator(part) if self._window else None)
+        return _ChunkSequence(members, self._edges, self._generator(part) if self._window else None)
 
     def _order(
         self, part: int, rank: int, lane: int, index: int, interval: tuple[int, int]
@@ -249,15 +249,15 @@ class _Partition:
 class _ChunkSequence:
     """The showers of a file, chunk after chunk; the chunks are permuted if a generator is given."""
 
-    def __init__(self, members: Numbers, chunk: int, generator: np.random.Generator | None) -> None:
+    def __init__(
+        self, members: Numbers, chunk_edges: NDArray[np.intp], generator: np.random.Generator | None
+    ) -> None:
         """Arrange the showers with the increasing indices `members`."""
         self._members = members
-        first, last = (members[0], members[-1]) if len(members) else (0, -1)
-        multiples = np.arange(first // chunk, last // chunk + 2) * chunk
         if isinstance(members, range):
-            edges = np.clip(multiples, members.start, members.stop) - members.start
+            edges = np.clip(chunk_edges, members.start, members.stop) - members.start
         else:
-            edges = np.searchsorted(members, multiples)
+            edges = np.searchsorted(members, chunk_edges)
         edges = np.unique(edges)
         count = max(0, len(edges) - 1)
         order = np.arange(count) if generator is None else generator.permutation(count)

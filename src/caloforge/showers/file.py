@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError
 from caloforge.geometry import Detector
 from caloforge.showers.batch import ShowerBatch, html_table, range_text, slice_of_one
+from caloforge.showers.file_pattern import Files, is_pattern, joined_path
 from caloforge.showers.hdf5 import Hdf5File
 from caloforge.units import format_energy
 
@@ -34,25 +34,41 @@ COLUMNS: dict[str, type] = {
 
 
 class ShowerFile:
-    """A shower file opened for reading. Use it as a context manager.
+    """A shower file opened for reading, or several that are read as one. Use it as a context manager.
+
+    A pattern, such as `ShowerFile("train-*.h5")` or `ShowerFile("{electrons,photons}.h5")`, and a list of
+    names open several files: see `caloforge.showers.joined`.
 
     `len(file)` is the number of showers; `file[7]`, `file[-1]`, `file[100:200]` and `file[::10]` are batches
     of them, and `for batch in file` reads the file in order at constant memory.
 
     Attributes:
+        paths: The files.
         detector: The detector of the showers.
         energy_meaning: "visible" or "sampling-fraction corrected".
         provenance: How the file was made; see `caloforge.provenance`.
         has_seconds: Whether the wall time per shower is stored.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __new__(cls, path: Files) -> Self:
+        """A file, or the files of a list or pattern as one."""
+        if cls is ShowerFile and (not isinstance(path, str | os.PathLike) or is_pattern(path)):
+            from caloforge.showers.joined import JoinedShowers
+
+            return super().__new__(JoinedShowers)  # type: ignore[return-value]
+        return super().__new__(cls)
+
+    def __init__(self, path: Files) -> None:
         """Open and check a file.
+
+        Args:
+            path: The file; or several files, or a pattern, which are read as one.
 
         Raises:
             DataError: Missing, truncated, foreign, empty, inconsistent, or of a newer format.
         """
-        self.path = Path(path)
+        self.path = joined_path(path)
+        self.paths = [self.path]
         self._opened: Hdf5File | None = self._open()
         try:
             self._check_format()
@@ -162,10 +178,20 @@ class ShowerFile:
             self._opened = None
 
     @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        return self._opened is None
+
+    @property
     def chunk(self) -> int:
         """Showers per compressed chunk; reading whole chunks is fastest."""
         chunks = self._stored["showers"].chunks
         return chunks[0] if chunks else 1
+
+    @property
+    def chunk_edges(self) -> NDArray[np.intp]:
+        """First shower of each chunk, then the number of showers."""
+        return np.append(np.arange(0, len(self), self.chunk), len(self)).astype(np.intp)
 
     def column(self, name: str) -> NDArray[Any]:
         """A whole column with one value per shower: a name of `COLUMNS`, or `seconds`."""
@@ -229,12 +255,12 @@ class ShowerFile:
         return self.iterate()
 
     def __repr__(self) -> str:
-        if self._opened is None:
+        if self.closed:
             return f"<ShowerFile {self.path}: closed>"
         return f"<ShowerFile {self.path}: {', '.join(self._facts().values())}>"
 
     def _repr_html_(self) -> str:
-        return html_table(str(self.path), {"state": "closed"} if self._opened is None else self._facts())
+        return html_table(str(self.path), {"state": "closed"} if self.closed else self._facts())
 
     def _facts(self) -> dict[str, str]:
         energy = self.column("incident_energy")

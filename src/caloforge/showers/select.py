@@ -25,16 +25,16 @@ def read_numbers(file: ShowerFile, numbers: Numbers) -> ShowerBatch:
         DataError: A block is damaged, or a value in it is not finite.
     """
     parts = []
-    for piece in runs_by_chunk(numbers, file.chunk):
+    for piece in runs_by_chunk(numbers, file.chunk_edges):
         start, stop = int(piece[0]), int(piece[-1]) + 1
         showers = file.read(start, stop)
         parts.append(showers if stop - start == len(piece) else showers[np.asarray(piece) - start])
     return ShowerBatch.concatenate(parts)
 
 
-def runs_by_chunk(numbers: Numbers, chunk: int) -> Iterator[Numbers]:
+def runs_by_chunk(numbers: Numbers, chunk_edges: NDArray[np.intp]) -> Iterator[Numbers]:
     """Divide indices into runs that lie in one chunk each."""
-    edges = np.flatnonzero(np.diff(np.asarray(numbers) // chunk)) + 1
+    edges = np.flatnonzero(np.diff(np.searchsorted(chunk_edges, numbers, side="right"))) + 1
     bounds = [0, *map(int, edges), len(numbers)]
     for first, last in itertools.pairwise(bounds):
         yield numbers[first:last]

@@ -170,7 +170,8 @@ def describe_showers(path: Path | str, scan: ShowerScan | None = None) -> dict[s
         }
         if file.has_seconds:
             facts["seconds_per_shower"] = float(np.median(file.column("seconds")))
-        facts["size_mb"] = file.path.stat().st_size / 1e6
+        facts["files"] = [path.name for path in file.paths] if len(file.paths) > 1 else []
+        facts["size_mb"] = sum(path.stat().st_size for path in file.paths) / 1e6
         facts["provenance"] = {key: file.provenance[key] for key in PROVENANCE_KEYS if key in file.provenance}
     return facts
 

@@ -77,9 +77,10 @@ class TrainingShowers:
 
     def __iter__(self) -> Iterator[ShowerBatch]:
         with ShowerFile(self.data) as file:
-            size = max(file.chunk, FIT_BATCH // file.chunk * file.chunk)
             # batches end at chunk boundaries, so that each chunk is read once
-            edges = np.searchsorted(self.indices, np.arange(0, len(file) + size, size))
+            ends = file.chunk_edges
+            step = max(1, FIT_BATCH // file.chunk)
+            edges = np.searchsorted(self.indices, np.append(ends[:-1:step], ends[-1]))
             for first, last in itertools.pairwise(edges):
                 if first < last:
                     yield read_numbers(file, self.indices[first:last])

@@ -9,6 +9,7 @@ from typing import Any
 
 from caloforge.errors import DataError, OutputError
 from caloforge.files import check_space, check_writable, partial_path, write_text, writing
+from caloforge.showers.file_pattern import is_pattern, joined_path, matching_files
 from caloforge.training.process_group import Communicator
 
 BLOCK = 2**24
@@ -23,7 +24,7 @@ def local_copy(data: Path, folder: str | None, communicator: Communicator) -> Pa
     it was made. A new copy is read back, compared by digest and moved into place when it is complete.
 
     Args:
-        data: The shower file.
+        data: The shower file, or a pattern of several, each of which is copied.
         folder: Folder on a local disk, with the same name on all machines; None for no copy.
         communicator: The process group.
 
@@ -33,6 +34,8 @@ def local_copy(data: Path, folder: str | None, communicator: Communicator) -> Pa
     """
     if folder is None:
         return data
+    if is_pattern(data):
+        return joined_path([local_copy(part, folder, communicator) for part in matching_files(data)])
     try:
         original = data.stat()
     except OSError as error:

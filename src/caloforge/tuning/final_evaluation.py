@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caloforge import provenance
 from caloforge.errors import TuningError
 from caloforge.files import write_text
+from caloforge.showers.joined import file_record
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import fold_folder
 from caloforge.tuning.objective import MERIT, Value, combine
@@ -39,7 +39,7 @@ def compare_with_start(study: Study, config: StudyConfig, out: Path, test: Path)
     numbers = {name: n for name, n in (("start", start), ("best", best)) if n is not None}
     if "best" not in numbers:
         return None
-    digest = provenance.digest_file(test)
+    digest = file_record(test)["sha256"]
     path = out / FINAL / "final.json"
     if path.is_file():
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from caloforge import provenance
 from caloforge.errors import ConfigError
 from caloforge.files import check_space
 from caloforge.showers import ShowerFile, ShowerWriter
+from caloforge.showers.file_pattern import files_of
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig
 from caloforge.training.data_split import Split, split_showers
@@ -79,7 +80,8 @@ def make_folds(
         fraction = sum(len(split.held_out) for split in splits) / (
             len(splits[0].train) + len(splits[0].held_out)
         )
-        check_space(folder / "held-0.h5", int(fraction * data.stat().st_size), f"the copies for {k} folds")
+        size = sum(path.stat().st_size for path in files_of(data))
+        check_space(folder / "held-0.h5", int(fraction * size), f"the copies for {k} folds")
     folds = []
     for f, split in enumerate(splits):
         held_out = None

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from caloforge import provenance
 from caloforge.config import to_yaml
 from caloforge.errors import ConfigError, DataError, Interrupted
 from caloforge.files import write_text
 from caloforge.observables import catalogue
 from caloforge.run_directory import RUN
 from caloforge.showers import ShowerFile
+from caloforge.showers.joined import file_record
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import TRIALS, ProgressCallback, Search
 from caloforge.tuning.final_evaluation import compare_with_start
@@ -135,7 +135,7 @@ def _identity(config: StudyConfig, space: Space, data: Path) -> dict[str, Any]:
         "objectives": [o.model_dump(mode="json") for o in config.objectives],
         "k_folds": config.layout.k_folds,
         "run": space.base().model_dump(mode="json"),
-        "data": provenance.digest_file(data),
+        "data": file_record(data)["sha256"],
     }
 
 

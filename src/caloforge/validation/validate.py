@@ -19,6 +19,7 @@ from caloforge.files import check_new, partial_path, write_text, writing
 from caloforge.observables import Observable, catalogue, default_threshold
 from caloforge.references import REFERENCES
 from caloforge.showers import ShowerFile
+from caloforge.showers.joined import file_record
 from caloforge.validation import data_warnings
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
@@ -342,21 +343,11 @@ class _Job:
 
     def _training(self) -> dict[str, Any]:
         """The entry of the training files, where they were given."""
-        files = [
-            {
-                "file": file.path.name,
-                "showers": len(file.conditions),
-                "sha256": provenance.digest_file(file.path),
-            }
-            for file in self.inputs.training
-        ]
+        files = [{**file_record(file.path), "showers": len(file.conditions)} for file in self.inputs.training]
         return {"training": files} if files else {}
 
     def _provenance(self) -> dict[str, Any]:
-        files = {
-            file.name: {"file": file.path.name, "sha256": provenance.digest_file(file.path)} | file.provenance
-            for file in self.inputs.files
-        }
+        files = {file.name: file_record(file.path) | file.provenance for file in self.inputs.files}
         return provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files)
 
 
