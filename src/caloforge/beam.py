@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from caloforge.conditions import Conditions
 from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError, nearest
+from caloforge.geometry import Mesh, impact_limits
 from caloforge.units import Angle, Energy, format_angle, format_energy, parse_angle, parse_energy
 
 # Monte Carlo numbers of the Particle Data Group (Phys. Rev. D 110, 030001, section 45)
@@ -151,6 +152,27 @@ class _FlatAngle(StrictModel):
         return self.min + u * (self.max - self.min)
 
 
+@dataclass(frozen=True)
+class ImpactChoice:
+    """Impact points along one axis, uniform over a readout cell or all on the axis of the mesh.
+
+    Attributes:
+        half: Half of the width, mm; 0 for the axis.
+    """
+
+    half: float
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Lowest and highest impact point, mm."""
+        return 0.0 - self.half, self.half
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Impact points in mm for uniform numbers in [0, 1)."""
+        # float32 first: other roundings would give other showers for a seed
+        return (u - 0.5).astype(np.float32) * np.float32(2 * self.half)
+
+
 def _check_order(low: float, high: float, text: Callable[[float], str]) -> None:
     if not low < high:
         raise ValueError(
@@ -168,8 +190,8 @@ class BeamConfig(StrictModel):
     """The beam: one kind of particle with distributions of energy, direction and impact point.
 
     `theta` is the polar angle from the y axis and `phi` the azimuth: 90 deg and 0 deg are orthogonal
-    incidence. `impact` is where the track meets the axis of the mesh: its "centre", or anywhere in one
-    readout "cell" around it, uniformly.
+    incidence. `impact` is where the track crosses the front of the layer `axis_layer`: on the axis of the
+    mesh, its "centre", or anywhere in one readout "cell" around it, uniformly.
     """
 
     particle: str = "e-"
@@ -206,6 +228,11 @@ class BeamConfig(StrictModel):
             )
         return value
 
+    def impacts(self, mesh: Mesh) -> tuple[ImpactChoice, ImpactChoice]:
+        """Distributions of the impact points along x and y, for the cells of a mesh."""
+        halves = impact_limits(mesh) if self.impact == "cell" else (0.0, 0.0)
+        return ImpactChoice(halves[0]), ImpactChoice(halves[1])
+
     @property
     def pdg_id(self) -> int:
         """Particle number of the Particle Data Group."""
@@ -232,27 +259,15 @@ def _angles(name: str, low: float, high: float) -> str:
     return f"got a {name} of {span}"
 
 
-@dataclass(frozen=True)
-class IncidentParticles(Conditions):
-    """Conditions, and where the particles meet the axis of the mesh; each array has the shape (N,).
-
-    Attributes:
-        impact_x: Offset from the axis, in cells, -0.5 to 0.5, float32.
-        impact_y: The same along y.
-    """
-
-    impact_x: NDArray[np.float32]
-    impact_y: NDArray[np.float32]
-
-
-def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> IncidentParticles:
+def sample_conditions(beam: BeamConfig, mesh: Mesh, seed: int, start: int, stop: int) -> Conditions:
     """Draw the incident conditions of the showers [start, stop) of a campaign.
 
-    Shower i depends only on (beam, seed, i): the counter of the Philox generator (Salmon et al., SC11,
+    Shower i depends only on (beam, mesh, seed, i): the counter of the Philox generator (Salmon et al., SC11,
     doi:10.1145/2063384.2063405) is set to its index, so that any split of a campaign gives the same showers.
 
     Args:
         beam: The distributions to draw from.
+        mesh: Mesh of the detector; the size of its cells is that of the impact points.
         seed: 0 to 2^64 - 1.
         start: First shower.
         stop: One past the last shower.
@@ -269,19 +284,19 @@ def sample_conditions(beam: BeamConfig, seed: int, start: int, stop: int) -> Inc
     words = np.random.Philox(key=key, counter=counter).random_raw(WORDS_PER_SHOWER * (stop - start))
     # the upper 53 bits fill the mantissa of a double in [0, 1)
     u = (words.reshape(-1, WORDS_PER_SHOWER) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    impact = u[:, 3:5] - 0.5 if beam.impact == "cell" else np.zeros((len(u), 2))
-    return IncidentParticles(
+    impact_x, impact_y = beam.impacts(mesh)
+    return Conditions(
         energy=beam.energy.quantile(u[:, 0]).astype(np.float32),
         theta=beam.theta.quantile(u[:, 1]).astype(np.float32),
         phi=beam.phi.quantile(u[:, 2]).astype(np.float32),
         pdg_id=np.full(len(u), beam.pdg_id, np.int32),
-        impact_x=impact[:, 0].astype(np.float32),
-        impact_y=impact[:, 1].astype(np.float32),
+        impact_x=impact_x.quantile(u[:, 3]),
+        impact_y=impact_y.quantile(u[:, 4]),
     )
 
 
 class TrainedRanges(Protocol):
-    """The range of conditions that a model was trained on: limits in MeV and rad, and PDG numbers."""
+    """The range of conditions that a model was trained on: limits in MeV, rad and mm, and PDG numbers."""
 
     @property
     def energy(self) -> tuple[float, float]: ...  # noqa: D102
@@ -289,6 +304,10 @@ class TrainedRanges(Protocol):
     def theta(self) -> tuple[float, float]: ...  # noqa: D102
     @property
     def phi(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def impact_x(self) -> tuple[float, float]: ...  # noqa: D102
+    @property
+    def impact_y(self) -> tuple[float, float]: ...  # noqa: D102
     @property
     def pdg_ids(self) -> tuple[int, ...]: ...  # noqa: D102
 
@@ -300,15 +319,17 @@ def beam_from_text(
     theta: str = "90 deg",
     phi: str = "0 deg",
     particle: str | None = None,
+    impact: str | None = None,
 ) -> BeamConfig:
     """The beam given by command-line options: one value ("100 GeV") or a flat range ("10 GeV:500 GeV").
 
     Args:
-        ranges: The trained range; the default of an energy or a particle that is not given.
+        ranges: The trained range; the default of an energy, a particle or an impact that is not given.
         energy: Kinetic energy.
         theta: Polar angle.
         phi: Azimuth.
         particle: A name of `PARTICLES`.
+        impact: "centre" or "cell".
 
     Raises:
         ConfigError: Text that is no quantity, a value out of range, an unknown particle, or none given
@@ -321,6 +342,7 @@ def beam_from_text(
         else _parse_range(energy, "--energy", parse_energy),
         "theta": _parse_range(theta, "--theta", parse_angle),
         "phi": _parse_range(phi, "--phi", parse_angle),
+        "impact": impact or ("cell" if any((*ranges.impact_x, *ranges.impact_y)) else "centre"),
     }
     return build(BeamConfig, document, "beam")
 

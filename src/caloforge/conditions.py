@@ -1,4 +1,4 @@
-"""Incident conditions of showers: energy, angles and particle. Importing this does not import torch.
+"""Incident conditions of showers: energy, angles, particle, impact point. Importing this imports no torch.
 
 `Conditions` holds arrays, and is what every part of caloforge passes on. `Condition` holds the same as
 tensors, for what torch traces or differentiates.
@@ -7,7 +7,7 @@ tensors, for what torch traces or differentiates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from caloforge.geometry import Detector
     from caloforge.showers import ShowerBatch, ShowerFile
 
 # in shower files and batches
-STORED = ("incident_energy", "incident_theta", "incident_phi", "pdg_id")
+STORED = ("incident_energy", "incident_theta", "incident_phi", "pdg_id", "impact_x", "impact_y")
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,32 @@ class Conditions:
         theta: Polar angle, rad.
         phi: Azimuth, rad.
         pdg_id: Particle number of the Particle Data Group, int32.
+        impact_x: Where the track crosses the front of the detector's layer `axis_layer`, from the axis of the
+            mesh, mm; 0 by default.
+        impact_y: The same along y.
     """
 
     energy: NDArray[Any]
     theta: NDArray[Any]
     phi: NDArray[Any]
     pdg_id: NDArray[np.int32]
+    impact_x: NDArray[Any] = None  # type: ignore[assignment]  # zeros, see __post_init__
+    impact_y: NDArray[Any] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name in ("impact_x", "impact_y"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, np.zeros(len(self.energy), np.float32))
 
     def __len__(self) -> int:
         return len(self.energy)
 
     def __getitem__(self, rows: Any) -> Conditions:
         """Those of some showers."""
-        return Conditions(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
+        return Conditions(*(part[rows] for part in self._parts()))
+
+    def _parts(self) -> tuple[NDArray[Any], ...]:
+        return self.energy, self.theta, self.phi, self.pdg_id, self.impact_x, self.impact_y
 
     @classmethod
     def of(cls, showers: ShowerFile | ShowerBatch) -> Conditions:
@@ -58,20 +72,36 @@ class Conditions:
     @classmethod
     def joined(cls, parts: Sequence[Conditions]) -> Conditions:
         """Those of several samples, one after another."""
-        columns = zip(*((p.energy, p.theta, p.phi, p.pdg_id) for p in parts), strict=True)
+        columns = zip(*(part._parts() for part in parts), strict=True)
         return Conditions(*(np.concatenate(column) for column in columns))
+
+    @property
+    def off_axis(self) -> bool:
+        """Whether an impact point lies off the axis of the mesh."""
+        return bool(np.any(self.impact_x) or np.any(self.impact_y))
+
+    def with_showers(
+        self,
+        showers: NDArray[np.float32],
+        seconds: NDArray[np.float32] | None = None,
+        detector: Detector | None = None,
+    ) -> ShowerBatch:
+        """The batch of the showers that these particles make; the arguments are those of `ShowerBatch`."""
+        from caloforge.showers import ShowerBatch
+
+        columns = dict(zip(STORED, self._parts(), strict=True))
+        return ShowerBatch(showers, **columns, seconds=seconds, detector=detector)
 
     def double(self) -> Conditions:
         """The same in double precision, for statistics."""
-        energy, theta, phi = (part.astype(np.float64) for part in (self.energy, self.theta, self.phi))
-        return Conditions(energy, theta, phi, self.pdg_id)
+        real = ("energy", "theta", "phi", "impact_x", "impact_y")
+        return replace(self, **{name: getattr(self, name).astype(np.float64) for name in real})
 
     def to_torch(self) -> Condition:
         """The same as tensors."""
         import torch
 
-        parts = (self.energy, self.theta, self.phi, self.pdg_id)
-        return Condition(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+        return Condition(*(torch.from_numpy(np.ascontiguousarray(part)) for part in self._parts()))
 
 
 @dataclass(frozen=True)
@@ -83,19 +113,31 @@ class Condition:
         theta: Polar angle, rad, float32.
         phi: Azimuth, rad, float32.
         pdg_id: Particle number, int32.
+        impact_x: Impact point, mm, float32; 0 by default.
+        impact_y: The same along y.
     """
 
     energy: Tensor
     theta: Tensor
     phi: Tensor
     pdg_id: Tensor
+    impact_x: Tensor = None  # type: ignore[assignment]  # zeros, see __post_init__
+    impact_y: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        for name in ("impact_x", "impact_y"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.energy.new_zeros(self.energy.shape))
 
     def __len__(self) -> int:
         return len(self.energy)
 
     def __getitem__(self, rows: slice | Tensor) -> Condition:
         """Those of some showers."""
-        return Condition(self.energy[rows], self.theta[rows], self.phi[rows], self.pdg_id[rows])
+        return Condition(*(part[rows] for part in self._parts()))
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.energy, self.theta, self.phi, self.pdg_id, self.impact_x, self.impact_y
 
     @classmethod
     def of(cls, batch: ShowerBatch) -> Condition:
@@ -104,9 +146,8 @@ class Condition:
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
-        parts = (self.energy, self.theta, self.phi, self.pdg_id)
-        return Condition(*(part.to(device) for part in parts))
+        return Condition(*(part.to(device) for part in self._parts()))
 
     def to_numpy(self) -> Conditions:
         """The same as arrays."""
-        return Conditions(*(part.numpy() for part in (self.energy, self.theta, self.phi, self.pdg_id)))
+        return Conditions(*(part.numpy() for part in self._parts()))

@@ -31,6 +31,7 @@ def generate(
     theta: str = "90 deg",
     phi: str = "0 deg",
     particle: str | None = None,
+    impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     backend: str = "auto",
@@ -55,6 +56,7 @@ def generate(
     theta: str = "90 deg",
     phi: str = "0 deg",
     particle: str | None = None,
+    impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     backend: str = "auto",
@@ -78,6 +80,7 @@ def generate(
     theta: str = "90 deg",
     phi: str = "0 deg",
     particle: str | None = None,
+    impact: Literal["centre", "cell"] | None = None,
     seed: Seed = 0,
     batch_size: Whole | None = None,
     backend: str = "auto",
@@ -101,6 +104,8 @@ def generate(
         theta: Polar angle, one value or a range; 90 deg is orthogonal incidence.
         phi: Azimuth, one value or a range.
         particle: e-, e+, gamma, pi0, mu-; the default is what the model was trained on.
+        impact: Where the particles enter: "centre", on the axis of the mesh, or anywhere in a "cell" around
+            it; the default is what the model was trained on.
         seed: Seed of the noise and of the sampled conditions.
         batch_size: Showers per pass of the network; has no effect on the showers. The default is the fastest.
         backend: Runtime of the network. "auto" selects the fastest: numba (compiled code of the layered
@@ -122,6 +127,8 @@ def generate(
         raise ConfigError("give either --like FILE, or -n N with an optional --energy range")
     if like is not None and energy is not None:
         raise ConfigError("--energy has no meaning with --like, whose energies are used; drop one of them")
+    if like is not None and impact is not None:
+        raise ConfigError("--impact has no meaning with --like, whose impacts are used; drop one of them")
     if like is None and n is None:
         raise ConfigError("how many showers? give -n N")
     if n is not None and n < 1:
@@ -138,7 +145,7 @@ def generate(
         check_memory(stored.detector, n)
     elif n is not None and out is not None:
         check_output(Path(out), stored.detector, n, force=force)
-    conditions, asked = _conditions(stored, like, n, energy, theta, phi, particle, seed)
+    conditions, asked = _conditions(stored, like, n, energy, theta, phi, particle, impact, seed)
     plan = plan_for(
         stored,
         len(conditions),
@@ -174,6 +181,7 @@ def _conditions(
     theta: str,
     phi: str,
     particle: str | None,
+    impact: str | None,
     seed: int,
 ) -> tuple["Conditions", dict[str, Any]]:
     """The incident conditions, and their entries in the provenance."""
@@ -185,5 +193,6 @@ def _conditions(
     if like is not None:
         path = joined_path(like)
         return conditions_like(path, model.detector, n), model_provenance.like(path)
-    beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle)
-    return conditions_sampled(beam, seed, n or 0), {"beam": beam.model_dump(mode="json")}
+    beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle, impact=impact)
+    asked = {"beam": beam.model_dump(mode="json")}
+    return conditions_sampled(beam, model.detector.mesh, seed, n or 0), asked

@@ -1,7 +1,8 @@
 """Export of a model's `generate` as an ONNX graph from conditions and noise to showers, for any batch size.
 
 Inputs, in this order: `energy` (N,) MeV, `theta` (N,) rad, `phi` (N,) rad, all float32; `pdg_id` (N,) int32
-where the model was trained on several particles; `noise` (N, *noise_shape) float32, standard normal.
+where the model was trained on several particles; `impact_x` and `impact_y` (N,) float32, mm, where it was
+trained on showers off the axis of the mesh; `noise` (N, *noise_shape) float32, standard normal.
 Output: `showers` (N, *shower_shape) float32, MeV.
 """
 
@@ -33,12 +34,14 @@ class Exported(nn.Module):
         super().__init__()
         self.model = model
         self.particle = model.ranges.pdg_ids[0]
+        self.several = len(model.ranges.pdg_ids) > 1
 
     def forward(self, energy: Tensor, theta: Tensor, phi: Tensor, *rest: Tensor) -> Tensor:
         """Showers, (N, *shower_shape) MeV."""
-        *particles, noise = rest
-        pdg_id = particles[0] if particles else torch.full_like(energy, self.particle, dtype=torch.int32)
-        return self.model.generate(Condition(energy, theta, phi, pdg_id), noise)
+        *others, noise = rest
+        pdg_id = others.pop(0) if self.several else torch.full_like(energy, self.particle, dtype=torch.int32)
+        # what is left are the impact points, if there are any
+        return self.model.generate(Condition(energy, theta, phi, pdg_id, *others), noise)
 
 
 def export_graph(model: ShowerModel, path: Path) -> Path:

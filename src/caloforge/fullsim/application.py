@@ -56,7 +56,7 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
 
     def aim(self, seed: int, start: int, stop: int) -> None:
         """Sample the incident particles of the showers [start, stop)."""
-        conditions = sample_conditions(self.beam, seed, start, stop)
+        conditions = sample_conditions(self.beam, self.detector.mesh, seed, start, stop)
         self.energies = conditions.energy.tolist()
         positions, directions = tracks(self.detector, conditions)
         self.positions, self.directions = positions.tolist(), directions.tolist()

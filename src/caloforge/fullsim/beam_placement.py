@@ -8,7 +8,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from caloforge.beam import HADRONS, BeamConfig, IncidentParticles
+from caloforge.beam import HADRONS, BeamConfig
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, GeometryError
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
@@ -18,13 +19,11 @@ from caloforge.units import format_angle, format_length
 GUN_DISTANCE = 1.0
 
 
-def tracks(
-    detector: Detector, conditions: IncidentParticles
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def tracks(detector: Detector, conditions: Conditions) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Start points and directions of the incident particles.
 
-    The track crosses the centre of the mesh, moved by the impact offset, at the front of the physical layer
-    `axis_layer`; it starts just before the front face.
+    The track crosses the impact point at the front of the physical layer `axis_layer`; it starts just before
+    the front face.
 
     Args:
         detector: The detector that they enter.
@@ -35,11 +34,8 @@ def tracks(
     """
     theta, phi = conditions.theta.astype(np.float64), conditions.phi.astype(np.float64)
     direction = np.stack([np.sin(theta) * np.sin(phi), np.cos(theta), np.sin(theta) * np.cos(phi)], axis=1)
-    crossing = np.zeros_like(direction)
-    if isinstance(detector.mesh, CartesianMesh):
-        crossing[:, 0] = conditions.impact_x * detector.mesh.cell_x
-        crossing[:, 1] = conditions.impact_y * detector.mesh.cell_y
-    crossing[:, 2] = detector.layer_fronts()[detector.axis_layer]
+    depth = np.full(len(conditions), detector.layer_fronts()[detector.axis_layer])
+    crossing = np.stack([conditions.impact_x, conditions.impact_y, depth], axis=1)
     path = crossing[:, 2] / direction[:, 2] + GUN_DISTANCE
     return crossing - path[:, None] * direction, direction
 

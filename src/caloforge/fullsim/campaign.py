@@ -11,7 +11,6 @@ import numpy as np
 
 from caloforge import provenance
 from caloforge.beam import BeamConfig, sample_conditions
-from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_named, check_new, check_space
 from caloforge.fullsim.beam_placement import check_beam, check_physics
@@ -21,7 +20,7 @@ from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.geant4_import import atomic_numbers, check_data, uses_own_tables
 from caloforge.fullsim.pool import Pool
 from caloforge.geometry import CylindricalMesh, Detector
-from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
+from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.signals import StopRequest
 
 Progress = Callable[[int, int], object]
@@ -145,7 +144,8 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
         return per_shower
     # the time of a shower grows with its energy, and three are too few for the mean energy of the beam
     few, many = (
-        float(sample_conditions(beam, 0, 0, count).energy.mean()) for count in (showers, PREFLIGHT_SAMPLE)
+        float(sample_conditions(beam, detector.mesh, 0, 0, count).energy.mean())
+        for count in (showers, PREFLIGHT_SAMPLE)
     )
     return per_shower * many / few
 
@@ -157,7 +157,7 @@ def _check(
         raise ConfigError(f"n: got {n} showers, expected 1 to {MAX_SHOWERS}")
     if not 1 <= workers <= MAX_WORKERS:
         raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
-    sample_conditions(beam, seed, 0, 1)
+    sample_conditions(beam, detector.mesh, seed, 0, 1)
     check_beam(detector, beam)
     # Geant4 aborts the worker without a reason where data sets are missing
     check_data(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
@@ -249,8 +249,10 @@ def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: 
     # force: `_check_output` has decided whether an existing output may be replaced
     with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
         for start, showers, seconds in parts.batches(size, shape):
-            conditions = sample_conditions(beam, parts.settings["seed"], start, start + len(showers))
-            writer.append(_batch(showers, seconds, conditions))
+            conditions = sample_conditions(
+                beam, detector.mesh, parts.settings["seed"], start, start + len(showers)
+            )
+            writer.append(conditions.with_showers(showers, seconds))
             if stop.requested:
                 raise Interrupted(_resume_hint(parts, out))
         if writer.count != parts.n:
@@ -258,17 +260,6 @@ def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: 
                 f"{parts.folder}: {writer.count} of {parts.n} showers are there; run the same simulation "
                 "with --resume"
             )
-
-
-def _batch(showers: Any, seconds: Any, conditions: Conditions) -> ShowerBatch:
-    return ShowerBatch(
-        showers=showers,
-        incident_energy=conditions.energy,
-        incident_theta=conditions.theta,
-        incident_phi=conditions.phi,
-        pdg_id=conditions.pdg_id,
-        seconds=seconds,
-    )
 
 
 def _provenance(parts: Parts) -> dict[str, Any]:

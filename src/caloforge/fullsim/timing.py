@@ -13,14 +13,14 @@ from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.pool import Pool
-from caloforge.geometry import Detector
+from caloforge.geometry import Detector, Mesh
 from caloforge.showers import ShowerBatch
 
 # draws per stratum: the mean energy of the sample is that of the beam to 0.3 %
 DRAWS = 1000
 
 
-def stratified(beam: BeamConfig, seed: int, count: int) -> NDArray[np.intp]:
+def stratified(beam: BeamConfig, mesh: Mesh, seed: int, count: int) -> NDArray[np.intp]:
     """Showers of a campaign, stratified by energy: a low-variance sample of the beam's spectrum.
 
     The draws are divided, by energy, into `count` strata of equal probability; each gives its median. For a
@@ -28,13 +28,14 @@ def stratified(beam: BeamConfig, seed: int, count: int) -> NDArray[np.intp]:
 
     Args:
         beam: The incident particles.
+        mesh: Mesh of the detector.
         seed: Seed of the campaign.
         count: Number of strata and showers.
 
     Returns:
         Their indices in the campaign, by rising energy, shape (count,).
     """
-    energy = sample_conditions(beam, seed, 0, DRAWS * count).energy
+    energy = sample_conditions(beam, mesh, seed, 0, DRAWS * count).energy
     return np.argsort(energy, kind="stable")[DRAWS // 2 :: DRAWS]
 
 
@@ -66,7 +67,7 @@ def time_showers(
         SimulationError: Geant4 does not start, or workers keep dying.
         MissingDependencyError: No geant4-pybind, or physics whose data sets are not there.
     """
-    chosen = stratified(beam, seed, count)
+    chosen = stratified(beam, detector.mesh, seed, count)
     # the slowest first, so that the workers end together; before them one warm-up shower for each
     order = [*range(DRAWS * count, DRAWS * count + workers), *chosen[::-1].tolist()]
     job = {
@@ -87,12 +88,6 @@ def time_showers(
 
 
 def _batch(detector: Detector, beam: BeamConfig, seed: int, block: Block) -> ShowerBatch:
-    conditions = sample_conditions(beam, seed, block.start, block.start + 1)
-    return ShowerBatch(
-        showers=block.dense(block.start, block.start + 1, detector.shower_shape),
-        incident_energy=conditions.energy,
-        incident_theta=conditions.theta,
-        incident_phi=conditions.phi,
-        pdg_id=conditions.pdg_id,
-        seconds=block.seconds,
-    )
+    conditions = sample_conditions(beam, detector.mesh, seed, block.start, block.start + 1)
+    showers = block.dense(block.start, block.start + 1, detector.shower_shape)
+    return conditions.with_showers(showers, block.seconds)

@@ -7,7 +7,7 @@ from pathlib import Path
 from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.conditions import Conditions
 from caloforge.errors import DataError
-from caloforge.geometry import Detector
+from caloforge.geometry import Detector, Mesh
 from caloforge.showers import ShowerFile
 
 # separates the random numbers of the conditions from the noise of the same seed
@@ -32,6 +32,6 @@ def conditions_like(path: Path, detector: Detector, n: int | None) -> Conditions
         return Conditions.of(truth)[:n]
 
 
-def conditions_sampled(beam: BeamConfig, seed: int, n: int) -> Conditions:
+def conditions_sampled(beam: BeamConfig, mesh: Mesh, seed: int, n: int) -> Conditions:
     """Conditions drawn from a beam description; shower i depends only on (seed, i)."""
-    return sample_conditions(beam, seed ^ CONDITION_STREAM, 0, n)
+    return sample_conditions(beam, mesh, seed ^ CONDITION_STREAM, 0, n)

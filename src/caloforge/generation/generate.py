@@ -105,14 +105,7 @@ class _BatchGenerators:
         showers = generate(conditions, lambda first, last: noise.lend(start + first, start + last))
         self._free.append((generate, noise))
         seconds = (time.perf_counter() - begin) / len(conditions)
-        return ShowerBatch(
-            showers=showers,
-            incident_energy=conditions.energy,
-            incident_theta=conditions.theta,
-            incident_phi=conditions.phi,
-            pdg_id=conditions.pdg_id,
-            seconds=np.full(len(conditions), seconds, np.float32),
-        )
+        return conditions.with_showers(showers, np.full(len(conditions), seconds, np.float32))
 
 
 def generate_batch(
@@ -132,7 +125,7 @@ def generate_batch(
         MissingDependencyError: The extra that the backend needs is not installed.
     """
     plan.check()
-    _check_conditions(model, conditions, extrapolate)
+    model.ranges.check(conditions, extrapolate=extrapolate)
     check_memory(model.detector, len(conditions))
     shape = model.detector.shower_shape
     showers = np.empty((len(conditions), *shape), np.float32)
@@ -144,15 +137,7 @@ def generate_batch(
         done = stop
         if progress is not None:
             progress(done, len(conditions))
-    return ShowerBatch(
-        showers,
-        conditions.energy,
-        conditions.theta,
-        conditions.phi,
-        conditions.pdg_id,
-        seconds,
-        model.detector,
-    )
+    return conditions.with_showers(showers, seconds, model.detector)
 
 
 def check_memory(detector: Detector, count: int) -> None:
@@ -169,16 +154,6 @@ def check_memory(detector: Detector, count: int) -> None:
             f"{count} showers of {shape} need {needed / 1e9:.1f} GB of memory, at most {most / 1e9:.1f} GB, "
             "half of what there is, are taken; write a file with out='showers.h5', or ask for fewer showers"
         )
-
-
-def _check_conditions(model: ShowerModel | StoredModel, conditions: Conditions, extrapolate: bool) -> None:
-    model.ranges.check(
-        energy=conditions.energy,
-        theta=conditions.theta,
-        phi=conditions.phi,
-        pdg_id=conditions.pdg_id,
-        extrapolate=extrapolate,
-    )
 
 
 def generate_file(
@@ -213,7 +188,7 @@ def generate_file(
     """
     plan.check()
     check_output(out, model.detector, len(conditions), force=force)
-    _check_conditions(model, conditions, extrapolate)
+    model.ranges.check(conditions, extrapolate=extrapolate)
     loaded = open_model(model, plan)
     return write_file(
         loaded, conditions, out, seed=seed, provenance=provenance, force=force, progress=progress

@@ -10,7 +10,14 @@ from caloforge.geometry.detector import (
     preset_text,
 )
 from caloforge.geometry.materials import ComposedMaterial, Material
-from caloforge.geometry.mesh import CartesianMesh, CylindricalMesh, Mesh, RaggedLayer, RaggedMesh
+from caloforge.geometry.mesh import (
+    CartesianMesh,
+    CylindricalMesh,
+    Mesh,
+    RaggedLayer,
+    RaggedMesh,
+    impact_limits,
+)
 
 __all__ = [
     "CartesianMesh",
@@ -24,6 +31,7 @@ __all__ = [
     "RaggedMesh",
     "Slab",
     "detector_document",
+    "impact_limits",
     "load_detector",
     "preset_names",
     "preset_text",

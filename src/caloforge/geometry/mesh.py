@@ -154,3 +154,12 @@ class RaggedMesh(StrictModel):
 
 
 Mesh = Annotated[CartesianMesh | CylindricalMesh | RaggedMesh, Field(discriminator="kind")]
+
+
+def impact_limits(mesh: Mesh) -> tuple[float, float]:
+    """Largest distance of an impact point from the axis along x and y, mm.
+
+    Half a cell: beyond it the window of a cartesian mesh would be centred on another cell. 0 for other
+    meshes, whose rings lie around the impact point.
+    """
+    return (mesh.cell_x / 2, mesh.cell_y / 2) if isinstance(mesh, CartesianMesh) else (0.0, 0.0)

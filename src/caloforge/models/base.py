@@ -74,6 +74,8 @@ class ShowerModel(nn.Module, ABC):
         family: Name in run.yaml.
         exportable: Whether `generate` can be exported to ONNX: no shape in it may depend on values.
         compilable: Whether the family implements `compiled`.
+        takes_impact: Whether `generate` uses `impact_x` and `impact_y` of a condition. Others are trained on
+            showers through the axis of the mesh alone; those with other impact points are refused.
         config: The family's configuration.
         detector: Detector of the showers; determines their shape.
         facts: Metadata of the training data.
@@ -82,6 +84,7 @@ class ShowerModel(nn.Module, ABC):
     family: ClassVar[str]
     exportable: ClassVar[bool] = True
     compilable: ClassVar[bool] = False
+    takes_impact: ClassVar[bool] = False
 
     def __init__(self, config: StrictModel, detector: Detector, facts: DataFacts) -> None:
         """Store configuration, detector and metadata of the training data."""

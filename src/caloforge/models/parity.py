@@ -1,12 +1,14 @@
 """Whether a backend makes the showers that torch makes: the inputs both are given, and the comparison.
 
 Named inputs, in this order: `energy` (N,) MeV, `theta` and `phi` (N,) rad, all float32; `pdg_id` (N,) int32
-where the model knows several particles; `noise` (N, *noise_shape) float32, standard normal.
+where the model knows several particles; `impact_x` and `impact_y` (N,) float32, mm, where it was trained on
+showers off the axis of the mesh; `noise` (N, *noise_shape) float32, standard normal.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from caloforge.conditions import Condition
 from caloforge.errors import ModelError
 from caloforge.models.base import ShowerModel
+from caloforge.showers.batch import IMPACT
 
 Arrays = dict[str, NDArray[np.generic]]
 # showers that a graph is compared on with torch, and the seed of their noise
@@ -35,12 +38,15 @@ def graph_inputs(model: ShowerModel, condition: Condition, noise: NDArray[np.flo
     }
     if len(model.ranges.pdg_ids) > 1:
         arrays["pdg_id"] = condition.pdg_id.numpy()
+    if model.ranges.off_axis:
+        arrays |= {name: getattr(condition, name).numpy() for name in IMPACT}
     return arrays | {"noise": noise}
 
 
 def condition_of(model: ShowerModel, inputs: Arrays) -> Condition:
     """The conditions among named inputs."""
-    columns = {name: torch.from_numpy(inputs[name]) for name in ("energy", "theta", "phi")}
+    names = ("energy", "theta", "phi", *(IMPACT if model.ranges.off_axis else ()))
+    columns = {name: torch.from_numpy(inputs[name]) for name in names}
     if "pdg_id" in inputs:
         pdg_id = torch.from_numpy(inputs["pdg_id"])
     else:
@@ -58,6 +64,8 @@ def sample_inputs(model: ShowerModel, count: int = SAMPLE) -> Arrays:
 
     pdg_id = torch.from_numpy(rng.choice(np.array(ranges.pdg_ids, np.int32), count))
     condition = Condition(within(ranges.energy), within(ranges.theta), within(ranges.phi), pdg_id)
+    if ranges.off_axis:
+        condition = replace(condition, impact_x=within(ranges.impact_x), impact_y=within(ranges.impact_y))
     return graph_inputs(model, condition, rng.standard_normal((count, *model.noise_shape), np.float32))
 
 

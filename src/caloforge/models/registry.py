@@ -140,7 +140,11 @@ def entry_of(config: ModelConfig) -> Family:
 
 def family_of(config: ModelConfig) -> type[ShowerModel]:
     """The `ShowerModel` class of a configuration; imports torch."""
-    family: type[ShowerModel] = FAMILIES.resolve(family_name(config), entry_of(config).model)
+    return _class_of(family_name(config), entry_of(config))
+
+
+def _class_of(name: str, entry: Family) -> type[ShowerModel]:
+    family: type[ShowerModel] = FAMILIES.resolve(name, entry.model)
     return family
 
 
@@ -160,11 +164,19 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
         seed: Seed of the weights.
 
     Raises:
-        ConfigError: The model does not fit the detector.
+        ConfigError: The model does not fit the detector, or the impact points of the showers.
     """
     import torch
 
     family = family_of(config)
+    if facts.ranges.off_axis and not family.takes_impact:
+        able = [name for name, entry in FAMILIES.usable().items() if _class_of(name, entry).takes_impact]
+        raise ConfigError(
+            f"model {family_name(config)}: the showers enter up to "
+            f"{max(map(abs, (*facts.ranges.impact_x, *facts.ranges.impact_y))):.4g} mm beside the axis of the "
+            "mesh, and this family makes them through the axis alone; simulate with beam.impact: centre"
+            + (f", or take a family that can: {', '.join(able)}" if able else "")
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return family(config, detector, facts)

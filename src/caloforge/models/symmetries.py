@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
-from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
+from caloforge.models.training_metadata import ANGLE_SLACK, IMPACT_SLACK, TrainedRange
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -29,9 +30,10 @@ class Symmetry:
 def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]:
     """The symmetry group of a detector and the range of its incident directions; the identity is first.
 
-    An operation transforms the incident direction with the shower, so that it is a symmetry only if the range
-    of angles is invariant: all eight for orthogonal incidence on square cells; reflections only for an
-    inclination in the y-z plane, that in y only if the range of theta is symmetric about 90 deg.
+    An operation transforms the incident direction and the impact point with the shower (`transformed_conditions`),
+    so that it is a symmetry only if their ranges are invariant: all eight for orthogonal incidence on square
+    cells; reflections only for an inclination in the y-z plane, that in y only if the range of theta is
+    symmetric about 90 deg.
 
     Args:
         detector: The detector.
@@ -46,9 +48,11 @@ def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]
         # rotations by whole sectors are added by `cell_images`
         return (Symmetry(), Symmetry(flip_y=True)) if straight else (Symmetry(),)
     both = [False, True]
-    in_x = both if abs(phi.sum()) < ANGLE_SLACK else [False]
-    in_y = both if abs(theta.sum()) < ANGLE_SLACK else [False]
+    impact_x, impact_y = np.array(ranges.impact_x), np.array(ranges.impact_y)
+    in_x = both if abs(phi.sum()) < ANGLE_SLACK and abs(impact_x.sum()) < IMPACT_SLACK else [False]
+    in_y = both if abs(theta.sum()) < ANGLE_SLACK and abs(impact_y.sum()) < IMPACT_SLACK else [False]
     square = mesh.nx == mesh.ny and mesh.cell_x == mesh.cell_y
+    square &= bool(np.abs(impact_x - impact_y).max() < IMPACT_SLACK)
     swaps = both if straight and square else [False]
     return tuple(Symmetry(x, y, swap) for swap in swaps for y in in_y for x in in_x)
 
@@ -60,6 +64,24 @@ def transformed(showers: NDArray[Scalar], operation: Symmetry) -> NDArray[Scalar
     if operation.flip_y:
         showers = showers[..., ::-1, :]
     return showers.swapaxes(-1, -2) if operation.swap else showers
+
+
+def transformed_conditions(conditions: Conditions, operation: Symmetry, detector: Detector) -> Conditions:
+    """The conditions of showers after an operation: directions and impact points move with the showers.
+
+    On a cylindrical mesh, whose axis the showers follow, they stay what they are.
+    """
+    if isinstance(detector.mesh, CylindricalMesh):
+        return conditions
+    theta, phi, x, y = conditions.theta, conditions.phi, conditions.impact_x, conditions.impact_y
+    # phi leans to x, and cos(theta) points along y; x and y are exchanged for orthogonal incidence only
+    if operation.flip_x:
+        phi, x = -phi, -x
+    if operation.flip_y:
+        theta, y = theta.dtype.type(np.pi) - theta, -y
+    if operation.swap:
+        x, y = y, x
+    return replace(conditions, theta=theta, phi=phi, impact_x=x, impact_y=y)
 
 
 def cell_images(detector: Detector, group: tuple[Symmetry, ...]) -> NDArray[np.int64]:

@@ -8,15 +8,18 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from caloforge.beam import AngleChoice, BeamConfig, EnergyChoice
+from caloforge.beam import AngleChoice, BeamConfig, EnergyChoice, ImpactChoice
+from caloforge.conditions import Conditions
 from caloforge.config import StrictModel, build
-from caloforge.errors import ConfigError
+from caloforge.errors import ConfigError, DataError
+from caloforge.geometry import Mesh
 from caloforge.showers import ShowerFile
+from caloforge.showers.batch import IMPACT
 from caloforge.showers.file import EnergyMeaning
 from caloforge.showers.joined import file_record
-from caloforge.units import format_angle, format_energy
+from caloforge.units import format_angle, format_energy, format_length
 
 # showers in the fit of the response, for a precision of about 0.1 %
 FIT_SHOWERS = 20_000
@@ -25,6 +28,8 @@ FIT_DEGREE = 4
 RELATIVE_SLACK = 0.01
 # tolerance of angles, for float32 columns and rounded limits, rad
 ANGLE_SLACK = 1e-4
+# tolerance of impact points, and their largest distance from the axis, mm
+IMPACT_SLACK, MAX_IMPACT = 1e-3, 1e5
 # n uniform showers leave more than GAP / n of their range empty at an end with a probability of 1e-4
 GAP = 10.0
 # tolerance of declared limits for float32 columns, relative or rad
@@ -36,11 +41,16 @@ ASSUMED_RESPONSE = 0.02
 
 
 class TrainedRange(StrictModel):
-    """Range of the conditions in the training data: limits in MeV and rad, and PDG numbers."""
+    """Range of the conditions in the training data: limits in MeV, rad and mm, and PDG numbers.
+
+    Documents of models for the axis of the mesh alone have no `impact_x` and `impact_y`.
+    """
 
     energy: tuple[float, float]
     theta: tuple[float, float]
     phi: tuple[float, float]
+    impact_x: tuple[float, float] = (0.0, 0.0)
+    impact_y: tuple[float, float] = (0.0, 0.0)
     pdg_ids: tuple[Annotated[int, Field(ge=-LARGEST_PDG, le=LARGEST_PDG)], ...] = Field(
         min_length=1, max_length=100
     )
@@ -51,6 +61,8 @@ class TrainedRange(StrictModel):
             ("energy", self.energy, 1e-6, 1e12),
             ("theta", self.theta, 0.0, np.pi + ANGLE_SLACK),
             ("phi", self.phi, -7.0, 7.0),
+            ("impact_x", self.impact_x, -MAX_IMPACT, MAX_IMPACT),
+            ("impact_y", self.impact_y, -MAX_IMPACT, MAX_IMPACT),
         ):
             if not lowest <= low <= high <= highest:
                 raise ValueError(
@@ -60,27 +72,28 @@ class TrainedRange(StrictModel):
             raise ValueError("pdg_ids: a particle is listed twice")
         return self
 
-    def check(
-        self,
-        *,
-        energy: NDArray[np.floating],
-        theta: NDArray[np.floating],
-        phi: NDArray[np.floating],
-        pdg_id: NDArray[np.integer],
-        extrapolate: bool = False,
-    ) -> None:
+    @model_serializer(mode="wrap")
+    def _without_axis(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The document; the digests of models for the axis alone are those of earlier versions."""
+        document: dict[str, Any] = handler(self)
+        return document if self.off_axis else {k: v for k, v in document.items() if k not in IMPACT}
+
+    @property
+    def off_axis(self) -> bool:
+        """Whether there are impact points off the axis of the mesh."""
+        return any((*self.impact_x, *self.impact_y))
+
+    def check(self, conditions: Conditions, *, extrapolate: bool = False) -> None:
         """Refuse conditions outside the range of the training data.
 
         Args:
-            energy: (N,) MeV.
-            theta: (N,) rad.
-            phi: (N,) rad.
-            pdg_id: (N,) PDG numbers.
-            extrapolate: Allow other energies and angles; an unknown particle is never allowed.
+            conditions: N conditions.
+            extrapolate: Allow other energies, angles and impact points; an unknown particle is never allowed.
 
         Raises:
             ConfigError: Names every quantity that is outside.
         """
+        energy, pdg_id = conditions.energy, conditions.pdg_id
         strange = sorted(set(map(int, np.unique(pdg_id))) - set(self.pdg_ids))
         if strange:
             raise ConfigError(
@@ -89,10 +102,13 @@ class TrainedRange(StrictModel):
             )
         if not np.all(energy > 0):
             raise ConfigError(f"energy: got {float(np.min(energy)):g} MeV, expected a positive one")
+        angle, length = np.full(2, ANGLE_SLACK), np.full(2, IMPACT_SLACK)
         outside = [
             *_outside("energy", energy, self.energy, RELATIVE_SLACK * np.array(self.energy), format_energy),
-            *_outside("theta", theta, self.theta, np.full(2, ANGLE_SLACK), format_angle),
-            *_outside("phi", phi, self.phi, np.full(2, ANGLE_SLACK), format_angle),
+            *_outside("theta", conditions.theta, self.theta, angle, format_angle),
+            *_outside("phi", conditions.phi, self.phi, angle, format_angle),
+            *_outside("impact_x", conditions.impact_x, self.impact_x, length, format_length),
+            *_outside("impact_y", conditions.impact_y, self.impact_y, length, format_length),
         ]
         if outside and not extrapolate:
             raise ConfigError(
@@ -149,14 +165,23 @@ def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
         beam: The beam of the run.
 
     Raises:
-        DataError: The file cannot be used.
+        DataError: The file cannot be used, or its impact points are not known.
     """
     with ShowerFile(path) as file:
-        beams = declared_beams(file.provenance) or ([] if beam is None else [beam])
+        beams = declared_beams(file.provenance)
+        if not file.has_impacts and any(found.impact == "cell" for found in beams):
+            raise DataError(
+                f"{path}: its showers enter anywhere in a cell (beam.impact: cell), and it has no impact_x "
+                "and impact_y, which earlier versions did not store; simulate it again"
+            )
+        beams = beams or ([] if beam is None else [beam])
+        impacts = [b.impacts(file.detector.mesh) for b in beams]
         ranges = TrainedRange(
             energy=_range(file.column("incident_energy"), [b.energy for b in beams]),
             theta=_range(file.column("incident_theta"), [b.theta for b in beams]),
             phi=_range(file.column("incident_phi"), [b.phi for b in beams]),
+            impact_x=_range(file.column("impact_x"), [x for x, _ in impacts]),
+            impact_y=_range(file.column("impact_y"), [y for _, y in impacts]),
             pdg_ids=tuple(sorted({int(code) for code in file.column("pdg_id")})),
         )
         meaning = file.energy_meaning
@@ -196,7 +221,7 @@ def _visible_energies(file: ShowerFile) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _range(
-    values: NDArray[np.floating], declared: Sequence[EnergyChoice | AngleChoice]
+    values: NDArray[np.floating], declared: Sequence[EnergyChoice | AngleChoice | ImpactChoice]
 ) -> tuple[float, float]:
     """The declared range of values; an end that they do not reach, or exceed, is their own extreme."""
     low, high = float(np.min(values)), float(np.max(values))
@@ -238,9 +263,15 @@ def data_record(path: Path, trained: int) -> dict[str, Any]:
     }
 
 
-def facts_of_beam(beam: BeamConfig) -> DataFacts:
-    """Metadata for a beam, with an assumed response, for a pre-flight without data."""
+def facts_of_beam(beam: BeamConfig, mesh: Mesh) -> DataFacts:
+    """Metadata for a beam on a mesh, with an assumed response, for a pre-flight without data."""
+    impact_x, impact_y = (choice.limits for choice in beam.impacts(mesh))
     ranges = TrainedRange(
-        energy=beam.energy_range, theta=beam.theta_range, phi=beam.phi_range, pdg_ids=(beam.pdg_id,)
+        energy=beam.energy_range,
+        theta=beam.theta_range,
+        phi=beam.phi_range,
+        impact_x=impact_x,
+        impact_y=impact_y,
+        pdg_ids=(beam.pdg_id,),
     )
     return DataFacts(ranges=ranges, response_fit=(ASSUMED_RESPONSE,))

@@ -53,7 +53,8 @@ class Block:
             ValueError: A voxel that is not finite.
         """
         self.showers, self.incident_energy = batch.showers, batch.incident_energy
-        self.incident_theta = batch.incident_theta
+        self.incident_theta, self.incident_phi = batch.incident_theta, batch.incident_phi
+        self.impact_x, self.impact_y = batch.impact_x, batch.impact_y
         self.layout, self.mesh, self.threshold = layout, layout.mesh, threshold
         if not np.isfinite(self.layer_energy).all():
             raise ValueError("got showers with NaN or infinite voxels, expected finite energies")
@@ -148,6 +149,24 @@ class Block:
         depths = self.layout.detector.active_depths()
         measured = measured_angle_of(self.sums.energy, self.sums.x, self.sums.y, depths)
         return np.where(measured == EMPTY_ANGLE, self.incident_theta, measured)
+
+    @cached_property
+    def impact_residuals(self) -> tuple[Array, Array]:
+        """Centre of gravity less the track at its depth in x and y, (n,) mm each; 0 for an empty shower."""
+        theta, phi = (angle.astype(np.float64) for angle in (self.incident_theta, self.incident_phi))
+        detector = self.layout.detector
+        total = np.where(self.visible_energy > 0, self.visible_energy, 1.0)
+        depth = np.zeros(len(total))
+        if detector.layers:
+            plane = detector.layer_fronts()[detector.axis_layer]
+            depth = self.layer_energy @ (detector.active_depths() - plane) / total
+        slopes = np.tan(phi), 1 / (np.tan(theta) * np.cos(phi))
+        impacts = self.impact_x.astype(np.float64), self.impact_y.astype(np.float64)
+        x, y = (
+            np.where(self.visible_energy > 0, self.moments[f"centre_{axis}"] - impact - slope * depth, 0.0)
+            for axis, impact, slope in zip("xy", impacts, slopes, strict=True)
+        )
+        return x, y
 
     @cached_property
     def overlaps(self) -> dict[str, Array]:

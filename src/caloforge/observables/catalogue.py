@@ -71,12 +71,13 @@ class Observable:
     measure: Measure | None = field(default=None, repr=False, compare=False)
 
 
-def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]:
+def catalogue(detector: Detector, *, threshold: float, impacts: bool = False) -> tuple[Observable, ...]:
     """The observables that showers of a detector have.
 
     Args:
         detector: Detector of the showers.
         threshold: Voxels above it are hits, MeV.
+        impacts: Whether their impact points lie off the axis; adds the position less the impact point.
 
     Examples:
         >>> from caloforge.geometry import load_detector
@@ -92,6 +93,7 @@ def catalogue(detector: Detector, *, threshold: float) -> tuple[Observable, ...]
         *_voxels(detector, threshold),
         *_angles(detector),
         *_correlations(detector),
+        *(_impact_residuals() if impacts else ()),
     )
 
 
@@ -267,6 +269,23 @@ def _lateral(detector: Detector) -> Iterator[Observable]:
 def _image_sum(rows: int, axis: int) -> Measure:
     """Sum of the lateral image (n, rows, columns) over an axis."""
     return lambda b: b.image.reshape(len(b.image), rows, -1).sum(axis=axis)
+
+
+def _impact_residuals() -> Iterator[Observable]:
+    """The measured position of the particle; its width is the position resolution."""
+    for index, axis in enumerate("xy"):
+        yield _scalar(
+            "lateral",
+            f"impact_residual_{axis}",
+            rf"$\langle {axis} \rangle$ less the track",
+            _impact_residual(index),
+            "mm",
+            signed=True,
+        )
+
+
+def _impact_residual(index: int) -> Measure:
+    return lambda b: b.impact_residuals[index]
 
 
 def _voxels(detector: Detector, threshold: float) -> Iterator[Observable]:

@@ -19,7 +19,9 @@ from caloforge.showers import ShowerBatch
 BLOCK_VOXELS = 1_000_000
 
 
-def observe(batch: ShowerBatch, detector: Detector, *, threshold: float) -> dict[str, NDArray[np.float32]]:
+def observe(
+    batch: ShowerBatch, detector: Detector, *, threshold: float, impacts: bool = False
+) -> dict[str, NDArray[np.float32]]:
     """Measure every observable of the catalogue.
 
     The memory beyond the result does not grow with the number of showers.
@@ -28,6 +30,7 @@ def observe(batch: ShowerBatch, detector: Detector, *, threshold: float) -> dict
         batch: N showers.
         detector: Their detector.
         threshold: Voxels above it are hits, MeV. Energies are sums over all voxels.
+        impacts: Whether the sample has impact points off the axis, see `catalogue`.
 
     Returns:
         Every observable of `catalogue` by name, (N,) for scalars and (N, k) for profiles and spectra, and
@@ -39,7 +42,8 @@ def observe(batch: ShowerBatch, detector: Detector, *, threshold: float) -> dict
     if len(batch) == 0:
         raise ValueError("got no showers, expected at least one")
     layout = Layout(detector)
-    measures = {o.name: o.measure for o in catalogue(detector, threshold=threshold) if o.measure}
+    observables = catalogue(detector, threshold=threshold, impacts=impacts)
+    measures = {o.name: o.measure for o in observables if o.measure}
     measures["fingerprint"] = lambda block: fingerprint(block.showers)
     size = max(1, BLOCK_VOXELS // int(np.prod(detector.shower_shape)))
     result: dict[str, NDArray[np.float32]] = {}

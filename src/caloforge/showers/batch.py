@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 
 from caloforge.errors import MissingDependencyError
 from caloforge.geometry import Detector
-from caloforge.units import format_energy
+from caloforge.units import format_energy, format_length
 
 Floats = NDArray[np.float32]
+IMPACT = ("impact_x", "impact_y")
 # arrays of a batch with one entry per shower
-COLUMNS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
+COLUMNS = (
+    "showers",
+    "incident_energy",
+    "incident_theta",
+    "incident_phi",
+    "pdg_id",
+    "seconds",
+    *IMPACT,
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,9 @@ class ShowerBatch:
         pdg_id: (N,) PDG number of the incident particle.
         seconds: (N,) wall time per shower, or None where it was not measured.
         detector: Their detector, or None where it is not known; figures need it.
+        impact_x: (N,) where the track crosses the front of the detector's layer `axis_layer`, from the axis
+            of the mesh, mm; 0 by default.
+        impact_y: (N,) the same along y.
     """
 
     showers: Floats
@@ -55,9 +67,14 @@ class ShowerBatch:
     pdg_id: NDArray[np.int32]
     seconds: Floats | None = None
     detector: Detector | None = None
+    impact_x: Floats = None  # type: ignore[assignment]  # zeros, see __post_init__
+    impact_y: Floats = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("showers", "incident_energy", "incident_theta", "incident_phi"):
+        for name in IMPACT:
+            if getattr(self, name) is None:
+                setattr(self, name, np.zeros(len(self.showers), np.float32))
+        for name in ("showers", "incident_energy", "incident_theta", "incident_phi", *IMPACT):
             setattr(self, name, np.asarray(getattr(self, name), np.float32))
         self.pdg_id = np.asarray(self.pdg_id, np.int32)
         if self.seconds is not None:
@@ -89,6 +106,7 @@ class ShowerBatch:
         if len(self):
             facts["energy"] = range_text(self.incident_energy, format_energy)
             facts["particle"] = "PDG " + ", ".join(map(str, np.unique(self.pdg_id)))
+            facts |= impact_facts(self.impact_x, self.impact_y)
         if self.detector is not None:
             facts["detector"] = self.detector.name
         return facts
@@ -137,7 +155,7 @@ class ShowerBatch:
         hits = self.hits(threshold)
         axes = ("layer", "row", "column") if self.showers.ndim == 4 else ("voxel",)
         record = ak.zip({"energy": hits.energy, **dict(zip(axes, hits.index.T, strict=True))})
-        columns = {name: getattr(self, name) for name in COLUMNS[1:5]}
+        columns = {name: getattr(self, name) for name in COLUMNS[1:] if name != "seconds"}
         return ak.zip({**columns, "hits": ak.unflatten(record, hits.count)}, depth_limit=1)
 
 
@@ -157,6 +175,14 @@ def range_text(values: NDArray[Any], text: Callable[[float], str]) -> str:
     """Text of the lowest and highest value, or of the only one."""
     ends = (float(f"{end:.4g}") for end in (values.min(), values.max()))
     return " to ".join(dict.fromkeys(text(end) for end in ends))
+
+
+def impact_facts(x: NDArray[Any], y: NDArray[Any]) -> dict[str, str]:
+    """Text of the range of impact points by name; empty where all lie on the axis."""
+    if not (np.any(x) or np.any(y)):
+        return {}
+    ends = (range_text(values, format_length) for values in (x, y))
+    return {"impact": "x {}, y {}".format(*ends)}
 
 
 def html_table(title: str, facts: dict[str, str]) -> str:

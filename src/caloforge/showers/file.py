@@ -16,8 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import DataError
-from caloforge.geometry import Detector
-from caloforge.showers.batch import ShowerBatch, html_table, range_text, slice_of_one
+from caloforge.geometry import Detector, impact_limits
+from caloforge.showers.batch import (
+    IMPACT,
+    ShowerBatch,
+    html_table,
+    impact_facts,
+    range_text,
+    slice_of_one,
+)
 from caloforge.showers.file_pattern import Files, is_pattern, joined_path
 from caloforge.showers.hdf5 import Hdf5File
 from caloforge.units import format_energy
@@ -25,6 +32,8 @@ from caloforge.units import format_energy
 FORMAT = "caloforge-showers"
 FORMAT_VERSION = 1
 EnergyMeaning = Literal["visible", "sampling-fraction corrected"]
+# tolerance of impact points, for float32 columns
+IMPACT_SLACK = 1e-5
 COLUMNS: dict[str, type] = {
     "incident_energy": np.float32,
     "incident_theta": np.float32,
@@ -48,6 +57,9 @@ class ShowerFile:
         energy_meaning: "visible" or "sampling-fraction corrected".
         provenance: How the file was made; see `caloforge.provenance`.
         has_seconds: Whether the wall time per shower is stored.
+        has_impacts: Whether impact points are stored; without them they read as 0, the axis of the mesh.
+        knows_impacts: Whether this is where the showers enter; earlier versions did not store the impact points
+            of beams over a cell.
     """
 
     def __new__(cls, path: Files) -> Self:
@@ -142,7 +154,16 @@ class ShowerFile:
 
     def _check_datasets(self) -> None:
         self.has_seconds = self._file.has("seconds")
-        names = ("showers", *COLUMNS, *(["seconds"] if self.has_seconds else []))
+        # both or none: with one of them alone, the other is reported as missing
+        self.has_impacts = any(self._file.has(name) for name in IMPACT)
+        beams = self.provenance.get("beams") or [self.provenance.get("beam")]
+        over_cell = isinstance(beams, list) and any(
+            isinstance(beam, dict) and beam.get("impact") == "cell" for beam in beams
+        )
+        self.knows_impacts = self.has_impacts or not over_cell
+        names = ["showers", *COLUMNS]
+        names += ["seconds"] if self.has_seconds else []
+        names += IMPACT if self.has_impacts else ()
         self._stored = {name: self._file.array(name) for name in names}
         if lengths := [name for name in names if self._stored[name].lengths]:
             raise DataError(f"{self.path}: {lengths[0]!r} holds rows of different lengths, expected numbers")
@@ -194,12 +215,20 @@ class ShowerFile:
         return np.append(np.arange(0, len(self), self.chunk), len(self)).astype(np.intp)
 
     def column(self, name: str) -> NDArray[Any]:
-        """A whole column with one value per shower: a name of `COLUMNS`, or `seconds`."""
+        """A whole column with one value per shower: a name of `COLUMNS`, `seconds`, `impact_x` or `impact_y`.
+
+        Raises:
+            DataError: The column is damaged or holds a value that is not possible.
+        """
+        if name in IMPACT and not self.has_impacts:
+            return np.zeros(len(self), np.float32)
         column = self._file.read(self._stored[name])
         if not np.all(np.isfinite(column)):
             raise DataError(f"{self.path}: {name} holds values that are not finite")
         if name == "incident_energy":
             self._check_energy(column, 0)
+        elif name in IMPACT:
+            check_impact(self.path, self.detector, name, column)
         return column
 
     def read(self, start: int = 0, stop: int | None = None) -> ShowerBatch:
@@ -222,6 +251,9 @@ class ShowerFile:
             bad = start + int(np.argmin(good))
             raise DataError(f"{self.path}: shower {bad} holds NaN or infinite values")
         self._check_energy(batch.incident_energy, start)
+        if self.has_impacts:
+            for name in IMPACT:
+                check_impact(self.path, self.detector, name, getattr(batch, name), start)
 
     def _check_energy(self, energy: NDArray[Any], start: int) -> None:
         # also false where it is NaN
@@ -268,6 +300,7 @@ class ShowerFile:
             "showers": f"{len(self)} of {' x '.join(map(str, self.detector.shower_shape))} voxels",
             "energy": range_text(energy, format_energy),
             "particle": "PDG " + ", ".join(map(str, np.unique(self.column("pdg_id")))),
+            **impact_facts(*(self.column(name) for name in IMPACT)),
             "detector": self.detector.name,
             "voxels": f"{self.energy_meaning} energy",
             "made by": str(self.provenance.get("engine", "unknown")),
@@ -285,6 +318,30 @@ class ShowerFile:
         size = min(max(self.chunk, size // self.chunk * self.chunk), limit)
         for start in range(0, stop, size):
             yield self.read(start, min(start + size, stop))
+
+
+def check_impact(path: Path, detector: Detector, name: str, values: NDArray[Any], start: int = 0) -> None:
+    """Refuse impact points that are not in the central cell.
+
+    Args:
+        path: The file, for the message.
+        detector: Detector of the showers.
+        name: "impact_x" or "impact_y".
+        values: (n,) mm.
+        start: Number of the first shower.
+
+    Raises:
+        DataError: With the number of the shower.
+    """
+    limit = impact_limits(detector.mesh)[IMPACT.index(name)]
+    # also false where it is NaN
+    good = np.abs(values) <= limit * (1 + IMPACT_SLACK)
+    if not good.all():
+        bad = int(np.argmin(good))
+        raise DataError(
+            f"{path}: shower {start + bad} has {name} = {values[bad]:.6g} mm, expected at most {limit:g} mm "
+            + ("from the axis, half a cell" if limit else f"on a {detector.mesh.kind} mesh: the axis itself")
+        )
 
 
 def all_finite(showers: NDArray[np.float32]) -> NDArray[np.bool_]:

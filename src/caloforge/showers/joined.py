@@ -53,6 +53,8 @@ class JoinedShowers(ShowerFile):
             facts = [facts[number] for number in order]
             self.detector, self.energy_meaning = first.detector, first.energy_meaning
             self.has_seconds = all(fact.has_seconds for fact in facts)
+            self.has_impacts = any(fact.has_impacts for fact in facts)
+            self.knows_impacts = all(fact.knows_impacts for fact in facts)
             self.provenance = _provenance(self.paths, facts)
             self.intervals = [interval for fact in facts for interval in fact.intervals]
             self.lengths = np.array([fact.count for fact in facts])
@@ -152,6 +154,7 @@ class _Facts:
     def __init__(self, file: ShowerFile) -> None:
         self.path, self.count, self.chunk = file.path, len(file), file.chunk
         self.has_seconds, self.provenance = file.has_seconds, file.provenance
+        self.has_impacts, self.knows_impacts = file.has_impacts, file.knows_impacts
         energies = file.column("incident_energy").tobytes()
         self.digest = hashlib.sha256(energies + file.read(0, 1).showers.tobytes()).digest()
         geometry = file.detector.geometry_digest

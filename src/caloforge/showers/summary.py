@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import Detector, RaggedMesh
-from caloforge.showers.batch import ShowerBatch
+from caloforge.showers.batch import IMPACT, ShowerBatch
 from caloforge.showers.file import ShowerFile
 
 Array = NDArray[np.float64]
@@ -162,6 +162,7 @@ def describe_showers(path: Path | str, scan: ShowerScan | None = None) -> dict[s
             "incident_energy_gev": _range(scan.incident_energy / 1e3),
             "theta_deg": _range(np.degrees(file.column("incident_theta").astype(np.float64))),
             "phi_deg": _range(np.degrees(file.column("incident_phi").astype(np.float64))),
+            **_impacts(file),
             "response": {"mean": float(scan.response.mean()), "rms": float(scan.response.std())},
             "hits": {"mean": float(scan.hits.mean()), "occupancy": _occupancy(scan, file)},
             "largest_voxel_mev": scan.largest_voxel,
@@ -174,6 +175,15 @@ def describe_showers(path: Path | str, scan: ShowerScan | None = None) -> dict[s
         facts["size_mb"] = sum(path.stat().st_size for path in file.paths) / 1e6
         facts["provenance"] = {key: file.provenance[key] for key in PROVENANCE_KEYS if key in file.provenance}
     return facts
+
+
+def _impacts(file: ShowerFile) -> dict[str, Any]:
+    """Ranges of the impact points; a beam over a cell whose points are not stored is named."""
+    if file.has_impacts:
+        return {f"{name}_mm": _range(file.column(name).astype(np.float64)) for name in IMPACT}
+    beam = file.provenance.get("beam")
+    unknown = isinstance(beam, dict) and beam.get("impact") == "cell"
+    return {"impact": "anywhere in a cell, not stored by an earlier version"} if unknown else {}
 
 
 def _occupancy(scan: ShowerScan, file: ShowerFile) -> float:

@@ -17,9 +17,16 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError, OutputError
 from caloforge.files import check_new, writing
 from caloforge.geometry import Detector
-from caloforge.showers.batch import ShowerBatch
+from caloforge.showers.batch import IMPACT, ShowerBatch
 from caloforge.showers.compression import LEVEL, compress_chunk
-from caloforge.showers.file import COLUMNS, FORMAT, FORMAT_VERSION, EnergyMeaning, all_finite
+from caloforge.showers.file import (
+    COLUMNS,
+    FORMAT,
+    FORMAT_VERSION,
+    EnergyMeaning,
+    all_finite,
+    check_impact,
+)
 from caloforge.showers.hdf5_writer import NewHdf5
 
 CHUNK_BYTES = 2**19
@@ -30,7 +37,10 @@ WAITING = 32
 
 
 class ShowerWriter:
-    """Writes a shower file batch by batch; the file gets its final name at `close`."""
+    """Writes a shower file batch by batch; the file gets its final name at `close`.
+
+    It holds impact points if any shower has one off the axis.
+    """
 
     def __init__(
         self,
@@ -101,11 +111,23 @@ class ShowerWriter:
             compression_opts=LEVEL,
             shuffle=True,
         )
-        columns = {**COLUMNS, **({"seconds": np.float32} if self.with_seconds else {})}
-        for name, dtype in columns.items():
-            rows = max(self._rows, COLUMN_ROWS)
-            self._file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(rows,))
-        self._datasets = {name: self._file[name] for name in ("showers", *columns)}
+        self._datasets = {"showers": self._file["showers"]}
+        for name, dtype in COLUMNS.items():
+            self._add_column(name, dtype)
+        if self.with_seconds:
+            self._add_column("seconds", np.float32)
+
+    def _add_column(self, name: str, dtype: type) -> None:
+        rows = max(self._rows, COLUMN_ROWS)
+        self._datasets[name] = self._file.create_dataset(
+            name, (self._written_rows,), dtype, maxshape=(None,), chunks=(rows,)
+        )
+
+    def _add_impacts(self) -> None:
+        """Add the data sets of impact points; showers written before get 0, the fill value."""
+        for name in IMPACT:
+            if name not in self._datasets:
+                self._add_column(name, np.float32)
 
     def append(self, batch: ShowerBatch) -> None:
         """Append showers; the batch may be modified afterwards.
@@ -157,6 +179,8 @@ class ShowerWriter:
         self._written_chunks += 1
 
     def _write_columns(self) -> None:
+        if any(np.any(getattr(batch, name)) for batch in self._columns for name in IMPACT):
+            self._add_impacts()
         for name, dataset in self._datasets.items():
             if name != "showers":
                 dataset.resize(self.count, axis=0)
@@ -192,6 +216,8 @@ class ShowerWriter:
                 f"{self.path}: refusing to write shower {bad}: a value is not finite, or its incident energy "
                 "not positive"
             )
+        for name in IMPACT:
+            check_impact(self.path, self.detector, name, getattr(batch, name), self.count)
         if self.with_seconds and batch.seconds is None:
             raise DataError(f"{self.path}: the showers have no 'seconds', which this file keeps")
 

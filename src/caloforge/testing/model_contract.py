@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.showers import ShowerBatch
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ def check_model(build: Callable[[], ShowerModel]) -> None:
     Fitting is reproducible. Losses are finite, and their gradients reach all parameters of the part that they
     train and none of another. Generated showers have the right shape, are not negative, reproducible, and
     depend on their own condition and noise only. A stored and reloaded model gives the same showers, and so
-    does the compiled form, if there is one. Conditions outside the trained range are refused. Damaged weights
-    are refused when loaded, or give other showers, but never crash.
+    does the compiled form, if there is one. Conditions outside the trained range are refused. A model for
+    several impact points makes other showers at another one. Damaged weights are refused when loaded, or give
+    other showers, but never crash.
 
     Args:
         build: Builds the model; every call gives the same one.
@@ -44,6 +47,7 @@ def check_model(build: Callable[[], ShowerModel]) -> None:
     _check_generation(model, batch)
     _check_storage(model, batch)
     _check_ranges(model)
+    _check_impacts(model, batch)
     _check_damaged(model, batch)
 
 
@@ -71,6 +75,8 @@ def _random_showers(model: ShowerModel, count: int, seed: int) -> ShowerBatch:
         rng.uniform(*ranges.theta, count).astype(np.float32),
         rng.uniform(*ranges.phi, count).astype(np.float32),
         rng.choice(np.array(ranges.pdg_ids, np.int32), count),
+        impact_x=rng.uniform(*ranges.impact_x, count).astype(np.float32),
+        impact_y=rng.uniform(*ranges.impact_y, count).astype(np.float32),
     )
 
 
@@ -176,14 +182,37 @@ def _check_ranges(model: ShowerModel) -> None:
     from caloforge.errors import ConfigError
 
     ranges = model.ranges
-    theta, phi = np.array([ranges.theta[0]]), np.array([ranges.phi[0]])
-    energy, pdg_id = np.array([ranges.energy[1]]), np.array([ranges.pdg_ids[0]])
-    ranges.check(energy=energy, theta=theta, phi=phi, pdg_id=pdg_id)
-    try:
-        ranges.check(energy=2 * energy, theta=theta, phi=phi, pdg_id=pdg_id)
-    except ConfigError:
+    ends = (ranges.energy[1], ranges.theta[0], ranges.phi[0], ranges.pdg_ids[0])
+    inside = Conditions(*map(np.atleast_1d, (*ends, ranges.impact_x[0], ranges.impact_y[0])))
+    ranges.check(inside)
+    for name, other in (("energy", 2 * inside.energy), ("impact_x", inside.impact_x - 1)):
+        try:
+            ranges.check(replace(inside, **{name: other}))
+        except ConfigError:
+            continue
+        raise AssertionError(f"{name} outside the trained range is not refused")
+
+
+def _check_impacts(model: ShowerModel, batch: TrainingBatch) -> None:
+    """Showers depend on the impact point where the model was trained on several."""
+    import torch
+
+    ranges = model.ranges
+    if not ranges.off_axis:
         return
-    raise AssertionError("an energy outside the trained range is not refused")
+    assert model.takes_impact, "the family does not declare takes_impact, and was built for impact points"
+    noise = torch.randn((SHOWERS, *model.noise_shape), generator=torch.Generator().manual_seed(4))
+    low, high = (
+        replace(
+            batch.condition,
+            impact_x=torch.full((SHOWERS,), ranges.impact_x[end]),
+            impact_y=torch.full((SHOWERS,), ranges.impact_y[end]),
+        )
+        for end in (0, 1)
+    )
+    with torch.no_grad():
+        same = torch.equal(model.generate(low, noise), model.generate(high, noise))
+    assert not same, "the impact point makes no difference"
 
 
 def _check_damaged(model: ShowerModel, batch: TrainingBatch) -> None:

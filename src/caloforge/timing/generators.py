@@ -69,7 +69,14 @@ class Engine:
             return rng.uniform(*limits, showers).astype(np.float32)
 
         particles = rng.choice(np.array(ranges.pdg_ids, np.int32), showers)
-        return Conditions(within(ranges.energy), within(ranges.theta), within(ranges.phi), particles)
+        return Conditions(
+            within(ranges.energy),
+            within(ranges.theta),
+            within(ranges.phi),
+            particles,
+            within(ranges.impact_x),
+            within(ranges.impact_y),
+        )
 
 
 def open_engine(job: dict[str, Any]) -> Engine:
@@ -81,8 +88,9 @@ def open_engine(job: dict[str, Any]) -> Engine:
     source, seed = job["source"], job["seed"]
     if "preset" in source:
         config = read_model_config({"family": "gan3d", "preset": source["preset"]}, "model")
-        facts = facts_of_beam(build(BeamConfig, PUBLISHED_BEAM, "beam"))
-        model = build_model(config, load_detector(source["detector"]), facts, seed=seed)
+        detector = load_detector(source["detector"])
+        facts = facts_of_beam(build(BeamConfig, PUBLISHED_BEAM, "beam"), detector.mesh)
+        model = build_model(config, detector, facts, seed=seed)
     elif "library" in source:
         path = Path(source["library"])
         model = create_model(read_model_config({"family": "frozen"}, "model"), path)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.conditions import Conditions
 from caloforge.geometry import CylindricalMesh, Detector
-from caloforge.models.symmetries import Symmetry, transformed
+from caloforge.models.symmetries import Symmetry, transformed, transformed_conditions
 from caloforge.showers import ShowerBatch
+
+# conditions that an operation changes
+MOVED = ("theta", "phi", "impact_x", "impact_y")
 
 
 def augment(
@@ -24,7 +28,8 @@ def augment(
     if len(group) == 1:
         return batch
     showers = batch.showers.copy()
-    theta, phi = batch.incident_theta.copy(), batch.incident_phi.copy()
+    before = Conditions.of(batch)
+    conditions = before[np.arange(len(batch))]
     choice = rng.integers(len(group), size=len(batch))
     cylindrical = isinstance(detector.mesh, CylindricalMesh)
     for index, operation in enumerate(group):
@@ -35,12 +40,10 @@ def augment(
             showers[rows] = _rotated(transformed(batch.showers[rows], operation), rng)
         else:
             showers[rows] = transformed(batch.showers[rows], operation)
-        # cos(theta) points along y and phi leans to x: swapping happens for orthogonal incidence only
-        if operation.flip_y and not cylindrical:
-            theta[rows] = np.float32(np.pi) - theta[rows]
-        if operation.flip_x:
-            phi[rows] = -phi[rows]
-    return ShowerBatch(showers, batch.incident_energy, theta, phi, batch.pdg_id, batch.seconds)
+        images = transformed_conditions(before[rows], operation, detector)
+        for name in MOVED:
+            getattr(conditions, name)[rows] = getattr(images, name)
+    return conditions.with_showers(showers, batch.seconds)
 
 
 def _rotated(showers: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

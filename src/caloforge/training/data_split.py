@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError
 from caloforge.showers import ShowerBatch, ShowerFile
+from caloforge.showers.batch import IMPACT
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig, TrainingConfig
 
@@ -44,7 +45,9 @@ class Split:
         return np.sort(self.held_out[:count])
 
     def describe(self, data: Path) -> dict[str, Any]:
-        """Summarise each part: number of showers, ranges of energy (MeV) and angles (rad), particles.
+        """Summarise each part: number of showers, particles, ranges of energy, angles and impact points.
+
+        In MeV, rad and mm; impact points only where the file has them.
 
         Raises:
             DataError: The file cannot be used.
@@ -52,6 +55,7 @@ class Split:
         with ShowerFile(data) as file:
             names = ("energy", "theta", "phi")
             columns = {name: file.column(f"incident_{name}") for name in names}
+            columns |= {name: file.column(name) for name in IMPACT if file.has_impacts}
             particles = file.column("pdg_id")
         return {
             part: {

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from caloforge.metrics.figures_of_merit import merit
 from caloforge.models.base import Condition, ShowerModel
 from caloforge.observables import observe
-from caloforge.showers import ShowerBatch, ShowerFile
+from caloforge.showers import ShowerFile
 from caloforge.showers.select import Numbers, read_numbers
 from caloforge.training.process_group import Communicator
 
@@ -70,13 +70,7 @@ class Evaluation:
                 noise = torch.Generator().manual_seed(int(seed) >> 1)
                 latent = torch.randn((len(condition), *model.noise_shape), generator=noise)
                 showers = model.generate(condition.to(device), latent.to(device)).float().cpu()
-                batch = ShowerBatch(
-                    showers.numpy(),
-                    condition.energy.numpy(),
-                    condition.theta.numpy(),
-                    condition.phi.numpy(),
-                    condition.pdg_id.numpy(),
-                )
+                batch = condition.to_numpy().with_showers(showers.numpy())
                 yield observe(batch, self.detector, threshold=HIT_THRESHOLD)
         model.train()
 

@@ -70,7 +70,7 @@ def try_step(
         DataError: The file cannot be used.
     """
     if data is None:
-        model = build_model(config, detector, facts_of_beam(beam), seed=seed)
+        model = build_model(config, detector, facts_of_beam(beam, detector.mesh), seed=seed)
         showers = synthetic_showers(detector, beam, tried)
     else:
         model = create_model(config, data, seed=seed, beam=beam)
@@ -117,11 +117,9 @@ def _run(model: ShowerModel, batch: TrainingBatch, precision: str, kept: list[in
 def synthetic_showers(detector: Detector, beam: BeamConfig, count: int) -> ShowerBatch:
     """Random deposits with a realistic energy sum; only their shape matters here."""
     rng = np.random.default_rng(0)
-    conditions = sample_conditions(beam, 0, 0, count)
+    conditions = sample_conditions(beam, detector.mesh, 0, 0, count)
     shape = (count, *detector.shower_shape)
     showers = rng.exponential(1.0, shape) * (rng.random(shape) < OCCUPANCY)
     wanted = ASSUMED_RESPONSE * conditions.energy
     showers *= (wanted / showers.reshape(count, -1).sum(axis=1)).reshape(-1, *[1] * (len(shape) - 1))
-    return ShowerBatch(
-        showers.astype(np.float32), conditions.energy, conditions.theta, conditions.phi, conditions.pdg_id
-    )
+    return conditions.with_showers(showers.astype(np.float32))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError
-from caloforge.geometry import CylindricalMesh, Detector, RaggedMesh
+from caloforge.geometry import CylindricalMesh, Detector, RaggedMesh, impact_limits
 from caloforge.metrics.feature_table import DenseRows, Rows, low_level, low_level_normed, voxel_table
 from caloforge.metrics.resampling import Metric
 from caloforge.models.symmetries import symmetries
@@ -121,11 +121,17 @@ def images(detector: Detector, conditions: Conditions) -> Images:
     def limits(values: NDArray[np.floating]) -> tuple[float, float]:
         return float(values.min()), float(values.max())
 
+    # a sample does not quite reach the ends of the cell, which is symmetric about the axis
+    impact_x, impact_y = (
+        (0.0 - half, half) if conditions.off_axis else (0.0, 0.0) for half in impact_limits(detector.mesh)
+    )
     ranges = TrainedRange(
         energy=limits(conditions.energy),
         theta=limits(conditions.theta),
         phi=limits(conditions.phi),
         pdg_ids=tuple(map(int, np.unique(conditions.pdg_id))),
+        impact_x=impact_x,
+        impact_y=impact_y,
     )
     group = symmetries(detector, ranges)
     return Images(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from caloforge.errors import DataError
 from caloforge.metrics.distributions import ks_probability
 from caloforge.number_format import percent
 from caloforge.showers import ShowerFile
-from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, particle_name
+from caloforge.validation.conditions import MIN_SHOWERS, SAME_ANGLE, SAME_IMPACT, particle_name
 
 # KS probability below which two spectra count as different
 SAME_SPECTRUM = 1e-4
-# bins of the incident energy and angle in which a sample is reweighted
+# bins of the incident energy, angle and impact point in which a sample is reweighted
 ENERGY_BINS = 20
 ANGLE_BINS = 5
+IMPACT_BINS = 3
 # smallest fraction of showers that a thinned sample may keep
 MIN_KEPT = 0.02
 
@@ -33,11 +33,13 @@ class Spectra:
     energy: float
     theta: float
     phi: float
+    impact_x: float = 1.0
+    impact_y: float = 1.0
 
     @property
     def agree(self) -> bool:
-        """Whether all three are compatible with the same beam."""
-        return min(self.energy, self.theta, self.phi) >= SAME_SPECTRUM
+        """Whether all are compatible with the same beam."""
+        return min(vars(self).values()) >= SAME_SPECTRUM
 
 
 def check_same_detector(truth: ShowerFile, other: ShowerFile) -> None:
@@ -99,7 +101,7 @@ def check_enough(path: Path | str, count: int) -> None:
 
 
 def compare_spectra(truth: Conditions, other: Conditions) -> Spectra:
-    """KS probabilities of the incident energies and directions.
+    """KS probabilities of the incident energies, directions and impact points.
 
     Columns that are equal element by element (`generate --like`), or constant to rounding, agree.
     """
@@ -114,6 +116,8 @@ def compare_spectra(truth: Conditions, other: Conditions) -> Spectra:
         probability(truth.energy, other.energy, 0.0),
         probability(truth.theta, other.theta, SAME_ANGLE),
         probability(truth.phi, other.phi, SAME_ANGLE),
+        probability(truth.impact_x, other.impact_x, SAME_IMPACT),
+        probability(truth.impact_y, other.impact_y, SAME_IMPACT),
     )
 
 
@@ -135,7 +139,7 @@ def refuse_spectra(path: Path, spectra: Spectra) -> DataError:
     """The error for incident conditions that differ."""
     parts = [
         f"{name} (KS probability {value:.2g})"
-        for name, value in (("energy", spectra.energy), ("theta", spectra.theta), ("phi", spectra.phi))
+        for name, value in vars(spectra).items()
         if value < SAME_SPECTRUM
     ]
     return DataError(
@@ -147,13 +151,13 @@ def refuse_spectra(path: Path, spectra: Spectra) -> DataError:
 def thin_to(truth: Conditions, other: Conditions, path: Path, *, seed: int) -> NDArray[np.bool_]:
     """Which showers to keep so that a sample has the truth's incident spectrum: reweighting by acceptance.
 
-    In bins of energy (quantiles of the truth), angle and particle, a shower is kept with the ratio of the two
+    In bins of energy (quantiles of the truth), angle, particle and impact point, a shower is kept with the ratio of the two
     densities over its largest value. The kept sample is unweighted: every metric applies to it as it stands.
 
     Raises:
         DataError: The sample has none where the truth has some, or hardly any would be left.
     """
-    edges = _edges([truth.energy, truth.theta, truth.pdg_id.astype(np.float64)])
+    edges = _edges(truth)
     want, got = _cells(truth, edges), _cells(other, edges)
     size = int(max(want.max(), got.max())) + 1
     wanted = np.bincount(want[want >= 0], minlength=size) / len(truth)
@@ -174,13 +178,17 @@ def thin_to(truth: Conditions, other: Conditions, path: Path, *, seed: int) -> N
     return keep
 
 
-def _edges(columns: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    energy, theta, pdg = columns
-    edges = [np.unique(np.quantile(energy, np.linspace(0, 1, ENERGY_BINS + 1)))]
-    bins = ANGLE_BINS if np.ptp(theta) > SAME_ANGLE else 1
-    edges.append(np.linspace(theta.min() - 1e-6, theta.max() + 1e-6, bins + 1))
-    values = np.unique(pdg)
+def _edges(truth: Conditions) -> list[NDArray[np.float64]]:
+    edges = [np.unique(np.quantile(truth.energy, np.linspace(0, 1, ENERGY_BINS + 1)))]
+    values = np.unique(truth.pdg_id)
     edges.append(np.append(values - 0.5, values[-1] + 0.5))
+    for column, same, count in (
+        (truth.theta, SAME_ANGLE, ANGLE_BINS),
+        (truth.impact_x, SAME_IMPACT, IMPACT_BINS),
+        (truth.impact_y, SAME_IMPACT, IMPACT_BINS),
+    ):
+        bins = count if np.ptp(column) > same else 1
+        edges.append(np.linspace(column.min() - 1e-6, column.max() + 1e-6, bins + 1))
     return edges
 
 
@@ -188,7 +196,13 @@ def _cells(conditions: Conditions, edges: list[NDArray[np.float64]]) -> NDArray[
     """(N,) number of the cell each shower lies in, -1 outside."""
     cell = np.zeros(len(conditions), np.int64)
     inside = np.ones(len(conditions), bool)
-    columns: tuple[NDArray[Any], ...] = (conditions.energy, conditions.theta, conditions.pdg_id)
+    columns: tuple[NDArray[Any], ...] = (
+        conditions.energy,
+        conditions.pdg_id,
+        conditions.theta,
+        conditions.impact_x,
+        conditions.impact_y,
+    )
     for column, edge in zip(columns, edges, strict=True):
         # a single listed value is a bin of its own
         count = max(len(edge) - 1, 1)

@@ -28,6 +28,8 @@ QUANTILE_SHOWERS = 150
 MAX_QUANTILE_BINS = 6
 # angles that vary less than this (rad) count as one
 SAME_ANGLE = 0.02
+# impact points that vary less than this (mm) count as one
+SAME_IMPACT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,12 @@ class AtFixedConditions:
     """Control variate: subtracts the mean response of the truth to the incident conditions from each value.
 
     Most of the variance of a sample with a flat energy spectrum comes from the spectrum. The mean of full
-    simulation at a shower's energy, angle and particle is subtracted from each value and the overall mean is
+    simulation at a shower's energy, angle, impact point and particle is subtracted from each value and the overall mean is
     added back. Samples are then compared at fixed conditions: far more sensitive, and independent of the
     random differences between their incident energies.
 
-    The mean is piecewise linear between at most nine energies and quadratic in the angle, separately for each
-    particle.
+    The mean is piecewise linear between at most nine energies and quadratic in the angle and the impact point,
+    separately for each particle.
     """
 
     MAX_KNOTS = 9
@@ -167,6 +169,7 @@ class AtFixedConditions:
         self._mean = values.mean(axis=0, dtype=np.float64)
         self._particles = [int(pdg) for pdg in np.unique(truth.pdg_id)]
         self._theta = (float(truth.theta.mean()), float(truth.theta.std()))
+        self._impacts = [float(np.abs(column).max()) for column in (truth.impact_x, truth.impact_y)]
         self._knots: dict[int, Array] = {}
         self._weights: dict[int, Array] = {}
         for pdg in self._particles:
@@ -183,7 +186,7 @@ class AtFixedConditions:
         return np.unique(np.quantile(energy, np.linspace(0, 1, count)) if count > 1 else energy[:1])
 
     def _basis(self, conditions: Conditions, pdg: int) -> Array:
-        """(N, p) linear B-splines in energy, and polynomials in the angle where it varies."""
+        """(N, p) linear B-splines in energy, and polynomials in angle and impact point where they vary."""
         knots = self._knots[pdg]
         hats = [np.interp(conditions.energy, knots, row) for row in np.eye(len(knots))]
         middle, spread = self._theta
@@ -191,6 +194,9 @@ class AtFixedConditions:
             tilt = (conditions.theta - middle) / spread
             scale = conditions.energy / knots[-1]
             hats += [tilt, tilt**2, tilt * scale, tilt**2 * scale]
+        for column, largest in zip((conditions.impact_x, conditions.impact_y), self._impacts, strict=True):
+            if largest > SAME_IMPACT:
+                hats += [column / largest, (column / largest) ** 2]
         return np.stack(hats, axis=1)
 
     def adjust(self, conditions: Conditions, values: NDArray[Any]) -> Array:

@@ -51,10 +51,11 @@ def judge_batches(
         check_enough(name, len(batch))
     if threshold is None:
         threshold = default_threshold(detector)
-    observables = (*catalogue(detector, threshold=threshold), AT_DEPTH)
+    impacts = Conditions.of(truth).off_axis
+    observables = (*catalogue(detector, threshold=threshold, impacts=impacts), AT_DEPTH)
     one, other = add_response_at_depth(
         [
-            _sample(batch, name, detector, threshold)
+            _sample(batch, name, detector, threshold, impacts)
             for batch, name in ((truth, "truth"), (generated, "generated"))
         ]
     )
@@ -69,9 +70,9 @@ def judge_batches(
     return judge("generated", differences, tolerated, (len(truth), len(generated)))
 
 
-def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float) -> Sample:
+def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float, impacts: bool) -> Sample:
     below = np.minimum(batch.showers, 0)
-    values = observe(batch, detector, threshold=threshold)
+    values = observe(batch, detector, threshold=threshold, impacts=impacts)
     visible = float(values["visible_energy"].sum(dtype=np.float64))
     negative = NegativeCells(
         voxels=int(np.count_nonzero(below)),

@@ -162,6 +162,7 @@ def read_samples(
             among those of the training.
     """
     files = (*inputs.files, *inputs.training)
+    impacts = inputs.files[0].conditions.off_axis
     total, done = sum(len(file.conditions) for file in files), 0
 
     def count(size: int) -> None:
@@ -170,7 +171,15 @@ def read_samples(
         progress("read showers", done, total)
 
     def read(file: Input) -> Sample:
-        return read_sample(file.path, file.name, bins, threshold=threshold, keep=file.keep, progress=count)
+        return read_sample(
+            file.path,
+            file.name,
+            bins,
+            threshold=threshold,
+            impacts=impacts,
+            keep=file.keep,
+            progress=count,
+        )
 
     with ThreadPoolExecutor(workers) as pool:
         samples = list(pool.map(read, files))

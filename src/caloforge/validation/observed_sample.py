@@ -91,6 +91,7 @@ def read_sample(
     bins: Sequence[Bin],
     *,
     threshold: float,
+    impacts: bool = False,
     keep: NDArray[np.bool_] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Sample:
@@ -101,6 +102,7 @@ def read_sample(
         name: Its name in the report.
         bins: Mean showers are kept for each.
         threshold: Voxels above it are hits, MeV.
+        impacts: Whether impact points lie off the axis, see `catalogue`.
         keep: (N,) mask of the showers to select; all by default.
         progress: Called with the number of showers after each piece.
 
@@ -126,7 +128,7 @@ def read_sample(
             taken = batch if keep[start:stop].all() else batch[keep[start:stop]]
             if len(taken):
                 negative.add(taken.showers.reshape(len(taken), -1))
-                pieces.append(observe(taken, file.detector, threshold=threshold))
+                pieces.append(observe(taken, file.detector, threshold=threshold, impacts=impacts))
             wanted = index[kept]
             whole.append(batch.showers[wanted[(wanted >= start) & (wanted < stop)] - start])
             if progress is not None:

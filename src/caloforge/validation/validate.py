@@ -218,7 +218,8 @@ def check_request(
     inputs = admit(truth, generated, second=truth2, training=training, reweight=reweight, seed=seed)
     if threshold is None:
         threshold = default_threshold(inputs.detector, inputs.energy_meaning)
-    observables = (*catalogue(inputs.detector, threshold=threshold), AT_DEPTH)
+    impacts = inputs.files[0].conditions.off_axis
+    observables = (*catalogue(inputs.detector, threshold=threshold, impacts=impacts), AT_DEPTH)
     tolerated = load_thresholds(thresholds, [o.name for o in observables])
     return Request(inputs, observables, tolerated, threshold)
 

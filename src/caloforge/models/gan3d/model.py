@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -109,7 +110,7 @@ class Gan3d(ShowerModel):
             return real
         low, high = self.ranges.energy
         energy = low + (high - low) * torch.rand_like(real.energy)
-        return Condition(energy, real.theta, real.phi, real.pdg_id)
+        return replace(real, energy=energy)
 
     def _discriminator_phase(self, images: Tensor, condition: Condition, label: float, name: str) -> Phase:
         score, energy = self.discriminator(images)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, DataError, nearest
 from caloforge.geometry import Detector
-from caloforge.showers.batch import Floats, ShowerBatch
+from caloforge.showers.batch import IMPACT, Floats, ShowerBatch
 from caloforge.showers.file import FORMAT, EnergyMeaning, ShowerFile
 from caloforge.showers.hdf5 import Hdf5File, StoredArray
 from caloforge.showers.response import response_limits
@@ -282,6 +282,32 @@ def check_no_azimuth(showers: ShowerFile, layout: str) -> None:
             f"{showers.path}: the {layout} layout has no azimuth, shower {int(np.argmax(phi))} has phi = "
             f"{phi.max():.4g} rad; expected 0 everywhere"
         )
+
+
+def read_impacts(file: ForeignFile, count: int) -> dict[str, Floats]:
+    """Impact points in mm, (N,) each, from the data sets that `write_impacts` adds to a layout; 0 without them.
+
+    Args:
+        file: The file.
+        count: Number of its showers.
+
+    Raises:
+        DataError: One of the two is missing, or of another length.
+    """
+    if not any(file.has(name) for name in IMPACT):
+        return {name: np.zeros(count, np.float32) for name in IMPACT}
+    found = {name: file.column(name).ravel().astype(np.float32) for name in IMPACT}
+    for name, values in found.items():
+        if len(values) != count:
+            raise DataError(f"{file.path}: {name} has {len(values)} entries, expected {count}")
+    return found
+
+
+def write_impacts(file: h5py.File, showers: ShowerFile) -> None:
+    """Add impact points to a foreign file as `impact_x` and `impact_y`, mm, if there are any."""
+    if showers.has_impacts:
+        for name in IMPACT:
+            file[name] = showers.column(name)
 
 
 def new_showers(file: h5py.File, name: str, shape: tuple[int, ...]) -> h5py.Dataset:

@@ -2,7 +2,8 @@
 
 `showers` (N,), each a flat float32 row of points (x, y, layer, energy) or (x, y, layer, energy, time) in mm
 and GeV; `energies` (N, 1) GeV; `directions` (N, 3), unit vectors with z the depth; `pdg` (N,); and, for
-readers that want arrays, `num_points` (N,), `shower_ids` (N,) and `shape` (N, most points, 4 or 5).
+readers that want arrays, `num_points` (N,), `shower_ids` (N,) and `shape` (N, most points, 4 or 5). Showers with
+impact points are written with `impact_x` and `impact_y` (N,) in mm, which showerdata does not read.
 
 At export every voxel with energy becomes a point at its centre; at import points are binned into the voxels
 of a detector.
@@ -22,7 +23,15 @@ from numpy.typing import NDArray
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector, RaggedMesh
 from caloforge.showers.batch import Floats, ShowerBatch
-from caloforge.showers.converters.common import INT32, ForeignFile, Progress, Source, pdg_number
+from caloforge.showers.converters.common import (
+    INT32,
+    ForeignFile,
+    Progress,
+    Source,
+    pdg_number,
+    read_impacts,
+    write_impacts,
+)
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.hdf5_writer import new_hdf5
 from caloforge.showers.response import ResponseCheck
@@ -40,7 +49,7 @@ MAX_OUTSIDE_FRACTION = 0.5
 
 @dataclass(frozen=True)
 class _Sample:
-    """The checked contents of a file without its points: numbers per point, and columns (N,), MeV and rad."""
+    """The checked contents of a file without its points: numbers per point, and columns (N,), MeV, rad and mm."""
 
     path: Path
     width: int
@@ -48,6 +57,7 @@ class _Sample:
     theta: Floats
     phi: Floats
     pdg_id: NDArray[np.int32]
+    impacts: dict[str, Floats]
 
 
 def open_pointclouds(paths: Sequence[Path], detector: Detector | None, particle: str | None) -> Source:
@@ -103,6 +113,7 @@ def _read_header(path: Path, pdg_id: int | None) -> _Sample:
             theta,
             phi,
             _particles(file, count, pdg_id),
+            read_impacts(file, count),
         )
 
 
@@ -161,7 +172,12 @@ def _batches(samples: list[_Sample], detector: Detector) -> Iterator[ShowerBatch
                         f"{detector.n_layers - 1}"
                     )
                 batch = ShowerBatch(
-                    showers, sample.energy[part], sample.theta[part], sample.phi[part], sample.pdg_id[part]
+                    showers,
+                    sample.energy[part],
+                    sample.theta[part],
+                    sample.phi[part],
+                    sample.pdg_id[part],
+                    **{name: values[part] for name, values in sample.impacts.items()},
                 )
                 check.add(batch)
                 yield batch
@@ -245,6 +261,7 @@ def write_pointclouds(showers: ShowerFile, out: Path, *, force: bool, progress: 
         file["energies"] = showers.column("incident_energy")[:, None] / np.float32(MEV_PER_GEV)
         file["directions"] = np.stack(direction, axis=1).astype(np.float32)
         file["pdg"], file["shower_ids"] = showers.column("pdg_id"), np.arange(total, dtype=np.int32)
+        write_impacts(file, showers)
         rows = file.create_dataset("showers", (total,), h5py.vlen_dtype(np.float32))
         counts = np.empty(total, np.int32)
         done = 0

@@ -5,7 +5,8 @@ the y axis: the frame of caloforge with phi = 0.
 
 Fixed angle (`EleEscan_*.h5`): `ECAL` in GeV; `target` (N, 2) or (N, 1, 5), columns particle number and energy
 in GeV; orthogonal incidence. Variable angle (`*scan_RandomAngle_*.h5`, `Ele_VarAngleMeas_*.h5`): `ECAL` in
-50 x GeV; `energy` in GeV, `theta` in rad, `pdgID`.
+50 x GeV; `energy` in GeV, `theta` in rad, `pdgID`. Showers with impact points are written with `impact_x` and
+`impact_y` (N,) in mm, which the 3DGAN scripts do not read.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from caloforge.showers.converters.common import (
     check_no_azimuth,
     new_showers,
     pdg_number,
+    read_impacts,
+    write_impacts,
 )
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.hdf5_writer import new_hdf5
@@ -49,7 +52,7 @@ DETECTORS = {(25, 25, 25): "clic-ecal-25", (25, 51, 51): "clic-ecal-51"}
 class _Sample:
     """The checked contents of a file without its showers.
 
-    `shape` is (nz, ny, nx) and `scale` MeV per unit of ECAL; the columns are (N,), MeV and rad.
+    `shape` is (nz, ny, nx) and `scale` MeV per unit of ECAL; the columns are (N,), MeV, rad and mm.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class _Sample:
     energy: Floats
     theta: Floats
     pdg_id: NDArray[np.int32]
+    impacts: dict[str, Floats]
 
 
 def open_3dgan(paths: Sequence[Path], detector: Detector | None, particle: str | None) -> Source:
@@ -132,6 +136,7 @@ def _read_header(path: Path, pdg_id: int | None) -> _Sample:
             file.energies(energy, MEV_PER_GEV),
             check_angles(path, theta),
             _particles(path, stored, pdg_id),
+            read_impacts(file, len(energy)),
         )
 
 
@@ -175,6 +180,7 @@ def _batches(samples: list[_Sample], detector: Detector) -> Iterator[ShowerBatch
                     incident_theta=sample.theta[part],
                     incident_phi=np.zeros(len(images), np.float32),
                     pdg_id=sample.pdg_id[part],
+                    **{name: values[part] for name, values in sample.impacts.items()},
                 )
                 check.add(batch)
                 yield batch
@@ -213,6 +219,7 @@ def write_3dgan(showers: ShowerFile, out: Path, *, force: bool, progress: Progre
             file["eta"] = -np.log(np.tan(theta.astype(np.float64) / 2))
         else:
             file["target"] = np.stack([pdg_id, energy], axis=1)
+        write_impacts(file, showers)
         images = new_showers(file, "ECAL", (total, *detector.shower_shape[::-1]))
         done = 0
         for batch in showers.iterate():
