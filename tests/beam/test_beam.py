@@ -10,8 +10,10 @@ import pytest
 from caloforge.beam import PARTICLES, BeamConfig, beam_from_text, sample_conditions
 from caloforge.config import build
 from caloforge.errors import ConfigError
+from caloforge.geometry import CartesianMesh, CylindricalMesh
 
 FIELDS = ("energy", "theta", "phi", "pdg_id", "impact_x", "impact_y")
+MESH = CartesianMesh(nx=5, ny=5, cell_x="5 mm", cell_y="4 mm")
 WIDE = {
     "energy": {"kind": "log-flat", "min": "1 GeV", "max": "100 GeV"},
     "theta": {"kind": "flat", "min": "60 deg", "max": "120 deg"},
@@ -34,8 +36,8 @@ def uniformity(u):
 @pytest.mark.parametrize("cuts", [[0, 1, 2, 1000], [0, 333, 334, 1000], [0, 256, 512, 1000]])
 def test_same_showers_whatever_the_split(cuts):
     config = beam(**WIDE)
-    whole = sample_conditions(config, 7, 0, 1000)
-    parts = [sample_conditions(config, 7, a, b) for a, b in pairwise(cuts)]
+    whole = sample_conditions(config, MESH, 7, 0, 1000)
+    parts = [sample_conditions(config, MESH, 7, a, b) for a, b in pairwise(cuts)]
     for name in FIELDS:
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(joined, getattr(whole, name))
@@ -43,24 +45,24 @@ def test_same_showers_whatever_the_split(cuts):
 
 def test_first_showers_of_a_seed_never_change():
     # a change of these numbers changes what every recorded seed means
-    energy = sample_conditions(beam(**WIDE), 3, 0, 3).energy
+    energy = sample_conditions(beam(**WIDE), MESH, 3, 0, 3).energy
     np.testing.assert_allclose(energy, [14644.702, 4767.3413, 10288.845], rtol=1e-6)
 
 
 def test_seed_changes_all():
-    a, b = (sample_conditions(beam(**WIDE), seed, 0, 100) for seed in (1, 2))
+    a, b = (sample_conditions(beam(**WIDE), MESH, seed, 0, 100) for seed in (1, 2))
     assert not np.any(a.energy == b.energy)
     assert not np.any(a.impact_x == b.impact_x)
 
 
 def test_choice_of_energy_leaves_the_angles_alone():
     fixed = beam(**{**WIDE, "energy": {"kind": "fixed", "value": "5 GeV"}})
-    a, b = sample_conditions(beam(**WIDE), 1, 0, 50), sample_conditions(fixed, 1, 0, 50)
+    a, b = sample_conditions(beam(**WIDE), MESH, 1, 0, 50), sample_conditions(fixed, MESH, 1, 0, 50)
     np.testing.assert_array_equal(a.theta, b.theta)
 
 
 def test_types_and_empty():
-    drawn = sample_conditions(beam(**WIDE), 0, 5, 5)
+    drawn = sample_conditions(beam(**WIDE), MESH, 0, 5, 5)
     assert len(drawn) == 0
     assert all(getattr(drawn, name).shape == (0,) for name in FIELDS)
     dtypes = {name: getattr(drawn, name).dtype for name in FIELDS}
@@ -70,13 +72,13 @@ def test_types_and_empty():
 
 def test_log_flat_and_flat_are_uniform_and_independent():
     n = 20_000
-    drawn = sample_conditions(beam(**WIDE), 11, 0, n)
+    drawn = sample_conditions(beam(**WIDE), MESH, 11, 0, n)
     uniform = {
         "energy": np.log(drawn.energy / 1e3) / math.log(100),
         "theta": (drawn.theta - math.radians(60)) / math.radians(60),
         "phi": (drawn.phi + math.radians(10)) / math.radians(30),
-        "impact_x": drawn.impact_x + 0.5,
-        "impact_y": drawn.impact_y + 0.5,
+        "impact_x": drawn.impact_x / 5 + 0.5,
+        "impact_y": drawn.impact_y / 4 + 0.5,
     }
     for name, u in uniform.items():
         assert u.min() > -1e-6, name
@@ -88,26 +90,40 @@ def test_log_flat_and_flat_are_uniform_and_independent():
 
 
 def test_flat_energy():
-    drawn = sample_conditions(beam(energy={"kind": "flat", "min": "10 GeV", "max": "500 GeV"}), 2, 0, 20_000)
+    drawn = sample_conditions(
+        beam(energy={"kind": "flat", "min": "10 GeV", "max": "500 GeV"}), MESH, 2, 0, 20_000
+    )
     assert uniformity((drawn.energy.astype(np.float64) - 1e4) / 4.9e5) < 1.95
 
 
 def test_listed_energies_are_equally_likely():
     values = ["10 GeV", "50 GeV", "500 GeV"]
-    drawn = sample_conditions(beam(energy={"kind": "list", "values": values}), 2, 0, 30_000)
+    drawn = sample_conditions(beam(energy={"kind": "list", "values": values}), MESH, 2, 0, 30_000)
     energies, counts = np.unique(drawn.energy, return_counts=True)
     np.testing.assert_array_equal(energies, [1e4, 5e4, 5e5])
     assert np.abs(counts - 10_000).max() < 4.5 * (30_000 * 2 / 9) ** 0.5
 
 
 def test_defaults_are_orthogonal_electrons_at_the_centre():
-    drawn = sample_conditions(beam(), 0, 0, 4)
+    drawn = sample_conditions(beam(), MESH, 0, 0, 4)
     np.testing.assert_array_equal(drawn.energy, np.float32(1e4))
     np.testing.assert_array_equal(drawn.theta, np.float32(math.pi / 2))
     np.testing.assert_array_equal(drawn.phi, 0)
     np.testing.assert_array_equal(drawn.pdg_id, 11)
     np.testing.assert_array_equal(drawn.impact_x, 0)
     np.testing.assert_array_equal(drawn.impact_y, 0)
+
+
+def test_impacts_lie_in_a_cell_of_a_cartesian_mesh_alone():
+    rings = CylindricalMesh(kind="cylindrical", nr=3, nphi=4, cell_r="5 mm")
+    drawn = sample_conditions(beam(**WIDE), rings, 0, 0, 10)
+    assert not drawn.off_axis
+    # the 4 mm of y and the 5 mm of x, and the seed decides where
+    drawn = sample_conditions(beam(**WIDE), MESH, 3, 0, 1000)
+    assert drawn.off_axis
+    assert 2.45 < drawn.impact_x.max() <= 2.5
+    assert -2.0 <= drawn.impact_y.min() < -1.95
+    np.testing.assert_allclose(drawn.impact_x[:2], [0.0, 0.0], atol=2.5)
 
 
 @pytest.mark.parametrize("name", PARTICLES)
@@ -155,10 +171,12 @@ def test_errors_teach(changes, words):
 @pytest.mark.parametrize(("seed", "start", "stop"), [(-1, 0, 1), (2**64, 0, 1), (0, -1, 1), (0, 2, 1)])
 def test_unusable_seeds_and_ranges(seed, start, stop):
     with pytest.raises(ConfigError, match="expected"):
-        sample_conditions(beam(), seed, start, stop)
+        sample_conditions(beam(), MESH, seed, start, stop)
 
 
-RANGES = SimpleNamespace(energy=(1e4, 5e5), theta=(1.0, 2.0), phi=(0.0, 0.0), pdg_ids=(22,))
+RANGES = SimpleNamespace(
+    energy=(1e4, 5e5), theta=(1.0, 2.0), phi=(0, 0), impact_x=(0, 0), impact_y=(0, 0), pdg_ids=(22,)
+)
 
 
 def test_text_takes_what_is_missing_from_the_model():
@@ -166,7 +184,11 @@ def test_text_takes_what_is_missing_from_the_model():
     assert config.energy.kind == "flat"
     assert config.energy_range == RANGES.energy
     assert config.particle == "gamma"
+    assert config.impact == "centre"
     assert config.theta_range == (math.pi / 2, math.pi / 2)
+    off_axis = SimpleNamespace(**{**vars(RANGES), "impact_x": (-2.5, 2.5)})
+    assert beam_from_text(off_axis).impact == "cell"
+    assert beam_from_text(off_axis, impact="centre").impact == "centre"
     single = SimpleNamespace(**{**vars(RANGES), "energy": (1e4, 1e4)})
     assert beam_from_text(single).energy.kind == "fixed"
 

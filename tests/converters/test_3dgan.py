@@ -316,6 +316,16 @@ def stored(path: Path, detector: Detector, batch: ShowerBatch, **options: Any) -
     return path
 
 
+def test_impact_points_are_kept(tmp_path: Path) -> None:
+    detector = load_detector("clic-ecal-25")
+    x, y = np.float32([[1, -2.5, 0], [0, 0.5, 2]])
+    source = stored(tmp_path / "in.h5", detector, showers(detector, 3, impact_x=x, impact_y=y))
+    out = export_file(source, tmp_path / "EleEscan.h5", format="3dgan")
+    with ShowerFile(import_file([out], tmp_path / "back.h5", format="3dgan")) as file:
+        assert np.array_equal(file.column("impact_x"), x)
+        assert np.array_equal(file.column("impact_y"), y)
+
+
 def test_export_is_the_fixed_angle_layout(tmp_path: Path) -> None:
     detector = load_detector("clic-ecal-25")
     batch = showers(detector, 5)

@@ -133,6 +133,20 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     assert np.array_equal(back.pdg_id, batch.pdg_id)
 
 
+def test_impact_points_are_kept(tmp_path: Path) -> None:
+    impacts = {"impact_x": np.float32([1, -2.5, 0]), "impact_y": np.float32([0, 0.5, 2])}
+    source = stored(tmp_path / "in.h5", "clic-ecal-25", **impacts)
+    out = export_file(source, tmp_path / "out.h5", format="showerdata")
+    back = imported(out, tmp_path / "back.h5")
+    for name, want in impacts.items():
+        assert np.array_equal(getattr(back, name), want)
+    with h5py.File(out, "r+") as file:
+        del file["impact_x"]
+        file["impact_x"] = np.zeros(2)
+    with pytest.raises(DataError, match="impact_x has 2 entries, expected 3"):
+        imported(out, tmp_path / "again.h5")
+
+
 def test_the_library_reads_what_is_written(tmp_path: Path) -> None:
     showerdata = pytest.importorskip("showerdata")
     source = stored(tmp_path / "in.h5", "clic-ecal-25")

@@ -80,7 +80,7 @@ block = application.simulate(3, 0, job["n"])
 scored = block.dense(0, job["n"], detector.shower_shape).sum(axis=0, dtype=np.float64)
 position, direction = steps.entry
 document = {
-    "incident": float(sample_conditions(beam, 3, 0, job["n"]).energy.sum(dtype=np.float64)),
+    "incident": float(sample_conditions(beam, detector.mesh, 3, 0, job["n"]).energy.sum(dtype=np.float64)),
     "scored": scored.ravel().tolist(),
     "stepped": steps.showers.ravel().tolist(),
     "all": steps.all,

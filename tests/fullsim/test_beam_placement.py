@@ -22,22 +22,28 @@ def angles(low, high):
 
 def test_tracks_cross_the_mesh_at_the_axis_layer():
     conditions = sample_conditions(
-        beam(theta=angles("60 deg", "120 deg"), phi=angles("-30 deg", "30 deg"), impact="cell"), 1, 0, 500
+        beam(theta=angles("60 deg", "120 deg"), phi=angles("-30 deg", "30 deg"), impact="cell"),
+        CLIC.mesh,
+        1,
+        0,
+        500,
     )
+    # cells of 5 mm
+    assert 2.4 < np.abs(conditions.impact_x).max() <= 2.5
     positions, directions = tracks(CLIC, conditions)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
     np.testing.assert_allclose(np.arccos(directions[:, 1]), conditions.theta, rtol=1e-6)
     np.testing.assert_allclose(np.arctan2(directions[:, 0], directions[:, 2]), conditions.phi, atol=1e-6)
     # ten layers of 2.4 + 0.5 + 2.65 mm lie before the crossing
     crossing = positions + directions * ((55.5 - positions[:, 2]) / directions[:, 2])[:, None]
-    np.testing.assert_allclose(crossing[:, 0], conditions.impact_x * 5, atol=1e-6)
-    np.testing.assert_allclose(crossing[:, 1], conditions.impact_y * 5, atol=1e-6)
+    np.testing.assert_allclose(crossing[:, 0], conditions.impact_x, atol=1e-6)
+    np.testing.assert_allclose(crossing[:, 1], conditions.impact_y, atol=1e-6)
     face = positions + directions * GUN_DISTANCE
     np.testing.assert_allclose(face[:, 2], 0, atol=1e-9)
 
 
 def test_orthogonal_track_through_the_centre():
-    positions, directions = tracks(CLIC, sample_conditions(beam(), 0, 0, 1))
+    positions, directions = tracks(CLIC, sample_conditions(beam(), CLIC.mesh, 0, 0, 1))
     np.testing.assert_allclose(positions, [[0, 0, -GUN_DISTANCE]], atol=1e-5)
     np.testing.assert_allclose(directions, [[0, 0, 1]], atol=1e-7)
 

@@ -73,9 +73,12 @@ def test_file(reference):
     batch, provenance = reference
     assert len(batch) == N
     assert batch.showers.shape == (N, 25, 7, 9)
-    conditions = sample_conditions(beam(), SEED, 0, N)
+    conditions = sample_conditions(beam(), DETECTOR.mesh, SEED, 0, N)
     np.testing.assert_array_equal(batch.incident_energy, conditions.energy)
     np.testing.assert_array_equal(batch.incident_theta, conditions.theta)
+    assert conditions.off_axis
+    np.testing.assert_array_equal(batch.impact_x, conditions.impact_x)
+    np.testing.assert_array_equal(batch.impact_y, conditions.impact_y)
     assert (batch.pdg_id == 11).all()
     assert (batch.seconds > 0).all()
     # cells below 1 keV are 0, and no shower is like another

@@ -13,6 +13,7 @@ from caloforge.config import build
 from caloforge.errors import ConfigError, DataError, ModelError, OutputError
 from caloforge.geometry import load_detector
 from caloforge.models.gan3d.config import Gan3dConfig
+from caloforge.models.gan3d.model import Gan3d
 from caloforge.models.registry import build_model
 from caloforge.models.store import save_model
 from caloforge.models.training_metadata import DataFacts, TrainedRange
@@ -64,6 +65,67 @@ def test_like_takes_every_condition_in_order(model, tmp_path):
         provenance = file.provenance
     assert provenance["seed"] == 0
     assert len(provenance["model_digest"]) == len(provenance["like"]["sha256"]) == 64
+
+
+@pytest.fixture
+def off_axis(tmp_path, monkeypatch):
+    """A model that takes impact points: it adds them to the first two cells."""
+
+    def generate(self, condition, noise):
+        showers = centred(self, condition, noise)
+        showers[:, 0, 0, 0] += 10 + condition.impact_x
+        showers[:, 0, 0, 1] += 10 + condition.impact_y
+        return showers
+
+    centred = Gan3d.generate
+    monkeypatch.setattr(Gan3d, "takes_impact", True)
+    monkeypatch.setattr(Gan3d, "generate", generate)
+    detector = load_detector("clic-ecal-25", MESH)
+    ranges = TrainedRange(
+        energy=(1e4, 1e5),
+        theta=(1.5, 1.6),
+        phi=(0.0, 0.0),
+        impact_x=(-2.5, 2.5),
+        impact_y=(-2.5, 2.5),
+        pdg_ids=(11,),
+    )
+    config = build(Gan3dConfig, {"preset": "debug", "generator": {"latent": 5}}, "model")
+    network = build_model(config, detector, DataFacts(ranges=ranges, response_fit=(0.02,)), seed=2)
+    return save_model(network, tmp_path / "off-axis", dict(network.state_dict()))
+
+
+def test_impact_points_are_drawn_or_those_of_the_file(off_axis, model, tmp_path):
+    showers = caloforge.generate(off_axis, n=300, progress=False, backend="torch")
+    assert -2.5 <= showers.impact_x.min() < -2.3 and 2.3 < showers.impact_y.max() <= 2.5
+    assert np.allclose(showers.showers[:, 0, 0, 0] - 10, showers.impact_x, atol=2.5)
+    assert np.corrcoef(showers.showers[:, 0, 0, 1], showers.impact_y)[0, 1] > 0.9
+    centred = caloforge.generate(off_axis, n=20, impact="centre", progress=False, backend="torch")
+    assert not centred.impact_x.any()
+    caloforge.generate(off_axis, out=tmp_path / "a.h5", n=20, progress=False, backend="torch")
+    caloforge.generate(
+        off_axis, out=tmp_path / "b.h5", like=tmp_path / "a.h5", seed=3, progress=False, backend="torch"
+    )
+    assert np.array_equal(read(tmp_path / "a.h5").impact_x, read(tmp_path / "b.h5").impact_x)
+    # a model of showers on the axis
+    for asked in ({"n": 3, "impact": "cell"}, {"like": tmp_path / "a.h5"}):
+        with pytest.raises(ConfigError, match=r"impact_x: got -.* mm, the model was trained on 0 m"):
+            caloforge.generate(model, progress=False, **asked)
+    with pytest.raises(ConfigError, match="--impact has no meaning with --like"):
+        caloforge.generate(model, like=tmp_path / "a.h5", impact="cell", progress=False)
+
+
+def test_a_model_that_ignores_impact_points_is_not_built_for_them(off_axis, monkeypatch):
+    monkeypatch.setattr(Gan3d, "takes_impact", False)
+    with pytest.raises(ModelError, match=r"model.json: .* up to 2\.5 mm beside the axis"):
+        caloforge.generate(off_axis, n=3, progress=False, backend="torch")
+
+
+def test_the_graph_takes_impact_points(off_axis):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    by_graph = caloforge.generate(off_axis, n=20, progress=False, backend="onnx")
+    by_torch = caloforge.generate(off_axis, n=20, progress=False, backend="torch")
+    assert np.allclose(by_graph.showers, by_torch.showers, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 300])

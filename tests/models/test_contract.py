@@ -52,6 +52,25 @@ def broken(make_model, **methods):
     return build
 
 
+def off_axis(make_model, **methods):
+    """A model whose facts say that it was trained on impact points within 2.5 mm."""
+
+    def build():
+        model = broken(make_model, __repr__=lambda self: "gan3d", **methods)()
+        ranges = model.ranges.model_copy(update={"impact_x": (-2.5, 2.5), "impact_y": (-2.5, 2.5)})
+        model.facts = model.facts.model_copy(update={"ranges": ranges})
+        return model
+
+    return build
+
+
+def test_impact_points_must_be_declared_and_used(make_model):
+    with pytest.raises(AssertionError, match="does not declare takes_impact"):
+        check_model(off_axis(make_model))
+    with pytest.raises(AssertionError, match="the impact point makes no difference"):
+        check_model(off_axis(make_model, takes_impact=True))
+
+
 def test_negative_energies_are_noticed(make_model):
     def generate(self, condition, noise):
         return super(type(self), self).generate(condition, noise) - 1

@@ -3,10 +3,12 @@
 import json
 import math
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, ModelError
 from caloforge.models.registry import list_models
 from caloforge.models.released import read_card
@@ -142,23 +144,26 @@ def test_outside_the_trained_range(make_model):
     import numpy as np
 
     ranges = make_model().ranges
-    inside = {
-        "energy": np.array([1e5]),
-        "theta": np.array([1.5]),
-        "phi": np.array([0.0]),
-        "pdg_id": np.array([11]),
-    }
-    ranges.check(**inside)
+    inside = Conditions(np.array([1e5]), np.array([1.5]), np.array([0.0]), np.array([11]))
+
+    def check(extrapolate=False, **changes):
+        ranges.check(replace(inside, **{k: np.array(v) for k, v in changes.items()}), extrapolate=extrapolate)
+
+    check()
     with pytest.raises(ConfigError, match=r"(?s)10 GeV to 500 GeV.*extrapolate") as error:
-        ranges.check(**inside | {"energy": np.array([1e6]), "theta": np.array([0.5])})
+        check(energy=[1e6], theta=[0.5])
     assert "theta" in str(error.value)
     # a hair beyond is no extrapolation: samples do not quite reach the limits they were drawn from
-    ranges.check(**inside | {"energy": np.array([0.995e4, 5.04e5])})
+    check(energy=[0.995e4]), check(energy=[5.04e5])
     with pytest.raises(ConfigError, match="energy"):
-        ranges.check(**inside | {"energy": np.array([0.98e4])})
-    ranges.check(**inside | {"energy": np.array([1e6])}, extrapolate=True)
+        check(energy=[0.98e4])
+    check(energy=[1e6], extrapolate=True)
     with pytest.raises(ConfigError, match="particle 22"):
-        ranges.check(**inside | {"pdg_id": np.array([22])}, extrapolate=True)
+        check(pdg_id=[22], extrapolate=True)
+    with pytest.raises(ConfigError, match=r"impact_x: got 0\.5 mm, the model was trained on 0 m"):
+        check(impact_x=[0.5])
+    wider = ranges.model_copy(update={"impact_x": (-2.5, 2.5), "impact_y": (-2.5, 2.5)})
+    wider.check(replace(inside, impact_x=np.array([2.5]), impact_y=np.array([-2.5])))
 
 
 # ---- what strangers may put into a model directory

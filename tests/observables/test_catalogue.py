@@ -67,6 +67,36 @@ def test_measured_angle_is_the_formula_in_millimetres():
     np.testing.assert_allclose(values["angle_residual"], want - theta, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["cartesian", "cylindrical", "ragged"])
+def test_the_position_less_the_impact_point(name):
+    detector = DETECTORS[name]
+    names = {o.name for o in obs.catalogue(detector, threshold=THRESHOLD, impacts=True)}
+    values = obs.observe(as_batch(random_showers(detector, 3)), detector, threshold=THRESHOLD, impacts=True)
+    assert names == set(values) - {"fingerprint"}
+    # orthogonal incidence on the axis: the centre of gravity itself
+    np.testing.assert_allclose(values["impact_residual_x"], values["centre_x"], atol=1e-5)
+
+
+def test_the_track_of_an_inclined_shower_is_followed():
+    detector = DETECTORS["cartesian"]
+    mesh, depths = detector.mesh, detector.active_depths()
+    theta, phi, x, y = 1.45, 0.1, 1.5, -2.0
+    depths = depths - detector.layer_fronts()[detector.axis_layer]
+    along_x, along_y = x + np.tan(phi) * depths, y + depths / np.tan(theta) / np.cos(phi)
+    # layers of wide deposits that lie on the track, of different energies
+    shapes = [
+        np.exp(-((mesh.y_centres()[:, None] - b) ** 2 + (mesh.x_centres() - a) ** 2) / 30)
+        for a, b in zip(along_x, along_y, strict=True)
+    ]
+    showers = np.stack(shapes)[None] * np.linspace(3, 1, len(depths))[:, None, None]
+    batch = as_batch(showers.astype(np.float32), theta=theta)
+    batch.incident_phi[:], batch.impact_x[:], batch.impact_y[:] = phi, x, y
+    values = obs.observe(batch, detector, threshold=THRESHOLD, impacts=True)
+    assert abs(values["centre_y"][0]) > 1.5
+    assert values["impact_residual_x"][0] == pytest.approx(0, abs=0.05)
+    assert values["impact_residual_y"][0] == pytest.approx(0, abs=0.05)
+
+
 def test_hottest_voxel(detector):
     showers = random_showers(detector, 4)
     flat = showers.reshape(4, -1)
@@ -240,5 +270,5 @@ def test_geant4_showers_against_numpy_written_out():
 def test_the_reference_names_every_observable():
     page = (Path(__file__).parents[2] / "docs" / "reference" / "observables.md").read_text(encoding="utf-8")
     detectors = [*DETECTORS.values(), load_detector("clic-ecal-51"), load_detector("par04-siw")]
-    names = {entry.name for d in detectors for entry in obs.catalogue(d, threshold=0.3)}
+    names = {entry.name for d in detectors for entry in obs.catalogue(d, threshold=0.3, impacts=True)}
     assert sorted(name for name in names if f"`{name}`" not in page) == []

@@ -137,6 +137,10 @@ def filtered(name, number):
     return change
 
 
+def impacts(*columns):
+    return lambda file: file.update(dict(zip(("impact_x", "impact_y"), columns, strict=False)))
+
+
 def many_groups(file):
     for number in range(3000):
         file.create_group(f"g{number}")
@@ -173,6 +177,11 @@ STRUCTURES = {
     "references": ("shower", replaced("pdg_id", shape=(N,), dtype=h5py.ref_dtype)),
     "times": ("shower", time_type("pdg_id")),
     "complex numbers": ("shower", replaced("incident_phi", np.zeros(N, "c8"))),
+    "impact points of NaN": ("shower", impacts(np.full(N, np.nan), np.zeros(N))),
+    "impact points of another length": ("shower", impacts([1.0], np.zeros(N))),
+    "impact points beside the cell": ("shower", impacts(np.ones(N), np.full(N, 99.0))),
+    "one impact point of two": ("shower", impacts(np.zeros(N))),
+    "impact points of text": ("shower", impacts([b"x"] * N, [b"y"] * N)),
     "a null space": ("shower", lambda file: (file.__delitem__("pdg_id"),
                                              file.create_dataset("pdg_id", data=h5py.Empty("f4")))),
     "a list of formats": ("shower", attribute("format", ["caloforge-showers"] * 2)),

@@ -20,7 +20,10 @@ from caloforge.errors import DataError, OutputError
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter, compression
 from caloforge.showers.hdf5_writer import KeepingStream, NewHdf5
 
-FIELDS = ("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds")
+FIELDS = (
+    *("showers", "incident_energy", "incident_theta", "incident_phi", "pdg_id", "seconds"),
+    *("impact_x", "impact_y"),
+)
 
 
 def assert_equal(left, right):
@@ -53,6 +56,34 @@ def test_reading_in_order_gives_every_shower_once(tmp_path, detector):
         assert_equal(ShowerBatch.concatenate(parts), batch)
         assert len(ShowerBatch.concatenate(list(file.iterate(7, stop=20)))) == 20
         np.testing.assert_array_equal(file.column("pdg_id"), batch.pdg_id)
+
+
+def test_impact_points_are_stored_where_there_are_any(tmp_path, detector, monkeypatch):
+    monkeypatch.setattr("caloforge.showers.writer.COLUMN_ROWS", 4)
+    centred, off_axis = make_batch(detector, 7), make_batch(detector, 6, seed=1)
+    off_axis.impact_x = np.linspace(-2.5, 2.5, 6, dtype=np.float32)
+    off_axis.impact_y = off_axis.impact_x[::-1].copy()
+    with ShowerFile(write(tmp_path / "centre.h5", detector, centred)) as file:
+        assert not file.has_impacts
+        assert not file.read().impact_x.any()
+        assert file.column("impact_y").tolist() == [0] * 7
+    # the first ones were written before there was any
+    both = ShowerBatch.concatenate([centred, off_axis])
+    with ShowerFile(write(tmp_path / "both.h5", detector, centred, off_axis)) as file:
+        assert file.has_impacts
+        assert_equal(file.read(), both)
+        np.testing.assert_array_equal(file.column("impact_x"), both.impact_x)
+        assert "impact" in repr(file) and "impact" not in repr(file[:7])
+    with h5py.File(tmp_path / "both.h5") as file:
+        assert file["impact_x"].dtype == np.float32 and file["impact_y"].shape == (13,)
+
+
+def test_impact_points_outside_the_central_cell_are_refused(tmp_path, any_detector):
+    batch = make_batch(any_detector, 3)
+    batch.impact_y = np.array([0, 2.6, 0], np.float32)
+    with pytest.raises(DataError, match=r"shower 1 has impact_y = 2\.6 mm, expected at most (2\.5|0) mm"):
+        write(tmp_path / "a.h5", any_detector, batch)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_any_hdf5_reader_opens_it(shower_file):
@@ -146,6 +177,14 @@ def set_value(name, index, value):
     return edit
 
 
+def impacts(**columns):
+    def edit(file):
+        for name, values in columns.items():
+            file[name] = np.float32(values)
+
+    return edit
+
+
 def linked(file):
     del file["pdg_id"]
     file["pdg_id"] = h5py.ExternalLink("other.h5", "pdg_id")
@@ -180,6 +219,8 @@ def external(file):
         (replaced("seconds", np.zeros((20, 2))), r"seconds has the shape \(20, 2\)"),
         (lambda f: (f.__delitem__("pdg_id"), f.create_group("pdg_id")), "'pdg_id' is no data set"),
         (linked, "data set 'pdg_id' is missing"),
+        (impacts(impact_x=np.zeros(20)), "data set 'impact_y' is missing"),
+        (impacts(impact_x=np.zeros(20), impact_y=np.zeros(21)), r"impact_y has the shape \(21,\)"),
         (external, "numbers that lie in the file itself"),
     ],
 )
@@ -200,6 +241,14 @@ def test_foreign_files_say_what_is_wrong(shower_file, edit, message):
         (set_value("incident_energy", 5, 0), "shower 5 has the incident energy 0.0 MeV, expected a positive"),
         (set_value("incident_energy", 5, -3), "shower 5 has the incident energy -3.0 MeV"),
         (set_value("incident_energy", 5, np.nan), "shower 5 has the incident energy nan MeV"),
+        (
+            impacts(impact_x=np.zeros(20), impact_y=np.eye(20)[6] * -2.6),
+            r"shower 6 has impact_y = -2\.6 mm, expected at most 2\.5 mm from the axis, half a cell",
+        ),
+        (
+            impacts(impact_x=[0, 0, np.nan] + 17 * [0], impact_y=np.zeros(20)),
+            "shower 2 has impact_x = nan mm",
+        ),
     ],
 )
 def test_values_that_cannot_be(shower_file, edit, message):

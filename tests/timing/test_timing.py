@@ -30,9 +30,10 @@ def plan():
 
 @pytest.mark.parametrize("recipe", ["clic-electron", "demo", "par04-siw"])
 def test_strata_stand_for_the_spectrum(recipe):
-    beam = load_run(recipe).beam
+    run = load_run(recipe)
+    beam, mesh = run.beam, run.detector.mesh
     low, high = beam.energy_range
-    chosen = sample_conditions(beam, 3, 0, 20_000).energy[stratified(beam, 3, 20)]
+    chosen = sample_conditions(beam, mesh, 3, 0, 20_000).energy[stratified(beam, mesh, 3, 20)]
     assert (np.diff(chosen) > 0).all()
     # medians of twenty equal parts, but for the scatter of 20 000 draws
     wanted = beam.energy.quantile((np.arange(20) + 0.5) / 20)

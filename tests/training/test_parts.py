@@ -26,8 +26,8 @@ from caloforge.training.preflight import try_step
 HALF = math.pi / 2
 
 
-def ranges(theta=(HALF, HALF), phi=(0.0, 0.0)):
-    return TrainedRange(energy=(1e3, 1e4), theta=theta, phi=phi, pdg_ids=(11,))
+def ranges(theta=(HALF, HALF), phi=(0.0, 0.0), **impacts):
+    return TrainedRange(energy=(1e3, 1e4), theta=theta, phi=phi, pdg_ids=(11,), **impacts)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,16 @@ def test_how_many_symmetries(detector, theta, phi, count):
 def test_rectangular_cells_cannot_be_swapped():
     detector = load_detector("clic-ecal-25", ("mesh.cell_x=4 mm",))
     assert len(symmetries(detector, ranges())) == 4
+
+
+def test_impact_points_on_one_side_break_the_symmetries():
+    detector = load_detector("clic-ecal-25")
+    count = [
+        len(symmetries(detector, ranges(impact_x=x, impact_y=y)))
+        for x, y in (((0, 1), (0, 0)), ((-1, 1), (0, 0)), ((-1, 1), (-1, 1)), ((0, 1), (0, 1)))
+    ]
+    # y alone; x and y; all; the exchange alone
+    assert count == [2, 4, 8, 2]
 
 
 def test_the_eight_images_are_different_and_keep_the_energy():
@@ -85,6 +95,27 @@ def test_the_angle_moves_with_the_shower():
     measured = measured_angle(moved.showers)
     assert np.abs(measured - moved.incident_theta).max() < 0.15
     assert np.abs(measured[flipped] - theta[flipped]).max() > 0.5
+
+
+def test_the_impact_point_moves_with_the_shower():
+    detector = load_detector(DETECTOR)
+    batch = make_showers(400)
+    rng = np.random.default_rng(3)
+    half = detector.mesh.cell_x / 2
+    batch.impact_x, batch.impact_y = rng.uniform(-half, half, (2, 400)).astype(np.float32)
+    # a shower around the impact point, wide enough for its centre of gravity to follow
+    y, x = np.meshgrid(detector.mesh.y_centres(), detector.mesh.x_centres(), indexing="ij")
+    away = (x - batch.impact_x[:, None, None]) ** 2 + (y - batch.impact_y[:, None, None]) ** 2
+    batch.showers = np.repeat(np.exp(-away / 50)[:, None], 6, axis=1).astype(np.float32)
+    group = symmetries(detector, ranges(impact_x=(-half, half), impact_y=(-half, half)))
+    assert len(group) == 8
+    images = augment(batch, detector, group, rng)
+    assert len({tuple(row) for row in np.sign(np.stack([images.impact_x, images.impact_y], 1))}) == 4
+    assert 150 < (np.abs(images.impact_x) != np.abs(batch.impact_x)).sum() < 250
+    total = images.showers.sum(axis=(1, 2, 3))
+    for impact, centres in ((images.impact_x, x), (images.impact_y, y)):
+        centre = (images.showers * centres).sum(axis=(1, 2, 3)) / total
+        assert np.abs(centre - impact).max() < 0.1 * half
 
 
 def test_cylindrical_showers_are_turned_and_mirrored():

@@ -8,18 +8,19 @@ from toy import DETECTOR, make_showers
 
 from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.config import build
-from caloforge.errors import ConfigError
+from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import load_detector
 from caloforge.models.registry import create_model, read_model_config
 from caloforge.models.released import read_card
 from caloforge.models.store import load_model
-from caloforge.models.training_metadata import FIT_SHOWERS, facts_of_file
+from caloforge.models.training_metadata import FIT_SHOWERS, TrainedRange, facts_of_file
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig
 from caloforge.training.data_split import TrainingShowers, check_count, min_showers, split_showers
 from caloforge.training.loop import train_model
 
+MESH = load_detector(DETECTOR).mesh
 FROZEN = {"family": "frozen", "preset": "debug", "showers": 1000}
 
 
@@ -38,7 +39,7 @@ def showers_of(drawn):
     """Showers whose voxels all hold the same, a fiftieth of the energy in all."""
     shape = (6, 8, 8)
     voxels = np.broadcast_to(drawn.energy[:, None, None, None] / 50 / np.prod(shape), (len(drawn), *shape))
-    return ShowerBatch(voxels, drawn.energy, drawn.theta, drawn.phi, drawn.pdg_id)
+    return drawn.with_showers(voxels)
 
 
 def ranges_of(path, declared=None):
@@ -133,7 +134,7 @@ def test_fewer_showers_than_a_batch_are_a_batch(new_model, settings, tmp_path):
 
 def test_the_range_is_the_declared_one(tmp_path):
     declared = beam(10, 100, theta={"kind": "flat", "min": "60 deg", "max": "120 deg"})
-    batch = showers_of(sample_conditions(declared, 5, 0, 300))
+    batch = showers_of(sample_conditions(declared, MESH, 5, 0, 300))
     assert batch.incident_energy.max() < 1e5 and batch.incident_theta.min() > np.pi / 3 + 1e-3
     by_file = write(tmp_path / "a.h5", batch, {"beam": declared.model_dump(mode="json")})
     undeclared = write(tmp_path / "b.h5", batch)
@@ -152,16 +153,16 @@ def test_any_sample_of_the_same_beam_is_inside(tmp_path):
     declared = beam(10, 500)
     for seed in range(10):
         path = tmp_path / f"{seed}.h5"
-        write(path, showers_of(sample_conditions(declared, seed, 0, 500)))
+        write(path, showers_of(sample_conditions(declared, MESH, seed, 0, 500)))
         ranges = ranges_of(path, declared)
-        asked = sample_conditions(declared, 1000 + seed, 0, 500)
-        ranges.check(energy=asked.energy, theta=asked.theta, phi=asked.phi, pdg_id=asked.pdg_id)
+        asked = sample_conditions(declared, MESH, 1000 + seed, 0, 500)
+        ranges.check(asked)
         assert ranges.energy == (1e4, 5e5)
 
 
 def test_a_beam_does_not_stand_for_showers_that_are_not_there(tmp_path):
     declared = beam(10, 100)
-    batch = showers_of(sample_conditions(declared, 5, 0, 300))
+    batch = showers_of(sample_conditions(declared, MESH, 5, 0, 300))
     low = write(tmp_path / "low.h5", batch[batch.incident_energy < 5e4])
     limits = ranges_of(low, declared).energy
     assert limits[0] == 1e4 and 4.5e4 < limits[1] < 5e4
@@ -173,10 +174,40 @@ def test_a_beam_does_not_stand_for_showers_that_are_not_there(tmp_path):
 
 def test_joined_files_have_the_union_of_their_beams(tmp_path):
     beams = [beam(1, 10), beam(10, 100)]
-    parts = [showers_of(sample_conditions(one, 3, 0, 200)) for one in beams]
+    parts = [showers_of(sample_conditions(one, MESH, 3, 0, 200)) for one in beams]
     provenance = {"beams": [one.model_dump(mode="json") for one in beams]}
     path = write(tmp_path / "joined.h5", ShowerBatch.concatenate(parts), provenance)
     assert ranges_of(path, beam(5, 50)).energy == (1e3, 1e5)
+
+
+def test_the_range_of_the_impact_points(tmp_path):
+    declared = beam(10, 100, impact="cell")
+    document = {"beam": declared.model_dump(mode="json")}
+    batch = showers_of(sample_conditions(declared, MESH, 5, 0, 300))
+    ranges = ranges_of(write(tmp_path / "a.h5", batch, document))
+    half = MESH.cell_x / 2
+    assert ranges.impact_x == ranges.impact_y == (-half, half)
+    assert batch.impact_x.max() < half
+    # those of another origin, which nobody declares
+    assert ranges_of(write(tmp_path / "b.h5", batch)).impact_x == (batch.impact_x.min(), batch.impact_x.max())
+    # a file of an earlier version
+    batch.impact_x, batch.impact_y = 0 * batch.impact_x, 0 * batch.impact_y
+    with pytest.raises(DataError, match=r"anywhere in a cell .* has no impact_x .* simulate it again"):
+        ranges_of(write(tmp_path / "old.h5", batch, document))
+    # documents of models for the axis are those of earlier versions
+    on_axis = ranges_of(write(tmp_path / "c.h5", batch))
+    assert set(on_axis.model_dump()) == {"energy", "theta", "phi", "pdg_ids"}
+    assert set(ranges.model_dump()) == {*on_axis.model_dump(), "impact_x", "impact_y"}
+    assert TrainedRange(**ranges.model_dump()) == ranges
+
+
+@pytest.mark.parametrize("family", ["frozen", "gan3d"])
+def test_a_family_that_cannot_move_the_impact_point_refuses_it(family, tmp_path):
+    batch = showers_of(sample_conditions(beam(10, 100, impact="cell"), MESH, 5, 0, 30))
+    path = write(tmp_path / "cell.h5", batch)
+    config = read_model_config({"family": family, "preset": "debug"}, "model")
+    with pytest.raises(ConfigError, match=rf"model {family}: .* mm beside the axis .* beam.impact: centre"):
+        create_model(config, path)
 
 
 def test_the_provenance_of_other_origin_declares_nothing(tmp_path):
@@ -189,7 +220,7 @@ def test_a_response_is_fitted_to_the_whole_of_a_large_file(tmp_path, monkeypatch
     """Sorted by energy, with a response that falls: the first showers alone would say another one."""
     assert FIT_SHOWERS < 10**5
     monkeypatch.setattr("caloforge.models.training_metadata.FIT_SHOWERS", 100)
-    drawn = sample_conditions(beam(10, 100), 1, 0, 1000)
+    drawn = sample_conditions(beam(10, 100), MESH, 1, 0, 1000)
     batch = showers_of(drawn)
     batch.showers = batch.showers * (1 - 0.3 * (batch.incident_energy / 1e5))[:, None, None, None]
     path = write(tmp_path / "sorted.h5", batch[np.argsort(batch.incident_energy)])

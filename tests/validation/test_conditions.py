@@ -1,5 +1,7 @@
 """Bins, and values at fixed incident conditions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -85,6 +87,17 @@ def test_particles_and_angles_have_averages_of_their_own():
     values = (c.energy * np.where(c.pdg_id == 11, 1.0, 0.5) * (1 + 0.3 * (c.theta - 1.57)))[:, None]
     adjusted = AtFixedConditions(c, values).adjust(c, values)
     assert adjusted.std() < 0.02 * values.std()
+
+
+def test_what_the_impact_point_explains_is_taken_off():
+    rng = np.random.default_rng(7)
+    n = 2000
+    x, y = rng.uniform(-2.5, 2.5, (2, n))
+    c = replace(conditions(rng.uniform(1e4, 1e5, n)), impact_x=x, impact_y=y)
+    values = (1 + 0.5 * x - 0.1 * y**2)[:, None] + rng.normal(0, 0.01, (n, 1))
+    fixed = AtFixedConditions(c, values)
+    assert fixed.adjust(c, values).std() < 0.02
+    assert fixed.adjust(c[:10], values[:10]).std() < 0.02
 
 
 def test_one_energy_leaves_values_as_they_are():

@@ -74,6 +74,34 @@ def test_gev_in_place_of_mev(truth, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def displaced(n, seed, low=-2.5, high=2.5):
+    """Showers with impact points, which these showers do not follow."""
+    batch = toy_showers.batch(n, seed)
+    rng = np.random.default_rng(seed)
+    batch.impact_x, batch.impact_y = rng.uniform(low, high, (2, n)).astype(np.float32)
+    return batch
+
+
+def test_other_impact_points_are_refused_or_thinned(truth, folder, tmp_path):
+    wide = toy_showers.write(folder / "cell.h5", displaced(1500, 2))
+    with pytest.raises(DataError, match=r"incident impact_x .* and impact_y .* --like TRUTH"):
+        admit(truth, [wide])
+    with pytest.raises(DataError, match="incident conditions that this sample lacks"):
+        admit(truth, [wide], reweight=True)
+    part = toy_showers.write(folder / "part.h5", displaced(300, 3, 0, 2.5))
+    kept = admit(part, [wide], reweight=True, seed=1).files[1].taken
+    assert kept.impact_x.min() > -0.1 and len(kept) > 100
+
+
+def test_the_position_is_judged_where_there_are_impact_points(folder, tmp_path):
+    truth = toy_showers.write(folder / "one.h5", displaced(400, 2))
+    other = toy_showers.write(folder / "two.h5", displaced(400, 3))
+    result = validate_files(truth, [other], tmp_path / "out", classifier=False, pdf=False)
+    observables = result.metrics["generators"]["two"]["observables"]
+    assert {"impact_residual_x", "impact_residual_y"} <= set(observables)
+    assert result.metrics["truth"]["impact_x_mm"][0] < -2.4
+
+
 def test_another_spectrum_is_refused_or_thinned(truth, folder, tmp_path):
     batch = toy_showers.batch(3000, 2, low=10e3, high=200e3)
     path = toy_showers.write(folder / "wide.h5", batch)

@@ -172,10 +172,9 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
     if facts.ranges.off_axis and not family.takes_impact:
         able = [name for name, entry in FAMILIES.usable().items() if _class_of(name, entry).takes_impact]
         raise ConfigError(
-            f"model {family_name(config)}: the showers enter up to "
-            f"{max(map(abs, (*facts.ranges.impact_x, *facts.ranges.impact_y))):.4g} mm beside the axis of the "
-            "mesh, and this family makes them through the axis alone; simulate with beam.impact: centre"
-            + (f", or take a family that can: {', '.join(able)}" if able else "")
+            f"model {family_name(config)}: the showers enter up to {facts.ranges.farthest_impact:.4g} mm "
+            "beside the axis of the mesh, and this family makes them on the axis alone; simulate with "
+            "beam.impact: centre" + (f", or take a family that can: {', '.join(able)}" if able else "")
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -30,10 +30,10 @@ class Symmetry:
 def symmetries(detector: Detector, ranges: TrainedRange) -> tuple[Symmetry, ...]:
     """The symmetry group of a detector and the range of its incident directions; the identity is first.
 
-    An operation transforms the incident direction and the impact point with the shower (`transformed_conditions`),
-    so that it is a symmetry only if their ranges are invariant: all eight for orthogonal incidence on square
-    cells; reflections only for an inclination in the y-z plane, that in y only if the range of theta is
-    symmetric about 90 deg.
+    An operation transforms the incident direction and the impact point with the shower, see
+    `transformed_conditions`, so that it is a symmetry only if their ranges are invariant: all eight for
+    orthogonal incidence on square cells; reflections only for an inclination in the y-z plane, that in y only
+    if the range of theta is symmetric about 90 deg.
 
     Args:
         detector: The detector.

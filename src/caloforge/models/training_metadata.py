@@ -81,7 +81,12 @@ class TrainedRange(StrictModel):
     @property
     def off_axis(self) -> bool:
         """Whether there are impact points off the axis of the mesh."""
-        return any((*self.impact_x, *self.impact_y))
+        return self.farthest_impact > 0
+
+    @property
+    def farthest_impact(self) -> float:
+        """Largest distance of an impact point from the axis along x or y, mm."""
+        return max(map(abs, (*self.impact_x, *self.impact_y)))
 
     def check(self, conditions: Conditions, *, extrapolate: bool = False) -> None:
         """Refuse conditions outside the range of the training data.

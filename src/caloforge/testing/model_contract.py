@@ -45,9 +45,9 @@ def check_model(build: Callable[[], ShowerModel]) -> None:
     batch = made_up_batch(model)
     _check_step(model, batch)
     _check_generation(model, batch)
+    _check_impacts(model, batch)
     _check_storage(model, batch)
     _check_ranges(model)
-    _check_impacts(model, batch)
     _check_damaged(model, batch)
 
 

@@ -121,10 +121,8 @@ def _check(config: StudyConfig, space: Space, files: list[Path]) -> Any:
                     f"{path}: its detector is {file.detector.name} {file.detector.shower_shape}, the run "
                     f"describes {run.detector.name} {run.detector.shower_shape}"
                 )
-    names = [
-        observable.name
-        for observable in catalogue(run.detector, threshold=1.0, impacts=run.beam.impact == "cell")
-    ]
+    observables = catalogue(run.detector, threshold=1.0, impacts=run.beam.impact == "cell")
+    names = [observable.name for observable in observables]
     check_observables([o.figure for o in config.objectives], names)
     return run
 

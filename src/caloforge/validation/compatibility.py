@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Spectra:
     @property
     def agree(self) -> bool:
         """Whether all are compatible with the same beam."""
-        return min(vars(self).values()) >= SAME_SPECTRUM
+        return all(probability >= SAME_SPECTRUM for probability in vars(self).values())
 
 
 def check_same_detector(truth: ShowerFile, other: ShowerFile) -> None:
@@ -151,24 +152,16 @@ def refuse_spectra(path: Path, spectra: Spectra) -> DataError:
 def thin_to(truth: Conditions, other: Conditions, path: Path, *, seed: int) -> NDArray[np.bool_]:
     """Which showers to keep so that a sample has the truth's incident spectrum: reweighting by acceptance.
 
-    In bins of energy (quantiles of the truth), angle, particle and impact point, a shower is kept with the ratio of the two
-    densities over its largest value. The kept sample is unweighted: every metric applies to it as it stands.
+    In bins of energy (quantiles of the truth), angle and particle, a shower is kept with the ratio of the two
+    densities over its largest value; the same in bins of the impact point, on which beams do not let the
+    others depend. The kept sample is unweighted: every metric applies to it as it stands.
 
     Raises:
         DataError: The sample has none where the truth has some, or hardly any would be left.
     """
-    edges = _edges(truth)
-    want, got = _cells(truth, edges), _cells(other, edges)
-    size = int(max(want.max(), got.max())) + 1
-    wanted = np.bincount(want[want >= 0], minlength=size) / len(truth)
-    held = np.bincount(got[got >= 0], minlength=size) / len(other)
-    if (missing := wanted[held == 0].sum()) > 0:
-        raise DataError(
-            f"{path}: {percent(missing)} of the truth's showers have incident conditions that this sample "
-            "lacks; it cannot be reweighted, generate with --like TRUTH"
-        )
-    ratio = np.divide(wanted, held, out=np.zeros(size), where=held > 0)
-    accept = np.where(got >= 0, ratio[got], 0.0) / ratio.max()
+    accept = np.ones(len(other))
+    for columns in (_spectrum, _impacts):
+        accept *= _acceptance(columns(truth), columns(other), path)
     keep: NDArray[np.bool_] = np.random.default_rng([seed, 0x7E16]).random(len(other)) < accept
     if keep.mean() < MIN_KEPT:
         raise DataError(
@@ -178,31 +171,58 @@ def thin_to(truth: Conditions, other: Conditions, path: Path, *, seed: int) -> N
     return keep
 
 
-def _edges(truth: Conditions) -> list[NDArray[np.float64]]:
-    edges = [np.unique(np.quantile(truth.energy, np.linspace(0, 1, ENERGY_BINS + 1)))]
-    values = np.unique(truth.pdg_id)
-    edges.append(np.append(values - 0.5, values[-1] + 0.5))
-    for column, same, count in (
-        (truth.theta, SAME_ANGLE, ANGLE_BINS),
-        (truth.impact_x, SAME_IMPACT, IMPACT_BINS),
-        (truth.impact_y, SAME_IMPACT, IMPACT_BINS),
-    ):
-        bins = count if np.ptp(column) > same else 1
-        edges.append(np.linspace(column.min() - 1e-6, column.max() + 1e-6, bins + 1))
-    return edges
+# columns of conditions with the edges of their bins
+Binned = list[tuple[NDArray[Any], Callable[[NDArray[Any]], NDArray[np.float64]]]]
 
 
-def _cells(conditions: Conditions, edges: list[NDArray[np.float64]]) -> NDArray[np.int64]:
+def _spectrum(conditions: Conditions) -> Binned:
+    return [
+        (conditions.energy, _quantile_edges),
+        (conditions.theta, lambda column: _equal_edges(column, SAME_ANGLE, ANGLE_BINS)),
+        (conditions.pdg_id, _edges_of_values),
+    ]
+
+
+def _impacts(conditions: Conditions) -> Binned:
+    columns = (conditions.impact_x, conditions.impact_y)
+    return [(column, lambda values: _equal_edges(values, SAME_IMPACT, IMPACT_BINS)) for column in columns]
+
+
+def _acceptance(truth: Binned, other: Binned, path: Path) -> NDArray[np.float64]:
+    """(N,) probabilities with which to keep the showers of a sample."""
+    edges = [edges_of(column) for column, edges_of in truth]
+    want, got = (_cells([column for column, _ in binned], edges) for binned in (truth, other))
+    size = int(max(want.max(), got.max())) + 1
+    wanted = np.bincount(want[want >= 0], minlength=size) / len(want)
+    held = np.bincount(got[got >= 0], minlength=size) / len(got)
+    if (missing := wanted[held == 0].sum()) > 0:
+        raise DataError(
+            f"{path}: {percent(missing)} of the truth's showers have incident conditions that this sample "
+            "lacks; it cannot be reweighted, generate with --like TRUTH"
+        )
+    ratio = np.divide(wanted, held, out=np.zeros(size), where=held > 0)
+    accept: NDArray[np.float64] = np.where(got >= 0, ratio[got], 0.0) / ratio.max()
+    return accept
+
+
+def _quantile_edges(column: NDArray[Any]) -> NDArray[np.float64]:
+    return np.unique(np.quantile(column, np.linspace(0, 1, ENERGY_BINS + 1)))
+
+
+def _equal_edges(column: NDArray[Any], same: float, count: int) -> NDArray[np.float64]:
+    bins = count if np.ptp(column) > same else 1
+    return np.linspace(column.min() - 1e-6, column.max() + 1e-6, bins + 1)
+
+
+def _edges_of_values(column: NDArray[Any]) -> NDArray[np.float64]:
+    values = np.unique(column)
+    return np.append(values - 0.5, values[-1] + 0.5)
+
+
+def _cells(columns: list[NDArray[Any]], edges: list[NDArray[np.float64]]) -> NDArray[np.int64]:
     """(N,) number of the cell each shower lies in, -1 outside."""
-    cell = np.zeros(len(conditions), np.int64)
-    inside = np.ones(len(conditions), bool)
-    columns: tuple[NDArray[Any], ...] = (
-        conditions.energy,
-        conditions.pdg_id,
-        conditions.theta,
-        conditions.impact_x,
-        conditions.impact_y,
-    )
+    cell = np.zeros(len(columns[0]), np.int64)
+    inside = np.ones(len(columns[0]), bool)
     for column, edge in zip(columns, edges, strict=True):
         # a single listed value is a bin of its own
         count = max(len(edge) - 1, 1)

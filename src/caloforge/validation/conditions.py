@@ -148,12 +148,12 @@ class AtFixedConditions:
     """Control variate: subtracts the mean response of the truth to the incident conditions from each value.
 
     Most of the variance of a sample with a flat energy spectrum comes from the spectrum. The mean of full
-    simulation at a shower's energy, angle, impact point and particle is subtracted from each value and the overall mean is
-    added back. Samples are then compared at fixed conditions: far more sensitive, and independent of the
-    random differences between their incident energies.
+    simulation at a shower's energy, angle, impact point and particle is subtracted from each value and the
+    overall mean is added back. Samples are then compared at fixed conditions: far more sensitive, and
+    independent of the random differences between their incident energies.
 
-    The mean is piecewise linear between at most nine energies and quadratic in the angle and the impact point,
-    separately for each particle.
+    The mean is piecewise linear between at most nine energies and quadratic in the angle and in the impact
+    point, separately for each particle.
     """
 
     MAX_KNOTS = 9

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from caloforge.conditions import Conditions
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.thresholds import ThresholdSet
 from caloforge.validation.verdict import Judgement, Verdict, worst_state
@@ -102,8 +103,17 @@ def describe_sample(sample: Sample) -> dict[str, Any]:
         "median_seconds": sample.seconds,
         "incident_energy_MeV": [float(sample.conditions.energy.min()), float(sample.conditions.energy.max())],
         "incident_theta_rad": [float(sample.conditions.theta.min()), float(sample.conditions.theta.max())],
+        **_impacts(sample.conditions),
         "provenance": sample.provenance,
     }
+
+
+def _impacts(conditions: Conditions) -> dict[str, list[float]]:
+    """Limits of the impact points; nothing where all lie on the axis of the mesh."""
+    columns = {"impact_x_mm": conditions.impact_x, "impact_y_mm": conditions.impact_y}
+    if not conditions.off_axis:
+        return {}
+    return {name: [float(column.min()), float(column.max())] for name, column in columns.items()}
 
 
 def _failure(judgement: Judgement) -> dict[str, Any]:

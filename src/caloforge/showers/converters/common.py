@@ -284,8 +284,8 @@ def check_no_azimuth(showers: ShowerFile, layout: str) -> None:
         )
 
 
-def read_impacts(file: ForeignFile, count: int) -> dict[str, Floats]:
-    """Impact points in mm, (N,) each, from the data sets that `write_impacts` adds to a layout; 0 without them.
+def read_impacts(file: ForeignFile, count: int) -> dict[str, Any]:
+    """Impact points in mm, (N,) each, from the data sets that `write_impacts` adds; 0 without them.
 
     Args:
         file: The file.

@@ -2,8 +2,8 @@
 
 `showers` (N,), each a flat float32 row of points (x, y, layer, energy) or (x, y, layer, energy, time) in mm
 and GeV; `energies` (N, 1) GeV; `directions` (N, 3), unit vectors with z the depth; `pdg` (N,); and, for
-readers that want arrays, `num_points` (N,), `shower_ids` (N,) and `shape` (N, most points, 4 or 5). Showers with
-impact points are written with `impact_x` and `impact_y` (N,) in mm, which showerdata does not read.
+readers that want arrays, `num_points` (N,), `shower_ids` (N,) and `shape` (N, most points, 4 or 5). Showers
+with impact points are written with `impact_x` and `impact_y` (N,) in mm, which showerdata does not read.
 
 At export every voxel with energy becomes a point at its centre; at import points are binned into the voxels
 of a detector.
@@ -49,7 +49,10 @@ MAX_OUTSIDE_FRACTION = 0.5
 
 @dataclass(frozen=True)
 class _Sample:
-    """The checked contents of a file without its points: numbers per point, and columns (N,), MeV, rad and mm."""
+    """The checked contents of a file without its points; columns are (N,), MeV, rad and mm.
+
+    `width`: numbers per point.
+    """
 
     path: Path
     width: int
@@ -57,7 +60,7 @@ class _Sample:
     theta: Floats
     phi: Floats
     pdg_id: NDArray[np.int32]
-    impacts: dict[str, Floats]
+    impacts: dict[str, Any]
 
 
 def open_pointclouds(paths: Sequence[Path], detector: Detector | None, particle: str | None) -> Source:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class _Sample:
     energy: Floats
     theta: Floats
     pdg_id: NDArray[np.int32]
-    impacts: dict[str, Floats]
+    impacts: dict[str, Any]
 
 
 def open_3dgan(paths: Sequence[Path], detector: Detector | None, particle: str | None) -> Source:
