@@ -20,8 +20,8 @@ SIGNATURES = {
     "progress=True",
     "doctor": "",
     "generate": "model, *, out=None, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
-    "seed=0, batch_size=None, backend=auto, precision=auto, device=cpu, threads=None, extrapolate=False, "
-    "allow_large=False, force=False, progress=True",
+    "impact=None, seed=0, batch_size=None, backend=auto, precision=auto, device=cpu, threads=None, "
+    "extrapolate=False, allow_large=False, force=False, progress=True",
     "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
     "visible=False, force=False, progress=True",
     "init": "preset=None, *, from_=None, out=run.yaml, force=False",

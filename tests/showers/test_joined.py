@@ -51,6 +51,25 @@ def same(one, other):
     np.testing.assert_array_equal(one.seconds, other.seconds)
 
 
+def test_impact_points_of_some_of_the_files(three, tmp_path):
+    pattern, whole = three
+    batch = make_batch(make_detector(), 5, seed=1)
+    batch.impact_x[:], batch.impact_y[:] = 1.5, -2
+    put(tmp_path / "train-99.h5", batch, facts(99))
+    with ShowerFile(pattern) as files:
+        assert files.has_impacts and files.knows_impacts
+        assert files.column("impact_x").tolist() == len(whole) * [0] + 5 * [1.5]
+    join_files(joined_path(pattern), tmp_path / "all.h5")
+    with ShowerFile(tmp_path / "all.h5") as file:
+        assert file.column("impact_y").tolist() == len(whole) * [0] + 5 * [-2]
+    # of an earlier version
+    old = facts(100)
+    old["beam"]["impact"] = "cell"
+    put(tmp_path / "train-100.h5", make_batch(make_detector(), 5, seed=2), old)
+    with ShowerFile(pattern) as files:
+        assert not files.knows_impacts
+
+
 @pytest.mark.parametrize(
     ("pattern", "names"),
     [
@@ -145,7 +164,7 @@ def test_a_model_covers_the_beams_of_all_files(tmp_path):
     for seed, (low, high) in enumerate([(1, 10), (10, 100)]):
         beam = beam_of(low, high)
         batch = make_batch(make_detector(), 200, seed)
-        batch.incident_energy = sample_conditions(beam, seed, 0, 200).energy
+        batch.incident_energy = sample_conditions(beam, make_detector().mesh, seed, 0, 200).energy
         batch.pdg_id[:] = 11
         document = {"beam": beam.model_dump(mode="json")}
         paths.append(put(tmp_path / f"{seed}.h5", batch, document))

@@ -173,13 +173,12 @@ def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
         DataError: The file cannot be used, or its impact points are not known.
     """
     with ShowerFile(path) as file:
-        beams = declared_beams(file.provenance)
-        if not file.has_impacts and any(found.impact == "cell" for found in beams):
+        if not file.knows_impacts:
             raise DataError(
                 f"{path}: its showers enter anywhere in a cell (beam.impact: cell), and it has no impact_x "
                 "and impact_y, which earlier versions did not store; simulate it again"
             )
-        beams = beams or ([] if beam is None else [beam])
+        beams = declared_beams(file.provenance) or ([] if beam is None else [beam])
         impacts = [b.impacts(file.detector.mesh) for b in beams]
         ranges = TrainedRange(
             energy=_range(file.column("incident_energy"), [b.energy for b in beams]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
@@ -58,8 +59,8 @@ class ShowerFile:
         provenance: How the file was made; see `caloforge.provenance`.
         has_seconds: Whether the wall time per shower is stored.
         has_impacts: Whether impact points are stored; without them they read as 0, the axis of the mesh.
-        knows_impacts: Whether this is where the showers enter; earlier versions did not store the impact points
-            of beams over a cell.
+        knows_impacts: Whether the showers enter there; earlier versions did not store the impact points of
+            beams over a cell.
     """
 
     def __new__(cls, path: Files) -> Self:

@@ -178,12 +178,10 @@ def describe_showers(path: Path | str, scan: ShowerScan | None = None) -> dict[s
 
 
 def _impacts(file: ShowerFile) -> dict[str, Any]:
-    """Ranges of the impact points; a beam over a cell whose points are not stored is named."""
+    """Ranges of the impact points, if there are any."""
     if file.has_impacts:
         return {f"{name}_mm": _range(file.column(name).astype(np.float64)) for name in IMPACT}
-    beam = file.provenance.get("beam")
-    unknown = isinstance(beam, dict) and beam.get("impact") == "cell"
-    return {"impact": "anywhere in a cell, not stored by an earlier version"} if unknown else {}
+    return {} if file.knows_impacts else {"impact": "anywhere in a cell, not stored by an earlier version"}
 
 
 def _occupancy(scan: ShowerScan, file: ShowerFile) -> float:
