@@ -27,7 +27,8 @@ STREAM = 0xBEA4
 # a shower takes two Philox counters of four 64-bit words each; a change would change the showers of a seed
 COUNTERS_PER_SHOWER = 2
 WORDS_PER_SHOWER = 4 * COUNTERS_PER_SHOWER
-
+# halvings of an interval, until it is as small as the precision of a double
+BISECTIONS = 60
 
 # the models of Geant4 hold for electrons and photons in these limits, MeV
 LOWEST_ENERGY, HIGHEST_ENERGY = 1e-3, 1e8
@@ -61,8 +62,8 @@ class _FixedEnergy(StrictModel):
         return np.full_like(u, self.value)
 
 
-class _EnergyInterval(StrictModel):
-    """An interval of positive energies, `min` below `max`."""
+class EnergyInterval(StrictModel):
+    """Kinetic energies from `min` to `max`."""
 
     min: BeamEnergy
     max: BeamEnergy
@@ -78,7 +79,7 @@ class _EnergyInterval(StrictModel):
         return self.min, self.max
 
 
-class _FlatEnergy(_EnergyInterval):
+class _FlatEnergy(EnergyInterval):
     """Energies uniform between `min` and `max`."""
 
     kind: Literal["flat"] = "flat"
@@ -88,7 +89,7 @@ class _FlatEnergy(_EnergyInterval):
         return self.min + u * (self.max - self.min)
 
 
-class _LogFlatEnergy(_EnergyInterval):
+class _LogFlatEnergy(EnergyInterval):
     """Energies whose logarithm is uniform between those of `min` and `max`."""
 
     kind: Literal["log-flat"] = "log-flat"
@@ -96,6 +97,33 @@ class _LogFlatEnergy(_EnergyInterval):
     def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energies in MeV for uniform numbers in [0, 1)."""
         return np.asarray(self.min * (self.max / self.min) ** u)
+
+
+class _MixedEnergy(EnergyInterval):
+    """A fraction `log_fraction` of the energies uniform in the logarithm, the others uniform, `min` to `max`.
+
+    A flat spectrum has hardly any low energies, a log-flat one hardly any high ones; a mixture has both.
+    """
+
+    kind: Literal["mixed"] = "mixed"
+    log_fraction: float = Field(default=0.5, gt=0, lt=1)
+
+    def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies in MeV for uniform numbers in [0, 1)."""
+        # bisection of the distribution function, which has no simple inverse
+        low, high = np.full_like(u, math.log(self.min)), np.full_like(u, math.log(self.max))
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            below = self._probability(middle) <= u
+            low, high = np.where(below, middle, low), np.where(below, high, middle)
+        return np.exp((low + high) / 2)
+
+    def _probability(self, logarithm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of an energy below exp(logarithm) MeV."""
+        log_flat = (logarithm - math.log(self.min)) / math.log(self.max / self.min)
+        flat = (np.exp(logarithm) - self.min) / (self.max - self.min)
+        total: NDArray[np.float64] = self.log_fraction * log_flat + (1 - self.log_fraction) * flat
+        return total
 
 
 class _ListedEnergy(StrictModel):
@@ -130,10 +158,9 @@ class _FixedAngle(StrictModel):
         return np.full_like(u, self.value)
 
 
-class _FlatAngle(StrictModel):
-    """Angles uniform between `min` and `max`."""
+class AngleInterval(StrictModel):
+    """Angles from `min` to `max`."""
 
-    kind: Literal["flat"] = "flat"
     min: Angle
     max: Angle
 
@@ -146,6 +173,12 @@ class _FlatAngle(StrictModel):
     def limits(self) -> tuple[float, float]:
         """Lowest and highest angle, rad."""
         return self.min, self.max
+
+
+class _FlatAngle(AngleInterval):
+    """Angles uniform between `min` and `max`."""
+
+    kind: Literal["flat"] = "flat"
 
     def quantile(self, u: NDArray[np.float64]) -> NDArray[np.float64]:
         """Angles in rad for uniform numbers in [0, 1)."""
@@ -181,9 +214,21 @@ def _check_order(low: float, high: float, text: Callable[[float], str]) -> None:
 
 
 EnergyChoice = Annotated[
-    _FixedEnergy | _FlatEnergy | _LogFlatEnergy | _ListedEnergy, Field(discriminator="kind")
+    _FixedEnergy | _FlatEnergy | _LogFlatEnergy | _MixedEnergy | _ListedEnergy, Field(discriminator="kind")
 ]
 AngleChoice = Annotated[_FixedAngle | _FlatAngle, Field(discriminator="kind")]
+
+
+class ClaimedRange(StrictModel):
+    """Energies and angles that a model is made for: a part of those of the showers it is trained on.
+
+    Showers beyond the ends of this range give those at its ends neighbours on both sides. What is left out is
+    as in the training showers.
+    """
+
+    energy: EnergyInterval | None = None
+    theta: AngleInterval | None = None
+    phi: AngleInterval | None = None
 
 
 class BeamConfig(StrictModel):

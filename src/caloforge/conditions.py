@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.geometry.mesh import IMPACT
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from caloforge.showers import ShowerBatch, ShowerFile
 
 # in shower files and batches
-STORED = ("incident_energy", "incident_theta", "incident_phi", "pdg_id", "impact_x", "impact_y")
+STORED = ("incident_energy", "incident_theta", "incident_phi", "pdg_id", *IMPACT)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Conditions:
     impact_y: NDArray[Any] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("impact_x", "impact_y"):
+        for name in IMPACT:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, np.zeros(len(self.energy), np.float32))
 
@@ -94,7 +96,7 @@ class Conditions:
 
     def double(self) -> Conditions:
         """The same in double precision, for statistics."""
-        real = ("energy", "theta", "phi", "impact_x", "impact_y")
+        real = ("energy", "theta", "phi", *IMPACT)
         return replace(self, **{name: getattr(self, name).astype(np.float64) for name in real})
 
     def to_torch(self) -> Condition:
@@ -125,7 +127,7 @@ class Condition:
     impact_y: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        for name in ("impact_x", "impact_y"):
+        for name in IMPACT:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.energy.new_zeros(self.energy.shape))
 

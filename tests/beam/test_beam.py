@@ -96,6 +96,29 @@ def test_flat_energy():
     assert uniformity((drawn.energy.astype(np.float64) - 1e4) / 4.9e5) < 1.95
 
 
+@pytest.mark.parametrize("fraction", [0.001, 0.5, 0.999])
+def test_mixed_energies(fraction):
+    energy = {"kind": "mixed", "min": "1 GeV", "max": "500 GeV", "log_fraction": fraction}
+    drawn = sample_conditions(beam(energy=energy), MESH, 2, 0, 20_000).energy.astype(np.float64)
+    assert drawn.min() >= 1e3 and drawn.max() <= 5e5
+    # the distribution function of the mixture makes them uniform
+    u = fraction * np.log(drawn / 1e3) / math.log(500) + (1 - fraction) * (drawn - 1e3) / 4.99e5
+    assert uniformity(u) < 1.95
+    # the order of the uniform numbers is kept, as for the other kinds
+    choice = beam(energy=energy).energy
+    ends = choice.quantile(np.array([0.0, 0.3, 0.31, 1 - 1e-12]))
+    assert (np.diff(ends) > 0).all()
+    assert ends[[0, -1]] == pytest.approx([1e3, 5e5], rel=1e-6)
+
+
+def test_a_mixture_has_low_and_high_energies():
+    energy = {"kind": "mixed", "min": "1 GeV", "max": "500 GeV"}
+    drawn = sample_conditions(beam(energy=energy), MESH, 2, 0, 10_000).energy
+    # half of the log-flat share, which is 48 % below 20 GeV, and half of 4 %
+    assert (drawn < 2e4).mean() == pytest.approx(0.26, abs=0.02)
+    assert (drawn > 2.5e5).mean() == pytest.approx(0.306, abs=0.02)
+
+
 def test_listed_energies_are_equally_likely():
     values = ["10 GeV", "50 GeV", "500 GeV"]
     drawn = sample_conditions(beam(energy={"kind": "list", "values": values}), MESH, 2, 0, 30_000)
@@ -153,7 +176,7 @@ def test_limits_and_round_trip():
         ({"energy": {"kind": "log-flat", "min": "5 GeV", "max": "1 GeV"}}, ["min below max"]),
         ({"energy": {"kind": "flat", "min": "1 GeV", "maxx": "5 GeV"}}, ["maxx", "Did you mean 'max'?"]),
         ({"energy": {"kind": "list", "values": []}}, ["values"]),
-        ({"energy": {"kind": "gaussian"}}, ["fixed, flat, list, log-flat"]),
+        ({"energy": {"kind": "gaussian"}}, ["fixed, flat, list, log-flat, mixed"]),
         ({"theta": {"kind": "fixed", "value": "0 deg"}}, ["theta", "0 deg and 180 deg"]),
         ({"theta": {"kind": "flat", "min": "90 deg", "max": "180 deg"}}, ["theta", "0 deg and 180 deg"]),
         ({"phi": {"kind": "fixed", "value": "90 deg"}}, ["phi", "-90 deg and 90 deg"]),

@@ -6,17 +6,24 @@ import numpy as np
 import pytest
 from toy import DETECTOR, make_showers
 
+import caloforge
 from caloforge.beam import BeamConfig, sample_conditions
 from caloforge.config import build
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import load_detector
 from caloforge.models.registry import create_model, read_model_config
-from caloforge.models.released import read_card
+from caloforge.models.released import read_card, trained_conditions
 from caloforge.models.store import load_model
-from caloforge.models.training_metadata import FIT_SHOWERS, TrainedRange, facts_of_file
+from caloforge.models.training_metadata import (
+    FIT_SHOWERS,
+    DataFacts,
+    TrainedRange,
+    facts_of_beam,
+    facts_of_file,
+)
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter
 from caloforge.showers.select import read_numbers
-from caloforge.training.config import EvaluationConfig
+from caloforge.training.config import EvaluationConfig, TrainingConfig
 from caloforge.training.data_split import TrainingShowers, check_count, min_showers, split_showers
 from caloforge.training.loop import train_model
 
@@ -199,6 +206,64 @@ def test_the_range_of_the_impact_points(tmp_path):
     assert set(on_axis.model_dump()) == {"energy", "theta", "phi", "pdg_ids"}
     assert set(ranges.model_dump()) == {*on_axis.model_dump(), "impact_x", "impact_y"}
     assert TrainedRange(**ranges.model_dump()) == ranges
+
+
+def test_the_range_that_a_model_is_made_for(tmp_path):
+    declared = beam(1, 120, theta={"kind": "flat", "min": "60 deg", "max": "120 deg"})
+    path = write(tmp_path / "a.h5", showers_of(sample_conditions(declared, MESH, 5, 0, 300)))
+    claim = {"energy": {"min": "2 GeV", "max": "100 GeV"}, "theta": {"min": "62 deg", "max": "118 deg"}}
+    config = build(TrainingConfig, {"range": claim, "epochs": 1}, "training")
+    whole = create_model(read_model_config(FROZEN, "model"), path, beam=declared)
+    model = create_model(read_model_config(FROZEN, "model"), path, beam=declared, claim=config.range)
+    assert model.ranges == whole.ranges == whole.claim
+    assert model.claim.energy == (2e3, 1e5) and model.claim.phi == (0, 0)
+    assert model.claim.theta == pytest.approx((np.radians(62), np.radians(118)))
+    # the documents of models without a claim are those of earlier versions
+    assert "claimed" not in whole.facts.model_dump()
+    train_model(model, path, config, tmp_path / "run", seed=1)
+    stored = load_model(tmp_path / "run")
+    assert stored.claim == model.claim and stored.ranges == model.ranges
+    card = read_card(tmp_path / "run")
+    assert trained_conditions(card)["energy"] == "2 GeV to 100 GeV"
+    assert "2 GeV to 100 GeV" in (tmp_path / "run" / "model" / "README.md").read_text()
+    # generation keeps to it, and draws from it
+    with pytest.raises(ConfigError, match=r"energy: got 1\.5 GeV, the model was trained on 2 GeV"):
+        caloforge.generate(tmp_path / "run", n=2, energy="1.5 GeV", progress=False)
+    made = caloforge.generate(tmp_path / "run", n=200, progress=False)
+    assert made.incident_energy.min() >= 2e3 and made.incident_energy.max() <= 1e5
+    assert made.incident_energy.max() > 9e4
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        (
+            {"energy": {"min": "1 GeV", "max": "90 GeV"}},
+            r"range\.energy: got 1 GeV to 90 GeV, but .* 10 GeV",
+        ),
+        ({"energy": {"min": "20 GeV", "max": "101 GeV"}}, "give a part of that, or simulate more"),
+        ({"theta": {"min": "80 deg", "max": "95 deg"}}, "range.theta: got 80 deg to 95 deg"),
+    ],
+)
+def test_a_range_beyond_that_of_the_showers_is_refused(tmp_path, claim, message):
+    path = write(tmp_path / "a.h5", showers_of(sample_conditions(beam(10, 100), MESH, 5, 0, 300)))
+    config = build(TrainingConfig, {"range": claim}, "training")
+    with pytest.raises(ConfigError, match=message):
+        create_model(read_model_config(FROZEN, "model"), path, beam=beam(10, 100), claim=config.range)
+    with pytest.raises(ConfigError, match=message):
+        facts_of_beam(beam(10, 100), MESH, config.range)
+
+
+def test_a_card_cannot_claim_what_its_model_does_not_know(tmp_path):
+    ranges = TrainedRange(energy=(1e4, 1e5), theta=(1.5, 1.6), phi=(0, 0), pdg_ids=(11,))
+    for changes in ({"energy": (1e3, 1e5)}, {"pdg_ids": (11, 22)}, {"impact_x": (-1, 1)}):
+        document = {
+            "ranges": ranges.model_dump(),
+            "claimed": ranges.model_dump() | changes,
+            "response_fit": [1],
+        }
+        with pytest.raises(ConfigError, match=f"claimed.{next(iter(changes))}"):
+            build(DataFacts, document, "facts")
 
 
 @pytest.mark.parametrize("family", ["frozen", "gan3d"])

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from caloforge.cards.figures import write_floor, write_number, write_time
-from caloforge.models.released import trained_conditions
+from caloforge.geometry.mesh import IMPACT
+from caloforge.models.released import claimed_ranges, trained_conditions
 from caloforge.number_format import size
 from caloforge.references import REFERENCES
 from caloforge.units import format_energy
@@ -57,7 +58,8 @@ def _overview(card: Json, name: str) -> str:
     rows = [
         (
             "Generates",
-            f"showers of {found['particles']}, {found['energy']}, theta {found['theta']}, phi {found['phi']}",
+            f"showers of {found['particles']}, {found['energy']}, theta {found['theta']}, phi {found['phi']}"
+            + "".join(f", {name} {found[name]}" for name in IMPACT if name in found),
         ),
         ("Detector", f"{detector['name']}: {detector.get('description', '')}".rstrip(": ")),
         ("Voxels", f"{shape}, {card['facts']['energy_meaning']} energy in MeV" if shape else ""),
@@ -91,7 +93,7 @@ def _weights(card: Json) -> str:
 
 
 def _usage(card: Json, name: str) -> str:
-    low, high = (format_energy(float(f"{e:.3g}")) for e in card["facts"]["ranges"]["energy"])
+    low, high = (format_energy(float(f"{e:.3g}")) for e in claimed_ranges(card)["energy"])
     return (
         "## Use\n\n```sh\n"
         f'caloforge generate {name} -n 10000 --energy "{low}:{high}" -o showers.h5\n'

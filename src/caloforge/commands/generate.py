@@ -193,6 +193,6 @@ def _conditions(
     if like is not None:
         path = joined_path(like)
         return conditions_like(path, model.detector, n), model_provenance.like(path)
-    beam = beam_from_text(model.ranges, energy=energy, theta=theta, phi=phi, particle=particle, impact=impact)
+    beam = beam_from_text(model.claim, energy=energy, theta=theta, phi=phi, particle=particle, impact=impact)
     asked = {"beam": beam.model_dump(mode="json")}
     return conditions_sampled(beam, model.detector.mesh, seed, n or 0), asked

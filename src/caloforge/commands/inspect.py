@@ -33,11 +33,13 @@ def inspect(
         set_: For detectors and runs: change a setting, KEY=VALUE, repeatable.
     """
     from caloforge.models.released import released_models
-    from caloforge.showers.file_pattern import joined_path
 
     path, draw = Path(what), out is not None
     shown = None
     if more:
+        # not above: it imports h5py, which detectors do not need
+        from caloforge.showers.file_pattern import joined_path
+
         facts, figures = _showers(joined_path([what, *more]), draw)
     elif shipped_name(what, released_models(), "released model"):
         facts, shown, figures = _model(what, draw)

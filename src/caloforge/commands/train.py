@@ -80,7 +80,8 @@ def train(
         )
         resume, directory.replaces = communicator.broadcast_value([directory.resumes, directory.replaces])
         near = _local_data(config, data, communicator)
-        model = create_model(config.model, near, seed=seed, beam=config.beam)
+        claim = config.training.range
+        model = create_model(config.model, near, seed=seed, beam=config.beam, claim=claim)
         if start is not None and not resume:
             _load_weights(model, start)
         with Meter("train", 1, "steps", enabled=progress and communicator.is_main) as meter:

@@ -125,7 +125,7 @@ def generate_batch(
         MissingDependencyError: The extra that the backend needs is not installed.
     """
     plan.check()
-    model.ranges.check(conditions, extrapolate=extrapolate)
+    model.claim.check(conditions, extrapolate=extrapolate)
     check_memory(model.detector, len(conditions))
     shape = model.detector.shower_shape
     showers = np.empty((len(conditions), *shape), np.float32)
@@ -188,7 +188,7 @@ def generate_file(
     """
     plan.check()
     check_output(out, model.detector, len(conditions), force=force)
-    model.ranges.check(conditions, extrapolate=extrapolate)
+    model.claim.check(conditions, extrapolate=extrapolate)
     loaded = open_model(model, plan)
     return write_file(
         loaded, conditions, out, seed=seed, provenance=provenance, force=force, progress=progress

@@ -14,6 +14,8 @@ from caloforge.config import StrictModel
 from caloforge.units import Length
 
 MAX_VOXELS = 20_000_000
+# names of the two coordinates of an impact point
+IMPACT = ("impact_x", "impact_y")
 Count = Annotated[int, Field(ge=1, le=4096)]
 
 

@@ -129,6 +129,11 @@ class ShowerModel(nn.Module, ABC):
         return self.facts.ranges
 
     @property
+    def claim(self) -> TrainedRange:
+        """Range of the conditions that the model is made for, a part of `ranges` or all of it."""
+        return self.facts.claim
+
+    @property
     def energy_meaning(self) -> EnergyMeaning:
         """Meaning of the voxel energies of generated showers."""
         return self.facts.energy_meaning

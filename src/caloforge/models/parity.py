@@ -17,8 +17,8 @@ from torch import Tensor
 
 from caloforge.conditions import Condition
 from caloforge.errors import ModelError
+from caloforge.geometry.mesh import IMPACT
 from caloforge.models.base import ShowerModel
-from caloforge.showers.batch import IMPACT
 
 Arrays = dict[str, NDArray[np.generic]]
 # showers that a graph is compared on with torch, and the seed of their noise

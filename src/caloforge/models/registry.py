@@ -21,7 +21,7 @@ from caloforge.models.presets import FamilyConfig
 from caloforge.plugins import Registry
 
 if TYPE_CHECKING:
-    from caloforge.beam import BeamConfig
+    from caloforge.beam import BeamConfig, ClaimedRange
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
     from caloforge.models.compiled_form import CompiledForm
@@ -182,7 +182,12 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
 
 
 def create_model(
-    config: ModelConfig, data: Path, *, seed: int = 0, beam: BeamConfig | None = None
+    config: ModelConfig,
+    data: Path,
+    *,
+    seed: int = 0,
+    beam: BeamConfig | None = None,
+    claim: ClaimedRange | None = None,
 ) -> ShowerModel:
     """A model with random weights for the showers of a file.
 
@@ -191,14 +196,15 @@ def create_model(
         data: The shower file it will be trained on; gives detector, ranges and response.
         seed: Seed of the weights.
         beam: The beam of the run; gives the ranges if the file has no beam in its provenance.
+        claim: The part of the conditions that the model is made for.
 
     Raises:
         DataError: The file cannot be used.
-        ConfigError: The model does not fit the detector.
+        ConfigError: The model does not fit the detector, or the claim not the showers.
     """
     from caloforge.models.training_metadata import facts_of_file
     from caloforge.showers import ShowerFile
 
     with ShowerFile(data) as file:
         detector = file.detector
-    return build_model(config, detector, facts_of_file(data, beam), seed=seed)
+    return build_model(config, detector, facts_of_file(data, beam, claim), seed=seed)

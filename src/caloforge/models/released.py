@@ -11,6 +11,7 @@ from typing import Any
 from caloforge.beam import PARTICLES
 from caloforge.errors import DataError, ModelError, nearest
 from caloforge.files import read_regular
+from caloforge.geometry.mesh import IMPACT
 from caloforge.names import is_path, shipped_name
 from caloforge.run_directory import CARD, CHECKPOINTS, MODEL
 from caloforge.units import format_energy
@@ -85,19 +86,27 @@ def read_card(path: Path | str) -> dict[str, Any]:
     return card
 
 
+def claimed_ranges(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The ranges that a model is made for, from a card."""
+    facts = card["facts"]
+    ranges: dict[str, Any] = facts.get("claimed") or facts["ranges"]
+    return ranges
+
+
 def trained_conditions(card: Mapping[str, Any]) -> dict[str, str]:
-    """The trained range as text: particles, energy, angles.
+    """The range that a model is made for as text: particles, energy, angles, impact points if they vary.
 
     Args:
         card: A model.json.
     """
-    ranges = card["facts"]["ranges"]
+    ranges = claimed_ranges(card)
     names = {number: name for name, number in PARTICLES.items()}
     particles = ", ".join(names.get(number, f"PDG {number}") for number in ranges["pdg_ids"])
     # rounded: the extremes of a sample lie slightly inside the limits of its beam
     energy = _span([format_energy(float(f"{value:.3g}")) for value in ranges["energy"]])
     angles = {key: _span([f"{math.degrees(v):.4g} deg" for v in ranges[key]]) for key in ("theta", "phi")}
-    return {"particles": particles, "energy": energy, **angles}
+    impacts = {key: _span([f"{v:.4g} mm" for v in ranges[key]]) for key in IMPACT if key in ranges}
+    return {"particles": particles, "energy": energy, **angles, **impacts}
 
 
 def _span(limits: list[str]) -> str:

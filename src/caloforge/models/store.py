@@ -23,7 +23,7 @@ from caloforge.geometry import Detector
 from caloforge.models.checks import check_size, check_state, weights_of_card
 from caloforge.models.presets import FamilyConfig
 from caloforge.models.registry import build_model, entry_of, family_name, read_model_config
-from caloforge.models.released import FORMAT, FORMAT_VERSION, model_folder, read_card
+from caloforge.models.released import FORMAT, FORMAT_VERSION, claimed_ranges, model_folder, read_card
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.provenance import collect, digest_json
 from caloforge.run_directory import CARD, README
@@ -244,6 +244,11 @@ class StoredModel:
         return self.facts.ranges
 
     @property
+    def claim(self) -> TrainedRange:
+        """Range of the conditions that the model is made for."""
+        return self.facts.claim
+
+    @property
     def energy_meaning(self) -> EnergyMeaning:
         """Meaning of the voxel energies."""
         return self.facts.energy_meaning
@@ -300,7 +305,7 @@ def model_digest(path: Path | str) -> str:
 
 
 def _readme(card: dict[str, Any]) -> str:
-    ranges, detector = card["facts"]["ranges"], card["detector"]
+    ranges, detector = claimed_ranges(card), card["detector"]
     energy = " to ".join(dict.fromkeys(format_energy(round(value, 3)) for value in ranges["energy"]))
     theta = " to ".join(dict.fromkeys(format_angle(round(value, 6)) for value in ranges["theta"]))
     merit = "not evaluated" if card.get("merit") is None else f"{card['merit']:.4g}"

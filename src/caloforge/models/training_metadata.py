@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from caloforge.beam import AngleChoice, BeamConfig, EnergyChoice, ImpactChoice
+from caloforge.beam import AngleChoice, BeamConfig, ClaimedRange, EnergyChoice, ImpactChoice
 from caloforge.conditions import Conditions
 from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError, DataError
 from caloforge.geometry import Mesh
+from caloforge.geometry.mesh import IMPACT
 from caloforge.showers import ShowerFile
-from caloforge.showers.batch import IMPACT
 from caloforge.showers.file import EnergyMeaning
 from caloforge.showers.joined import file_record
 from caloforge.units import format_angle, format_energy, format_length
@@ -132,10 +132,8 @@ def _outside(
     low, high = float(np.min(values)), float(np.max(values))
     if low >= limits[0] - slack[0] and high <= limits[1] + slack[1]:
         return []
-    # five digits are enough for a message
     got, trained = (
-        " to ".join(dict.fromkeys(text(float(f"{end:.5g}")) for end in span))
-        for span in ((low, high), limits)
+        " to ".join(dict.fromkeys(_rounded(end, text) for end in span)) for span in ((low, high), limits)
     )
     return [f"{name}: got {got}, the model was trained on {trained}"]
 
@@ -145,13 +143,40 @@ class DataFacts(StrictModel):
 
     `response_fit`: coefficients, lowest order first, of the mean visible over incident energy as a polynomial
     in the logarithm of the energy, mapped to [-1, 1] over the trained range. `precisions`: the validated
-    precisions; `generate --precision auto` uses no others.
+    precisions; `generate --precision auto` uses no others. `claimed`: the part of the ranges that the model
+    is made for; by default all.
     """
 
     ranges: TrainedRange
     energy_meaning: EnergyMeaning = "visible"
     response_fit: tuple[float, ...] = Field(max_length=100)
     precisions: tuple[Literal["fp32", "bf16", "int8"], ...] = ("fp32",)
+    claimed: TrainedRange | None = None
+
+    @model_validator(mode="after")
+    def _claims_what_it_knows(self) -> Self:
+        if self.claimed is not None:
+            for name in ("energy", "theta", "phi", *IMPACT):
+                (low, high), (first, last) = getattr(self.claimed, name), getattr(self.ranges, name)
+                slack = ROUNDING * max(1.0, abs(last))
+                if low < first - slack or high > last + slack:
+                    raise ValueError(
+                        f"claimed.{name}: got {low:g} to {high:g}, expected a part of {first:g} to {last:g}"
+                    )
+            if self.claimed.pdg_ids != self.ranges.pdg_ids:
+                raise ValueError("claimed.pdg_ids: expected those of ranges")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_claim(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The document; the digests of models that claim all are those of earlier versions."""
+        document: dict[str, Any] = handler(self)
+        return document if self.claimed else {k: v for k, v in document.items() if k != "claimed"}
+
+    @property
+    def claim(self) -> TrainedRange:
+        """The conditions that the model is made for."""
+        return self.claimed or self.ranges
 
     def response_argument(self) -> tuple[float, float]:
         """Offset and scale of the polynomial's argument: (log E - offset) * scale."""
@@ -159,7 +184,7 @@ class DataFacts(StrictModel):
         return float(low + high) / 2, (2.0 / float(high - low) if high > low else 0.0)
 
 
-def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
+def facts_of_file(path: Path, beam: BeamConfig | None = None, claim: ClaimedRange | None = None) -> DataFacts:
     """Determine the range of conditions and fit the response of a shower file.
 
     The range is that of the beams in the provenance of the file, or else of `beam`. An end that the showers
@@ -168,9 +193,11 @@ def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
     Args:
         path: The shower file.
         beam: The beam of the run.
+        claim: The part of the conditions that the model is made for.
 
     Raises:
         DataError: The file cannot be used, or its impact points are not known.
+        ConfigError: The claim is not inside the range of the file.
     """
     with ShowerFile(path) as file:
         if not file.knows_impacts:
@@ -190,12 +217,40 @@ def facts_of_file(path: Path, beam: BeamConfig | None = None) -> DataFacts:
         )
         meaning = file.energy_meaning
         energy, visible = _visible_energies(file)
-    facts = DataFacts(ranges=ranges, energy_meaning=meaning, response_fit=(0.0,))
+    claimed = _claimed(ranges, claim, str(path))
+    facts = DataFacts(ranges=ranges, energy_meaning=meaning, response_fit=(0.0,), claimed=claimed)
     offset, scale = facts.response_argument()
     argument = (np.log(energy) - offset) * scale
     degree = min(FIT_DEGREE, len(np.unique(energy)) - 1, max(len(energy) // 20, 0))
     fit = np.polynomial.polynomial.polyfit(argument, visible / energy, degree)
     return facts.model_copy(update={"response_fit": tuple(map(float, np.atleast_1d(fit)))})
+
+
+def _claimed(ranges: TrainedRange, claim: ClaimedRange | None, origin: str) -> TrainedRange | None:
+    """The claimed part of the range of the training showers, or None for all of it.
+
+    Raises:
+        ConfigError: It is not inside.
+    """
+    changes: dict[str, tuple[float, float]] = {}
+    for name, text in (("energy", format_energy), ("theta", format_angle), ("phi", format_angle)):
+        wanted = getattr(claim, name, None)
+        if wanted is None:
+            continue
+        low, high = getattr(ranges, name)
+        slack = ROUNDING * max(1.0, abs(high))
+        if not low - slack <= wanted.min < wanted.max <= high + slack:
+            raise ConfigError(
+                f"training.range.{name}: got {text(wanted.min)} to {text(wanted.max)}, but {origin} has "
+                f"{_rounded(low, text)} to {_rounded(high, text)}; give a part of that, or simulate more"
+            )
+        changes[name] = wanted.limits
+    return ranges.model_copy(update=changes) if changes else None
+
+
+def _rounded(value: float, text: Callable[[float], str]) -> str:
+    # five digits are enough for a message
+    return text(float(f"{value:.5g}"))
 
 
 def declared_beams(provenance: Mapping[str, Any]) -> list[BeamConfig]:
@@ -267,7 +322,7 @@ def data_record(path: Path, trained: int) -> dict[str, Any]:
     }
 
 
-def facts_of_beam(beam: BeamConfig, mesh: Mesh) -> DataFacts:
+def facts_of_beam(beam: BeamConfig, mesh: Mesh, claim: ClaimedRange | None = None) -> DataFacts:
     """Metadata for a beam on a mesh, with an assumed response, for a pre-flight without data."""
     impact_x, impact_y = (choice.limits for choice in beam.impacts(mesh))
     ranges = TrainedRange(
@@ -278,4 +333,5 @@ def facts_of_beam(beam: BeamConfig, mesh: Mesh) -> DataFacts:
         impact_y=impact_y,
         pdg_ids=(beam.pdg_id,),
     )
-    return DataFacts(ranges=ranges, response_fit=(ASSUMED_RESPONSE,))
+    claimed = _claimed(ranges, claim, "the beam")
+    return DataFacts(ranges=ranges, response_fit=(ASSUMED_RESPONSE,), claimed=claimed)

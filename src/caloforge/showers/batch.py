@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from caloforge.errors import MissingDependencyError
 from caloforge.geometry import Detector
+from caloforge.geometry.mesh import IMPACT
 from caloforge.units import format_energy, format_length
 
 Floats = NDArray[np.float32]
-IMPACT = ("impact_x", "impact_y")
 # arrays of a batch with one entry per shower
 COLUMNS = (
     "showers",

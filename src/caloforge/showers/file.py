@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from caloforge.errors import DataError
 from caloforge.geometry import Detector, impact_limits
+from caloforge.geometry.mesh import IMPACT
 from caloforge.showers.batch import (
-    IMPACT,
     ShowerBatch,
     html_table,
     impact_facts,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.geometry import Detector, RaggedMesh
-from caloforge.showers.batch import IMPACT, ShowerBatch
+from caloforge.geometry.mesh import IMPACT
+from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import ShowerFile
 
 Array = NDArray[np.float64]

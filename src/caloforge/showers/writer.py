@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from caloforge.errors import DataError, OutputError
 from caloforge.files import check_new, writing
 from caloforge.geometry import Detector
-from caloforge.showers.batch import IMPACT, ShowerBatch
+from caloforge.geometry.mesh import IMPACT
+from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.compression import LEVEL, compress_chunk
 from caloforge.showers.file import (
     COLUMNS,

@@ -63,7 +63,7 @@ class Engine:
 
     def _conditions(self, showers: int) -> Conditions:
         """Conditions drawn uniformly over the trained range."""
-        rng, ranges = np.random.default_rng(self.seed), self.model.ranges
+        rng, ranges = np.random.default_rng(self.seed), self.model.claim
 
         def within(limits: tuple[float, float]) -> NDArray[np.float32]:
             return rng.uniform(*limits, showers).astype(np.float32)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from caloforge.beam import ClaimedRange
 from caloforge.config import StrictModel
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -97,9 +98,10 @@ class TrainingConfig(StrictModel):
     `epochs`, `max_steps` or `max_minutes`, whichever comes first. `precision` "auto" times fp32 and bf16 on a
     small batch and takes the faster. `ema` is the decay per step of the moving average of the weights that
     generate. `augment` replaces each shower by a random one of its mirror images and rotations under the
-    symmetries of the detector. A checkpoint is written every `checkpoint_minutes`, every `checkpoint_steps`
-    if given, and at the end of each epoch. `cache` is a folder on a local disk of each machine to which the
-    shower file is copied first.
+    symmetries of the detector. `range` narrows the energies and angles that the model is made
+    for: the showers may be simulated a little beyond them. A checkpoint is written every
+    `checkpoint_minutes`, every `checkpoint_steps` if given, and at the end of each epoch. `cache` is a folder
+    on a local disk of each machine to which the shower file is copied first.
     """
 
     batch_size: int = Field(default=64, ge=2, le=65536)
@@ -110,6 +112,7 @@ class TrainingConfig(StrictModel):
     precision: Precision = "auto"
     ema: float | None = Field(default=0.999, gt=0, lt=1)
     augment: bool = True
+    range: ClaimedRange | None = None
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint_minutes: float = Field(default=10.0, gt=0)
     checkpoint_steps: int | None = Field(default=None, ge=1)

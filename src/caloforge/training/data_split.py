@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError
+from caloforge.geometry.mesh import IMPACT
 from caloforge.showers import ShowerBatch, ShowerFile
-from caloforge.showers.batch import IMPACT
 from caloforge.showers.select import read_numbers
 from caloforge.training.config import EvaluationConfig, TrainingConfig
 

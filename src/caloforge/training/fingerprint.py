@@ -28,6 +28,8 @@ FREE = {
     "evaluation": {"every_epochs", "patience", "keep"},
     # the number of processes may change, and with it the strategy
     "distribution": True,
+    # does not change the training
+    "range": True,
     # checked separately: the checkpoint holds the choice
     "precision": True,
 }

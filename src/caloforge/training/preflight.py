@@ -70,10 +70,10 @@ def try_step(
         DataError: The file cannot be used.
     """
     if data is None:
-        model = build_model(config, detector, facts_of_beam(beam, detector.mesh), seed=seed)
+        model = build_model(config, detector, facts_of_beam(beam, detector.mesh, training.range), seed=seed)
         showers = synthetic_showers(detector, beam, tried)
     else:
-        model = create_model(config, data, seed=seed, beam=beam)
+        model = create_model(config, data, seed=seed, beam=beam, claim=training.range)
         with ShowerFile(data) as file:
             showers = file.read(0, tried)
     build_optimizers(model, training.optimizer)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from caloforge.errors import ConfigError, DataError, nearest
 from caloforge.geometry import Detector
-from caloforge.showers.batch import IMPACT, Floats, ShowerBatch
+from caloforge.geometry.mesh import IMPACT
+from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.file import FORMAT, EnergyMeaning, ShowerFile
 from caloforge.showers.hdf5 import Hdf5File, StoredArray
 from caloforge.showers.response import response_limits
