@@ -31,7 +31,8 @@ SIGNATURES = {
     "load_detector": "source, overrides=()",
     "load_model": "path, *, allow_large=False",
     "load_run": "source, overrides=()",
-    "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, set_=None, progress=True",
+    "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, fast=None, threshold=None, "
+    "acceptance=None, set_=None, progress=True",
     "submit": "where, *command, nodes=1, processes=None, gpus=0, cpus=4, memory=16Gi, time=04:00:00, "
     "image=None, volume=None, env=None, secret=None, setup=None, name=None, sbatch=None, namespace=None, "
     "dashboard=None, print_=False",

@@ -7,9 +7,11 @@ processes.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.beam import PARTICLES, BeamConfig, sample_conditions
 from caloforge.errors import SimulationError
@@ -46,7 +48,7 @@ class _EmPhysics(g.G4VModularPhysicsList):  # type: ignore[misc]
             self.RegisterPhysics(constructor)
 
 
-class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
+class Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
     """Primary generator: the incident particles of one block, each event with its own random seeds."""
 
     def __init__(self, detector: Detector, beam: BeamConfig) -> None:
@@ -63,6 +65,7 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
         self.seed, self.start, self.next = seed, start, 0
 
     def GeneratePrimaries(self, event: Any) -> None:  # noqa: N802 - called by Geant4
+        """Called by Geant4 at the start of each event."""
         self.began = time.perf_counter()
         i, self.next = self.next, self.next + 1
         # the binding reads a list up to its first 0
@@ -80,7 +83,7 @@ class _Gun(g.G4VUserPrimaryGeneratorAction):  # type: ignore[misc]
 class _Readout(g.G4UserEventAction):  # type: ignore[misc]
     """Event action: copies the deposits of each shower from Geant4's scorer, and takes its wall time."""
 
-    def __init__(self, gun: _Gun, threshold: float) -> None:
+    def __init__(self, gun: Gun, threshold: float) -> None:
         super().__init__()
         self.gun, self.threshold = gun, threshold
         self.collection: int | None = None
@@ -93,11 +96,8 @@ class _Readout(g.G4UserEventAction):  # type: ignore[misc]
 
     def EndOfEventAction(self, event: Any) -> None:  # noqa: N802 - called by Geant4
         if self.collection is None:
-            name = f"{SENSITIVE_DETECTOR}/{SCORER}"
-            self.collection = g.G4SDManager.GetSDMpointer().GetCollectionID(name)
-        hits = dict(event.GetHCofThisEvent().GetHC(self.collection))
-        voxels = np.fromiter(hits.keys(), np.uint32, len(hits))
-        energies = np.fromiter(hits.values(), np.float64, len(hits))
+            self.collection = scorer_collection()
+        voxels, energies = deposits(event, self.collection)
         # also with a threshold of 0, a voxel without energy is no hit
         kept = (energies >= self.threshold) & (energies > 0)
         self.voxels.append(voxels[kept])
@@ -105,14 +105,73 @@ class _Readout(g.G4UserEventAction):  # type: ignore[misc]
         self.seconds.append(time.perf_counter() - self.gun.began)
 
 
+def scorer_collection() -> int:
+    """Number of the scorer's collection of hits, which is known after the first event has begun."""
+    return int(g.G4SDManager.GetSDMpointer().GetCollectionID(f"{SENSITIVE_DETECTOR}/{SCORER}"))
+
+
+def deposits(event: Any, collection: int) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
+    """The scorer's sums of an event: flat voxels, and energies in MeV."""
+    hits = dict(event.GetHCofThisEvent().GetHC(collection))
+    return (
+        np.fromiter(hits.keys(), np.uint32, len(hits)),
+        np.fromiter(hits.values(), np.float64, len(hits)),
+    )
+
+
 class _Actions(g.G4VUserActionInitialization):  # type: ignore[misc]
-    def __init__(self, gun: _Gun, readout: _Readout) -> None:
+    def __init__(self, *actions: Any) -> None:
         super().__init__()
-        self._actions = (gun, readout)
+        self._actions = actions
 
     def Build(self) -> None:  # noqa: N802 - called by Geant4
         for action in self._actions:
             self.SetUserAction(action)
+
+
+class Geant4:
+    """The run manager of this process, with a geometry, physics and actions. A process can hold one."""
+
+    def __init__(
+        self, construction: Construction, fullsim: FullSimConfig, actions: Callable[[], Sequence[Any]]
+    ) -> None:
+        """Build the geometry and the physics.
+
+        Args:
+            construction: The geometry.
+            fullsim: Settings of Geant4.
+            actions: Makes the user actions.
+
+        Raises:
+            MissingDependencyError: Physics that needs data sets which are not there.
+            SimulationError: Geant4 runs in this process already.
+        """
+        load_geant4(atomic_numbers(construction.detector), fullsim.is_hadronic, fullsim.needs_full_em)
+        if g.G4RunManager.GetRunManager() is not None:
+            raise SimulationError("Geant4 runs in this process already; start another process")
+        with stdout_discarded():
+            self._manager = g.G4RunManager()
+            g.HepRandom.setTheEngine(g.MixMaxRng())
+            physics = getattr(g, fullsim.physics)() if fullsim.is_hadronic else _EmPhysics(fullsim.physics)
+            physics.SetVerboseLevel(0)
+            physics.SetDefaultCutValue(fullsim.production_cut)
+            self._manager.SetUserInitialization(construction)
+            self._manager.SetUserInitialization(physics)
+            # Geant4 requires the geometry and the physics before any user action; it owns none of them
+            self._kept = (construction, physics, _Actions(*actions()))
+            self._manager.SetUserInitialization(self._kept[-1])
+            self._manager.Initialize()
+
+    @property
+    def version(self) -> str:
+        """Version of Geant4, such as "11.4.1"."""
+        major, rest = divmod(int(g.G4VERSION_NUMBER), 100)
+        return f"{major}.{rest // 10}.{rest % 10}"
+
+    def run(self, events: int) -> None:
+        """Simulate events."""
+        with stdout_discarded():
+            self._manager.BeamOn(events)
 
 
 class Application:
@@ -128,30 +187,18 @@ class Application:
         """
         check_beam(detector, beam)
         check_physics(beam, fullsim)
-        load_geant4(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
-        if g.G4RunManager.GetRunManager() is not None:
-            raise SimulationError("Geant4 runs in this process already; start another process")
-        with stdout_discarded():
-            self._manager = g.G4RunManager()
-            g.HepRandom.setTheEngine(g.MixMaxRng())
-            physics = getattr(g, fullsim.physics)() if fullsim.is_hadronic else _EmPhysics(fullsim.physics)
-            physics.SetVerboseLevel(0)
-            physics.SetDefaultCutValue(fullsim.production_cut)
-            # Geant4 requires the geometry and the physics before any user action
-            self._construction, self._physics = Construction(detector), physics
-            self._manager.SetUserInitialization(self._construction)
-            self._manager.SetUserInitialization(self._physics)
-            self._gun = _Gun(detector, beam)
+
+        def actions() -> Sequence[Any]:
+            self._gun = Gun(detector, beam)
             self._readout = _Readout(self._gun, fullsim.cell_threshold)
-            self._actions = _Actions(self._gun, self._readout)
-            self._manager.SetUserInitialization(self._actions)
-            self._manager.Initialize()
+            return self._gun, self._readout
+
+        self._geant4 = Geant4(Construction(detector), fullsim, actions)
 
     @property
     def version(self) -> str:
         """Version of Geant4, such as "11.4.1"."""
-        major, rest = divmod(int(g.G4VERSION_NUMBER), 100)
-        return f"{major}.{rest // 10}.{rest % 10}"
+        return self._geant4.version
 
     def simulate(self, seed: int, start: int, stop: int) -> Block:
         """The showers [start, stop) of a campaign.
@@ -163,8 +210,7 @@ class Application:
         """
         self._gun.aim(seed, start, stop)
         self._readout.clear()
-        with stdout_discarded():
-            self._manager.BeamOn(stop - start)
+        self._geant4.run(stop - start)
         readout = self._readout
         if len(readout.seconds) != stop - start:
             raise SimulationError(f"Geant4 gave {len(readout.seconds)} of the showers {start} to {stop}")

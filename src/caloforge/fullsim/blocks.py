@@ -32,6 +32,7 @@ class DamagedBlockError(SimulationError):
 _BLOCK_FILE = re.compile(r"(\d{10,})-(\d{10,})\.npz")
 _FIELDS = ("counts", "voxels", "energies", "seconds")
 _DTYPES = (np.uint32, np.uint32, np.float32, np.float32)
+_LEDGER = "ledger"
 MANIFEST = "campaign.json"
 _CAMPAIGN_FILE = re.compile(rf"{_BLOCK_FILE.pattern}|{re.escape(MANIFEST)}|worker-\d+\.log|\..*\.partial")
 _LOCK = "lock"
@@ -47,6 +48,7 @@ class Block:
         voxels: Flat voxel index of each hit, shape (hits,).
         energies: Visible energy of each hit, MeV, shape (hits,).
         seconds: Wall time of each shower, shape (N,).
+        ledger: Numbers of each shower that the merged file sums up, shape (N, columns); none by default.
     """
 
     start: int
@@ -54,6 +56,7 @@ class Block:
     voxels: NDArray[np.uint32]
     energies: NDArray[np.float32]
     seconds: NDArray[np.float32]
+    ledger: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -78,7 +81,10 @@ class Block:
         try:
             with writing(path):
                 with temporary.open("wb") as stream:
-                    np.savez(stream, **{name: getattr(self, name) for name in _FIELDS})
+                    arrays = {name: getattr(self, name) for name in _FIELDS}
+                    if self.ledger is not None:
+                        arrays[_LEDGER] = self.ledger
+                    np.savez(stream, **arrays)
                     stream.flush()
                     os.fsync(stream.fileno())
                 temporary.replace(path)
@@ -97,12 +103,14 @@ class Block:
         start, stop = _interval_of(path)
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                block = cls(start, *(arrays[name] for name in _FIELDS))
+                ledger = arrays.get(_LEDGER)
+                block = cls(start, **{name: arrays[name] for name in _FIELDS}, ledger=ledger)
             intact = all(
                 getattr(block, name).dtype == dtype and getattr(block, name).ndim == 1
                 for name, dtype in zip(_FIELDS, _DTYPES, strict=True)
             )
             intact = intact and len(block.counts) == len(block.seconds) == stop - start
+            intact = intact and (ledger is None or (ledger.ndim == 2 and len(ledger) == stop - start))
             intact = intact and int(block.counts.sum()) == len(block.voxels) == len(block.energies)
         except Exception as error:
             # zipfile, zlib and numpy raise a dozen classes for damage; an errno means the operating system
@@ -216,6 +224,16 @@ class Parts:
                 gaps.append((position, min(start, self.n)))
             position = max(position, stop)
         return [(start, stop) for start, stop in gaps if start < stop]
+
+    def ledger(self) -> NDArray[np.float64] | None:
+        """The ledgers of all showers in order, shape (n, columns); None if the blocks have none."""
+        rows, position = [], 0
+        for start, stop in self.intervals():
+            block = Block.load(self.folder / f"{start:010d}-{stop:010d}.npz")
+            if block.ledger is not None and min(stop, self.n) > position:
+                rows.append(block.ledger[max(position - start, 0) : self.n - start])
+            position = max(position, stop)
+        return np.concatenate(rows) if rows else None
 
     def batches(
         self, size: int, shape: tuple[int, ...]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge import provenance
 from caloforge.beam import BeamConfig, sample_conditions
@@ -42,6 +44,28 @@ PREFLIGHT_SHOWERS = 3
 PREFLIGHT_SAMPLE = 10_000
 
 
+@dataclass(frozen=True)
+class Simulator:
+    """The program that simulates the showers of a campaign.
+
+    Attributes:
+        module: What each worker process runs.
+        settings: What determines the showers besides detector, beam and Geant4; JSON-compatible.
+        job: What else its workers need; JSON-compatible.
+        packages: Distributions that are named in the provenance.
+        summary: The sums of the ledgers of its blocks, for the provenance.
+    """
+
+    module: str = "caloforge.fullsim.worker"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    job: Mapping[str, Any] = field(default_factory=dict)
+    packages: tuple[str, ...] = ()
+    summary: Callable[[NDArray[np.float64]], dict[str, Any]] = lambda _: {}
+
+
+GEANT4 = Simulator()
+
+
 def run_campaign(
     detector: Detector,
     beam: BeamConfig,
@@ -55,6 +79,7 @@ def run_campaign(
     force: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], object] = lambda _: None,
+    simulator: Simulator = GEANT4,
 ) -> Path:
     """Simulate showers with Geant4.
 
@@ -74,6 +99,7 @@ def run_campaign(
         force: Replace an existing output, and an interrupted campaign that is not resumed.
         progress: Called with (showers done, n).
         say: Called with notes to the user.
+        simulator: The program that simulates them.
 
     Returns:
         The path of the finished file.
@@ -88,7 +114,7 @@ def run_campaign(
     """
     out = check_named(Path(out))
     _check(detector, beam, fullsim, n, workers, seed)
-    settings = _settings(detector, beam, fullsim, seed)
+    settings = {**_settings(detector, beam, fullsim, seed), **simulator.settings}
     folder = out.absolute().with_name(f"{out.name}.parts")
     if resume and _is_finished(out, settings, n, force=force):
         say("it was finished already, nothing is left to simulate")
@@ -101,11 +127,11 @@ def run_campaign(
     check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
     with Parts(folder, settings, n, restart=not resume) as parts, StopRequest() as stop:
         for _ in range(MAX_MERGES):
-            _simulate(parts, workers, stop, progress or (lambda *_: None))
+            _simulate(parts, workers, stop, progress or (lambda *_: None), simulator)
             if stop.requested:
                 raise Interrupted(_resume_hint(parts, out))
             try:
-                _merge(parts, detector, beam, out, stop)
+                _merge(parts, detector, beam, out, stop, simulator)
                 break
             except DamagedBlockError as error:
                 parts.remove_damaged()
@@ -224,13 +250,16 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
         )
 
 
-def _simulate(parts: Parts, workers: int, stop: StopRequest, progress: Progress) -> None:
+def _simulate(
+    parts: Parts, workers: int, stop: StopRequest, progress: Progress, simulator: Simulator
+) -> None:
     missing = parts.missing()
     done = parts.n - sum(stop - start for start, stop in missing)
     progress(done, parts.n)
     if not missing:
         return
-    with Pool(_worker_job(parts.settings), parts.folder, workers) as pool:
+    job = {**_worker_job(parts.settings), **simulator.job}
+    with Pool(job, parts.folder, workers, simulator.module) as pool:
         for interval, facts in pool.run(missing):
             if interval is not None:
                 done += interval[1] - interval[0]
@@ -241,11 +270,13 @@ def _simulate(parts: Parts, workers: int, stop: StopRequest, progress: Progress)
                 return
 
 
-def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: StopRequest) -> None:
+def _merge(
+    parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: StopRequest, simulator: Simulator
+) -> None:
     """Write the blocks, in order, to the shower file."""
     shape = detector.shower_shape
     size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
-    facts = _provenance(parts)
+    facts = _provenance(parts, simulator)
     # force: `_check_output` has decided whether an existing output may be replaced
     with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
         for start, showers, seconds in parts.batches(size, shape):
@@ -262,11 +293,12 @@ def _merge(parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: 
             )
 
 
-def _provenance(parts: Parts) -> dict[str, Any]:
+def _provenance(parts: Parts, simulator: Simulator) -> dict[str, Any]:
     settings = parts.settings
     fullsim = settings["fullsim"]
+    ledger = parts.ledger()
     return provenance.collect(
-        packages=("geant4-pybind", "xraydb", "numpy", "h5py"),
+        packages=("geant4-pybind", "xraydb", "numpy", "h5py", *simulator.packages),
         engine=f"Geant4 {parts.facts.get('geant4', '')}".strip(),
         physics=fullsim["physics"],
         production_cut=fullsim["production_cut"],
@@ -275,6 +307,7 @@ def _provenance(parts: Parts) -> dict[str, Any]:
         seed=settings["seed"],
         n=parts.n,
         simulation={key: value for key, value in settings.items() if key != "detector"},
+        **({} if ledger is None else simulator.summary(ledger)),
     )
 
 

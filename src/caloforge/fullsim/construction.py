@@ -33,10 +33,18 @@ REPLICA_DEPTHS, PLACED_RING_DEPTHS = (3, 1, 0), (3, 0, 1)
 class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
     """Builds a detector; coordinates are those of `Detector`: z is the depth, 0 at the front face."""
 
-    def __init__(self, detector: Detector) -> None:
-        """Store the detector; Geant4 calls `Construct` later."""
+    def __init__(self, detector: Detector, margin: float = WORLD_MARGIN) -> None:
+        """Store the detector; Geant4 calls `Construct` later.
+
+        Args:
+            detector: The detector.
+            margin: Vacuum around the calorimeter, mm.
+        """
         super().__init__()
         self.detector = detector
+        # of the world
+        self.half_width = detector.width / 2 + margin
+        self.half_depth = detector.depth + margin
         # keep references: Geant4 does not own objects created in Python
         self._kept: list[Any] = []
         self._cells: list[Any] = []
@@ -46,8 +54,7 @@ class Construction(g.G4VUserDetectorConstruction):  # type: ignore[misc]
         detector = self.detector
         self._materials = {name: _material(m) for name, m in detector.material_map().items()}
         vacuum = g.G4NistManager.Instance().FindOrBuildMaterial("G4_Galactic")
-        half = detector.width / 2 + WORLD_MARGIN
-        solid = g.G4Box("world", half, half, detector.depth + WORLD_MARGIN)
+        solid = g.G4Box("world", self.half_width, self.half_width, self.half_depth)
         world = self._keep(solid, g.G4LogicalVolume(solid, vacuum, "world"))
         placed = self._place(world, None, 0.0, 0)
         per_readout = detector.n_physical_layers // detector.n_layers

@@ -84,16 +84,16 @@ class Queue:
 
 
 class Worker:
-    """One process running `caloforge.fullsim.worker`."""
+    """One process running `caloforge.fullsim.worker`, or another module that answers like it."""
 
-    def __init__(self, job: dict[str, Any], log: Path) -> None:
+    def __init__(self, job: dict[str, Any], log: Path, module: str) -> None:
         """Start the process and send it the job."""
         self.log = log
         self.task: _Task | None = None
         self._unread = b""
         with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "caloforge.fullsim.worker"],
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, fixed arguments
+                [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
@@ -169,16 +169,19 @@ def log_end(log: str) -> str:
 class Pool:
     """Runs the blocks of a campaign on worker processes. Use it as a context manager."""
 
-    def __init__(self, job: dict[str, Any], folder: Path, workers: int) -> None:
+    def __init__(
+        self, job: dict[str, Any], folder: Path, workers: int, module: str = "caloforge.fullsim.worker"
+    ) -> None:
         """Nothing is started before `run`.
 
         Args:
             job: Detector, beam, fullsim and seed, as JSON documents.
             folder: Where the workers write their blocks and logs.
             workers: Processes.
+            module: What each process runs.
         """
         self._job = {**job, "folder": str(folder)}
-        self._folder, self._count = folder, workers
+        self._folder, self._count, self._module = folder, workers, module
         self._workers: list[Worker] = []
         self._started = 0
         self._selector = selectors.DefaultSelector()
@@ -238,7 +241,7 @@ class Pool:
     def _start(self, queue: Queue) -> None:
         if not queue:
             return
-        worker = Worker(self._job, self._folder / f"worker-{self._started}.log")
+        worker = Worker(self._job, self._folder / f"worker-{self._started}.log", self._module)
         self._started += 1
         self._workers.append(worker)
         self._selector.register(worker, selectors.EVENT_READ, worker)

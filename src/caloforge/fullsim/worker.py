@@ -13,8 +13,12 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.beam import BeamConfig
 from caloforge.errors import CaloforgeError
@@ -33,27 +37,57 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
+class SavedBlock(Protocol):
+    """What a worker needs of a block."""
+
+    @property
+    def seconds(self) -> NDArray[np.float32]:
+        """Wall time of each shower."""
+
+    def save(self, folder: Path) -> None:
+        """Write the block atomically."""
+
+
+class Simulates(Protocol):
+    """What a worker needs of an application of Geant4."""
+
+    @property
+    def version(self) -> str:
+        """Version of Geant4."""
+
+    def simulate(self, seed: int, start: int, stop: int, /) -> SavedBlock:
+        """The showers or events [start, stop) of a campaign."""
+
+
+# makes the application of a job; it loads Geant4
+Open = Callable[[dict[str, Any]], Simulates]
+
+
+def serve(requests: IO[str], answers: IO[str], open_application: Open) -> None:
     """Simulate the requested blocks until the input ends."""
     job = json.loads(requests.readline() or "null")
     if job is None:
         return
     die_with_parent(job["parent"])
     try:
-        _simulate_blocks(job, requests, answers)
+        _simulate_blocks(job, requests, answers, open_application(job))
     except CaloforgeError as error:
         _answer(answers, error=type(error).__name__, message=str(error))
 
 
-def _simulate_blocks(job: dict[str, Any], requests: IO[str], answers: IO[str]) -> None:
-    # loads Geant4
+def _open(job: dict[str, Any]) -> Simulates:
     from caloforge.fullsim.application import Application
 
-    application = Application(
+    return Application(
         Detector.model_validate(job["detector"]),
         BeamConfig.model_validate(job["beam"]),
         FullSimConfig.model_validate(job["fullsim"]),
     )
+
+
+def _simulate_blocks(
+    job: dict[str, Any], requests: IO[str], answers: IO[str], application: Simulates
+) -> None:
     _answer(answers, version=application.version)
     for line in requests:
         start, stop = json.loads(line)
@@ -69,16 +103,20 @@ def _answer(answers: IO[str], **facts: Any) -> None:
     answers.flush()
 
 
-def main() -> None:
-    """Reserve standard output for the answers, then serve."""
+def main(open_application: Open) -> None:
+    """Reserve standard output for the answers, then serve.
+
+    Args:
+        open_application: Makes the application of a job; it loads Geant4.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     with Path(os.devnull).open("w") as sink:
         os.dup2(sink.fileno(), sys.stdout.fileno())
-    serve(sys.stdin, answers)
+    serve(sys.stdin, answers, open_application)
     # skip the destructors of Geant4, which crash when Python runs them at exit
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    main(_open)
