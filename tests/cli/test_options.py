@@ -11,7 +11,8 @@ OPTIONS = {
     "init": "PRESET --from -o/--out --force",
     "list": "",
     "check": "RUN --data -n/--n --set",
-    "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --fast --threshold --acceptance --set --progress/--no-progress",
+    "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --fast --threshold --acceptance "
+    "--set --progress/--no-progress",
     "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
     "--progress/--no-progress",
     "convert": "SOURCE -o/--out --to --force --progress/--no-progress",

@@ -86,7 +86,7 @@ class Gate(g.G4UserSteppingAction):  # type: ignore[misc]
         self.row[COLUMN["gate_s"]] += time.perf_counter() - began
 
     def _is_counted(self, track: Any) -> bool:
-        """Whether the energy of a track was counted before: it comes from the calorimeter, or its parent does."""
+        """Whether the energy of a track has been counted: it, or its parent, comes from the calorimeter."""
         number = track.GetTrackID()
         if number in self._counted:
             return True
