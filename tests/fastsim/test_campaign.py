@@ -54,6 +54,8 @@ def test_summary(reference):
     showers, outcome = reference
     particles, energy = (outcome["fast_simulation"][key] for key in ("particles", "energy"))
     assert sum(particles.values()) == N
+    # the beam crosses the axis of the mesh
+    assert outcome["fast_simulation"]["off_centre"] == 0
     assert all(particles[route] > 0 for route in ("taken", "energy", "direction"))
     assert particles["kind"] == particles["tracked"] == particles["left"] == 0
     total = showers.incident_energy.sum(dtype=np.float64)

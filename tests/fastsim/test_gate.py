@@ -57,6 +57,7 @@ def test_photons_of_a_pion_in_front_are_taken_one_by_one_and_overlap(gated, phot
     np.testing.assert_allclose(block.imbalance(), 0, atol=1e-2)
     _, pdg_id, *_, track = block.taken.T
     assert set(pdg_id) == {22} and set(track) <= {2, 3}
+    assert (block.column("n_off_centre") == block.column("n_taken")).all()
     # both showers of an event lie in the same mesh, cell by cell added up
     pair = int(np.argmax(block.column("n_taken") == 2))
     visible = block.showers[pair].sum(dtype=np.float64)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.geant4
 PAGE = Path(__file__).parents[2] / "docs/how-to/geant4-python.md"
 
 
+@pytest.mark.slow
 def test_commands(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^    (caloforge .*)$", PAGE.read_text(), re.MULTILINE)

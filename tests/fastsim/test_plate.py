@@ -13,6 +13,7 @@ from caloforge.config import build
 from caloforge.errors import ConfigError, GeometryError
 from caloforge.fastsim.acceptance import Acceptance, Taken, angles
 from caloforge.fastsim.config import FastSimConfig
+from caloforge.fastsim.ledger import COLUMN, COLUMNS, lines, summary
 from caloforge.fastsim.model import FastModel, check_model
 from caloforge.fastsim.plate import Placement, check_same_calorimeter, plate_of, window_origin
 from caloforge.generation.generate import stream
@@ -205,3 +206,42 @@ def test_showers_are_those_of_the_model_moved_by_whole_cells():
     row_of_axis, column_of_axis = window_origin(model.placement.plate, detector)
     shower[layer, row - row_of_axis + 3, column - column_of_axis - 10] = placed.energy
     np.testing.assert_allclose(shower, own.showers[0], rtol=1e-5)
+
+
+def test_the_summary_names_what_was_lost():
+    rows = np.zeros((2, len(COLUMNS)))
+    routes = {"taken": (40e3, 3), "energy": (5e3, 7), "left": (5e3, 1)}
+    values = {"primary": 50e3, "n_off_centre": 2, "generated": 800, "leaked": 80}
+    for route, (energy, count) in routes.items():
+        values |= {route: energy, f"n_{route}": count}
+    for name, value in values.items():
+        rows[:, COLUMN[name]] = value
+    words = lines(summary(rows))
+    assert words[:3] == [
+        "  simulated by the model: 6 particles, 80 GeV (80 %)",
+        "  given back to Geant4: energy below the threshold or outside of the trained range: 14 particles, "
+        "10 GeV (10 %)",
+        "  did not enter through the front face: 2 particles, 10 GeV (10 %)",
+    ]
+    assert words[3].startswith("  4 of those of the model entered a cell off its centre")
+    assert words[4].startswith("  of the generated visible energy, 10 % lies outside of the plates")
+
+
+def test_the_impact_point_in_a_cell_is_passed_to_models_that_know_it():
+    detector = load_detector("clic-ecal-25")
+    model = FastModel(read_model("clic-electron"), detector, FastSimConfig())
+    asked = []
+
+    def generate(conditions, noise):
+        asked.append(conditions)
+        return np.zeros((len(conditions), *detector.shower_shape), np.float32)
+
+    model._generate = generate
+    some = [particle(1.5, 0.0), particle(10.0, -6.0)]
+    # one of central incidence
+    assert model.hits(some, 1, [0, 1]).off_centre.tolist() == [True, True]
+    assert not asked[-1].off_axis
+    model._ranges = model._ranges.model_copy(update={"impact_x": (-2.5, 2.5), "impact_y": (-2.5, 2.5)})
+    assert model.hits(some, 1, [0, 1]).off_centre.tolist() == [False, False]
+    np.testing.assert_allclose(asked[-1].impact_x, [1.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(asked[-1].impact_y, [0.0, -1.0], atol=1e-6)

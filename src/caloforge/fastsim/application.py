@@ -196,6 +196,7 @@ def record(ledger: NDArray[np.float64], taken: Sequence[Taken], hits: PlateHits,
     event = np.array([particle.event for particle in taken], np.int64)
     placed = np.bincount(hits.shower, hits.energy, len(taken))
     np.add.at(ledger[:, COLUMN["generated"]], event, hits.generated)
+    np.add.at(ledger[:, COLUMN["n_off_centre"]], event, hits.off_centre)
     np.add.at(ledger[:, COLUMN["leaked"]], event, hits.generated - placed)
     if len(taken):
         np.add.at(ledger[:, COLUMN["model_s"]], event, hits.model_seconds / len(taken))

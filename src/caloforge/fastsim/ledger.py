@@ -20,6 +20,7 @@ COLUMNS = (
     "primary",
     *ROUTES,
     *(f"n_{route}" for route in ROUTES),
+    "n_off_centre",
     "generated",
     "leaked",
     "geant4_s",
@@ -49,6 +50,7 @@ def summary(ledger: NDArray[np.float64]) -> dict[str, Any]:
     return {
         "energy": {name: total[name] for name in ("primary", *ROUTES)},
         "particles": {name: int(total[f"n_{name}"]) for name in ROUTES},
+        "off_centre": int(total["n_off_centre"]),
         "visible": {name: total[name] for name in ("generated", "leaked")},
         "seconds": {name: total[f"{name}_s"] for name in ("geant4", "gate", "model", "placement")},
     }
@@ -64,6 +66,11 @@ def lines(totals: Mapping[str, Any]) -> list[str]:
         for name in ROUTES
         if particles[name]
     ]
+    if totals["off_centre"]:
+        text.append(
+            f"  {totals['off_centre']} of those of the model entered a cell off its centre, which the model "
+            "does not know: their showers are those of the centre"
+        )
     if visible["leaked"]:
         share = number_format.percent(visible["leaked"] / visible["generated"])
         text.append(f"  of the generated visible energy, {share} lies outside of the plates: leakage")

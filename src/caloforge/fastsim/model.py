@@ -22,6 +22,8 @@ from caloforge.geometry import Detector
 from caloforge.models.compiled_form import NoiseOf
 from caloforge.models.store import StoredModel
 
+# distance of an impact point from the nearest that the model knows which is reported, mm
+OFF_CENTRE = 0.01
 # each event has noise for this many showers
 SHOWERS_PER_EVENT = 2**16
 
@@ -63,6 +65,7 @@ class PlateHits:
         cell: Flat cell of the plate, shape (hits,).
         energy: MeV, shape (hits,).
         generated: Visible energy of each shower, MeV, shape (N,).
+        off_centre: Whether the impact point of each is none that the model knows, shape (N,).
         model_seconds: Wall time of the model.
         placement_seconds: Wall time of the placement.
     """
@@ -71,6 +74,7 @@ class PlateHits:
     cell: NDArray[np.int64]
     energy: NDArray[np.float32]
     generated: NDArray[np.float64]
+    off_centre: NDArray[np.bool_]
     model_seconds: float
     placement_seconds: float
 
@@ -108,22 +112,24 @@ class FastModel:
             numbers: Number of the noise of each shower, N.
         """
         noise = NoiseStream(seed, self._loaded.noise_shape)
-        parts, generated, model_seconds, placement_seconds = [], [np.zeros(0)], 0.0, 0.0
+        parts, model_seconds, placement_seconds = [], 0.0, 0.0
+        generated, off_centre = np.zeros(len(taken)), np.zeros(len(taken), bool)
         size = self._loaded.plan.batch_size
         for start in range(0, len(taken), size):
             began = time.perf_counter()
             batch, own = taken[start : start + size], numbers[start : start + size]
-            origins, conditions = self._conditions(batch)
+            rows = slice(start, start + len(batch))
+            origins, conditions, off_centre[rows] = self._conditions(batch)
             showers = self._generate(conditions, _noise_of(noise, own))
             middle = time.perf_counter()
             number, cell, energy = self.placement.place(showers, origins)
             parts.append((number + start, cell, energy))
-            generated.append(showers.reshape(len(batch), -1).sum(axis=1, dtype=np.float64))
+            generated[rows] = showers.reshape(len(batch), -1).sum(axis=1, dtype=np.float64)
             placement_seconds += time.perf_counter() - middle
             model_seconds += middle - began
         empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
         shower, cell, energy = (np.concatenate(column) for column in zip(*parts, empty, strict=True))
-        return PlateHits(shower, cell, energy, np.concatenate(generated), model_seconds, placement_seconds)
+        return PlateHits(shower, cell, energy, generated, off_centre, model_seconds, placement_seconds)
 
     def _warm_up(self) -> None:
         """Make a shower, so that loading compiled code is not counted as the time of the first event."""
@@ -134,20 +140,31 @@ class FastModel:
         conditions = Conditions(energy, theta, phi, np.full(1, ranges.pdg_ids[0], np.int32))
         self._generate(conditions, NoiseStream(0, self._loaded.noise_shape).take)
 
-    def _conditions(self, taken: Sequence[Taken]) -> tuple[NDArray[np.int64], Conditions]:
-        """Where the windows of the showers begin, and what the model is asked for."""
+    def _conditions(self, taken: Sequence[Taken]) -> tuple[NDArray[np.int64], Conditions, NDArray[np.bool_]]:
+        """Where the windows of the showers begin, what the model is asked for, and whether it is off-centre.
+
+        What the model does not know of a particle (the impact point in its cell, or the last degree of its
+        direction) is replaced by the nearest that it knows.
+        """
         positions = np.array([particle.position for particle in taken])
         directions = np.array([particle.direction for particle in taken])
-        origins, _ = self.placement.shifts(self.placement.crossings(positions, directions))
+        origins, rest = self.placement.shifts(self.placement.crossings(positions, directions))
         theta, phi, energy = (
             np.array([getattr(particle, name) for particle in taken]) for name in ("theta", "phi", "energy")
         )
-        return origins, Conditions(
+        ranges = self._ranges
+        impact_x = nearest_trained(rest[:, 0], ranges.impact_x)
+        impact_y = nearest_trained(rest[:, 1], ranges.impact_y)
+        moved = np.hypot(impact_x - rest[:, 0], impact_y - rest[:, 1])
+        conditions = Conditions(
             energy=energy.astype(np.float32),
-            theta=nearest_trained(theta, self._ranges.theta),
-            phi=nearest_trained(phi, self._ranges.phi),
+            theta=nearest_trained(theta, ranges.theta),
+            phi=nearest_trained(phi, ranges.phi),
             pdg_id=np.array([particle.pdg_id for particle in taken], np.int32),
+            impact_x=impact_x,
+            impact_y=impact_y,
         )
+        return origins, conditions, moved > OFF_CENTRE
 
 
 def _noise_of(stream: NoiseStream, numbers: Sequence[int]) -> NoiseOf:
