@@ -19,13 +19,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# one resolver call, so that the bound on torch holds for everything that asks for it
+# one resolver call, so that the bound on torch holds for everything that asks for it; Python compiles a module
+# when it is first imported, and most never are
 $(VENV)/.base: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[onnx,tune]' --group dev
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[onnx,tune]' --group dev
 	@touch $@ $(VENV)/.base
 
 demo: $(VENV)/.base
@@ -41,7 +42,9 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-test: lint docs
+# mypy and sphinx use one core each; pytest runs on all (tests/conftest.py)
+test: $(VENV)/.dev
+	+$(MAKE) --jobs=2 lint docs
 	CALOFORGE_SCALE=small $(BIN)/pytest -m slow --durations=5
 	$(BIN)/pytest --durations=10
 

@@ -2,6 +2,11 @@
 
 import itertools
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # as many processes as cores: more threads in each would only wait for each other; torch reads it once
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,18 @@ from matplotlib.text import Text
 
 # written by scripts/write_test_showers.py
 DATA = Path(__file__).parent / "data"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Run the whole suite in one process per core, where pytest-xdist is installed.
+
+    Named files and folders run in one process, which starts sooner; so does everything with `-n 0` or `-s`.
+    """
+    option = config.option
+    whole = config.args_source is not config.ArgsSource.ARGS and not hasattr(config, "workerinput")
+    if whole and option.capture != "no" and getattr(option, "numprocesses", 0) is None:
+        option.numprocesses, option.dist = "auto", "worksteal"
 
 
 @pytest.fixture(scope="session", autouse=True)
