@@ -11,6 +11,7 @@ from caloforge.cli import main
 from caloforge.commands.validate import validate
 from caloforge.metrics.definitions import features
 from caloforge.metrics.resampling import Metric
+from caloforge.number_format import plain
 from caloforge.showers import ShowerFile
 from caloforge.validation import validate_files
 from caloforge.validation.figure_data import Figure
@@ -56,7 +57,7 @@ def test_the_verdict_is_on_every_generator(result):
     # 400 showers show no failure, and decide little
     assert equal["verdict"] == "undecided" and not equal["passed"] and not equal["failures"]
     assert equal["undecided"] > 10 and equal["showers_needed"] > 400
-    assert f"about {equal['showers_needed']} showers" in equal["sentence"]
+    assert f"about {plain(equal['showers_needed'])} showers" in equal["sentence"]
     high = result.metrics["generators"]["high"]
     assert not high["passed"]
     failed = {failure["observable"] for failure in high["failures"]}
@@ -183,7 +184,7 @@ def test_the_command_ends_with_4_where_nothing_fails_and_not_all_is_decided(file
     assert entry["undecided"] > 0 and entry["showers_needed"] > 400
     page = (tmp_path / "report" / "report.html").read_text()
     assert '<div class="verdict undecided">' in page and '<div class="verdict pass">' not in page
-    assert f"about {entry['showers_needed']} showers" in page.replace("About", "about")
+    assert f"about {plain(entry['showers_needed'])} showers" in page.replace("About", "about")
     assert main([*arguments, "-o", str(tmp_path / "again"), "--allow-undecided"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["verdict"] == "undecided" and facts["passed"]
@@ -323,8 +324,16 @@ def test_figures_as_pdf(result, tmp_path, monkeypatch, assert_readable):
     write_matrices(tmp_path / "m.pdf", document["matrices"])
     assert len(drawn) == len(names)
     drawn.clear()
-    write_maps(tmp_path / "s.pdf", document["averages"], document["planes"])
+    write_maps(tmp_path / "s.pdf", document["averages"], document["planes"], document["extents"])
     assert len(drawn) == len(document["averages"])
+    across, along = drawn[0].axes[:2]
+    mesh = toy_showers.detector().mesh
+    half = mesh.nx * mesh.cell_x / 2
+    assert (across.get_xlabel(), across.get_ylabel()) == ("x [mm]", "y [mm]")
+    assert across.get_xlim() == pytest.approx((-half, half))
+    assert (along.get_xlabel(), along.get_ylabel()) == ("layer", "x [mm]")
+    assert along.get_xlim() == (-0.5, 24.5) and along.get_ylim() == pytest.approx((-half, half))
+    assert_readable(drawn[0])
 
 
 @pytest.mark.slow

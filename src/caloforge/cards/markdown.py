@@ -8,7 +8,7 @@ from typing import Any
 from caloforge.cards.figures import write_floor, write_number, write_time
 from caloforge.geometry.mesh import IMPACT
 from caloforge.models.released import claimed_ranges, trained_conditions
-from caloforge.number_format import size
+from caloforge.number_format import plain, size
 from caloforge.references import REFERENCES
 from caloforge.units import format_energy
 
@@ -230,7 +230,7 @@ def _failure_items(report: Json) -> Iterable[str]:
     if report["undecided"]:
         # cards of earlier releases lack the entry
         needed = report.get("showers_needed")
-        more = f"; about {needed} of each sample would decide" if needed else ""
+        more = f"; about {plain(needed)} of each sample would decide" if needed else ""
         yield (
             f"{report['undecided']} of {report['trials']} comparisons with '{report['thresholds']}' are "
             f"undecided: {report['showers']} showers are too few to show it within{more}."

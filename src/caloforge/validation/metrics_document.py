@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caloforge.conditions import Conditions
+from caloforge.number_format import plain
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.thresholds import ThresholdSet
 from caloforge.validation.verdict import Judgement, Verdict, worst_state
@@ -83,7 +84,7 @@ def sentence(verdict: Verdict, thresholds: ThresholdSet) -> str:
 def remedy(verdict: Verdict) -> str:
     """How many showers would decide the undecided comparisons."""
     if (needed := verdict.showers_needed) is not None:
-        return f"about {needed} showers of each sample would decide"
+        return f"about {plain(needed)} showers of each sample would decide"
     if not verdict.trials:
         return "no threshold applies to what was measured"
     return "no number of showers would decide with these thresholds"

@@ -90,7 +90,9 @@ def draw_share(document: Path, folder: Path, share: int, count: int) -> None:
         jobs.append(("correlation_matrices", functools.partial(write_matrices, matrices=content["matrices"])))
     for name in ("averages", "events"):
         if content[name] and content["planes"]:
-            job = functools.partial(write_maps, groups=content[name], planes=content["planes"])
+            job = functools.partial(
+                write_maps, groups=content[name], planes=content["planes"], extents=content["extents"]
+            )
             jobs.append((f"showers_{name}", job))
     for name, draw in jobs[share::count]:
         if os.getppid() != caller:
@@ -115,24 +117,45 @@ def write_matrices(path: Path, matrices: Sequence[dict[str, Any]]) -> None:
                 pages.savefig(canvas)
 
 
-def write_maps(path: Path, groups: Sequence[dict[str, Any]], planes: Sequence[str]) -> None:
-    """One page per group of showers: samples in rows, projections in columns; colours as in the report."""
+def write_maps(
+    path: Path, groups: Sequence[dict[str, Any]], planes: Sequence[str], extents: Sequence[dict[str, Any]]
+) -> None:
+    """One page per group of showers: samples in rows, projections in columns; colours as in the report.
+
+    Args:
+        path: The PDF.
+        groups: Showers of each page with their encoded projections.
+        planes: Names of the projections.
+        extents: Axes of the projections: titles, and range (left, right, bottom, top).
+    """
     with writing(path), PdfPages(path, metadata={"Creator": "caloforge"}) as pages:
         for group in groups:
             rows = group["showers"]
             canvas = Canvas(figsize=(2.6 * len(planes), 2.4 * len(rows) + 0.4), layout="constrained")
             axes = canvas.subplots(len(rows), len(planes), squeeze=False)
             for line, shower in zip(axes, rows, strict=True):
-                for ax, image, plane in zip(line, shower["maps"], planes, strict=True):
-                    levels = np.frombuffer(base64.b64decode(image["d"]), np.uint8)
-                    shape = image["h"], image["w"]
-                    ax.pcolormesh(
-                        np.ma.masked_equal(levels, 0).reshape(shape), vmin=1, vmax=255, cmap="viridis"
-                    )
+                for ax, image, plane, extent in zip(line, shower["maps"], planes, extents, strict=True):
+                    _draw_map(ax, image, extent)
                     ax.set_title(f"{shower['name']}, {plane}", fontsize=6)
-                    ax.tick_params(labelsize=5)
             canvas.suptitle(f"{group['label']}; colours span four decades of energy", fontsize=8)
             pages.savefig(canvas)
+
+
+def _draw_map(ax: Axes, image: dict[str, Any], extent: dict[str, Any]) -> None:
+    """An encoded projection over its axes."""
+    levels = np.frombuffer(base64.b64decode(image["d"]), np.uint8).reshape(image["h"], image["w"])
+    left, right, bottom, top = extent["range"]
+    ax.pcolormesh(
+        np.linspace(left, right, image["w"] + 1),
+        np.linspace(bottom, top, image["h"] + 1),
+        np.ma.masked_equal(levels, 0),
+        vmin=1,
+        vmax=255,
+        cmap="viridis",
+    )
+    ax.set_xlabel(extent["x"], fontsize=6)
+    ax.set_ylabel(extent["y"], fontsize=6)
+    ax.tick_params(labelsize=5)
 
 
 def write_pdf(path: Path, figures: Sequence[Figure], names: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from caloforge.showers.joined import file_record
 from caloforge.validation import data_warnings
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
-from caloforge.validation.event_displays import averages, events, pick, planes
+from caloforge.validation.event_displays import averages, events, extents, pick, planes
 from caloforge.validation.figure_data import Figure
 from caloforge.validation.inputs import Inputs, Progress, admit, read_samples
 from caloforge.validation.leakage_correction import AT_DEPTH, add_response_at_depth
@@ -364,6 +364,7 @@ def _figures_document(contents: Contents) -> str:
         "figures": [figure.to_json() for figure in contents.figures],
         "matrices": [vars(matrix) for matrix in contents.matrices],
         "planes": planes(contents.truth.detector),
+        "extents": extents(contents.truth.detector),
         "events": [{key: event[key] for key in ("label", "showers")} for event in contents.events],
         "averages": contents.averages,
     }
