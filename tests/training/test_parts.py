@@ -17,9 +17,14 @@ from caloforge.models.training_metadata import TrainedRange
 from caloforge.observables import measured_angle
 from caloforge.training.augment import augment
 from caloforge.training.config import OptimizerConfig
-from caloforge.training.ema import ema_weights, make_ema, update_ema
 from caloforge.training.loop import train_model
-from caloforge.training.optimizers import build_optimizers, learning_rate
+from caloforge.training.optimizers import (
+    build_optimizers,
+    ema_weights,
+    learning_rate,
+    make_ema,
+    update_ema,
+)
 from caloforge.training.precision import choose_precision
 from caloforge.training.preflight import try_step
 

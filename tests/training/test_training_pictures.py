@@ -5,7 +5,7 @@ import json
 import pytest
 
 from caloforge.errors import DataError
-from caloforge.training.curves import progress_text
+from caloforge.training.logged_values import progress_text
 from caloforge.training.pictures import training_curves
 
 

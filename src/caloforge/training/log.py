@@ -18,7 +18,7 @@ from caloforge.files import write_text, writing
 from caloforge.run_directory import METRICS, TRACKERS
 from caloforge.training.checkpoint import Progress
 from caloforge.training.config import TrainingConfig
-from caloforge.training.curves import COMMON, progress_text
+from caloforge.training.logged_values import COMMON, progress_text
 from caloforge.training.timers import TimeSplit
 
 # steps averaged in one line

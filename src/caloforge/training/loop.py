@@ -38,12 +38,17 @@ from caloforge.training.checkpoint import (
 from caloforge.training.config import TrainingConfig
 from caloforge.training.data_split import TrainingShowers, batch_size, split_file
 from caloforge.training.directory import RunDirectory
-from caloforge.training.ema import ema_weights, make_ema, update_ema
 from caloforge.training.evaluation import Evaluation
 from caloforge.training.fingerprint import check_fingerprint, training_fingerprint
 from caloforge.training.local_copy import local_copy
 from caloforge.training.log import MetricsLog
-from caloforge.training.optimizers import build_optimizers, learning_rate
+from caloforge.training.optimizers import (
+    build_optimizers,
+    ema_weights,
+    learning_rate,
+    make_ema,
+    update_ema,
+)
 from caloforge.training.parallel import build_strategy
 from caloforge.training.precision import autocast, choose_precision
 from caloforge.training.process_group import Communicator

@@ -11,7 +11,7 @@ from caloforge.files import read_regular
 from caloforge.geometry.plot_style import INK, SERIES, new_figure, style
 from caloforge.number_format import duration
 from caloforge.output import readable
-from caloforge.training.curves import COMMON, GAP, is_loss
+from caloforge.training.logged_values import COMMON, GAP, is_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

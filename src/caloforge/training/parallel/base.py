@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from caloforge.models.base import ShowerModel
 from caloforge.training.config import DistributionConfig
-from caloforge.training.ema import copy_buffers
+from caloforge.training.optimizers import copy_buffers
 from caloforge.training.process_group import Communicator
 
 

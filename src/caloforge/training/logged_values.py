@@ -1,4 +1,4 @@
-"""Naming conventions of the values in metrics.jsonl; importing it does not import torch."""
+"""Names of the values in metrics.jsonl, and how a progress line shows them. Imports no torch."""
 
 from __future__ import annotations
 
