@@ -12,7 +12,7 @@ from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, MissingDependencyError, ModelError
 from caloforge.export.graph import export_graph
 from caloforge.files import cache_folder
-from caloforge.generation import backend_selection, engine, measurement, plan, runtime_benchmark
+from caloforge.generation import backend_benchmark, backend_selection, engine, plan, runtime_benchmark
 from caloforge.generation.backend_selection import choices_file, fastest, plan_for
 from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import stream
@@ -174,10 +174,10 @@ def pretend(monkeypatch, **milliseconds):
         tried.append(name)
         return {16: milliseconds[name] / 1e3} if name in milliseconds else {}
 
-    monkeypatch.setattr(measurement, "try_runtime", try_runtime)
-    monkeypatch.setattr(measurement, "seconds_with_torch", lambda *a: {2: milliseconds["torch"] / 1e3})
-    monkeypatch.setattr(measurement, "graph_of", lambda *a: "graph")
-    monkeypatch.setattr(measurement, "_agrees", lambda model, plan: True)
+    monkeypatch.setattr(backend_benchmark, "try_runtime", try_runtime)
+    monkeypatch.setattr(backend_benchmark, "seconds_with_torch", lambda *a: {2: milliseconds["torch"] / 1e3})
+    monkeypatch.setattr(backend_benchmark, "graph_of", lambda *a: "graph")
+    monkeypatch.setattr(backend_benchmark, "_agrees", lambda model, plan: True)
     return tried
 
 
@@ -237,7 +237,7 @@ def test_a_cache_that_cannot_be_written(model, monkeypatch, tmp_path):
 @EXTRA
 def test_a_real_measurement(model, monkeypatch):
     monkeypatch.setattr(backend_selection, "MIN_SECONDS", 0)
-    monkeypatch.setattr(measurement, "BATCHES", (4,))
+    monkeypatch.setattr(backend_benchmark, "BATCHES", (4,))
     plan = plan_for(model, 100, threads=1)
     (entry,) = json.loads(choices_file().read_text()).values()
     assert set(entry["ms_per_shower"]) == {f"{b} fp32 batch 4" for b in ("torch", "onnx", "openvino")}

@@ -15,8 +15,8 @@ from caloforge.tuning.plots import BLUE, _recolour, short_names
 from caloforge.tuning.report import aligned, build_report
 from caloforge.tuning.space import Space
 from caloforge.tuning.storage import open_study
+from caloforge.tuning.study_document import best_trials, study_document
 from caloforge.tuning.suggestion_thread import COMPLETE, START
-from caloforge.tuning.summary import best_trials, study_document
 
 SPACE = {
     "training.optimizer.learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},

@@ -100,7 +100,7 @@ def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:
 
 def _data(config: RunConfig, data: Path) -> dict[str, Any]:
     from caloforge.showers import ShowerFile
-    from caloforge.showers.response import ResponseCheck
+    from caloforge.showers.response_check import ResponseCheck
 
     with ShowerFile(data) as file:
         if file.detector.geometry_digest != config.detector.geometry_digest:

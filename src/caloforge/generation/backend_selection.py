@@ -121,7 +121,7 @@ def _numba_plan(model: ShowerModel | StoredModel, plan: Plan, count: int, say: S
 
 
 def _seconds_with_torch(model: ShowerModel, plan: Plan) -> float:
-    from caloforge.generation.measurement import seconds_with_torch
+    from caloforge.generation.backend_benchmark import seconds_with_torch
     from caloforge.models.parity import sample_inputs
 
     torch_plan = replace(plan, backend="torch", precision="fp32")
@@ -158,7 +158,7 @@ def _fastest_measured(model: ShowerModel, plans: list[Plan], count: int, say: Sa
         return _stored_plan(plans, _read()[key["digest"]]["choice"])
     if _seconds_with_torch(model, plans[0]) * count < MIN_SECONDS * plans[0].threads:
         return None
-    from caloforge.generation.measurement import measure_plans
+    from caloforge.generation.backend_benchmark import measure_plans
 
     seconds = measure_plans(model, plans, say)
     if not seconds:

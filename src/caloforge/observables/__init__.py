@@ -6,9 +6,9 @@ of its own: cut the voxels first where a comparison needs it. `observe` measures
 
 from caloforge.observables.angle import EMPTY_ANGLE, measured_angle, principal_axis
 from caloforge.observables.catalogue import Axis, Observable, catalogue
+from caloforge.observables.copy_fingerprint import distinct_showers, fingerprint
 from caloforge.observables.correlations import CORRELATION_SET, Correlations, correlations, two_point
 from caloforge.observables.energy import depth_regions, layer_energies, response, visible_energy
-from caloforge.observables.fingerprint import distinct_showers, fingerprint
 from caloforge.observables.hits import (
     SPECTRUM_EDGES,
     Peak,

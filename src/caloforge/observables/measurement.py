@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from caloforge.geometry import Detector
 from caloforge.observables.block import Block, Layout
 from caloforge.observables.catalogue import catalogue
+from caloforge.observables.copy_fingerprint import fingerprint
 from caloforge.observables.energy import fractions
-from caloforge.observables.fingerprint import fingerprint
 from caloforge.showers import ShowerBatch
 
 # voxels of a block, 64 showers of 25 x 25 x 25: about 50 MB; larger blocks are not faster

@@ -13,7 +13,7 @@ from caloforge.showers.joined import file_record
 from caloforge.tuning.config import StudyConfig
 from caloforge.tuning.driver import fold_folder
 from caloforge.tuning.objective import MERIT, Value, combine
-from caloforge.tuning.summary import best_trials, start_trial
+from caloforge.tuning.study_document import best_trials, start_trial
 from caloforge.tuning.trial import LOG, generate_and_validate
 from caloforge.tuning.verb_processes import NotDoneError, VerbRunner
 

@@ -23,8 +23,8 @@ from caloforge.tuning.objective import check_observables, needs_validation
 from caloforge.tuning.ray_connection import require_ray
 from caloforge.tuning.space import Space
 from caloforge.tuning.storage import check_identity, open_study, study_folder
+from caloforge.tuning.study_document import study_document
 from caloforge.tuning.suggestion_thread import Suggestions, count_trials
-from caloforge.tuning.summary import study_document
 from caloforge.tuning.trial import Work, train_fold
 from caloforge.tuning.worker_groups import Cluster
 

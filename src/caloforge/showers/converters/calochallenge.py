@@ -39,7 +39,7 @@ from caloforge.showers.converters.common import (
 )
 from caloforge.showers.file import EnergyMeaning, ShowerFile
 from caloforge.showers.hdf5_writer import new_hdf5
-from caloforge.showers.response import ResponseCheck
+from caloforge.showers.response_check import ResponseCheck
 
 CORRECTED: EnergyMeaning = "sampling-fraction corrected"
 

@@ -18,7 +18,7 @@ from caloforge.geometry.mesh import IMPACT
 from caloforge.showers.batch import Floats, ShowerBatch
 from caloforge.showers.file import FORMAT, EnergyMeaning, ShowerFile
 from caloforge.showers.hdf5 import Hdf5File, StoredArray
-from caloforge.showers.response import response_limits
+from caloforge.showers.response_check import response_limits
 
 Progress = Callable[[int, int], None]
 

@@ -34,7 +34,7 @@ from caloforge.showers.converters.common import (
 )
 from caloforge.showers.file import ShowerFile
 from caloforge.showers.hdf5_writer import new_hdf5
-from caloforge.showers.response import ResponseCheck
+from caloforge.showers.response_check import ResponseCheck
 
 FORMAT_NAME = "showerdata"
 MEV_PER_GEV = 1000.0
