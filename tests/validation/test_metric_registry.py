@@ -54,7 +54,7 @@ def test_definitions_are_complete():
         assert definition.short and definition.label
         assert definition.threshold is None or definition.threshold in THRESHOLD_KINDS
         assert definition.of_observable is None or definition.of_samples is None
-        assert not definition.card or definition.of_samples
+        assert not definition.card or definition.of_samples or definition.of_results
     for name in threshold_sets():
         chosen = load_thresholds(name, [])
         assert {*chosen.inclusive, *chosen.bins} <= {m.name for m in metrics().values() if m.threshold}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import toy_showers
 
+from caloforge.cards.figures import figures
 from caloforge.cli import main
 from caloforge.commands.validate import validate
 from caloforge.metrics.definitions import features
@@ -68,6 +69,29 @@ def test_the_verdict_is_on_every_generator(result):
     # the list is sorted: the clearest first
     sigmas = [failure["sigma"] for failure in high["failures"]]
     assert sigmas == sorted(sigmas, reverse=True)
+
+
+def test_the_difference_as_a_number_of_showers(result):
+    equal, high = (result.metrics["generators"][name] for name in ("equal", "high"))
+    same, far = (entry["equivalent_statistics"] for entry in (equal, high))
+    # 400 showers show no difference, but for few of many observables
+    assert same["median"]["value"] > 200 and same["median"]["uncertainty"] is None
+    assert "of at least" in same["sentence"]
+    # 10 % of a response that spreads by about 10 %: a distance of 0.4
+    assert far["worst"]["value"] < 20 and far["worst"]["value"] < far["median"]["value"]
+    assert f"worst {far['worst']['value']:.0f}, {far['worst_observable']})" in far["sentence"]
+    numbers = high["observables"]
+    assert (
+        numbers[far["worst_observable"]]["inclusive"]["equivalent_showers"]["value"] == far["worst"]["value"]
+    )
+    assert numbers["shower"]["inclusive"]["equivalent_showers_median"]["value"] == far["median"]["value"]
+    assert far["observables"] == sum(
+        "equivalent_showers" in bins.get("inclusive", {}) for bins in numbers.values()
+    )
+    page = result.report.read_text()
+    assert f"high is {far['sentence']}." in page
+    labels = [figure["label"] for figure in figures(result.metrics, "high")]
+    assert "equivalent statistics, showers, worst observable" in labels
 
 
 def test_metrics_json_holds_every_number(result):
@@ -170,7 +194,8 @@ def test_a_second_truth_sets_the_floor(files, result, tmp_path):
 def test_the_command_ends_with_3_below_the_thresholds(files, tmp_path, capsys):
     outcome = validate(files[0], files[2], out=tmp_path / "report", classifier=False, pdf=False)
     assert outcome.exit_code == 3 and not outcome["passed"]
-    assert "NOT within" in outcome.text and str(tmp_path / "report" / "report.html") in outcome.text
+    assert "NOT within" in outcome.text and "as far from full simulation as two samples of" in outcome.text
+    assert str(tmp_path / "report" / "report.html") in outcome.text
     assert "compare observables" in capsys.readouterr().err
     assert outcome["verdict"] == outcome["generators"]["high"]["verdict"] == "not within"
 

@@ -18,6 +18,7 @@ EXIT_CODES = {"within": 0, "not within": 3, "undecided": 4}
 # entries of each generator in metrics.json that the verb returns
 FACTS = (
     "verdict", "sentence", "passed", "trials", "critical_sigma", "undecided", "showers_needed", "failures",
+    "equivalent_statistics",
 )  # fmt: skip
 
 
@@ -133,6 +134,11 @@ def validate(
         )
     generators = result.metrics["generators"]
     lines = [f"{name}: {entry['sentence']}" for name, entry in generators.items()]
+    lines += [
+        f"{name}: {entry['equivalent_statistics']['sentence']}"
+        for name, entry in generators.items()
+        if entry["equivalent_statistics"]
+    ]
     lines += [f"note: {note}" for note in result.metrics["notes"]]
     text = "\n".join([*lines, str(result.report)])
     facts = {name: {key: entry[key] for key in FACTS} for name, entry in generators.items()}

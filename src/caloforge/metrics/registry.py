@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -34,8 +34,9 @@ THRESHOLD_KINDS: dict[ThresholdKind, str] = {
 class MetricDefinition:
     """One metric: how it is computed, written, compared with a threshold and shown on a model card.
 
-    A metric compares either one observable at a time (`of_observable`) or whole samples (`of_samples`). With
-    neither function it is measured elsewhere: correlation coefficients, comparisons of several generators.
+    A metric compares either one observable at a time (`of_observable`) or whole samples (`of_samples`), or
+    summarises another one over the observables (`of_results`). With none of these it is measured elsewhere:
+    correlation coefficients, comparisons of several generators.
 
     Attributes:
         name: Key in metrics.json, threshold sets and objectives of a search.
@@ -46,13 +47,14 @@ class MetricDefinition:
         of_observable: Compares one observable in one bin of conditions. A mapping gives one result for each
             bin of a profile; None where the metric does not apply.
         of_samples: Compares two samples of whole showers; None where the metric does not apply.
+        of_results: Name of a metric of observables, and the summary of its results over them, all showers.
         requires: "classifier" where a classifier is trained, which can be switched off; "training" where the
             showers that the generator was trained on must be given.
         max_showers: Showers of either sample that it uses at most; None for all.
         few_showers: Outlying showers may dominate the uncertainty: the verdict uses Student's distribution
             with their effective number.
         headline: Named first in the verdict where several metrics of an observable fail.
-        card: Title of its row on a model card; empty for none. Only for `of_samples`.
+        card: Title of its row on a model card; empty for none. Only for `of_samples` and `of_results`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class MetricDefinition:
     threshold: ThresholdKind | None = None
     of_observable: Callable[[ObservablePair], Metric | Mapping[int, Metric] | None] | None = None
     of_samples: Callable[[SamplePair], Metric | None] | None = None
+    of_results: tuple[str, Callable[[Sequence[Metric]], Metric]] | None = None
     requires: Requirement | None = None
     max_showers: int | None = None
     few_showers: bool = False

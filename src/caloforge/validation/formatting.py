@@ -25,7 +25,7 @@ def format_number(value: float, metric: str) -> str:
     elif kind == "spreads":
         text = f"{value:.3f} σ"
     else:
-        text = f"{value:.4f}"
+        text = f"{value:.4f}" if abs(value) < 1000 else f"{value:.0f}"
     return text.replace("-", "−")
 
 

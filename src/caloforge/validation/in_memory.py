@@ -14,7 +14,7 @@ from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.compatibility import check_enough
 from caloforge.validation.conditions import make_bins
 from caloforge.validation.leakage_correction import AT_DEPTH, add_response_at_depth
-from caloforge.validation.multivariate import compare_correlations, compare_showers
+from caloforge.validation.multivariate import compare_correlations, compare_showers, summarise
 from caloforge.validation.observed_sample import NegativeCells, Sample, kept_whole
 from caloforge.validation.thresholds import load_thresholds
 from caloforge.validation.verdict import Verdict, judge
@@ -66,6 +66,7 @@ def judge_batches(
         differences += comparison.measure(observable)
     differences += compare_correlations(one, [other]).differences
     differences += compare_showers(one, other, bins, classifier=classifier, seed=seed)
+    differences += list(summarise(differences))
     tolerated = load_thresholds(thresholds, [o.name for o in observables])
     return judge("generated", differences, tolerated, (len(truth), len(generated)))
 

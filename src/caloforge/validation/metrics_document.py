@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from caloforge.conditions import Conditions
+from caloforge.metrics.equivalent_statistics import fewest_showers, is_limit, median_showers
+from caloforge.metrics.resampling import Metric
 from caloforge.number_format import plain
+from caloforge.validation.conditions import INCLUSIVE
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.thresholds import ThresholdSet
 from caloforge.validation.verdict import Judgement, Verdict, worst_state
@@ -50,6 +53,7 @@ def metrics_document(
                 "assured_sigma": verdict.assured,
                 "undecided": len(verdict.undecided),
                 "showers_needed": verdict.showers_needed,
+                "equivalent_statistics": equivalent_statistics(verdict),
                 "sample": describe_sample(sample),
                 "failures": [_failure(j) for j in verdict.failures],
                 "observables": _observables(verdict),
@@ -79,6 +83,36 @@ def sentence(verdict: Verdict, thresholds: ThresholdSet) -> str:
         f"NOT within '{thresholds.name}': {len(verdict.failures)} of {verdict.trials} comparisons fail "
         f"({shown}), {waiting} are not decided"
     )
+
+
+def equivalent_statistics(verdict: Verdict) -> dict[str, Any]:
+    """How many showers of the truth scatter as much as this generator differs from it; empty if unknown."""
+    found = {
+        j.difference.observable: j.difference.result
+        for j in verdict.judgements
+        if j.difference.metric == "equivalent_showers" and j.difference.bin is INCLUSIVE
+    }
+    if not found:
+        return {}
+    middle, worst = median_showers(list(found.values())), fewest_showers(list(found.values()))
+    name = min(found, key=lambda observable: found[observable].value)
+    return {
+        "median": middle.to_json(),
+        "worst": worst.to_json(),
+        "worst_observable": name,
+        "observables": len(found),
+        "sentence": (
+            f"as far from full simulation as two samples of {_showers(middle)} of its showers are from each "
+            f"other (median of {len(found)} observables; worst {_showers(worst)}, {name})"
+        ),
+    }
+
+
+def _showers(result: Metric) -> str:
+    """Two digits; a lower limit where the samples show no difference."""
+    if not math.isfinite(result.value):
+        return "any number of"
+    return ("at least " if is_limit(result) else "") + f"{float(f'{result.value:.2g}'):.0f}"
 
 
 def remedy(verdict: Verdict) -> str:

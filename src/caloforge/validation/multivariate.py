@@ -58,6 +58,20 @@ def compare_showers(
             )
 
 
+def summarise(differences: Sequence[Difference]) -> Iterator[Difference]:
+    """Every registered summary of a metric over the observables, all showers, for each generator."""
+    for definition in metrics().values():
+        if definition.of_results is None:
+            continue
+        metric, summary = definition.of_results
+        found: dict[str, list[Metric]] = {}
+        for difference in differences:
+            if difference.metric == metric and difference.bin is INCLUSIVE and difference.place is None:
+                found.setdefault(difference.generator, []).append(difference.result)
+        for generator, results in found.items():
+            yield Difference(generator, SHOWER, definition.name, INCLUSIVE, summary(results))
+
+
 def compare_generators(truth: Sample, generated: Sequence[Sample], *, seed: int) -> Iterator[Difference]:
     """Which of several generators a classifier takes the truth for; nothing for a single one."""
     if len(generated) < 2:

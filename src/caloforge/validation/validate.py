@@ -28,7 +28,12 @@ from caloforge.validation.figure_data import Figure
 from caloforge.validation.inputs import Inputs, Progress, admit, read_samples
 from caloforge.validation.leakage_correction import AT_DEPTH, add_response_at_depth
 from caloforge.validation.metrics_document import metrics_document
-from caloforge.validation.multivariate import compare_correlations, compare_generators, compare_showers
+from caloforge.validation.multivariate import (
+    compare_correlations,
+    compare_generators,
+    compare_showers,
+    summarise,
+)
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.optional_tests import Slow, add_slow, check_networks, check_protocol
 from caloforge.validation.pdf_figures import Drawers
@@ -286,6 +291,7 @@ class _Job:
             differences = [*differences, *self._multivariate(samples[0], sample, trained_on)]
         if self.classifier:
             differences += compare_generators(samples[0], contents.generated, seed=self.seed)
+        differences = [*differences, *summarise(differences)]
         if self.second:
             differences = self._with_floors(samples, trained_on, differences)
         contents.verdicts = [
@@ -332,6 +338,7 @@ class _Job:
         among, _ = self._examine(first, [second])
         among += compare_correlations(first, [second]).differences
         among += self._multivariate(first, second, trained_on)
+        among += list(summarise(among))
 
         def key(d: Difference) -> tuple[str, str, str, int | None]:
             return d.observable, d.metric, d.bin.key, d.place

@@ -22,6 +22,7 @@ def verdict_section(contents: Contents) -> str:
     """HTML of the verdict: a box for each generator, notes, the table."""
     titles, thresholds = contents.titles(), contents.metrics["thresholds"]
     parts = [_box(verdict, titles, thresholds) for verdict in contents.verdicts]
+    parts += [_equivalent(contents, verdict.generator) for verdict in contents.verdicts]
     parts.append('<div class="first"></div>')
     parts += [f'<div class="note">{html.escape(note)}</div>' for note in contents.notes]
     for number, verdict in enumerate(contents.verdicts):
@@ -37,6 +38,11 @@ def verdict_section(contents: Contents) -> str:
         parts.append(_table(verdict, titles))
     parts.append(_reading(contents.verdicts[0], thresholds))
     return "".join(parts)
+
+
+def _equivalent(contents: Contents, generator: str) -> str:
+    found = contents.metrics["generators"][generator]["equivalent_statistics"]
+    return f"<p>{html.escape(generator)} is {html.escape(found['sentence'])}.</p>" if found else ""
 
 
 def title_html(runs: Sequence[Run]) -> str:

@@ -55,7 +55,8 @@ def _wasserstein(pair: ObservablePair) -> Metric | None:
     return distributions.wasserstein(pair.truth, pair.generated, pair.resampler) if _varies(pair) else None
 
 
-def _kolmogorov_smirnov(pair: ObservablePair) -> Metric | None:
+def ks_distance(pair: ObservablePair) -> Metric | None:
+    """Kolmogorov-Smirnov distance; None for profiles, and where the truth has one value."""
     if not _varies(pair):
         return None
     return distributions.kolmogorov_smirnov(pair.truth, pair.generated, pair.resampler)
@@ -180,7 +181,7 @@ METRICS = (
         "KS",
         "largest distance of the distribution functions",
         threshold="excess",
-        of_observable=_kolmogorov_smirnov,
+        of_observable=lambda pair: pair.shared(ks_distance),
     ),
     MetricDefinition(
         "correlation_shift",
