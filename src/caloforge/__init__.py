@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from caloforge.commands.inspect import inspect
     from caloforge.commands.join import join
     from caloforge.commands.simulate import simulate
+    from caloforge.commands.simulate_events import simulate_events
     from caloforge.commands.submit import submit
     from caloforge.commands.train import train
     from caloforge.commands.tune import tune
@@ -77,6 +78,7 @@ __all__ = [
     "load_run",
     "plot",
     "simulate",
+    "simulate_events",
     "submit",
     "train",
     "tune",

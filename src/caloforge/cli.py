@@ -24,6 +24,7 @@ VERBS = {
     "list": ("init:list_", "List recipes, detectors, models, physics lists and formats."),
     "check": ("check:check", "Pre-flight of a run.yaml: config, detector, data, one step, memory, disk."),
     "simulate": ("simulate:simulate", "Full simulation with Geant4."),
+    "simulate-events": ("simulate_events:simulate_events", "Calorimeter hits of HepMC or EDM4hep events."),
     "import": ("convert:import_", "Read foreign shower data into a shower file."),
     "convert": ("convert:convert", "Write a shower file in a foreign format."),
     "inspect": ("inspect:inspect", "Show what a detector, a shower file or a model holds, with pictures."),

@@ -13,14 +13,16 @@ OPTIONS = {
     "check": "RUN --data -n/--n --set",
     "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --fast --threshold --acceptance "
     "--set --progress/--no-progress",
+    "simulate-events": "EVENTS -d/--detector -o/--out --fast --threshold --acceptance --distance --facing "
+    "--contributions --workers/-w --seed --resume --force --set --progress/--no-progress",
     "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
     "--progress/--no-progress",
     "convert": "SOURCE -o/--out --to --force --progress/--no-progress",
     "inspect": "WHAT MORE -o/--out --set",
     "join": "SOURCE MORE -o/--out --when-complete --force --progress/--no-progress",
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
-    "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --seed --batch-size "
-    "--backend --precision --device --threads --extrapolate --allow-large --force --progress/--no-progress",
+    "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed "
+    "--batch-size --backend --precision --device --threads --extrapolate --allow-large --force --progress/--no-progress",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 "
     "--training --reweight --threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed "
     "--workers --force --allow-undecided --progress/--no-progress",

@@ -28,6 +28,7 @@ class Taken(NamedTuple):
         direction: Unit vector.
         time: Global time at the front face, ns.
         track: Number of the track in its event; 1 is an incident particle.
+        vertex: Where the track began, mm.
     """
 
     event: int
@@ -39,6 +40,7 @@ class Taken(NamedTuple):
     direction: tuple[float, float, float]
     time: float
     track: int
+    vertex: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,24 +31,33 @@ import geant4_pybind as g  # noqa: E402 - after the environment is prepared
 Cells = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
-class _Readout(g.G4UserEventAction):  # type: ignore[misc]
+class Timed(Protocol):
+    """A primary generator that notes when it began an event."""
+
+    began: float
+
+
+class Readout(g.G4UserEventAction):  # type: ignore[misc]
     """Event action: the deposits of what Geant4 tracked, and the ledger."""
 
-    def __init__(self, gun: Gun, gate: Gate) -> None:
+    def __init__(self, gun: Timed, gate: Gate) -> None:
         super().__init__()
         self.gun, self.gate = gun, gate
         self.collection: int | None = None
         self.clear()
 
     def clear(self) -> None:
+        """Forget the events of the last block."""
         self.deposits: list[Cells] = []
         self.ledger: list[list[float]] = []
         self.gate.taken.clear()
 
     def BeginOfEventAction(self, _event: Any) -> None:  # noqa: N802 - called by Geant4
+        """Called by Geant4 at the start of each event."""
         self.gate.begin(len(self.ledger))
 
     def EndOfEventAction(self, event: Any) -> None:  # noqa: N802 - called by Geant4
+        """Called by Geant4 at the end of each event."""
         if self.collection is None:
             self.collection = scorer_collection()
         cells, energies = deposits(event, self.collection)
@@ -79,7 +88,7 @@ class GatedApplication:
 
         def actions() -> Sequence[Any]:
             self._gun = Gun(detector, beam)
-            self._readout = _Readout(self._gun, Gate(model.acceptance))
+            self._readout = Readout(self._gun, Gate(model.acceptance))
             return self._gun, self._readout
 
         construction = GatedConstruction(self._plate)
@@ -108,7 +117,9 @@ class GatedApplication:
         ledger[:, COLUMN["primary"]] = [
             available_energy(self._beam.pdg_id, kinetic, mass) for kinetic in self._gun.energies
         ]
-        hits = self._model.hits(gate.taken, seed, noise_numbers(gate.taken, start))
+        hits = self._model.hits(
+            gate.taken, seed, noise_numbers([particle.event for particle in gate.taken], start)
+        )
         began = time.perf_counter()
         events = [cut_to_window(cells, self._plate, self._window) for cells in
                   merged(readout.deposits, gate.taken, hits, self._threshold)]  # fmt: skip
@@ -124,13 +135,18 @@ class GatedApplication:
         )
 
 
-def noise_numbers(taken: Sequence[Taken], start: int) -> list[int]:
-    """The number of the noise of each taken particle: a function of the event and the place in it."""
+def noise_numbers(events: Sequence[int], start: int) -> list[int]:
+    """The number of the noise of each taken particle: a function of the event and the place in it.
+
+    Args:
+        events: The event of each, its place in the block; in order.
+        start: First event of the block.
+    """
     numbers: list[int] = []
-    event, place = -1, 0
-    for particle in taken:
-        place = place + 1 if particle.event == event else 0
-        event = particle.event
+    last, place = -1, 0
+    for event in events:
+        place = place + 1 if event == last else 0
+        last = event
         numbers.append((start + event) * SHOWERS_PER_EVENT + place % SHOWERS_PER_EVENT)
     return numbers
 

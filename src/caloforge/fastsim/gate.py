@@ -122,9 +122,10 @@ class Gate(g.G4UserSteppingAction):  # type: ignore[misc]
         if route == "taken":
             track.SetTrackStatus(g.fStopAndKill)
             position = (point.x, point.y, point.z)
-            when, number = track.GetGlobalTime(), track.GetTrackID()
+            when, number, start = track.GetGlobalTime(), track.GetTrackID(), track.GetVertexPosition()
+            vertex = (start.x, start.y, start.z)
             self.taken.append(
-                Taken(self._event, pdg_id, kinetic, theta, phi, position, direction, when, number)
+                Taken(self._event, pdg_id, kinetic, theta, phi, position, direction, when, number, vertex)
             )
         return route
 

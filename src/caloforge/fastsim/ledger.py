@@ -35,7 +35,7 @@ MEANINGS = {
     "kind": "given back to Geant4: the model was not trained on these particles",
     "energy": "given back to Geant4: energy below the threshold or outside of the trained range",
     "direction": "given back to Geant4: direction outside of the acceptance",
-    "tracked": "tracked by Geant4: neither electron, positron nor photon",
+    "tracked": "tracked by Geant4",
     "left": "did not enter through the front face",
 }
 

@@ -12,10 +12,10 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,21 +76,10 @@ class Block:
         Raises:
             OutputError: The disk is full, or the folder cannot be written.
         """
-        path = folder / f"{self.start:010d}-{self.start + len(self):010d}.npz"
-        temporary = partial_path(path)
-        try:
-            with writing(path):
-                with temporary.open("wb") as stream:
-                    arrays = {name: getattr(self, name) for name in _FIELDS}
-                    if self.ledger is not None:
-                        arrays[_LEDGER] = self.ledger
-                    np.savez(stream, **arrays)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                temporary.replace(path)
-        finally:
-            # frees the space on a full disk
-            temporary.unlink(missing_ok=True)
+        arrays = {name: getattr(self, name) for name in _FIELDS}
+        if self.ledger is not None:
+            arrays[_LEDGER] = self.ledger
+        save_arrays(folder, self.start, self.start + len(self), arrays)
 
     @classmethod
     def load(cls, path: Path) -> Block:
@@ -100,32 +89,81 @@ class Block:
             DamagedBlockError: The block is damaged.
             SimulationError: The operating system refuses to read it; nothing is removed.
         """
-        start, stop = _interval_of(path)
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                ledger = arrays.get(_LEDGER)
-                block = cls(start, **{name: arrays[name] for name in _FIELDS}, ledger=ledger)
-            intact = all(
-                getattr(block, name).dtype == dtype and getattr(block, name).ndim == 1
-                for name, dtype in zip(_FIELDS, _DTYPES, strict=True)
-            )
-            intact = intact and len(block.counts) == len(block.seconds) == stop - start
-            intact = intact and (ledger is None or (ledger.ndim == 2 and len(ledger) == stop - start))
-            intact = intact and int(block.counts.sum()) == len(block.voxels) == len(block.energies)
-        except Exception as error:
-            # zipfile, zlib and numpy raise a dozen classes for damage; an errno means the operating system
-            if isinstance(error, OSError) and error.errno is not None:
-                raise SimulationError(
-                    f"{path}: cannot be read ({error.strerror}); mend that, then simulate again with --resume"
-                ) from error
-            intact = False
-        if not intact:
-            path.unlink(missing_ok=True)
-            raise DamagedBlockError(
-                f"{path.name}: this block of finished showers was damaged and has been removed; run the same "
-                "simulation with --resume to make it again"
-            )
-        return block
+        start, arrays = load_arrays(path, _is_intact)
+        return cls(start, **{name: arrays[name] for name in _FIELDS}, ledger=arrays.get(_LEDGER))
+
+
+def _is_intact(arrays: Mapping[str, NDArray[Any]], count: int) -> bool:
+    """Whether the arrays of a block fit together."""
+    typed = all(
+        arrays[name].dtype == dtype and arrays[name].ndim == 1
+        for name, dtype in zip(_FIELDS, _DTYPES, strict=True)
+    )
+    ledger = arrays.get(_LEDGER)
+    return (
+        typed
+        and len(arrays["counts"]) == len(arrays["seconds"]) == count
+        and (ledger is None or (ledger.ndim == 2 and len(ledger) == count))
+        and int(arrays["counts"].sum()) == len(arrays["voxels"]) == len(arrays["energies"])
+    )
+
+
+def save_arrays(folder: Path, start: int, stop: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays of the block [start, stop) atomically.
+
+    Raises:
+        OutputError: The disk is full, or the folder cannot be written.
+    """
+    path = folder / f"{start:010d}-{stop:010d}.npz"
+    temporary, named = partial_path(path), cast(Any, dict(arrays))
+    try:
+        with writing(path):
+            with temporary.open("wb") as stream:
+                np.savez(stream, **named)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+    finally:
+        # frees the space on a full disk
+        temporary.unlink(missing_ok=True)
+
+
+def load_arrays(
+    path: Path, is_intact: Callable[[Mapping[str, NDArray[Any]], int], bool]
+) -> tuple[int, dict[str, NDArray[Any]]]:
+    """Read the arrays of a block; a damaged one is removed, so that it is simulated again.
+
+    Args:
+        path: The block.
+        is_intact: Whether arrays are those of a block of so many showers or events.
+
+    Returns:
+        The first shower or event, and the arrays.
+
+    Raises:
+        DamagedBlockError: The block is damaged.
+        SimulationError: The operating system refuses to read it; nothing is removed.
+    """
+    start, stop = _interval_of(path)
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        intact = is_intact(arrays, stop - start)
+    except Exception as error:
+        # zipfile, zlib and numpy raise a dozen classes for damage; an errno means the operating system
+        if isinstance(error, OSError) and error.errno is not None:
+            raise SimulationError(
+                f"{path}: cannot be read ({error.strerror}); mend that, then simulate again with --resume"
+            ) from error
+        intact = False
+    if not intact:
+        path.unlink(missing_ok=True)
+        raise DamagedBlockError(
+            f"{path.name}: this block of finished showers was damaged and has been removed; run the same "
+            "simulation with --resume to make it again"
+        )
+    return start, arrays
 
 
 class Parts:
@@ -205,16 +243,17 @@ class Parts:
 
     def intervals(self) -> list[tuple[int, int]]:
         """Intervals [start, stop) of finished showers, sorted."""
-        return sorted(
-            _interval_of(path) for path in self.folder.glob("*.npz") if _BLOCK_FILE.fullmatch(path.name)
-        )
+        return [_interval_of(path) for path in self.paths()]
 
-    def remove_damaged(self) -> None:
-        """Read every block and remove those that are damaged."""
-        for path in self.folder.glob("*.npz"):
-            if _BLOCK_FILE.fullmatch(path.name):
-                with contextlib.suppress(DamagedBlockError):
-                    Block.load(path)
+    def remove_damaged(self, load: Callable[[Path], object] = Block.load) -> None:
+        """Read every block with `load`, which removes those that are damaged."""
+        for path in self.paths():
+            with contextlib.suppress(DamagedBlockError):
+                load(path)
+
+    def paths(self) -> list[Path]:
+        """The blocks, in order."""
+        return sorted(path for path in self.folder.glob("*.npz") if _BLOCK_FILE.fullmatch(path.name))
 
     def missing(self) -> list[tuple[int, int]]:
         """Intervals [start, stop) of showers still to be simulated, sorted."""
@@ -228,8 +267,8 @@ class Parts:
     def ledger(self) -> NDArray[np.float64] | None:
         """The ledgers of all showers in order, shape (n, columns); None if the blocks have none."""
         rows, position = [], 0
-        for start, stop in self.intervals():
-            block = Block.load(self.folder / f"{start:010d}-{stop:010d}.npz")
+        for path in self.paths():
+            (start, stop), block = _interval_of(path), Block.load(path)
             if block.ledger is not None and min(stop, self.n) > position:
                 rows.append(block.ledger[max(position - start, 0) : self.n - start])
             position = max(position, stop)
@@ -242,9 +281,7 @@ class Parts:
 
         Memory holds one block and one batch.
         """
-        paths = {
-            _interval_of(path): path for path in self.folder.glob("*.npz") if _BLOCK_FILE.fullmatch(path.name)
-        }
+        paths = {_interval_of(path): path for path in self.paths()}
         showers = np.zeros((0, *shape), np.float32)
         seconds = np.zeros(0, np.float32)
         done = position = 0

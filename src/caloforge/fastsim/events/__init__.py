@@ -1,0 +1,1 @@
+"""Simulation of generated events: particles of HepMC or EDM4hep files in, calorimeter hits out."""
