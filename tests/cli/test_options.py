@@ -22,7 +22,8 @@ OPTIONS = {
     "join": "SOURCE MORE -o/--out --when-complete --force --progress/--no-progress",
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed "
-    "--batch-size --backend --precision --device --threads --extrapolate --allow-large --force --progress/--no-progress",
+    "--batch-size --backend --precision --device --threads --extrapolate --allow-large --force "
+    "--progress/--no-progress",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 "
     "--training --reweight --threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed "
     "--workers --force --allow-undecided --progress/--no-progress",
@@ -41,7 +42,7 @@ OPTIONS = {
 
 
 # a keyword and a builtin of Python
-PYTHON_NAMES = {"import": "import_", "list": "list_"}
+PYTHON_NAMES = {"import": "import_", "list": "list_", "simulate-events": "simulate_events"}
 
 
 def described(app):

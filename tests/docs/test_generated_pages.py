@@ -33,7 +33,7 @@ def test_the_command_line_names_every_verb_and_option(generated):
     theirs = set(re.findall(r"(?<=[`, ])--[a-z][a-z-]+", build_app().generate_docs(output_format="markdown")))
     # which may be given by their names too, and what belongs to --install-completion
     hidden = {"--install-completion", "--shell", "--output"}
-    positional = {"--run", "--preset", "--source", "--what", "--model", "--truth", "--generated"}
+    positional = {"--run", "--preset", "--source", "--what", "--model", "--truth", "--generated", "--events"}
     positional |= {"--study", "--where"}
     missing = {option for option in theirs - positional - hidden if option not in text}
     assert not missing

@@ -296,7 +296,7 @@ def test_a_full_disk(mixed, tmp_path, monkeypatch):
         (["--set", "model.family=frozen"], 2, "expected one of detector or fullsim"),
         (["--set", "fullsim.physics=FTFP_BERT"], 1, "GEANT4_DATA_DIR"),
         (["--distance", "3"], 2, "without a unit"),
-        (["--distance", "-3 mm"], 2, "expected 0 mm to 100 m"),
+        (["--distance", "200 m"], 2, "expected 0 mm to 100 m"),
         (["--facing", "w"], 2, "facing"),
         (["--threshold", "5 GeV"], 2, "give --fast MODEL"),
         (["--workers", "0"], 2, "workers"),
