@@ -1,4 +1,4 @@
-"""Every registry that installed packages can add names to."""
+"""All registries that plug-ins extend, and the state of the installed plug-ins."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def registries() -> list[Registry[Any]]:
 
 
 def added_names() -> dict[str, str]:
-    """What installed packages add, as "sampler latin-hypercube", and the packages."""
+    """The package of each name that plug-ins add; a name has its kind before it: "sampler sobol"."""
     names = {f"{r.kind} {name}": package for r in registries() for name, package in r.added().items()}
     # the registry of metrics takes a moment to import
     return names | {f"metric {name}": package for name, package in added_to("caloforge.metrics").items()}
 
 
 def broken() -> list[str]:
-    """A line about each name that a package adds and that cannot be used."""
+    """The error of each plug-in that cannot be used, one line each."""
     from caloforge.metrics.registry import METRICS
 
     found = []

@@ -26,14 +26,14 @@ from caloforge.provenance import cpu, digest_json, package_version
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
 
-CHECK = "crc32"
+CHECKSUM = "crc32"
 
 
 def code_folder(family: str) -> Path:
     """Folder of the compiled forms of a family, for this processor and these versions."""
     name, flags = cpu()
     sources = _sources(family)
-    facts = {
+    key = {
         "cpu": name,
         # Numba keeps its machine code beside the sources, or in a folder of its own
         "location": [str(sources[0].parent.resolve()), os.environ.get("NUMBA_CACHE_DIR")],
@@ -41,11 +41,11 @@ def code_folder(family: str) -> Path:
         "versions": {package: package_version(package) for package in ("caloforge", "numba", "llvmlite")},
         "sources": [zlib.crc32(path.read_bytes()) for path in sources],
     }
-    return cache_folder() / "compiled" / f"{family}-{digest_json(facts)[:16]}"
+    return cache_folder() / "compiled" / f"{family}-{digest_json(key)[:16]}"
 
 
 def _sources(family: str) -> list[Path]:
-    """Files of the folder that holds the configuration of a family; the file alone outside a package."""
+    """Source files of a family: those of its package, or the single file of a module outside a package."""
     config = FAMILIES.get(family, "family").config
     file = Path(inspect.getfile(config))
     package = inspect.getmodule(config).__package__  # type: ignore[union-attr]
@@ -65,8 +65,8 @@ def read_form(model: StoredModel) -> CompiledForm | None:
     try:
         with safe_open(_path(model), framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            check = (file.metadata() or {}).get(CHECK)
-        if check != _check(arrays):
+            stored = (file.metadata() or {}).get(CHECKSUM)
+        if stored != _checksum(arrays):
             return None
         return kind.from_arrays(arrays, model.detector, model.facts)
     except (OSError, SafetensorError, KeyError):
@@ -83,7 +83,7 @@ def store_form(model: StoredModel, form: CompiledForm) -> None:
     from safetensors.numpy import save
 
     arrays, path = form.arrays(), _path(model)
-    data = save(arrays, {CHECK: _check(arrays)})
+    data = save(arrays, {CHECKSUM: _checksum(arrays)})
     with contextlib.suppress(CaloforgeError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         # not save_file: its error on a full disk is not an OSError
@@ -94,7 +94,7 @@ def _path(model: StoredModel) -> Path:
     return code_folder(model.family) / f"{model.digest[:16]}.safetensors"
 
 
-def _check(arrays: dict[str, NDArray[Any]]) -> str:
+def _checksum(arrays: dict[str, NDArray[Any]]) -> str:
     # compiled loops do not check bounds, so damaged arrays must be detected before
     total = 0
     for name in sorted(arrays):

@@ -27,14 +27,14 @@ class ResponseSummary:
 
 
 def summarise_response(samples: Sequence[Sample]) -> ResponseSummary:
-    """Resolution and linearity of every sample, the truth first; a reason where they cannot be fitted."""
+    """Fit resolution and linearity of every sample, the truth first; gives the reason if there is no fit."""
     edges = _edges(samples[0])
     if edges is None:
-        return _nothing(f"{samples[0].name} has {_energies(samples[0])}")
+        return _no_fit(f"{samples[0].name} has {_energies(samples[0])}")
     curves = [response_curve(s.conditions.energy, s.values["response"], edges) for s in samples]
     for sample, curve in zip(samples, curves, strict=True):
         if len(curve.energy) < len(edges) - 1:
-            return _nothing(f"{sample.name} has fewer than 10 showers, or no energy, in some of the bins")
+            return _no_fit(f"{sample.name} has fewer than 10 showers, or no energy, in some of the bins")
     lines = [fit_linearity(curve) for curve in curves]
     figures = (
         _figure(
@@ -60,7 +60,7 @@ def summarise_response(samples: Sequence[Sample]) -> ResponseSummary:
     return ResponseSummary(figures, tuple(resolution), tuple(linearity))
 
 
-def _nothing(reason: str) -> ResponseSummary:
+def _no_fit(reason: str) -> ResponseSummary:
     need = f"needs at least 4 energies, or {4 * SHOWERS_PER_POINT} showers of a spectrum; {reason}."
     return ResponseSummary((), (f"The fit {need}",), (f"The line {need}",))
 
@@ -74,8 +74,8 @@ def _energies(truth: Sample) -> str:
 
 def _terms(curve: ResponseCurve) -> str:
     """The three terms of the resolution, and the energies left out of the fit."""
-    alike = [f"{energy / 1e3:.3g} GeV" for energy in curve.energy[~curve.spread]]
-    reason = f"at {', '.join(alike)} all showers have the same response" if alike else ""
+    without_spread = [f"{energy / 1e3:.3g} GeV" for energy in curve.energy[~curve.spread]]
+    reason = f"at {', '.join(without_spread)} all showers have the same response" if without_spread else ""
     try:
         f = fit_resolution(curve)
     except ValueError:
@@ -83,7 +83,7 @@ def _terms(curve: ResponseCurve) -> str:
     return (
         f"stochastic {100 * f.stochastic:.2f} ± {100 * f.stochastic_error:.2f} %·√GeV, constant "
         f"{100 * f.constant:.2f} ± {100 * f.constant_error:.2f} %, noise {f.noise:.1f} ± {f.noise_error:.1f} "
-        f"MeV (χ² {f.chi2:.1f} / {f.ndf})" + (f"; left out: {reason}" if alike else "")
+        f"MeV (χ² {f.chi2:.1f} / {f.ndf})" + (f"; left out: {reason}" if without_spread else "")
     )
 
 
