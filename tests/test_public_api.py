@@ -19,6 +19,7 @@ SIGNATURES = {
     "demo": "*, out=demo, train_showers=1500, test_showers=500, workers=None, seed=1, force=False, "
     "progress=True",
     "doctor": "",
+    "export": "model, *, out, target=onnx, allow_large=False, force=False",
     "generate": "model, *, out=None, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
     "impact=None, seed=0, batch_size=None, backend=auto, precision=auto, device=cpu, threads=None, "
     "extrapolate=False, allow_large=False, force=False, progress=True",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from caloforge.commands.convert import convert, import_
     from caloforge.commands.demo import demo
     from caloforge.commands.doctor import doctor
+    from caloforge.commands.export import export
     from caloforge.commands.generate import generate
     from caloforge.commands.init import init, list_
     from caloforge.commands.inspect import inspect
@@ -67,6 +68,7 @@ __all__ = [
     "convert",
     "demo",
     "doctor",
+    "export",
     "generate",
     "import_",
     "init",

@@ -31,6 +31,7 @@ VERBS = {
     "join": ("join:join", "Join shower files into one."),
     "train": ("train:train", "Train a model on a shower file."),
     "generate": ("generate:generate", "Fast simulation with a trained model."),
+    "export": ("export:export", "Export a trained model for other programs: ONNX, OpenVINO, Par04, DDML."),
     "validate": ("validate:validate", "Physics comparison of generated showers with Geant4."),
     "tune": ("tune:tune", "Search for the best settings of a run, on one machine or a Ray cluster."),
     "card": ("card:card", "Write the card of a model from its validation reports."),

@@ -10,7 +10,7 @@ from standin import stand_in
 
 from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, MissingDependencyError, ModelError
-from caloforge.export.graph import export_graph
+from caloforge.exporting.graph import export_graph
 from caloforge.files import cache_folder
 from caloforge.generation import backend_benchmark, backend_selection, engine, plan, runtime_benchmark
 from caloforge.generation.backend_selection import choices_file, fastest, plan_for

@@ -10,7 +10,7 @@ import torch
 from numba import njit
 
 from caloforge.errors import ModelError
-from caloforge.export.graph import export_graph
+from caloforge.exporting.graph import export_graph
 from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan

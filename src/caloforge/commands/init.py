@@ -47,9 +47,13 @@ def init(
 
 
 def list_() -> Outcome:
-    """List the recipes, detectors, models, studies, particles, physics lists, formats, samplers, backends."""
+    """List the recipes, detectors, models, studies, particles, physics lists, formats and plug-ins.
+
+    Formats are those of `convert`, targets those of `export`.
+    """
     from caloforge.beam import PARTICLES
     from caloforge.commands.registries import added_names
+    from caloforge.exporting.registry import TARGETS
     from caloforge.foreign_formats import FORMATS
     from caloforge.fullsim.config import PHYSICS
     from caloforge.generation.runtimes import BACKENDS
@@ -65,6 +69,7 @@ def list_() -> Outcome:
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
         "formats": FORMATS.names(),
+        "targets": TARGETS.names(),
         "samplers": SAMPLERS.names(),
         "backends": BACKENDS.names(),
         "plugins": added_names(),
@@ -75,7 +80,7 @@ def list_() -> Outcome:
     if facts["released"]:
         lines += ["released models", *(f"  {name:<14} {text}" for name, text in facts["released"].items())]
     lines += ["studies", *(f"  {name}" for name in facts["studies"])]
-    for kind in ("particles", "physics", "formats", "samplers", "backends"):
+    for kind in ("particles", "physics", "formats", "samplers", "backends", "targets"):
         lines += [
             kind,
             *textwrap.wrap(", ".join(facts[kind]), 100, initial_indent="  ", subsequent_indent="  "),

@@ -9,13 +9,14 @@ from caloforge.plugins import Registry, added_to
 
 
 def registries() -> list[Registry[Any]]:
-    """Model families, samplers, file formats and backends; imports neither torch nor Optuna."""
+    """Model families, samplers, formats, backends and targets; imports neither torch nor Optuna."""
+    from caloforge.exporting.registry import TARGETS
     from caloforge.foreign_formats import FORMATS
     from caloforge.generation.runtimes import BACKENDS
     from caloforge.models.registry import FAMILIES
     from caloforge.tuning.samplers.config import SAMPLERS
 
-    return [FAMILIES, SAMPLERS, FORMATS, BACKENDS]
+    return [FAMILIES, SAMPLERS, FORMATS, BACKENDS, TARGETS]
 
 
 def added_names() -> dict[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from caloforge._version import __version__
 from caloforge.conditions import Conditions
 from caloforge.errors import ModelError
-from caloforge.export.graph import export_graph, quantize_graph
+from caloforge.exporting.graph import export_graph, quantize_graph
 from caloforge.files import cache_folder
 from caloforge.generation.compiled import loaded_form
 from caloforge.generation.plan import Generate, LoadedModel, Plan

@@ -1,0 +1,1 @@
+"""Python that is copied into exported folders and runs there without caloforge."""

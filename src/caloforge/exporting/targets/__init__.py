@@ -1,0 +1,1 @@
+"""The export targets that come with caloforge, one file each."""
