@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from typing import ClassVar
 
 import numpy as np
 import onnxruntime
@@ -106,7 +107,7 @@ class RegularGridGAN:
 class EmbeddedPython:
     """DDML: EmbeddedPyInference with CaloCloudsTwoAngleModel, of 2025-06 or of 2026."""
 
-    LAYOUTS = {"run_inference_2025_06": (35_000, 1), "run_inference_2026": (6868, 4)}
+    LAYOUTS: ClassVar = {"run_inference_2025_06": (35_000, 1), "run_inference_2026": (6868, 4)}
 
     def __init__(self, folder, entry_point, monkeypatch):
         monkeypatch.setenv("DDML_MODEL_PATH", str(folder / "model.onnx"))

@@ -1,5 +1,6 @@
 """Each consumer, imitated, gets back the showers of `caloforge generate` from the exported files."""
 
+import atexit
 import json
 import re
 
@@ -190,6 +191,8 @@ def test_embedded_python_counts_what_it_changes(exported, monkeypatch, capsys):
     assert sum(map(len, whole)) > 1687 == sum(map(len, reduced))
     layer_energies = [[sum(e for _, _, e in points) for points in layers] for layers in (reduced, whole)]
     np.testing.assert_allclose(*layer_energies, rtol=1e-5)
+    for model in (few.module.generator(), many.module.generator()):
+        atexit.unregister(model.report)
     few.module.generator().report()
     told = capsys.readouterr().err
     assert "1 of 1 particles were outside the trained range" in told

@@ -78,6 +78,8 @@ MEANINGS = {
     "theta": TensorInfo("theta", "polar angle; pi/2 is orthogonal incidence", "rad"),
     "phi": TensorInfo("phi", "azimuth", "rad"),
     "pdg_id": TensorInfo("pdg_id", "particle number of the Particle Data Group"),
+    "impact_x": TensorInfo("impact_x", "impact point, from the axis of the mesh along x", "mm"),
+    "impact_y": TensorInfo("impact_y", "impact point, from the axis of the mesh along y", "mm"),
 }
 
 

@@ -1,15 +1,9 @@
 """Export of a model as an ONNX graph, for any batch size.
 
-<<<<<<< HEAD:src/caloforge/export/graph.py
-Inputs, in this order: `energy` (N,) MeV, `theta` (N,) rad, `phi` (N,) rad, all float32; `pdg_id` (N,) int32
-where the model was trained on several particles; `impact_x` and `impact_y` (N,) float32, mm, where it was
-trained on showers off the axis of the mesh; `noise` (N, *noise_shape) float32, standard normal.
-Output: `showers` (N, *shower_shape) float32, MeV.
-=======
 The plain graph has the inputs of `caloforge.models.parity`: `energy` (N,) MeV, `theta` and `phi` (N,) rad,
-all float32; `pdg_id` (N,) int32 where the model was trained on several particles; `noise` (N, *noise_shape)
-float32, standard normal. Its output is `showers` (N, *shower_shape) float32, MeV.
->>>>>>> dd26cdc (Export: a verb, targets ONNX, OpenVINO, Par04 and DDML, with manifest and self-test):src/caloforge/exporting/graph.py
+all float32; `pdg_id` (N,) int32 where the model was trained on several particles; `impact_x` and `impact_y`
+(N,) mm, float32, where it was trained on impact points off the axis; `noise` (N, *noise_shape) float32,
+standard normal. Its output is `showers` (N, *shower_shape) float32, MeV.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from caloforge.exporting.contract import Contract, TensorInfo
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
 from caloforge.models.base import ShowerModel
 from caloforge.models.parity import PARITY, Arrays
+from caloforge.models.training_metadata import TrainedRange
 from caloforge.provenance import collect, digest_file
+from caloforge.showers.batch import IMPACT
 
 MANIFEST, REFERENCE = "manifest.json", "reference.bin"
 FORMAT, FORMAT_VERSION = "caloforge-export", 1
@@ -39,7 +41,6 @@ def manifest(
         reference: Arrays of `reference.bin` by name, in its order.
         digest: SHA-256 of the weights.
     """
-    ranges = model.ranges
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -52,12 +53,7 @@ def manifest(
         },
         "inputs": [_tensor(info, reference[info.name]) for info in contract.inputs],
         "output": _tensor(contract.output, reference[contract.output.name]),
-        "trained": {
-            "energy": {"unit": "MeV", "min": ranges.energy[0], "max": ranges.energy[1]},
-            "theta": {"unit": "rad", "min": ranges.theta[0], "max": ranges.theta[1]},
-            "phi": {"unit": "rad", "min": ranges.phi[0], "max": ranges.phi[1]},
-            "pdg_id": list(ranges.pdg_ids),
-        },
+        "trained": _trained(model.ranges),
         "energy_meaning": model.energy_meaning,
         "mesh": mesh_facts(model.detector),
         "detector": model.detector.model_dump(mode="json"),
@@ -65,6 +61,17 @@ def manifest(
         **contract.facts,
         "provenance": collect(packages=("torch", "onnx", "onnxruntime")),
     }
+
+
+def _trained(ranges: TrainedRange) -> dict[str, Any]:
+    """The trained range of each condition that a model takes."""
+    quantities = {"energy": "MeV", "theta": "rad", "phi": "rad"}
+    quantities |= dict.fromkeys(IMPACT, "mm") if ranges.off_axis else {}
+    facts: dict[str, Any] = {
+        name: {"unit": unit, "min": getattr(ranges, name)[0], "max": getattr(ranges, name)[1]}
+        for name, unit in quantities.items()
+    }
+    return facts | {"pdg_id": list(ranges.pdg_ids)}
 
 
 def mesh_facts(detector: Detector) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class Generator:
         self._trained = {
             name: (trained[name]["min"], trained[name]["max"]) for name in ("energy", "theta", "phi")
         }
+        names = [tensor["name"] for tensor in self.manifest["inputs"]]
+        self._impact = [name for name in ("impact_x", "impact_y") if name in names]
         self._noise_shape = self.manifest["inputs"][-1]["shape"][1:]
         seed = os.environ.get("CALOFORGE_SEED")
         self._noise = np.random.default_rng(None if seed is None else int(seed))
@@ -99,9 +101,10 @@ class Generator:
         slack = 1e-3 * energy, 1e-3, 1e-3
         asked = (energy, theta, phi)
         self.outside += any(abs(a - t) > s for a, t, s in zip(asked, trained.values(), slack, strict=True))
-        given = {name: np.array([value], np.float32) for name, value in trained.items()} | {
-            "noise": self.noise()
-        }
+        given = {name: np.array([value], np.float32) for name, value in trained.items()}
+        # DDML places the mesh around each particle
+        given |= {name: np.zeros(1, np.float32) for name in self._impact}
+        given["noise"] = self.noise()
         shower: Floats = self._session.run(None, given)[0][0]
         return shower if trained["energy"] == energy else shower * np.float32(energy / trained["energy"])
 
