@@ -174,25 +174,32 @@ def test_every_target_says_what_it_is():
 # ---- the same showers in every runtime
 
 
+# cells of a shower that a rounding exchanges; hundreds where the layer sampler takes another stored shower
+FEW_CELLS = 20
+
+
 @pytest.mark.slow
-def test_parity_of_the_released_model(tmp_path):
-    """Torch, ONNX Runtime and OpenVINO make the same cells; those at a threshold are counted."""
+@pytest.mark.parametrize(("run", "relative"), [(run_onnx, 1e-5), (run_openvino, 2e-5)])
+def test_parity_of_the_released_model(tmp_path, run, relative):
+    """Torch and a runtime make the same cells; where a threshold decides otherwise is counted."""
     count, batch = (60, 20) if SCALE == "small" else (1000, 100)
     model = caloforge.load_model("clic-electron")
     caloforge.export("clic-electron", out=tmp_path / "out", target="onnx")
     inputs = sample_inputs(model, count)
-    cells = exchanged = beyond = 0
+    others = exchanged = beyond = cells = 0
     for start in range(0, count, batch):
         part = {name: value[start : start + batch] for name, value in inputs.items()}
         with torch.inference_mode():
             want = model.generate(condition_of(model, part), torch.from_numpy(part["noise"])).numpy()
-        for run in (run_onnx, run_openvino):
-            got = run(tmp_path / "out/model.onnx", part)
-            hit = (got > 0) == (want > 0)
-            exchanged += np.count_nonzero(~hit)
-            # 10 eV is a hundredth of the smallest energy of a hit
-            beyond += np.count_nonzero(hit & ~np.isclose(got, want, rtol=1e-5, atol=1e-5))
-            np.testing.assert_allclose(got[hit], want[hit], rtol=1e-4, atol=1e-4)
-            cells += got.size
+        want = want.reshape(batch, -1)
+        got = run(tmp_path / "out/model.onnx", part).reshape(batch, -1)
+        moved = ((got > 0) != (want > 0)).sum(axis=1)
+        same = moved <= FEW_CELLS
+        others += np.count_nonzero(~same)
+        exchanged += moved[same].sum()
+        # 10 eV is a hundredth of the smallest energy of a hit
+        beyond += np.count_nonzero(~np.isclose(got[same], want[same], rtol=relative, atol=1e-5))
+        cells += got[same].size
+    assert others <= 1 + count / 200
     assert exchanged < 1e-4 * cells
-    assert beyond < 4e-4 * cells
+    assert beyond < 1e-4 * cells

@@ -9,11 +9,11 @@ import numpy as np
 
 from caloforge.exporting.contract import Contract, TensorInfo
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
+from caloforge.geometry.mesh import IMPACT
 from caloforge.models.base import ShowerModel
 from caloforge.models.parity import PARITY, Arrays
 from caloforge.models.training_metadata import TrainedRange
 from caloforge.provenance import collect, digest_file
-from caloforge.showers.batch import IMPACT
 
 MANIFEST, REFERENCE = "manifest.json", "reference.bin"
 FORMAT, FORMAT_VERSION = "caloforge-export", 1
