@@ -24,6 +24,7 @@ OPTIONS = {
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed "
     "--batch-size --backend --precision --device --threads --extrapolate --allow-large --force "
     "--progress/--no-progress",
+    "export": "MODEL -o/--out --target --allow-large --force",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 "
     "--training --reweight --threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed "
     "--workers --force --allow-undecided --progress/--no-progress",
