@@ -35,8 +35,8 @@ SIGNATURES = {
     "simulate": "run, *, n, out, workers=1, seed=None, resume=False, force=False, fast=None, threshold=None, "
     "acceptance=None, set_=None, progress=True",
     "simulate_events": "events, *, detector, out, fast=None, threshold=None, acceptance=None, "
-    "distance=1.5 m, facing=x, contributions=particle, workers=1, seed=0, resume=False, force=False, "
-    "set_=None, progress=True",
+    "distance=1.5 m, facing=x, field=0 T, contributions=particle, workers=1, seed=0, resume=False, "
+    "force=False, set_=None, progress=True",
     "submit": "where, *command, nodes=1, processes=None, gpus=0, cpus=4, memory=16Gi, time=04:00:00, "
     "image=None, volume=None, env=None, secret=None, setup=None, name=None, sbatch=None, namespace=None, "
     "dashboard=None, print_=False",

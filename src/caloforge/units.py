@@ -34,12 +34,14 @@ LENGTH_UNITS = {
 }
 ANGLE_UNITS = {"rad": hepunits.rad, "mrad": hepunits.mrad, "deg": hepunits.degree}
 DENSITY_UNITS = {"g/cm3": 1.0, "kg/m3": 1e-3, "mg/cm3": 1e-3}
+FIELD_UNITS = {"T": 1.0, "mT": 1e-3}
 
 _EXAMPLES = {
     "energy": "10 GeV",
     "length": "5 mm",
     "angle": "60 deg",
     "density": "19.3 g/cm3",
+    "magnetic field": "4 T",
 }
 
 
@@ -48,7 +50,7 @@ def parse_quantity(text: object, kind: str, units: dict[str, float]) -> float:
 
     Args:
         text: What the user wrote.
-        kind: "energy", "length", "angle" or "density"; used in messages.
+        kind: "energy", "length", "angle", "density" or "magnetic field"; used in messages.
         units: Unit name to its size in the base unit.
 
     Raises:
@@ -91,6 +93,11 @@ def parse_angle(text: object) -> float:
 def parse_density(text: object) -> float:
     """Density in g/cm3 from text such as "19.3 g/cm3"."""
     return parse_quantity(text, "density", DENSITY_UNITS)
+
+
+def parse_field(text: object) -> float:
+    """Magnetic field in T from text such as "4 T"."""
+    return parse_quantity(text, "magnetic field", FIELD_UNITS)
 
 
 def _format(value: float, units: dict[str, float], preferred: tuple[str, ...]) -> str:

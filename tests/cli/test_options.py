@@ -14,7 +14,7 @@ OPTIONS = {
     "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --fast --threshold --acceptance "
     "--set --progress/--no-progress",
     "simulate-events": "EVENTS -d/--detector -o/--out --fast --threshold --acceptance --distance --facing "
-    "--contributions --workers/-w --seed --resume --force --set --progress/--no-progress",
+    "--field --contributions --workers/-w --seed --resume --force --set --progress/--no-progress",
     "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
     "--progress/--no-progress",
     "convert": "SOURCE -o/--out --to --force --progress/--no-progress",

@@ -23,11 +23,11 @@ EVENTS = [
     [particle(22, 3.0), particle(13, -4.0), particle(12, 1.0)],
 ]
 KINDS = {
-    11: Kind(0.511, False, False),
-    22: Kind(0.0, False, False),
-    111: Kind(134.98, True, True),
-    211: Kind(139.57, True, False),
-    12: Kind(0.0, False, False),
+    11: Kind(0.511, -1.0, False, False),
+    22: Kind(0.0, 0.0, False, False),
+    111: Kind(134.98, 0.0, True, True),
+    211: Kind(139.57, 1.0, True, False),
+    12: Kind(0.0, 0.0, False, False),
 }
 
 
@@ -175,7 +175,8 @@ def test_frames(facing):
 def started(tmp_path, particles, **options):
     [event] = read_events(write_hepmc(tmp_path / "e.hepmc", [particles]))
     given = {"hadronic": False, "space": 2500.0} | options
-    chosen, others = primaries(event, Face("x", 1500.0, 1000.0), KINDS.get, **given)
+    face = given.pop("face", Face("x", 1500.0, 1000.0))
+    chosen, others = primaries(event, face, KINDS.get, **given)
     return event, chosen, {reason: count for reason, (count, _) in others.items()}
 
 
@@ -221,6 +222,40 @@ def test_a_particle_that_decays_at_once_starts_at_its_vertex(tmp_path):
     np.testing.assert_allclose(one.position, [0, 0, -1400])
     _, [pion], _ = started(tmp_path, [particle(211, 5.0)], hadronic=True)
     assert pion.pdg_id == 211
+
+
+def test_a_helix_is_a_circle_across_the_field(tmp_path):
+    """In 4 T an electron of 3 GeV turns on a radius of 3 / (0.2998 * 4) m."""
+    radius = 3e3 / (0.299792458 * 4)
+    _, [one], _ = started(tmp_path, [particle(11, 3.0)], face=Face("x", 1500.0, 1500.0, 4.0))
+    # dp/dt = q v x B: along -v x z for an electron, which is +y of the event, x of the calorimeter
+    away = radius - math.sqrt(radius**2 - 1500**2)
+    assert one.position[0] == pytest.approx(away, abs=1.0)
+    assert one.position[1] == pytest.approx(0, abs=1e-6)
+    assert one.position[2] == pytest.approx(-math.cos(math.asin(1500 / radius)), abs=0.01)
+    assert math.atan2(one.direction[0], one.direction[2]) == pytest.approx(math.asin(1500 / radius), abs=1e-3)
+    assert one.time * 299.792458 == pytest.approx(radius * math.asin(1500 / radius) - 1, rel=1e-6)
+    _, [other], _ = started(tmp_path, [particle(11, 3.0)], face=Face("x", 1500.0, 1500.0, -4.0))
+    assert other.position[0] == pytest.approx(-one.position[0])
+    # too soft to reach the face, and what has no charge
+    _, neutral, others = started(
+        tmp_path, [particle(11, 0.5), particle(22, 0.5)], face=Face("x", 1500.0, 1500.0, 4.0)
+    )
+    assert others == {"missed": 1}
+    assert neutral[0].direction == (0, 0, 1)
+
+
+def test_a_helix_along_the_field(tmp_path):
+    face = Face("z", 2000.0, 1000.0, 2.0)
+    _, [one], _ = started(tmp_path, [particle(11, 0.1, 0.0, 2.0)], face=face)
+    size = math.sqrt(0.01 + 4) * 1e3
+    radius = 100.0 / (0.299792458 * 2)
+    path = 2000.0 * size / 2000.0 - 1
+    angle = 0.299792458 * 2 * path / size
+    assert one.position[2] == pytest.approx(path * 2000.0 / size - 2000.0)
+    assert math.hypot(*one.position[:2]) == pytest.approx(2 * radius * abs(math.sin(angle / 2)), rel=1e-6)
+    assert math.hypot(*one.direction) == pytest.approx(1)
+    assert one.direction[2] == pytest.approx(2000.0 / size)
 
 
 # ---- hits

@@ -297,6 +297,8 @@ def test_a_full_disk(mixed, tmp_path, monkeypatch):
         (["--set", "fullsim.physics=FTFP_BERT"], 1, "GEANT4_DATA_DIR"),
         (["--distance", "3"], 2, "without a unit"),
         (["--distance", "200 m"], 2, "expected 0 mm to 100 m"),
+        (["--field", "4"], 2, "got '4' without a unit, expected something like '4 T'"),
+        (["--field", "400 T"], 2, "expected -100 T to 100 T"),
         (["--facing", "w"], 2, "facing"),
         (["--threshold", "5 GeV"], 2, "give --fast MODEL"),
         (["--workers", "0"], 2, "workers"),

@@ -21,6 +21,7 @@ def simulate_events(
     acceptance: str | None = None,
     distance: str = "1.5 m",
     facing: Literal["x", "y", "z", "-x", "-y", "-z"] = "x",
+    field: str = "0 T",
     contributions: Literal["none", "particle"] = "particle",
     workers: Annotated[Workers, Parameter(name=["--workers", "-w"])] = 1,
     seed: Seed = 0,
@@ -41,6 +42,7 @@ def simulate_events(
             is 1 deg.
         distance: Distance of the front face from the origin of the events.
         facing: Axis of the events along which the calorimeter lies; the beam is z.
+        field: Magnetic field along the beam, between the vertices and the face; the calorimeter has none.
         contributions: What each particle contributes to each hit: "particle", or "none" for smaller files.
         workers: Processes; one per core is best. The hits do not depend on it.
         seed: Seed.
@@ -57,7 +59,7 @@ def simulate_events(
     from caloforge.fullsim.config import FullSimConfig
     from caloforge.geometry import Detector, detector_document
     from caloforge.models.store import read_model
-    from caloforge.units import parse_length
+    from caloforge.units import parse_field, parse_length
 
     given = {"threshold": threshold, "acceptance": acceptance}
     given = {key: value for key, value in given.items() if value is not None}
@@ -71,11 +73,14 @@ def simulate_events(
     away = parse_length(distance)
     if not 0 <= away <= 1e5:
         raise ConfigError(f"--distance: got {distance}, expected 0 mm to 100 m")
+    tesla = parse_field(field)
+    if not abs(tesla) <= 100:
+        raise ConfigError(f"--field: got {field}, expected -100 T to 100 T")
     with Meter("simulate-events", 0, "events", enabled=progress) as meter:
         totals = run(
             Path(events),
             chosen,
-            Face(facing, away, chosen.width),
+            Face(facing, away, chosen.width, tesla),
             build(FullSimConfig, document["fullsim"], "fullsim"),
             Path(out),
             model=None if fast is None else read_model(fast),

@@ -93,6 +93,7 @@ def kind_of(pdg_id: int) -> Kind | None:
     path = definition.GetPDGLifeTime() * g.c_light
     return Kind(
         mass=definition.GetPDGMass(),
+        charge=definition.GetPDGCharge(),
         hadron=definition.GetParticleType() in _HADRONS,
         short_lived=not definition.GetPDGStable() and 0 <= path < SHORT_LIVED,
     )

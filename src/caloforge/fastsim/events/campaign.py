@@ -149,7 +149,7 @@ def _settings(
         if events.is_file()
         else None,
         "detector": detector.model_dump(mode="json", exclude={"description"}),
-        "face": {"facing": face.facing, "distance": face.distance},
+        "face": {"facing": face.facing, "distance": face.distance, "field": face.field},
         "fullsim": fullsim.model_dump(mode="json"),
         "seed": seed,
         "algorithm": ALGORITHM,

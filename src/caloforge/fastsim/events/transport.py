@@ -1,4 +1,4 @@
-"""From the vertex of a particle to the face of the calorimeter, by straight lines in vacuum."""
+"""From the vertex of a particle to the face of the calorimeter: straight lines, and helices in a field."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ ROTATIONS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "-y": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
     "-z": ((-1, 0, 0), (0, 1, 0), (0, 0, -1)),
 }
+# turn of a particle of charge 1 and momentum p in a field B: FIELD_CURVATURE * B / p, rad/mm with T and MeV
+FIELD_CURVATURE = 0.299792458
 # distance of the start point from the face, mm
 START = 1.0
 NEUTRINOS = (12, 14, 16)
@@ -46,11 +48,13 @@ class Face:
         facing: Axis of the events that points from the origin to the centre of the face, along the depth.
         distance: Of the face from the origin, mm.
         width: Of the plates, mm.
+        field: Magnetic field along z of the events in front of the face, T.
     """
 
     facing: Facing
     distance: float
     width: float
+    field: float = 0.0
 
     @property
     def _rotation(self) -> Floats:
@@ -66,6 +70,11 @@ class Face:
         local: Floats = vectors @ self._rotation.T
         return local
 
+    @property
+    def field_axis(self) -> Floats:
+        """Unit vector along z of the events, in the frame of the calorimeter."""
+        return self._rotation[:, 2]
+
     def rotated_back(self, vectors: Floats) -> Floats:
         """The inverse of `rotated`."""
         found: Floats = vectors @ self._rotation
@@ -78,9 +87,17 @@ class Face:
 
 
 class Kind(NamedTuple):
-    """What Geant4 knows of a particle: mass in MeV, whether it is a hadron, and whether it decays at once."""
+    """What Geant4 knows of a particle.
+
+    Attributes:
+        mass: MeV.
+        charge: In units of the positron's.
+        hadron: Whether it interacts strongly.
+        short_lived: Whether it decays at once.
+    """
 
     mass: float
+    charge: float
     hadron: bool
     short_lived: bool
 
@@ -110,8 +127,8 @@ def primaries(
 ) -> tuple[list[Primary], dict[str, tuple[int, float]]]:
     """The particles of an event that Geant4 starts.
 
-    A particle starts just before the face, which its straight line must meet. One that decays at once starts
-    at its vertex.
+    A particle starts just before the face, which its line, or helix in a field, must meet. One that decays at
+    once starts at its vertex.
 
     Args:
         event: The event.
@@ -155,8 +172,7 @@ def primaries(
             count, energy = others.get(reason, (0, 0.0))
             others[reason] = count + 1, energy + kinetic
         elif start is not None:
-            position, time = start
-            direction = momentum / size
+            position, direction, time = start
             chosen.append(
                 Primary(index, pdg_id, kinetic, tuple(position.tolist()), tuple(direction.tolist()), time)
             )
@@ -165,21 +181,68 @@ def primaries(
 
 def _start(
     position: Floats, momentum: Floats, time: float, kind: Kind, face: Face, space: float
-) -> tuple[Floats, float] | None:
-    """Where and when a particle starts; None if its line does not meet the face from outside."""
+) -> tuple[Floats, Floats, float] | None:
+    """Where, in which direction and when a particle starts; None if it does not meet the face."""
     size = float(np.linalg.norm(momentum))
+    direction = momentum / size
     if position[2] >= 0:
         return None
     if kind.short_lived:
         inside = -space < position[2] and np.abs(position[:2]).max() < face.width / 2 + space
-        return (position, time) if inside else None
-    direction = momentum / size
-    if direction[2] <= 0:
-        return None
-    path = -position[2] / direction[2]
-    crossing = position + path * direction
-    if np.abs(crossing[:2]).max() >= face.width / 2:
+        return (position, direction, time) if inside else None
+    track = Track(position, direction, FIELD_CURVATURE * kind.charge * face.field / size, face.field_axis)
+    path = track.path_to_face()
+    if path is None or np.abs(track.at(path)[0][:2]).max() >= face.width / 2:
         return None
     path = max(path - START, 0.0)
     beta = size / float(np.hypot(size, kind.mass))
-    return position + path * direction, time + path / (beta * SPEED_OF_LIGHT)
+    return *track.at(path), time + path / (beta * SPEED_OF_LIGHT)
+
+
+@dataclass(frozen=True)
+class Track:
+    """A line or a helix, in the frame of the calorimeter.
+
+    Attributes:
+        position: Its start, mm.
+        direction: Unit vector.
+        turn: Angle by which the direction turns around the axis of the field per path, rad/mm.
+        axis: Unit vector along the field: along or across the depth.
+    """
+
+    position: Floats
+    direction: Floats
+    turn: float
+    axis: Floats
+
+    def at(self, path: float) -> tuple[Floats, Floats]:
+        """Position and direction after a path in mm."""
+        if self.turn == 0:
+            return self.position + path * self.direction, self.direction
+        along, across, third = self._parts()
+        sine, cosine = np.sin(self.turn * path), np.cos(self.turn * path)
+        position = self.position + path * along + (sine * across + (1 - cosine) * third) / self.turn
+        return position, along + cosine * across + sine * third
+
+    def _parts(self) -> tuple[Floats, Floats, Floats]:
+        """The direction along the field, across it, and the vector that it turns to."""
+        along = (self.direction @ self.axis) * self.axis
+        return along, self.direction - along, np.cross(self.direction, self.axis)
+
+    def path_to_face(self) -> float | None:
+        """Path to the first point with a depth of 0, mm; None if there is none."""
+        _, across, third = self._parts()
+        if self.turn == 0 or self.axis[2] != 0:
+            slope = float(self.direction[2])
+            return -float(self.position[2]) / slope if slope > 0 else None
+        # across * sin(angle) + third * (1 - cos(angle)) = -position * turn, along the depth
+        radius = float(np.hypot(across[2], third[2]))
+        if radius == 0:
+            return None
+        ratio = -(float(self.position[2]) * self.turn + float(third[2])) / radius
+        if abs(ratio) > 1:
+            return None
+        first, phase = float(np.arcsin(ratio)), float(np.arctan2(third[2], across[2]))
+        paths = [((phase + angle) / self.turn) for angle in (first, np.pi - first)]
+        period = 2 * np.pi / abs(self.turn)
+        return min(float(path % period) for path in paths)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
@@ -264,7 +265,7 @@ def write_hits(
         "format_version": str(FORMAT_VERSION),
         "cellIDEncoding": ENCODING,
         "detector": detector.to_json(),
-        "face": json.dumps({"facing": face.facing, "distance": face.distance, "width": face.width}),
+        "face": json.dumps(asdict(face)),
         "provenance": json.dumps(provenance),
     }
     converter = Converter(plate, face, contributions)
