@@ -36,7 +36,14 @@ RAGGED = {
 
 
 def test_the_presets():
-    assert preset_names() == ["clic-ecal-25", "clic-ecal-51", "par04-scipb", "par04-siw"]
+    assert preset_names() == [
+        "clic-ecal-25",
+        "clic-ecal-51",
+        "crystal-pbwo4",
+        "hgcal-like",
+        "par04-scipb",
+        "par04-siw",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,29 @@ def test_sizes_of_the_presets(name, shape, depth, x0, moliere):
     assert detector.radiation_lengths == pytest.approx(x0, rel=0.003)
     assert detector.moliere_radius == pytest.approx(moliere, rel=0.02)
     assert detector.critical_energy == pytest.approx(21.2052 * depth / x0 / moliere, rel=0.025)
+
+
+def test_the_crystals_are_lead_tungstate():
+    detector = load_detector("crystal-pbwo4")
+    assert detector.is_homogeneous
+    assert detector.shower_shape == (10, 11, 11)
+    # PDG: 8.903 mm, 19.59 mm
+    assert detector.radiation_lengths == pytest.approx(220 / 8.903, rel=0.005)
+    assert detector.moliere_radius == pytest.approx(19.59, rel=0.03)
+
+
+def test_the_endcap_is_as_deep_as_that_of_cms():
+    detector = load_detector("hgcal-like")
+    lead, steel, copper, silicon = 5 * 4 + 4 * 5.5 + 4 * 7.5, 13 * 0.6, 13 * 6, 26 * 0.3
+    # radiation lengths of the PDG, mm; steel as iron; tungsten and copper by mass, 6.76 and 12.86 g/cm2
+    base = 26 * 0.14 * 14.98 * (0.75 / 6.76 + 0.25 / 12.86)
+    want = lead / 5.612 + steel / 17.57 + copper / 14.36 + silicon / 93.70 + base
+    assert detector.radiation_lengths == pytest.approx(want, rel=0.01)
+    assert 25 < detector.radiation_lengths < 27
+    assert detector.n_layers == 26
+    # the lead gets thicker further back
+    thickness = [layer.thickness for layer in detector.physical_layers()[::2]]
+    assert thickness == sorted(thickness)
 
 
 def test_an_unknown_preset_names_the_nearest():

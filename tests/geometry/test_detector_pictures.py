@@ -46,8 +46,17 @@ MANY = {
 
 @pytest.mark.parametrize(
     "source",
-    ["clic-ecal-25", "par04-siw", "par04-scipb", BLOCK, RAGGED, MANY],
-    ids=["clic-ecal-25", "par04-siw", "par04-scipb", "block", "ragged", "many"],
+    ["clic-ecal-25", "par04-siw", "par04-scipb", "crystal-pbwo4", "hgcal-like", BLOCK, RAGGED, MANY],
+    ids=[
+        "clic-ecal-25",
+        "par04-siw",
+        "par04-scipb",
+        "crystal-pbwo4",
+        "hgcal-like",
+        "block",
+        "ragged",
+        "many",
+    ],
 )
 def test_nothing_overlaps_and_nothing_is_cut(source, assert_readable):
     assert_readable(cross_section(load_detector(source)))
@@ -60,6 +69,14 @@ def test_it_says_what_it_shows(assert_readable):
         "clic-ecal-25", "G4_W", "G4_Si (active)", "G4_AIR", "2.4 mm", "4.8 mm", "2.65 mm", "17 x 5.55 mm",
         "8 x 7.95 mm", "25 x 25", "22.7", "depth z [mm]", "depth t [$X_0$]", "layer 10", "17.8 mm",
     ):  # fmt: skip
+        assert wanted in joined
+
+
+def test_layers_of_one_kind_are_drawn_once(assert_readable):
+    texts = assert_readable(cross_section(load_detector("hgcal-like")))
+    joined = "\n".join(texts)
+    # 13 cooling plates between 5, 4 and 4 absorbers of rising thickness
+    for wanted in ("13 x 12.3 mm", "5 x 8.1 mm", "4 x 9.6 mm", "1 further kind not shown"):
         assert wanted in joined
 
 

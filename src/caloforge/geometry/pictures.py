@@ -46,7 +46,7 @@ def cross_section(detector: Detector) -> Figure:
     # a line of the legend holds four entries
     lines = -(-(len(colours) + 2 + bool(detector.axis_layer)) // LEGEND_COLUMNS)
     # each row of the magnified layers needs room for its labels
-    rows = max(2.4, 0.55 * sum(_row_height(layer) for layer in detector.layers[:MAX_KINDS]))
+    rows = max(2.4, 0.55 * sum(_row_height(layer) for layer in _kinds(detector)[:MAX_KINDS]))
     height = 4.5 + 0.22 * lines + rows
     figure = new_figure(9.0, height)
     outer = figure.add_gridspec(
@@ -219,14 +219,24 @@ def _interpolate(
 # ---- one layer magnified
 
 
+def _kinds(detector: Detector) -> list[Layer]:
+    """Different layers of a detector, each with the number of all that are like it."""
+    counts: dict[tuple[Slab, ...], int] = {}
+    for layer in detector.layers:
+        counts[layer.slabs] = counts.get(layer.slabs, 0) + layer.repeat
+    return [Layer.model_construct(slabs=slabs, repeat=count) for slabs, count in counts.items()]
+
+
 def _draw_layers(axes: Axes, detector: Detector, colours: dict[tuple[str, bool], str]) -> None:
-    kinds = list(detector.layers[:MAX_KINDS])
+    kinds = _kinds(detector)
+    hidden = len(kinds) - MAX_KINDS
+    kinds = kinds[:MAX_KINDS]
     widest = max(layer.thickness for layer in kinds)
     bases = -np.cumsum([0.0, *(_row_height(layer) for layer in kinds[1:])])
     for layer, base in zip(kinds, bases, strict=True):
         _draw_layer(axes, layer, base, widest, colours)
-    hidden = len(detector.layers) - len(kinds)
-    title = "one layer, front to back" + (f" ({hidden} further kinds not shown)" if hidden else "")
+    more = f" ({hidden} further kind{'s' if hidden > 1 else ''} not shown)" if hidden > 0 else ""
+    title = "one layer, front to back" + more
     merged = getattr(detector.mesh, "layers_per_voxel", 1)
     if merged > 1:
         title += f"; {merged} layers make one readout layer"
