@@ -8,6 +8,7 @@ import yaml
 from caloforge.cli import main
 from caloforge.commands.init import init
 from caloforge.fullsim.beam_placement import check_beam
+from caloforge.geometry import preset_names
 from caloforge.run import RECIPES, load_run, recipe_names, recipe_text, run_schema
 
 TYPES = {
@@ -48,6 +49,11 @@ def test_the_recipes_are_those_of_the_folder():
     assert {"clic-electron", "clic-electron-angle", "demo", "par04-siw"} <= set(recipe_names())
 
 
+def test_every_detector_has_a_recipe_of_the_layered_family():
+    runs = [load_run(name) for name in recipe_names()]
+    assert {run.detector.name for run in runs if run.model.family == "layered"} == set(preset_names())
+
+
 @pytest.mark.parametrize("name", recipe_names())
 class TestRecipe:
     def test_it_can_be_simulated(self, name):
@@ -74,10 +80,11 @@ class TestRecipe:
         assert load_run(out) == load_run(name)
 
     def test_an_override_reaches_every_section(self, name):
+        layers = load_run(name).detector.n_physical_layers
         changed = load_run(
-            name, ["detector.mesh.layers_per_voxel=5", "training.epochs=7", "beam.particle=e+"]
+            name, [f"detector.mesh.layers_per_voxel={layers}", "training.epochs=7", "beam.particle=e+"]
         )
-        assert changed.detector.mesh.layers_per_voxel == 5
+        assert changed.detector.mesh.layers_per_voxel == layers
         assert changed.training.epochs == 7
         assert changed.beam.pdg_id == -11
 
