@@ -8,7 +8,7 @@ import torch
 
 from caloforge.geometry import load_detector
 from caloforge.models.layered.azimuthal_modes import SCALE, AzimuthalCoupling
-from caloforge.models.layered.constants import LAYER_DECAY
+from caloforge.models.layered.constants import LAYER_DECAYS
 from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.training_metadata import TrainedRange
 
@@ -35,12 +35,13 @@ def residuals_of(geometry, layer, cells):
     return residuals.flatten(2)
 
 
-def test_modes_come_in_from_layers_in_front_and_decay(geometry, coupling):
-    coupling.mode_coupling[1, QUADRUPOLE, 2, 1] = 1.0
+@pytest.mark.parametrize("source", [1, 2])
+def test_modes_come_in_from_layers_in_front_and_decay(geometry, coupling, source):
+    coupling.mode_coupling[source, QUADRUPOLE, 2, 1] = 1.0
     shift = coupling(residuals_of(geometry, 1, [(1, 0), (-1, 0)]))[0]
     assert (shift[:2] == 0).all()
     assert (shift[2].abs() > 0).any()
-    assert shift[3] == pytest.approx(LAYER_DECAY * shift[2])
+    assert shift[3] == pytest.approx(LAYER_DECAYS[source - 1] * shift[2])
     # nothing but the radial bin that is coupled
     assert (shift[:, geometry.radial_bin != 2] == 0).all()
 
@@ -84,15 +85,27 @@ def test_mode_products_are_those_of_each_mode_with_incoming_ones(geometry, coupl
             for layer in range(LAYERS):
                 for front in range(layer):
                     product = (amplitude[i][:, layer] * amplitude[j][:, front]).sum() / 3
-                    want[1, mode // 2, i, j] += LAYER_DECAY ** (layer - front - 1) * product
+                    for source, decay in enumerate(LAYER_DECAYS, start=1):
+                        want[source, mode // 2, i, j] += decay ** (layer - front - 1) * product
     assert found == pytest.approx(want, abs=1e-4)
     assert want[1].std() > 0.1
+
+
+def test_a_coupling_of_one_decay_still_loads(geometry, coupling):
+    """As models of earlier releases have."""
+    torch.nn.init.normal_(coupling.mode_coupling)
+    state = coupling.state_dict()
+    stored = state["mode_coupling"] = state["mode_coupling"][:2].clone()
+    fresh = AzimuthalCoupling(LAYERS, geometry)
+    fresh.load_state_dict(state)
+    assert torch.equal(fresh.mode_coupling[:2], stored)
+    assert (fresh.mode_coupling[2:] == 0).all()
 
 
 def test_each_coupling_raises_its_own_product(geometry, coupling):
     residuals = torch.randn(4000, LAYERS, geometry.cells, generator=torch.Generator().manual_seed(0))
     before = coupling.mode_products(residuals)
-    for place in ((0, QUADRUPOLE, 3, 1), (1, DIPOLE, 2, 1), (1, QUADRUPOLE, 1, 1)):
+    for place in ((0, QUADRUPOLE, 3, 1), (1, DIPOLE, 2, 1), (2, QUADRUPOLE, 1, 1)):
         coupling.mode_coupling.zero_()
         coupling.mode_coupling[place] = 1.0
         rise = coupling.mode_products(residuals + coupling(residuals)) - before

@@ -11,9 +11,10 @@ from caloforge.errors import ConfigError
 from caloforge.geometry import load_detector
 from caloforge.models.layered.cell_density import CellCondition, CellDensity, Cells, gumbel_from_normal
 from caloforge.models.layered.constants import RESAMPLER_NOISE
-from caloforge.models.layered.energy_transform import EnergyTransform
+from caloforge.models.layered.energy_transform import LARGEST_SHIFT, EnergyTransform
 from caloforge.models.layered.features import FeatureLayout, layer_features
 from caloforge.models.layered.geometry import layer_geometry
+from caloforge.models.layered.independent_cells import PARAMETER_SCALE
 from caloforge.models.layered.residual_skewness import ResidualSkewness
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.training_metadata import DataFacts, TrainedRange
@@ -342,6 +343,35 @@ def test_offsets_are_legendre_polynomials_of_the_energy(model):
     assert (found.mean[:, 4, others] == 0).all() and (found.mean[:, 3] == 0).all()
 
 
+def test_a_position_shifts_cube_roots_in_proportion_to_the_energy_of_a_hit(model):
+    independent, geometry = model.cell_sampler.independent, model.geometry
+    shape = (2, model.layout.layers, model.layout.radial_bins)
+    # 8 times the energy of a hit, twice its cube root
+    energy = torch.tensor([1.0, 8.0])[:, None, None].expand(shape)
+    condition = CellCondition(energy, torch.ones(shape), torch.zeros(2, 4), torch.zeros(2))
+    aside = CellCondition(energy, torch.ones(shape), torch.tensor([[0.3, 0, 0, 0]] * 2), torch.zeros(2))
+    with torch.no_grad():
+        independent.position_coefficients.zero_()
+        independent.scaled_position_coefficients[0] = 0.1
+        independent.scaled_position_coefficients[1] = 0.0
+        shift = independent(aside).mean - independent(condition).mean
+        rates = independent(aside).rate - independent(condition).rate
+    assert torch.allclose(shift[1], 2 * shift[0], atol=1e-5)
+    along = torch.from_numpy(geometry.direction[0])
+    want = 0.1 * PARAMETER_SCALE * 0.3 * along / independent.energy_transform.median_energy ** (1 / 3)
+    assert torch.allclose(shift[0, 3], want, atol=1e-5)
+    assert (rates == 0).all()
+
+
+def test_a_common_shift_of_energies_leaves_the_room_of_the_others():
+    transform = EnergyTransform()
+    wave = 0.12 * torch.sin(torch.linspace(0, 6.2832, transform.shift.shape[2]))
+    transform.shift.copy_(0.4 + wave)
+    transform.match_quantiles([torch.zeros(0)], [torch.zeros(0)], 0.03)
+    assert float(transform.shift.mean()) == pytest.approx(LARGEST_SHIFT, abs=1e-3)
+    assert torch.allclose(transform.shift - transform.shift.mean(), wave - wave.mean(), atol=1e-4)
+
+
 def test_passes_of_the_teacher_converge(model, condition):
     """But for single cells at the threshold, as each pass draws the hits of a bin anew."""
     noise = cell_noise(model, 6)
@@ -361,7 +391,7 @@ def test_pair_products_are_summed_by_displacement(model):
     grid = field.view(3, 2, geometry.rows, geometry.columns)
     sums = [(grid[..., :-1] * grid[..., 1:]).sum(), (grid[..., :-1, :] * grid[..., 1:, :]).sum()]
     pairs, _, _ = student.pair_products(field)
-    beside = student.kernel_class[24 + 1]
+    beside = student.kernel_class[0, 24 + 1]
     assert float(pairs[beside]) == pytest.approx(float(sum(sums)) / field.numel(), rel=1e-4)
     # every displacement of the kernel once, without the cell itself
     ones = student.pair_products(torch.ones(1, 1, geometry.cells))[0]

@@ -14,6 +14,7 @@ from caloforge.exporting.graph import export_graph
 from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import stream
 from caloforge.generation.plan import Plan
+from caloforge.generation.runtimes import open_runtime
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.layered.cell_density import gumbel_from_normal
@@ -92,13 +93,24 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     assert ((got > 0) == (want > 0)).mean() > 0.9999
 
 
-def test_a_graph_makes_the_showers_of_the_tensors(tmp_path):
-    runtime = pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize(
+    ("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")], ids=["onnx", "openvino"]
+)
+@pytest.mark.parametrize(
+    ("detector", "overrides"),
+    [
+        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9")),
+        ("par04-siw", ("mesh.nr=5", "mesh.nphi=8", "layers.0.repeat=10")),
+    ],
+    ids=["square", "cylinder"],
+)
+def test_a_graph_makes_the_showers_of_the_tensors(backend, package, detector, overrides, tmp_path):
+    pytest.importorskip(package)
     pytest.importorskip("onnxscript")
-    model = model_of(("mesh.nx=9", "mesh.ny=9"))
-    inputs = sample_inputs(model, 20)
-    session = runtime.InferenceSession(export_graph(model, tmp_path / "graph.onnx"))
-    got = session.run(None, {one.name: inputs[one.name] for one in session.get_inputs()})[0]
+    model = model_of(overrides, detector)
+    inputs, graph = sample_inputs(model, 20), export_graph(model, tmp_path / "graph.onnx")
+    runtime = open_runtime(backend, graph, precision="fp32", batch=20, threads=1, cache=tmp_path)
+    got = runtime.worker()(inputs)
     with torch.inference_mode():
         want = model.generate(condition_of(model, inputs), torch.from_numpy(inputs["noise"])).numpy()
     moved = np.abs(got - want).sum((1, 2, 3)) / want.sum((1, 2, 3))

@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.errors import ModelError
 from caloforge.plugins import Registry
 from caloforge.signals import own_signal_stack
 
@@ -107,8 +108,6 @@ class OpenVino:
 
         self.batch = batch
         core = openvino.Core()
-        model = core.read_model(graph)
-        model.reshape({entry.any_name: [batch, *list(entry.partial_shape)[1:]] for entry in model.inputs})
         settings = {
             # by default OpenVINO chooses bf16 or f16 if the processor supports it
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -116,9 +115,18 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads,
             "CACHE_DIR": str(cache),
         }
-        with own_signal_stack():
-            self._compiled = core.compile_model(model, "CPU", settings)
-        self._inputs = [entry.any_name for entry in self._compiled.inputs]
+        try:
+            model = core.read_model(graph)
+            # by position: the compiler may give an input further names
+            self._inputs = [entry.any_name for entry in model.inputs]
+            model.reshape({entry.any_name: [batch, *list(entry.partial_shape)[1:]] for entry in model.inputs})
+            with own_signal_stack():
+                self._compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(
+                f"OpenVINO {openvino.get_version().split('-')[0]} cannot run the graph of this model: "
+                f"{_cause(error)}; take another backend: numba, onnx or torch"
+            ) from error
 
     def worker(self) -> Worker:
         """A worker with its own inference request."""
@@ -132,12 +140,18 @@ class OpenVino:
                     for start in range(0, count, self.batch)
                 ]
                 return np.concatenate([run(part) for part in parts])
-            given = {name: _padded(inputs[name], self.batch) for name in self._inputs}
+            given = {index: _padded(inputs[name], self.batch) for index, name in enumerate(self._inputs)}
             result: Any = request.infer(given, share_inputs=True, share_outputs=True)[0]
             # the next batch overwrites the memory of the request
             return np.array(result[:count], np.float32)
 
         return run
+
+
+def _cause(error: RuntimeError) -> str:
+    """What OpenVINO complains of: the last line of its message that says something."""
+    lines = [line.strip(" -") for line in str(error).splitlines()]
+    return next((line.rstrip(".") for line in reversed(lines) if line), type(error).__name__)
 
 
 def _padded(values: NDArray[np.generic], batch: int) -> NDArray[np.generic]:

@@ -210,9 +210,11 @@ def require_regular_mesh(detector: Detector, family: str) -> tuple[int, int, int
     from caloforge.models.registry import families_for
 
     if isinstance(detector.mesh, RaggedMesh):
+        cells = [layer.n_voxels for layer in detector.mesh.layers]
         raise ConfigError(
-            f"model {family}: the mesh of {detector.name} is ragged; this family needs a cartesian or "
-            f"cylindrical mesh. Families that take a ragged one: {', '.join(families_for(detector))}"
+            f"model {family}: the mesh of {detector.name} is ragged, its layers have {min(cells)} to "
+            f"{max(cells)} cells; this family needs a cartesian or cylindrical mesh, the same cells in every "
+            f"layer. Families that take a ragged one: {', '.join(families_for(detector))}"
         )
     nz, first, second = detector.shower_shape
     return nz, first, second

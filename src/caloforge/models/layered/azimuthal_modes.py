@@ -7,18 +7,20 @@ quadrupole around the axis, cosine and sine each.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.models.layered.constants import LAYER_DECAY, MODE_ORDERS, MODE_SOURCES, MODES
+from caloforge.models.layered.constants import LAYER_DECAYS, MODE_ORDERS, MODE_SOURCES, MODES
 from caloforge.models.layered.geometry import LayerGeometry
 
 # unit of the coupling, a few hundredths; see SCALES in couplings.py
 SCALE = 0.1
 # with a stronger coupling the modes change those that they were computed from
-MODE_COUPLING_RANGE = (-3.0, 3.0)
+MODE_COUPLING_RANGE = (-8.0, 8.0)
 
 
 class AzimuthalCoupling(nn.Module):
@@ -26,7 +28,7 @@ class AzimuthalCoupling(nn.Module):
 
     Attributes:
         mode_coupling: (MODE_SOURCES, orders, bins, bins) from the last bin index to the one before, in units
-            of SCALE; sources are the same layer, and the layers in front.
+            of SCALE; sources are the same layer, and the layers in front with each of LAYER_DECAYS.
     """
 
     modes: Tensor
@@ -57,6 +59,14 @@ class AzimuthalCoupling(nn.Module):
         """Coupling of each mode, (MODE_SOURCES, MODES, bins, bins)."""
         return SCALE * self.mode_coupling.repeat_interleave(2, dim=1)
 
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # models of earlier releases have fewer decays
+        stored, own = state.get(prefix + "mode_coupling"), self.mode_coupling
+        if stored is not None and stored.shape[1:] == own.shape[1:] and len(stored) < len(own):
+            missing = stored.new_zeros(len(own) - len(stored), *own.shape[1:])
+            state[prefix + "mode_coupling"] = torch.cat([stored, missing])
+        super()._load_from_state_dict(state, prefix, *rest)
+
     @torch.no_grad()
     def mode_products(self, residuals: Tensor) -> Tensor:
         """Mean products of the modes of each bin with the incoming ones, of the shape of `mode_coupling`."""
@@ -85,5 +95,7 @@ def _layer_weights(apart: NDArray[np.int64]) -> NDArray[np.float32]:
     Args:
         apart: (layers, layers) number of layers by which one is behind the other.
     """
-    in_front = np.where(apart > 0, np.power(LAYER_DECAY, np.maximum(apart - 1.0, 0)), 0.0)
-    return np.stack([apart == 0, in_front]).astype(np.float32)
+    in_front = [
+        np.where(apart > 0, np.power(decay, np.maximum(apart - 1.0, 0)), 0.0) for decay in LAYER_DECAYS
+    ]
+    return np.stack([apart == 0, *in_front]).astype(np.float32)

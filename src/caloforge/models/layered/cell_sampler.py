@@ -25,7 +25,7 @@ from caloforge.models.layered.cell_density import (
     gumbel_from_normal,
     heaviside,
 )
-from caloforge.models.layered.constants import ALMOST_ONE
+from caloforge.models.layered.constants import ALMOST_ONE, KERNEL
 from caloforge.models.layered.couplings import NeighbourCoupling, StudentCoupling
 from caloforge.models.layered.geometry import LayerGeometry
 from caloforge.models.layered.independent_cells import IndependentCells
@@ -99,16 +99,16 @@ class CellSampler(nn.Module):
         """
         self.residual_skewness.fit()
         with torch.no_grad():
-            classes = self.student.kernel_class
+            # of each displacement within reach of the student, the teacher's kernel there and back
+            there = HITS_PER_UNCOUPLED_HIT * (
+                self.teacher.kernels[:, self.teacher.kernel_class] * self.teacher.reach
+            ).flatten(1)
+            both = (there + there[:, self.geometry.opposite_displacement(KERNEL)]) / 2
+            reach = self.student.reach.flatten()
+            classes = self.student.kernel_class.flatten()[reach]
             count = torch.bincount(classes, minlength=self.student.kernels.shape[1])
-            half = (
-                HITS_PER_UNCOUPLED_HIT
-                * self.teacher.kernels[:, self.teacher.kernel_class]
-                * self.teacher.causal_mask
-                / 2
-            )
-            sums = torch.zeros_like(self.student.kernels).index_add_(1, classes, half + half.flip(1))
-            self.student.kernels.copy_(sums / count)
+            sums = torch.zeros_like(self.student.kernels).index_add_(1, classes, both[:, reach])
+            self.student.kernels.copy_(sums / count.clamp_min(1))
             self.student.residual_weight.copy_(
                 self.teacher.residual_weight.expand_as(self.student.residual_weight)
             )

@@ -59,9 +59,9 @@ LEGENDRE_TERMS = 3
 # orders of the azimuthal Fourier modes, each with cosine and sine
 MODE_ORDERS = (1, 2)
 MODES = 2 * len(MODE_ORDERS)
-# modes come in from the same layer, and from those in front with a weight that falls by this factor a layer
-LAYER_DECAY = 0.3
-MODE_SOURCES = 2
+# modes come in from the same layer, and from those in front with weights that fall by these factors a layer
+LAYER_DECAYS = (0.3, 0.8)
+MODE_SOURCES = 1 + len(LAYER_DECAYS)
 # normal scores of the first and last knot of the energy transform; mean and width of the cube root of a
 # single particle's energy over the median; offset that keeps transformed energies of hits above 0
 FIRST_KNOT, LAST_KNOT, ROOT_MEAN, ROOT_WIDTH, ROOT_OFFSET = -4.0, 3.2, 1.0, 0.365, 0.56

@@ -7,8 +7,11 @@ from the axis, so it is stronger along that direction than across it, Eq. 15.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,6 +32,8 @@ LOG_GAIN_RANGE = (-2.0, 2.0)
 class NeighbourCoupling(nn.Module):
     """Rates that hits add to the cells around them, and shifts of the mean energies there, Eq. 12.
 
+    Cells of a cylindrical mesh grow with their distance from the axis, so each ring has a kernel of its own.
+
     Attributes:
         kernels: (2, n) coupling of rates, and of means, by class of displacement, in units of SCALES.
         residual_weight: (2, layers, 1) weight of a residual beside a hit in the coupling of rates; of a hit
@@ -41,7 +46,8 @@ class NeighbourCoupling(nn.Module):
     """
 
     kernel_class: Tensor
-    causal_mask: Tensor
+    reach: Tensor
+    ring_place: Tensor
     symmetry_class: Tensor
 
     def __init__(self, layers: int, geometry: LayerGeometry, *, causal: bool) -> None:
@@ -55,13 +61,15 @@ class NeighbourCoupling(nn.Module):
         super().__init__()
         self.layers, self.geometry, self.causal = layers, geometry, causal
         kernel_class = geometry.kernel_classes(KERNEL, mirrored=not causal)
+        reach = torch.from_numpy(geometry.kernel_reach(KERNEL)) & _causal_mask(causal)
         self.register_buffer("kernel_class", torch.from_numpy(kernel_class), persistent=False)
-        self.register_buffer("causal_mask", _causal_mask(causal), persistent=False)
+        self.register_buffer("reach", reach, persistent=False)
         self.register_buffer("symmetry_class", torch.from_numpy(geometry.symmetry_class), persistent=False)
+        self.register_buffer("ring_place", torch.from_numpy(_ring_places(geometry)), persistent=False)
         adjacent = torch.zeros(KERNEL, KERNEL)
         adjacent[KERNEL // 2 - 1 : KERNEL // 2 + 2, KERNEL // 2 - 1 : KERNEL // 2 + 2] = 1
         kernels = torch.zeros(2, int(kernel_class.max()) + 1)
-        kernels[0, kernel_class] = adjacent.flatten()
+        kernels[0, kernel_class[reach]] = adjacent.flatten().expand(reach.shape)[reach]
         self.kernels = nn.Parameter(kernels)
         self.residual_weight = nn.Parameter(torch.zeros(2, layers, 1))
         self.gain = nn.Parameter(torch.zeros(2, layers, geometry.symmetry_classes))
@@ -87,36 +95,60 @@ class NeighbourCoupling(nn.Module):
         return self.residual_weight
 
     def kernel(self) -> Tensor:
-        """Both kernels by displacement, (2, KERNEL * KERNEL)."""
-        scales = torch.tensor(SCALES, device=self.kernels.device)[:, None]
-        return scales * self.kernels[:, self.kernel_class] * self.causal_mask
+        """The kernels by displacement, (2, kernels, KERNEL * KERNEL), see `LayerGeometry.kernels`."""
+        scales = torch.tensor(SCALES, device=self.kernels.device)[:, None, None]
+        return scales * self.kernels[:, self.kernel_class] * self.reach
 
     def _coupling_sum(self, x: Tensor, kernel_index: int) -> Tensor:
         """Sums over the neighbours of cells (N, layers, cells), weighted with kernel 0 or 1."""
+        if self.geometry.circular:
+            return self._sum_over_rings(x, self.kernel()[kernel_index])
         grid = x.view(-1, self.layers, self.geometry.rows, self.geometry.columns)
         # pad with empty layers: runtimes vectorise over a multiple of so many only
         grid = F.pad(grid, (0, 0, 0, 0, 0, -self.layers % CHANNELS))
         return self._apply_kernel(grid, kernel_index)[:, : self.layers].flatten(2)
 
+    def _sum_over_rings(self, x: Tensor, kernel: Tensor) -> Tensor:
+        """The same on a cylindrical mesh: a convolution along the azimuth, from all rings to all rings.
+
+        Args:
+            x: (N, layers, cells).
+            kernel: (rings, KERNEL * KERNEL).
+        """
+        rows, columns, pad = self.geometry.rows, self.geometry.columns, KERNEL // 2
+        # what lies beyond the reach of a kernel is taken from a zero behind it
+        weights = F.pad(kernel.flatten(), (0, 1))[self.ring_place]
+        sectors = torch.arange(-pad, rows + pad, device=x.device) % rows
+        grid = x.reshape(-1, rows, columns).mT
+        # a reading order has a beginning; selected sectors, as not every runtime has a wrapping pad
+        grid = F.pad(grid, (pad, pad)) if self.causal else grid.index_select(2, sectors)
+        return F.conv1d(grid, weights).mT.reshape(x.shape)
+
     def _apply_kernel(self, grid: Tensor, kernel_index: int) -> Tensor:
-        """The same for a grid (N, k, rows, columns)."""
-        return self._convolve(grid, self.kernel()[kernel_index].view(KERNEL, KERNEL))
+        """Sums for a grid (N, k, rows, columns) with a kernel that all cells have in common."""
+        return self._convolve(grid, self.kernel()[kernel_index, 0].view(KERNEL, KERNEL))
 
-    def _convolve(self, grid: Tensor, kernel: Tensor) -> Tensor:
+    @staticmethod
+    def _convolve(grid: Tensor, kernel: Tensor) -> Tensor:
         """Convolution of each layer of (N, k, rows, columns) with one square kernel, of the same size."""
-        pad, count = len(kernel) // 2, grid.shape[1]
-        around = (0 if self._circular else pad, pad)
+        count = grid.shape[1]
         kernels = kernel.expand(count, 1, -1, -1)
-        return F.conv2d(self._wrapped(grid, pad), kernels, padding=around, groups=count)
+        return F.conv2d(grid, kernels, padding=len(kernel) // 2, groups=count)
 
-    @property
-    def _circular(self) -> bool:
-        # a reading order has a beginning
-        return self.geometry.circular and not self.causal
-
-    def _wrapped(self, grid: Tensor, pad: int) -> Tensor:
-        """Cells (N, k, rows, columns) with the last rows before the first, and the first behind the last."""
-        return F.pad(grid, (0, 0, pad, pad), mode="circular") if self._circular else grid
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # models of earlier releases have one kernel for all rings
+        if self.geometry.circular:
+            common = torch.from_numpy(self.geometry.plane_classes(KERNEL, mirrored=not self.causal))
+            for name in ("kernels", "anisotropy"):
+                stored, own = state.get(prefix + name), getattr(self, name, None)
+                if stored is not None and stored.shape == (2, int(common.max()) + 1):
+                    assert own is not None
+                    kernels = torch.zeros_like(own)
+                    kernels[:, self.kernel_class[self.reach]] = stored[
+                        :, common.expand_as(self.reach)[self.reach]
+                    ].to(own)
+                    state[prefix + name] = kernels
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
 class StudentCoupling(NeighbourCoupling):
@@ -144,6 +176,7 @@ class StudentCoupling(NeighbourCoupling):
     inner_places: Tensor
     pair_cells: Tensor
     pair_displacement: Tensor
+    pair_class: Tensor
     pair_adjacent: Tensor
 
     def __init__(self, layers: int, geometry: LayerGeometry) -> None:
@@ -167,6 +200,10 @@ class StudentCoupling(NeighbourCoupling):
         apart = np.abs(np.stack(np.divmod(place, KERNEL)) - KERNEL // 2).max(axis=0)
         self.register_buffer("pair_cells", torch.from_numpy(pairs), persistent=False)
         self.register_buffer("pair_displacement", torch.from_numpy(place), persistent=False)
+        there = geometry.kernel_of_cell[first] * len(neighbour_index) + place
+        back = geometry.opposite_displacement(KERNEL)[there]
+        pair_class = self.kernel_class.flatten()[np.stack([there, back])]
+        self.register_buffer("pair_class", pair_class, persistent=False)
         self.register_buffer("pair_adjacent", torch.from_numpy(apart == 1), persistent=False)
         self.anisotropy = nn.Parameter(torch.zeros_like(self.kernels))
         self.ring_anisotropy = nn.Parameter(torch.zeros(2, int(geometry.ring.max()) + 1))
@@ -217,7 +254,7 @@ class StudentCoupling(NeighbourCoupling):
         scales = torch.tensor(SCALES, device=self.kernels.device)[:, None, None]
         return (
             scales
-            * self.anisotropy[:, None, self.kernel_class[self.inner_places]]
+            * self.anisotropy[:, None, self.kernel_class[0, self.inner_places]]
             * self.kernel_double_angle[:, self.inner_places]
         )
 
@@ -253,8 +290,9 @@ class StudentCoupling(NeighbourCoupling):
             other: (N, layers, cells).
         """
         grid = other.reshape(-1, 1, self.geometry.rows, self.geometry.columns)
-        around = (0 if self._circular else 1, 1)
-        sums = F.avg_pool2d(self._wrapped(grid, 1), 3, stride=1, padding=around) * 9 - grid
+        wrapped = F.pad(grid, (0, 0, 1, 1), mode="circular") if self.geometry.circular else grid
+        around = (0 if self.geometry.circular else 1, 1)
+        sums = F.avg_pool2d(wrapped, 3, stride=1, padding=around) * 9 - grid
         products = (field * sums.view(field.shape)).mean(0)
         return torch.zeros_like(self.log_gain[0]).index_add_(1, self.ring, products)
 
@@ -273,9 +311,10 @@ class StudentCoupling(NeighbourCoupling):
         along = products * (
             self.double_angle[:, self.pair_cells[0]] * self.kernel_double_angle[:, self.pair_displacement]
         ).sum(0)
-        sums = torch.zeros_like(self.kernels).index_add_(
-            1, self.kernel_class[self.pair_displacement], torch.stack([products, along])
-        )
+        both = torch.stack([products, along])
+        sums = torch.zeros_like(self.kernels).index_add_(1, self.pair_class[0], both)
+        # a pair is the same from either of its cells: it counts for both displacements, for a class once
+        sums.index_add_(1, self.pair_class[1], both * (self.pair_class[1] != self.pair_class[0]))
         adjacent = torch.where(self.pair_adjacent, along, 0.0)
         return *sums, torch.zeros_like(self.ring_anisotropy[0]).index_add_(
             0, self.ring[self.pair_cells[0]], adjacent
@@ -290,6 +329,18 @@ def legendre(energy_argument: Tensor) -> Tensor:
 
 
 def _causal_mask(causal: bool) -> Tensor:
-    """(KERNEL * KERNEL,) 1 at displacements that a cell is coupled to; never to itself."""
+    """(KERNEL * KERNEL,) whether a cell is coupled to a displacement; never to itself."""
     place, centre = torch.arange(KERNEL * KERNEL), KERNEL * KERNEL // 2
-    return ((place < centre) if causal else (place != centre)).float()
+    return (place < centre) if causal else (place != centre)
+
+
+def _ring_places(geometry: LayerGeometry) -> NDArray[np.int64]:
+    """(rings, rings, KERNEL) index of the kernel's element from the second ring to the first, by azimuth.
+
+    Pairs of rings that are further apart have the index behind the last element.
+    """
+    rings, pad = geometry.kernels, KERNEL // 2
+    ring, source, turn = np.indices((rings, rings, KERNEL))
+    out = source - ring + pad
+    index: NDArray[np.int64] = (ring * KERNEL + turn) * KERNEL + out
+    return np.where((out >= 0) & (out < KERNEL), index, rings * KERNEL * KERNEL)

@@ -157,8 +157,11 @@ class EnergyTransform(nn.Module):
             beyond = np.pad(rough, SMOOTH // 2, mode="edge")
             rough = rough - np.convolve(beyond, SMOOTHING, mode="valid")
             shift += step_size * torch.from_numpy(change - rough).to(shift)
-        # a common shift of all knots changes no shower, as bins have their energy: it could grow without end
-        self.shift.clamp_(-LARGEST_SHIFT, LARGEST_SHIFT)
+        # a common shift of all knots changes no shower, as bins have their energy, and may grow without end;
+        # it must not take the room of the others
+        common = self.shift.mean(2, keepdim=True)
+        others = (self.shift - common).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        self.shift.copy_(common.clamp(-LARGEST_SHIFT, LARGEST_SHIFT) + others)
         self.fit_polynomials()
 
     def fit_polynomials(self) -> None:

@@ -144,8 +144,7 @@ def layer_features(
 def _position(flat: NDArray[np.float32], geometry: LayerGeometry) -> NDArray[np.float64]:
     """Energy-weighted centre of the core, in cells, and its covariance with the depth, (N, 4)."""
     core_cells = geometry.ring <= CORE_RING
-    # the innermost cells lie half a cell off the axis where none is on it; on it the direction is 0
-    position = geometry.direction[:, core_cells] * np.maximum(geometry.ring[core_cells], 0.5)
+    position = geometry.direction[:, core_cells] * geometry.distance[core_cells]
     core = flat[:, :, core_cells].astype(np.float64)
     total = np.maximum(core.sum((1, 2)), 1e-12)
     depth = np.arange(flat.shape[1]) - (core.sum(2) @ np.arange(flat.shape[1]) / total)[:, None]

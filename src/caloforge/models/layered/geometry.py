@@ -26,6 +26,8 @@ class LayerGeometry:
         symmetry_class: (m,) class of each cell; a symmetry of detector and beam maps cells of one class to
             each other.
         direction: (2, m) unit vector from the axis; 0 on it.
+        distance: (m,) distance from the axis that the position of a shower is computed with, in cells.
+        area: (m,) size of each cell over the mean of its radial bin.
         mirrors: Whether a mirror in x, and one in y, lead every shower to one of the same condition.
         transposable: Whether the transverse axes may be swapped.
     """
@@ -38,6 +40,8 @@ class LayerGeometry:
     radial_bin_sizes: NDArray[np.int64]
     symmetry_class: NDArray[np.int64]
     direction: NDArray[np.float32]
+    distance: NDArray[np.float64]
+    area: NDArray[np.float64]
     mirrors: tuple[bool, bool]
     transposable: bool
 
@@ -69,13 +73,38 @@ class LayerGeometry:
         parts = [part for k in orders for part in ((angle**k).real, (angle**k).imag)]
         return np.stack(parts).astype(np.float32)
 
+    @property
+    def kernels(self) -> int:
+        """Number of kernels: one for each ring of a cylindrical mesh, as its cells differ in size, else 1."""
+        return self.columns if self.circular else 1
+
+    @property
+    def kernel_of_cell(self) -> NDArray[np.int64]:
+        """(m,) kernel of each cell."""
+        return self.ring * self.circular
+
     def kernel_classes(self, size: int, *, mirrored: bool) -> NDArray[np.int64]:
-        """(size * size,) symmetry classes of the displacements of a kernel.
+        """(kernels, size * size) symmetry classes of the displacements of the kernels, see `kernel_reach`.
 
         Args:
-            size: Cells that the kernel is wide, odd.
+            size: Cells that a kernel is wide, odd.
             mirrored: Whether symmetries are used; without, each displacement is a class of its own.
         """
+        if not self.circular:
+            return self.plane_classes(size, mirrored=mirrored)[None]
+        ring, turn, out = np.indices((self.columns, size, size)).reshape(3, -1)
+        turn, source = turn - size // 2, ring + out - size // 2
+        if mirrored and self.mirrors[1]:
+            turn = np.abs(turn)
+        code = (ring * self.columns + source) * size + turn
+        reach = self.kernel_reach(size).reshape(-1)
+        # what is beyond reach has no class of its own
+        code[~reach] = code[reach].min()
+        classes: NDArray[np.int64] = np.unique(code, return_inverse=True)[1].reshape(self.columns, -1)
+        return classes
+
+    def plane_classes(self, size: int, *, mirrored: bool) -> NDArray[np.int64]:
+        """(size * size,) the same for one kernel that all cells have in common."""
         grid = np.arange(size * size).reshape(size, size)
         images = [grid]
         if mirrored:
@@ -87,8 +116,30 @@ class LayerGeometry:
         )
         return symmetry_class
 
+    def kernel_reach(self, size: int) -> NDArray[np.bool_]:
+        """(kernels, size * size) whether a displacement leads to a cell, and to none twice around the axis.
+
+        A kernel belongs to the cell that sums over its neighbours.
+        """
+        reach = np.ones((self.kernels, size, size), np.bool_)
+        if self.circular:
+            ring, turn, out = (
+                np.indices(reach.shape) - np.array([0, size // 2, size // 2])[:, None, None, None]
+            )
+            source = ring + out
+            reach = (source >= 0) & (source < self.columns) & (np.abs(turn) <= (self.rows - 1) // 2)
+        return reach.reshape(self.kernels, -1)
+
+    def opposite_displacement(self, size: int) -> NDArray[np.int64]:
+        """(kernels * size * size,) index of the displacement that leads back, for those within reach."""
+        kernel, turn, out = np.indices((self.kernels, size, size)).reshape(3, -1)
+        if self.circular:
+            kernel = (kernel + out - size // 2).clip(0, self.columns - 1)
+        back: NDArray[np.int64] = (kernel * size + size - 1 - turn) * size + size - 1 - out
+        return back
+
     def neighbour_index(self, size: int) -> NDArray[np.int64]:
-        """(size * size, m) cell at each displacement of a kernel around each cell; -1 beyond the edges."""
+        """(size * size, m) cell at each displacement of a kernel around each cell; -1 beyond its reach."""
         pad = size // 2
         grid = np.arange(self.cells).reshape(self.rows, self.columns)
         around = ((pad, pad), (0, 0))
@@ -98,7 +149,8 @@ class LayerGeometry:
             grid = np.pad(grid, around, constant_values=-1)
         grid = np.pad(grid, around[::-1], constant_values=-1)
         windows = np.lib.stride_tricks.sliding_window_view(grid, (self.rows, self.columns))
-        return windows.reshape(size * size, self.cells)
+        index = windows.reshape(size * size, self.cells)
+        return np.where(self.kernel_reach(size)[self.kernel_of_cell].T, index, -1)
 
     @staticmethod
     def kernel_double_angle(size: int) -> NDArray[np.float32]:
@@ -140,15 +192,21 @@ def layer_geometry(detector: Detector, ranges: TrainedRange, radial_bins: tuple[
     x, y = mesh.positions()
     distance = np.hypot(x, y)
     direction = np.stack([x, y]) / np.where(distance > 1e-9, distance, 1.0)
+    circular = isinstance(mesh, CylindricalMesh)
+    area = 2.0 * ring + 1 if circular else np.ones(len(ring))
+    mean_area = np.bincount(radial_bin, area) / np.bincount(radial_bin)
     return LayerGeometry(
         rows=rows,
         columns=columns,
-        circular=isinstance(mesh, CylindricalMesh),
+        circular=circular,
         ring=ring,
         radial_bin=radial_bin,
         radial_bin_sizes=np.bincount(radial_bin),
         symmetry_class=symmetry_class.reshape(-1),
         direction=direction.reshape(2, -1).astype(np.float32),
+        # the innermost cells of an even window lie half a cell off the axis; on the axis the direction is 0
+        distance=ring + 0.5 if circular else np.maximum(ring, 0.5),
+        area=area / mean_area[radial_bin],
         mirrors=(
             any(operation.flip_x for operation in group) and ranges.phi[1] - ranges.phi[0] < ANGLE_SLACK,
             any(operation.flip_y for operation in group) and ranges.theta[1] - ranges.theta[0] < ANGLE_SLACK,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from caloforge.models.layered.cell_density import CellCondition, CellDensity
@@ -25,6 +29,8 @@ class IndependentCells(nn.Module):
             and uniform log rate; divided by PARAMETER_SCALE.
         position_coefficients: (2, 2, layers, classes) of rate and mean: centre and depth covariance along the
             direction of the cell; divided likewise.
+        scaled_position_coefficients: (2, layers, classes) the same of the mean, times the cube root of the
+            energy of a hit; divided likewise.
         energy_transform: Eq. 8.
     """
 
@@ -34,7 +40,7 @@ class IndependentCells(nn.Module):
     radial_bin_sizes: Tensor
 
     def __init__(self, layers: int, geometry: LayerGeometry, threshold: float) -> None:
-        """First guesses: rates that are equal within a bin, means that rise with the energy of the bin.
+        """First guesses: rates go with the size of a cell in its bin, means rise with the energy of the bin.
 
         Args:
             layers: Layers of a shower.
@@ -53,12 +59,21 @@ class IndependentCells(nn.Module):
         self.coefficients = nn.Parameter(torch.zeros(3, INPUTS, layers, geometry.symmetry_classes))
         with torch.no_grad():
             self.coefficients[0, 3] = 1 / PARAMETER_SCALE
+            # what a cell expects goes with its size
+            self.coefficients[0, 0] = _by_class(np.log(geometry.area), geometry) / PARAMETER_SCALE
             self.coefficients[1, 0], self.coefficients[1, 1] = (
                 (ROOT_MEAN + ROOT_OFFSET) / PARAMETER_SCALE,
                 0.4 / PARAMETER_SCALE,
             )
             self.coefficients[2, 0] = -1.0 / PARAMETER_SCALE
         self.position_coefficients = nn.Parameter(torch.zeros(2, 2, layers, geometry.symmetry_classes))
+        self.scaled_position_coefficients = nn.Parameter(torch.zeros(2, layers, geometry.symmetry_classes))
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # models of earlier releases do without
+        name = "scaled_position_coefficients"
+        state.setdefault(prefix + name, torch.zeros_like(self.scaled_position_coefficients))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def forward(self, condition: CellCondition) -> CellDensity:
         """Density of each cell, (N, layers, cells)."""
@@ -66,7 +81,9 @@ class IndependentCells(nn.Module):
         hit_energy = torch.log(
             condition.bin_energy.clamp_min(self.threshold) / condition.hit_counts.clamp_min(1.0)
         )
-        hit_energy = (hit_energy - self.energy_transform.median_energy.log()) @ self.bin_membership.T
+        hit_energy = hit_energy - self.energy_transform.median_energy.log()
+        root = torch.exp(hit_energy / 3) @ self.bin_membership.T
+        hit_energy = hit_energy @ self.bin_membership.T
         occupancy = (condition.hit_counts + 0.5) / (self.radial_bin_sizes + 1)
         uniform_log_rate = torch.log(-torch.log1p(-occupancy)) @ self.bin_membership.T
         coefficients = PARAMETER_SCALE * self.coefficients[..., self.symmetry_class]
@@ -82,5 +99,14 @@ class IndependentCells(nn.Module):
         log_rate = (
             log_rate + centre * position_coefficients[0, 0] + depth_covariance * position_coefficients[0, 1]
         )
-        mean = mean + centre * position_coefficients[1, 0] + depth_covariance * position_coefficients[1, 1]
+        # where hits have more energy, the same asymmetry shifts their cube roots further
+        scaled = PARAMETER_SCALE * self.scaled_position_coefficients[..., self.symmetry_class]
+        by_centre, by_covariance = position_coefficients[1][:, None] + root * scaled[:, None]
+        mean = mean + centre * by_centre + depth_covariance * by_covariance
         return CellDensity(log_rate.clamp(*LOG_RATE_RANGE).exp(), mean, log_sigma)
+
+
+def _by_class(values: NDArray[np.float64], geometry: LayerGeometry) -> Tensor:
+    """(classes,) values of cells, the same for all cells of a symmetry class."""
+    example = np.unique(geometry.symmetry_class, return_index=True)[1]
+    return torch.from_numpy(values[example]).float()

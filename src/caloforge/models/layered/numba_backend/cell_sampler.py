@@ -21,7 +21,7 @@ from caloforge.models.layered.constants import (
     LANES,
     LARGEST_SKEWED,
     LARGEST_TRANSFORMED,
-    LAYER_DECAY,
+    LAYER_DECAYS,
     LEGENDRE_TERMS,
     LOG_RATE_RANGE,
     LOG_SIGMA_RANGE,
@@ -58,7 +58,9 @@ Array = NDArray[Any]
 RESIDUAL_LIMIT = f32(LARGEST_SKEWED)
 LEAST_LOG_RATE, LARGEST_LOG_RATE = (f32(end) for end in LOG_RATE_RANGE)
 LEAST_LOG_SIGMA, LARGEST_LOG_SIGMA = (f32(end) for end in LOG_SIGMA_RANGE)
-KNOT, DECAY, MARGIN = f32(LARGEST_TRANSFORMED), f32(LAYER_DECAY), (KERNEL - ANISOTROPY_KERNEL) // 2
+KNOT, MARGIN = f32(LARGEST_TRANSFORMED), (KERNEL - ANISOTROPY_KERNEL) // 2
+THIRD = f32(1 / 3)
+DECAYS = tuple(f32(decay) for decay in LAYER_DECAYS)
 
 
 class Workspace(NamedTuple):
@@ -66,13 +68,13 @@ class Workspace(NamedTuple):
 
     Attributes:
         bin_inputs: (2, w) epsilon and eta of Eq. 10 of the radial bin of each column.
-        class_values: (5, w) log rate without couplings, offset of the log rate, mean, sigma, sigma times the
-            gain of mean shifts.
+        class_values: (7, w) log rate without couplings, offset of the log rate, mean, sigma, sigma times the
+            gain of mean shifts, coefficients of the mean by centre and by depth covariance.
         centre: (m * w,) centre of the shower along the direction of each place.
         depth_covariance: (m * w,) likewise.
         gumbel: (m * w,) standard Gumbel numbers, logarithms of 1 / xi of Eq. 14.
         rate_ratio: (m * w,) lambda / xi; first its logarithm without couplings.
-        incoming: (MODE_SOURCES, bins, MODES) modes of this layer, and of the layers in front, Eq. 16.
+        incoming: (MODE_SOURCES, bins, MODES) modes of this layer, and of those in front by decay, Eq. 16.
         mode_shift: (MODES,) weighted sum of all of them for a radial bin.
         coupling_sums: Sums over neighbours, in a padded layer of pairs for rate and mean.
         hit_places: Places of hits.
@@ -99,7 +101,7 @@ def workspace(tables):
     places = rows * width
     return Workspace(
         bin_inputs=np.zeros((2, width), f32),
-        class_values=np.zeros((5, width), f32),
+        class_values=np.zeros((7, width), f32),
         centre=np.empty(places, f32),
         depth_covariance=np.empty(places, f32),
         gumbel=np.empty(places, f32),
@@ -189,6 +191,11 @@ def _class_values(tables, layer, bin_energy, hit_counts, energy_argument, work):
         )
         store(sigma, class_values, 3 * width + block)
         store(sigma * load(tables.gain, (2 * layer + 1) * width + block), class_values, 4 * width + block)
+        root, start = exp(hit_energy * THIRD), layer * 6 * width + block
+        for k in range(2):
+            coefficient = load(tables.position_coefficients, start + (2 + k) * width)
+            coefficient = coefficient + root * load(tables.position_coefficients, start + (4 + k) * width)
+            store(coefficient, class_values, (5 + k) * width + block)
 
 
 @inner
@@ -224,7 +231,7 @@ def _first_draw(tables, layer, noise, first, work):
     rows, width = tables.log_mask.shape
     found = np.uint64(0)
     for block in range(0, width, LANES):
-        start = layer * 4 * width + block
+        start = layer * 6 * width + block
         log_rate, by_centre = load(work.class_values, block), load(tables.position_coefficients, start)
         by_covariance = load(tables.position_coefficients, start + width)
         for m in range(rows):
@@ -262,8 +269,9 @@ def _add_couplings(tables, layer, noise, second, found, work):
         for mode in range(MODES):
             work.incoming[0, radial_bin, mode] += tables.modes[MODES * place + mode] * residual
         cosine, sine = load_pair(double_angle, 4 * place), load_pair(double_angle, 4 * place + np.uint32(2))
+        kernel = tables.kernel_offset[place]
         for row in range(KERNEL):
-            start = row * LANES
+            start = kernel + np.uint32(row * LANES)
             values = load(kernels, start)
             if MARGIN <= row < KERNEL - MARGIN:
                 values = (
@@ -292,10 +300,12 @@ def _sum_incoming_modes(tables, radial_bin, work):
 @inner
 def _advance_layer(work):
     """Go on to the next layer: modes of the layers in front decay, those of this one are added."""
-    own, others = work.incoming[0], work.incoming[1]
-    for radial_bin in range(len(own)):
-        for mode in range(MODES):
-            others[radial_bin, mode] = DECAY * others[radial_bin, mode] + own[radial_bin, mode]
+    own = work.incoming[0]
+    for k in range(len(DECAYS)):
+        others = work.incoming[k + 1]
+        for radial_bin in range(len(own)):
+            for mode in range(MODES):
+                others[radial_bin, mode] = DECAYS[k] * others[radial_bin, mode] + own[radial_bin, mode]
     own[:] = ZERO
 
 
@@ -356,8 +366,8 @@ def _transformed_energies(tables, layer, noise, second, found, work):
         )
         mean = (
             mean
-            + work.centre[place] * tables.position_coefficients[layer, 2, column]
-            + work.depth_covariance[place] * tables.position_coefficients[layer, 3, column]
+            + work.centre[place] * class_values[5, column]
+            + work.depth_covariance[place] * class_values[6, column]
         )
         residual = _residual(tables, layer, noise, second, place)
         # reflected at the weakest hit

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LANES, MODES
+from caloforge.models.layered.couplings import StudentCoupling
 from caloforge.models.layered.energy_transform import SPLIT
 from caloforge.models.layered.independent_cells import PARAMETER_SCALE
 from caloforge.models.layered.layer_sampler import LayerSampler, tails_of
@@ -84,16 +85,9 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout) -> CellTables:
     ends = (transform.knots[[0, -1]] - transform.knots[SPLIT]).tolist()
     median_energy, split = float(transform.median_energy), float(transform.knots[SPLIT])
     scalars = [math.log(median_energy), median_energy, transform.minimum, independent.threshold, split, *ends]
-    # loops go from a hit to the cells around it, convolutions the other way
-    margin = (KERNEL - ANISOTROPY_KERNEL) // 2
-    anisotropic = student.anisotropic_kernel().view(2, 2, ANISOTROPY_KERNEL, ANISOTROPY_KERNEL)
     modes = student.azimuthal.modes.view(geometry.cells, MODES, -1).sum(2).numpy()
-    kernels = [
-        student.kernel().view(2, 1, KERNEL, KERNEL),
-        torch.nn.functional.pad(anisotropic, [margin] * 4),
-    ]
-    kernel = torch.cat(kernels, dim=1).detach().flip(2, 3)
-    pairs = kernel.permute(1, 2, 3, 0).reshape(3 * KERNEL, -1).numpy()
+    kernels = _kernel_rows(student)
+    kernel_size = 3 * KERNEL * LANES
     double_angle = student.weighted_double_angle().detach().permute(2, 1, 0)
     radial_bin = np.searchsorted(layout.bin_columns[:, 1], np.arange(width), side="right")
     return CellTables(
@@ -113,12 +107,18 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout) -> CellTables:
         radial_bin_sizes=np.stack([geometry.radial_bin_sizes, sampler.max_hits.numpy()]).astype(np.float32),
         uniform_log_rate=_uniform_log_rate(geometry.radial_bin_sizes),
         coefficients=ordered(PARAMETER_SCALE * independent.coefficients),
-        position_coefficients=ordered(PARAMETER_SCALE * independent.position_coefficients.flatten(0, 1)),
+        position_coefficients=ordered(
+            PARAMETER_SCALE
+            * torch.cat(
+                [independent.position_coefficients.flatten(0, 1), independent.scaled_position_coefficients]
+            )
+        ),
         offsets=ordered(student.offsets.flatten(0, 1)),
         gain=ordered((1 + student.gain) * ring_gain),
         residual_weight=ordered(student.residual_weight[:, :, ring]),
         skewness=ordered(sampler.residual_skewness.skewness),
-        kernels=np.pad(pairs, ((0, 0), (0, LANES - 2 * KERNEL))).reshape(-1),
+        kernels=kernels.reshape(-1),
+        kernel_offset=(kernel_size * geometry.kernel_of_cell)[cell.reshape(-1)].astype(np.uint32),
         double_angle=double_angle.numpy()[cell.reshape(-1)].reshape(-1),
         radial_bin=radial_bin.astype(np.uint32),
         modes=modes[cell.reshape(-1)].reshape(-1),
@@ -131,6 +131,24 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout) -> CellTables:
             [2 * (geometry.rows + KERNEL) * stride, 2 * stride, geometry.rows, geometry.circular], np.uint32
         ),
     )
+
+
+def _kernel_rows(student: StudentCoupling) -> FloatArray:
+    """(kernels, 3, KERNEL, LANES) see `CellTables.kernels`: from a hit to the cells around it."""
+    geometry = student.geometry
+    # convolutions go the other way, and a kernel is that of the cell which sums
+    back = geometry.opposite_displacement(KERNEL)
+    isotropic = student.kernel().detach().flatten(1)[:, back]
+    kernels = torch.zeros(2, geometry.kernels, 3, KERNEL, KERNEL)
+    kernels[:, :, 0] = isotropic.view(2, -1, KERNEL, KERNEL)
+    kernels[:, :, 0] *= student.reach.view(-1, KERNEL, KERNEL)
+    if not geometry.circular:
+        inner = slice((KERNEL - ANISOTROPY_KERNEL) // 2, (KERNEL + ANISOTROPY_KERNEL) // 2)
+        anisotropic = student.anisotropic_kernel().detach()
+        kernels[:, 0, 1:, inner, inner] = anisotropic.view(2, 2, ANISOTROPY_KERNEL, -1).flip(2, 3)
+    pairs = kernels.permute(1, 2, 3, 4, 0).flatten(3).numpy()
+    rows: FloatArray = np.pad(pairs, ((0, 0), (0, 0), (0, 0), (0, LANES - 2 * KERNEL)))
+    return rows
 
 
 def _bin_mask(layout: NoiseLayout) -> IndexArray:

@@ -32,13 +32,15 @@ class CellTables(NamedTuple):
         radial_bin_sizes: (2, bins) cells, and largest number of hits.
         uniform_log_rate: (bins, largest size + 1) eta of Eq. 10 by number of hits.
         coefficients: (layers, 3, 4, w) of log rate, mean and log sigma, see `IndependentCells`.
-        position_coefficients: (layers, 4, w) log rate by centre and depth covariance, mean by both.
+        position_coefficients: (layers, 6, w) log rate by centre and depth covariance, mean by both, mean by
+            both times the cube root of the energy of a hit.
         offsets: (layers, 3 * LEGENDRE_TERMS, w) see `StudentCoupling`.
         gain: (layers, 2, w) gains of added rates and of mean shifts, exp(log_gain) included.
         residual_weight: (layers, 2, w) see `StudentCoupling`.
         skewness: (layers, w) see `ResidualSkewness`.
-        kernels: (3 * KERNEL * LANES,) rows of the kernels as pairs for rate and mean: isotropic, cosine and
-            sine part; mirrored, as loops go from a hit to the cells around it.
+        kernels: (kernels * 3 * KERNEL * LANES,) rows of the kernels as pairs for rate and mean: isotropic,
+            cosine and sine part; mirrored, as loops go from a hit to the cells around it.
+        kernel_offset: (m * w,) index of the first number of the kernel of each place.
         double_angle: (m * w * 4,) see `StudentCoupling.weighted_double_angle`: cosine for both kernels, then
             sine.
         radial_bin: (w,) radial bin of each column.
@@ -73,6 +75,7 @@ class CellTables(NamedTuple):
     residual_weight: FloatArray
     skewness: FloatArray
     kernels: FloatArray
+    kernel_offset: IndexArray
     double_angle: FloatArray
     radial_bin: IndexArray
     modes: FloatArray
