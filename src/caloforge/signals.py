@@ -41,6 +41,14 @@ class StopRequest:
         self._old.clear()
 
 
+def handle_signals_again() -> None:
+    """Give SIGINT and SIGTERM back to Python's handlers, in front of which Ray prints a stack trace."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if (handler := signal.getsignal(number)) is not None:
+                signal.signal(number, handler)
+
+
 class _Stack(ctypes.Structure):
     """The structure `stack_t` of Linux."""
 

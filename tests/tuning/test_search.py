@@ -12,10 +12,10 @@ import synthetic
 import yaml
 from synthetic import merit
 
+from caloforge import ray_connection
 from caloforge.cli import main
 from caloforge.errors import ConfigError, Interrupted, TuningError
 from caloforge.run import load_run
-from caloforge.tuning import ray_connection
 from caloforge.tuning.study import run_study
 
 FOUR = {"groups": 4, "cores": 0.25}
@@ -199,7 +199,9 @@ def test_an_address_that_does_not_answer_is_an_error_in_bounded_time(folder, stu
 def test_somebody_else_at_the_address_is_an_error_in_bounded_time(monkeypatch):
     monkeypatch.setattr(ray_connection, "START", 0.3)
     with pytest.raises(TuningError, match="Ray does not answer within"):
-        ray_connection._with_timeout(ray_connection.START, "ray://here:1", lambda: time.sleep(3))
+        ray_connection._with_timeout(
+            ray_connection.START, "ray://here:1", ray_connection.SEARCH, lambda: time.sleep(3)
+        )
 
 
 def test_more_workers_than_cores_name_the_layout_that_fits(folder, study, tmp_path):

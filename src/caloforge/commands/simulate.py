@@ -21,7 +21,8 @@ def simulate(
     *,
     n: Annotated[Showers, Parameter(name=["-n", "--n"])],
     out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
-    workers: Annotated[Workers, Parameter(name=["--workers", "-w"])] = 1,
+    workers: Annotated[Workers | None, Parameter(name=["--workers", "-w"])] = None,
+    cluster: str | None = None,
     seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -37,7 +38,9 @@ def simulate(
         run: A run.yaml, or the name of a recipe.
         n: Number of showers.
         out: The shower file to write.
-        workers: Processes; one per core is best. The showers do not depend on it.
+        workers: Processes; one per core is best. The default is 1, on a cluster one for each of its cores.
+            The showers do not depend on it.
+        cluster: A Ray cluster that simulates on all its nodes, such as auto or ray://head:10001.
         seed: Seed; the default is the one of the run.
         resume: Continue an interrupted simulation of the same run, seed and number; a finished one
             is left unchanged, so that batch jobs can always set it.
@@ -68,10 +71,11 @@ def simulate(
             n,
             out,
             workers=workers,
+            cluster=cluster,
             seed=seed,
             resume=resume,
             force=force,
-            progress=lambda done, total, *_: meter.update(done, total),
+            progress=meter.update,
             say=notes.append,
             simulator=simulator,
         )

@@ -316,6 +316,11 @@ class Parts:
             self.folder.rmdir()
 
 
+def block_name(start: int, stop: int) -> str:
+    """File name of the block of the showers [start, stop)."""
+    return f"{start:010d}-{stop:010d}.npz"
+
+
 def _interval_of(path: Path) -> tuple[int, int]:
     start, stop = path.stem.split("-")
     return int(start), int(stop)

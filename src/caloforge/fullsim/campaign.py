@@ -21,11 +21,12 @@ from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.geant4_import import atomic_numbers, check_data, uses_own_tables
 from caloforge.fullsim.pool import Pool
+from caloforge.fullsim.ray_pool import RayPool
 from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.showers import ShowerFile, ShowerWriter
 from caloforge.signals import StopRequest
 
-Progress = Callable[[int, int], object]
+Progress = Callable[..., object]
 
 # version of the simulation; increase it whenever a change gives other showers for the same seed
 ALGORITHM = 1
@@ -73,7 +74,8 @@ def run_campaign(
     n: int,
     out: Path | str,
     *,
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
     seed: int = 0,
     resume: bool = False,
     force: bool = False,
@@ -92,12 +94,13 @@ def run_campaign(
         fullsim: Settings of Geant4.
         n: Number of showers.
         out: The shower file.
-        workers: Processes.
+        workers: Processes; the default is one, or one for each core of the cluster.
+        cluster: Address of a Ray cluster whose nodes simulate; by default this machine does.
         seed: 0 to 2^64 - 1.
         resume: Continue an interrupted campaign; it may be given more showers than before. One that is
             finished is left as it is.
         force: Replace an existing output, and an interrupted campaign that is not resumed.
-        progress: Called with (showers done, n).
+        progress: Called with (showers done, n), on a cluster also with a note on its nodes.
         say: Called with notes to the user.
         simulator: The program that simulates them.
 
@@ -127,7 +130,7 @@ def run_campaign(
     check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
     with Parts(folder, settings, n, restart=not resume) as parts, StopRequest() as stop:
         for _ in range(MAX_MERGES):
-            _simulate(parts, workers, stop, progress or (lambda *_: None), simulator)
+            _simulate(parts, _pool(parts, workers, cluster, simulator), stop, progress or (lambda *_: None))
             if stop.requested:
                 raise Interrupted(_resume_hint(parts, out))
             try:
@@ -177,11 +180,11 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
 
 
 def _check(
-    detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, n: int, workers: int, seed: int
+    detector: Detector, beam: BeamConfig, fullsim: FullSimConfig, n: int, workers: int | None, seed: int
 ) -> None:
     if not 1 <= n <= MAX_SHOWERS:
         raise ConfigError(f"n: got {n} showers, expected 1 to {MAX_SHOWERS}")
-    if not 1 <= workers <= MAX_WORKERS:
+    if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
     sample_conditions(beam, detector.mesh, seed, 0, 1)
     check_beam(detector, beam)
@@ -250,20 +253,25 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
         )
 
 
-def _simulate(
-    parts: Parts, workers: int, stop: StopRequest, progress: Progress, simulator: Simulator
-) -> None:
+def _pool(parts: Parts, workers: int | None, cluster: str | None, simulator: Simulator) -> Pool | RayPool:
+    """Worker processes on this machine or on a cluster."""
+    job = {**_worker_job(parts.settings), **simulator.job}
+    if cluster is None:
+        return Pool(job, parts.folder, workers or 1, simulator.module)
+    return RayPool(job, parts.folder, workers, simulator.module, cluster)
+
+
+def _simulate(parts: Parts, workers: Pool | RayPool, stop: StopRequest, progress: Progress) -> None:
     missing = parts.missing()
     done = parts.n - sum(stop - start for start, stop in missing)
     progress(done, parts.n)
     if not missing:
         return
-    job = {**_worker_job(parts.settings), **simulator.job}
-    with Pool(job, parts.folder, workers, simulator.module) as pool:
+    with workers as pool:
         for interval, facts in pool.run(missing):
             if interval is not None:
                 done += interval[1] - interval[0]
-                progress(done, parts.n)
+                progress(done, parts.n, *pool.progress)
             elif "version" in facts:
                 parts.record(geant4=facts["version"])
             if stop.requested:

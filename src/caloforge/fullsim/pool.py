@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import selectors
 import signal
@@ -23,6 +24,8 @@ Interval = tuple[int, int]
 MAX_TRIES = 3
 # target time of a block: little work is lost with a crash, and the overhead is negligible
 BLOCK_SECONDS = 5.0
+# the process that collects the blocks of very many workers takes up to 20 blocks a second
+SECONDS_PER_WORKER = 0.05
 MAX_BLOCK = 500
 FIRST_BLOCK = 1
 # the caller of a pool can stop it at this interval, seconds
@@ -33,54 +36,80 @@ LOG_LINES, LOG_CHARACTERS = 3, 600
 
 
 @dataclass
-class _Task:
+class Task:
+    """A block of showers to simulate.
+
+    Attributes:
+        interval: The showers [start, stop).
+        tries: Workers that crashed on it.
+        losses: Workers that were lost with it, with their node.
+    """
+
     interval: Interval
     tries: int = 0
+    losses: int = 0
 
 
 class Queue:
     """The showers still to be simulated, divided into blocks of about equal time.
 
-    Blocks grow to `BLOCK_SECONDS` and shrink towards the end, so that all workers finish together.
+    Blocks grow to `BLOCK_SECONDS` (longer for very many workers) and shrink towards the end, so that all
+    workers finish together. A worker that is slower than others gets smaller blocks.
+
+    Attributes:
+        workers: Number of workers; it may change.
     """
 
     def __init__(self, missing: list[Interval], workers: int) -> None:
         self._missing = list(reversed(missing))
-        self._workers = workers
-        self._returned: list[_Task] = []
-        self._showers, self._seconds = 0, 0.0
+        self.workers = workers
+        self._returned: list[Task] = []
+        # showers and seconds of each worker
+        self._done: dict[object, tuple[int, float]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._missing or self._returned)
 
-    def take(self) -> _Task:
-        """The next block."""
+    def take(self, worker: object = None) -> Task:
+        """The next block for a worker."""
         if self._returned:
             return self._returned.pop()
-        size = self._size()
+        size = self._size(worker)
         start, stop = self._missing.pop()
         middle = min(stop, start + size)
         if middle < stop:
             self._missing.append((middle, stop))
-        return _Task((start, middle))
+        return Task((start, middle))
 
-    def _size(self) -> int:
-        if not self._showers:
+    def _size(self, worker: object) -> int:
+        if not self._done:
             return FIRST_BLOCK
+        mean = _rate(*map(sum, zip(*self._done.values(), strict=True)))
+        rate = _rate(*self._done[worker]) if worker in self._done else mean
         remaining = sum(stop - start for start, stop in self._missing)
-        fair = -(-remaining // (2 * self._workers))
-        by_time = BLOCK_SECONDS * self._showers / max(self._seconds, 1e-6)
-        return int(max(1, min(fair, by_time, MAX_BLOCK)))
+        # half of the time that all workers together need for the rest
+        fair = rate * remaining / (2 * self.workers * mean)
+        by_time = rate * max(BLOCK_SECONDS, SECONDS_PER_WORKER * self.workers)
+        return int(max(1, min(math.ceil(fair), by_time, MAX_BLOCK)))
 
-    def finished(self, task: _Task, seconds: float) -> None:
-        """Update the estimated time of a shower with that of a finished block."""
-        self._showers += task.interval[1] - task.interval[0]
-        self._seconds += seconds
+    def finished(self, task: Task, seconds: float, worker: object = None) -> None:
+        """Update the estimated speed of a worker with that of a finished block."""
+        showers, before = self._done.get(worker, (0, 0.0))
+        self._done[worker] = showers + task.interval[1] - task.interval[0], before + seconds
 
-    def put_back(self, task: _Task) -> None:
+    def put_back(self, task: Task) -> None:
         """Put back the block of a crashed worker."""
         task.tries += 1
         self._returned.append(task)
+
+    def lost(self, task: Task) -> None:
+        """Put back the block of a worker that was lost with its node."""
+        task.losses += 1
+        self._returned.append(task)
+
+
+def _rate(showers: float, seconds: float) -> float:
+    return showers / max(seconds, 1e-6)
 
 
 class Worker:
@@ -89,7 +118,7 @@ class Worker:
     def __init__(self, job: dict[str, Any], log: Path, module: str) -> None:
         """Start the process and send it the job."""
         self.log = log
-        self.task: _Task | None = None
+        self.task: Task | None = None
         self._unread = b""
         with log.open("ab") as stream:
             self._process = subprocess.Popen(  # noqa: S603 - this interpreter, fixed arguments
@@ -120,7 +149,7 @@ class Worker:
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def assign(self, task: _Task) -> None:
+    def assign(self, task: Task) -> None:
         """Send a block."""
         self.task = task
         self._send(task.interval)
@@ -196,6 +225,11 @@ class Pool:
             worker.stop()
         self._selector.close()
 
+    @property
+    def progress(self) -> tuple[str, ...]:
+        """What the display says of the workers: nothing of processes on this machine."""
+        return ()
+
     def run(self, missing: list[Interval]) -> Iterator[tuple[Interval | None, dict[str, Any]]]:
         """Simulate the missing showers.
 
@@ -230,10 +264,10 @@ class Pool:
         task = worker.task
         if task is None or "block" not in answer:
             return None
-        queue.finished(task, answer["seconds"])
+        queue.finished(task, answer["seconds"], worker.pid)
         worker.task = None
         if queue:
-            worker.assign(queue.take())
+            worker.assign(queue.take(worker.pid))
         else:
             self._remove(worker)
         return task.interval

@@ -12,6 +12,7 @@ from caloforge.config import to_yaml
 from caloforge.errors import ConfigError, DataError, Interrupted
 from caloforge.files import write_text
 from caloforge.observables import catalogue
+from caloforge.ray_connection import SEARCH, require_ray
 from caloforge.run_directory import RUN
 from caloforge.showers import ShowerFile
 from caloforge.showers.joined import file_record
@@ -20,7 +21,6 @@ from caloforge.tuning.driver import TRIALS, ProgressCallback, Search
 from caloforge.tuning.final_evaluation import compare_with_start
 from caloforge.tuning.folds import Fold, make_folds, plan_folds
 from caloforge.tuning.objective import check_observables, needs_validation
-from caloforge.tuning.ray_connection import require_ray
 from caloforge.tuning.space import Space
 from caloforge.tuning.storage import check_identity, open_study, study_folder
 from caloforge.tuning.study_document import study_document
@@ -81,7 +81,7 @@ def run_study(
         TuningError: Ray does not start or answer, or too many trials fail.
         Interrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    require_ray()
+    require_ray(SEARCH)
     space = Space(config, folder, config.name)
     if config.data is None:
         raise ConfigError("no showers to train on; give --data FILE, or data: FILE in the study")

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from caloforge.errors import ConfigError, TuningError
+from caloforge.ray_connection import START, connected, first_line
 from caloforge.tuning.config import LayoutConfig
-from caloforge.tuning.ray_connection import START, connected, first_line
 from caloforge.tuning.trial import Job, RankInfo, Result, Work
 
 # time limit for the placement of the groups, s

@@ -9,10 +9,11 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from caloforge.errors import ConfigError, MissingDependencyError, TuningError
-from caloforge.tuning.watchdog import watchdog
+from caloforge.errors import CaloforgeError, ConfigError, MissingDependencyError, SimulationError, TuningError
+from caloforge.ray_watchdog import watchdog
 
 # Ray's minimum is 75 MiB; no large objects are stored
 OBJECT_STORE = 80 * 2**20
@@ -25,33 +26,55 @@ LOOPBACK, TOKEN = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "RAY_AUTH_TOKEN"
 TOO_BUSY = "timed out"
 
 
-def require_ray() -> None:
-    """Check that the packages for a search are installed.
+@dataclass(frozen=True)
+class Caller:
+    """What connects to Ray, for error messages.
+
+    Attributes:
+        what: With its article: "a search".
+        option: Option with the address.
+        here: What is done without an address.
+        error: Class of the errors.
+        packages: What it needs besides Ray.
+    """
+
+    what: str
+    option: str
+    here: str
+    error: type[CaloforgeError]
+    packages: tuple[str, ...] = ()
+
+
+SEARCH = Caller("a search", "--address", "the search runs here", TuningError, ("optuna", "plotly", "cmaes"))
+CAMPAIGN = Caller("a campaign on a cluster", "--cluster", "the campaign runs here", SimulationError)
+
+
+def require_ray(caller: Caller) -> None:
+    """Check that the packages for Ray are installed.
 
     Raises:
         MissingDependencyError: A package is missing; with the command to install it.
     """
     import importlib.util
 
-    missing = [
-        name for name in ("ray", "optuna", "plotly", "cmaes") if importlib.util.find_spec(name) is None
-    ]
+    missing = [name for name in ("ray", *caller.packages) if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingDependencyError(
-            f"a search needs {', '.join(missing)}, not installed here; run: pip install 'caloforge[tune]'"
+            f"{caller.what} needs {', '.join(missing)}, not installed here; run: pip install "
+            "'caloforge[tune]'"
         )
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None, caller: Caller = SEARCH) -> Iterator[None]:
     """Start Ray on this machine, or connect to it at an address; shut down or disconnect on exit.
 
     A local Ray listens on the loopback interface only and requires a random token, never written to disk.
 
     Raises:
-        TuningError: It does not start or answer in time.
+        CaloforgeError: Of the class of the caller: it does not start or answer in time.
     """
-    require_ray()
+    require_ray(caller)
     # read when Ray is imported: workers without GPUs keep the devices visible
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -65,23 +88,23 @@ def connected(address: str | None) -> Iterator[None]:
             # the watchdog ends after Ray has been shut down
             last = stack.enter_context(contextlib.ExitStack())
             stack.callback(ray.shutdown)
-            _start(quiet)
+            _start(quiet, caller)
             last.enter_context(watchdog())
         else:
-            _probe(address)
+            _probe(address, caller)
             stack.callback(ray.shutdown)
-            with _explain_errors(f"{address}: Ray cannot be joined there", joining=True):
-                _with_timeout(START, address, lambda: ray.init(address=address, **quiet))
+            with _explain_errors(f"{address}: Ray cannot be joined there", caller, joining=True):
+                _with_timeout(START, address, caller, lambda: ray.init(address=address, **quiet))
         yield
 
 
-def _start(quiet: Mapping[str, Any]) -> None:
+def _start(quiet: Mapping[str, Any], caller: Caller) -> None:
     """Start Ray on this machine; tries a second time if the machine was too busy."""
     import ray
 
     cores = len(os.sched_getaffinity(0))
     here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    with _explain_errors("Ray does not start here"):
+    with _explain_errors("Ray does not start here", caller):
         try:
             ray.init(**here, **quiet)
         except Exception as error:
@@ -120,7 +143,7 @@ def _private_settings() -> Iterator[None]:
         AuthenticationTokenLoader.instance().reset_cache()
 
 
-def _probe(address: str) -> None:
+def _probe(address: str, caller: Caller) -> None:
     """Check that an address accepts connections."""
     if address in ("auto", "local"):
         return
@@ -128,17 +151,17 @@ def _probe(address: str) -> None:
     if not host:
         host, port = port, str(CLIENT_PORT)
     if not (port.isascii() and port.isdecimal() and len(port) < 6) or not 0 < int(port) < 65536:
-        raise ConfigError(f"--address {address}: expected ray://HOST:PORT, HOST:PORT or auto")
+        raise ConfigError(f"{caller.option} {address}: expected ray://HOST:PORT, HOST:PORT or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
     except OSError as error:
-        raise TuningError(
-            f"--address {address}: no answer from {host} port {port} ({error.strerror or error}); is the "
-            "head node of the cluster up and its port open? Without --address the search runs here"
+        raise caller.error(
+            f"{caller.option} {address}: no answer from {host} port {port} ({error.strerror or error}); is "
+            f"the head node of the cluster up and its port open? Without {caller.option} {caller.here}"
         ) from error
 
 
-def _with_timeout(seconds: float, address: str, action: Callable[[], object]) -> None:
+def _with_timeout(seconds: float, address: str, caller: Caller, action: Callable[[], object]) -> None:
     """Run an action in a thread, with a time limit."""
     problem: list[BaseException] = []
 
@@ -152,20 +175,20 @@ def _with_timeout(seconds: float, address: str, action: Callable[[], object]) ->
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise TuningError(
-            f"--address {address}: something listens there, but Ray does not answer within {seconds:.0f} s; "
-            "does the cluster have the same version of Ray and Python?"
+        raise caller.error(
+            f"{caller.option} {address}: something listens there, but Ray does not answer within "
+            f"{seconds:.0f} s; does the cluster have the same version of Ray and Python?"
         )
     if problem:
         raise problem[0]
 
 
 @contextlib.contextmanager
-def _explain_errors(what: str, *, joining: bool = False) -> Iterator[None]:
-    """Turn errors of Ray into a TuningError with a hint."""
+def _explain_errors(what: str, caller: Caller, *, joining: bool = False) -> Iterator[None]:
+    """Turn errors of Ray into one of the caller's class with a hint."""
     try:
         yield
-    except (ConfigError, TuningError):
+    except (ConfigError, caller.error):
         raise
     except Exception as error:
         reason = first_line(error)
@@ -186,7 +209,7 @@ def _explain_errors(what: str, *, joining: bool = False) -> Iterator[None]:
             hint = "this machine may be too busy; try again when it has less to do"
         else:
             hint = "look into session_latest/logs in Ray's folder of temporary files (RAY_TMPDIR)"
-        raise TuningError(f"{what}: {reason}; {hint}") from error
+        raise caller.error(f"{what}: {reason}; {hint}") from error
 
 
 def first_line(error: BaseException) -> str:
