@@ -24,7 +24,7 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address=${nodes[0]}:$((20000 + SLURM_JOB_ID % 20000))
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 
-# SLURM sends USR1 before the time limit: finished trials are on disk, and the job is requeued
+# SLURM sends USR1 before the time limit: what is finished is on disk, and the job is requeued
 stopping=no
 trap 'stopping=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
 

@@ -11,8 +11,8 @@ OPTIONS = {
     "init": "PRESET --from -o/--out --force",
     "list": "",
     "check": "RUN --data -n/--n --set",
-    "simulate": "RUN -n/--n -o/--out --workers/-w --seed --resume --force --fast --threshold --acceptance "
-    "--set --progress/--no-progress",
+    "simulate": "RUN -n/--n -o/--out --workers/-w --cluster --seed --part --resume --force "
+    "--fast --threshold --acceptance --set --progress/--no-progress",
     "simulate-events": "EVENTS -d/--detector -o/--out --fast --threshold --acceptance --distance --facing "
     "--field --contributions --workers/-w --seed --resume --force --set --progress/--no-progress",
     "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
@@ -21,17 +21,17 @@ OPTIONS = {
     "inspect": "WHAT MORE -o/--out --set",
     "join": "SOURCE MORE -o/--out --when-complete --force --progress/--no-progress",
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
-    "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed "
-    "--batch-size --backend --precision --device --threads --extrapolate --allow-large --force "
-    "--progress/--no-progress",
+    "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed --part "
+    "--resume --batch-size --backend --precision --device --threads --extrapolate --allow-large "
+    "--force --progress/--no-progress",
     "export": "MODEL -o/--out --target --allow-large --force",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 "
     "--training --reweight --threshold --neural --repeats --triforce --protocol --pdf/--no-pdf --seed "
     "--workers --force --allow-undecided --progress/--no-progress",
     "tune": "STUDY -o/--out --data --test --address --progress/--no-progress",
     "card": "MODEL REPORTS --benchmark --data --name",
-    "submit": "WHERE COMMAND --nodes --processes --gpus --cpus --memory --time --image --volume --env "
-    "--secret --setup --name --sbatch --namespace --dashboard --print",
+    "submit": "WHERE COMMAND --nodes --array --processes --gpus --cpus --memory --time --image --volume "
+    "--env --secret --setup --name --sbatch --namespace --dashboard --print",
     "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
     "doctor": "",
     "cite": "",

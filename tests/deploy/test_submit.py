@@ -31,6 +31,7 @@ SCHEMAS = ROOT.parent / "shared/k8s-crds"
 TOOLS = Path(sysconfig.get_path("scripts"))
 TRAIN = ("train", "clic-electron", "--data", "train.h5", "-o", "runs/first")
 STUDY = ("tune", "study.yaml", "-o", "studies/first")
+SIMULATE = ("simulate", "clic-electron", "-n", "1000", "-o", "train.h5")
 POLICY = "deploy/kubernetes/network-policy.yaml"
 ON_K8S = {"image": "registry.example.org/caloforge:cuda", "volume": ["showers:/data"]}
 EXAMPLES = {
@@ -204,6 +205,40 @@ def test_studies_are_valid_on_kubernetes(options):
     assert head["volumeMounts"] == worker["volumeMounts"]
 
 
+def test_simulations_are_valid_on_ray():
+    [job] = yaml.safe_load_all(shown("ray", *SIMULATE, nodes=3, **ON_K8S))
+    check_schema(job)
+    command = f"caloforge {' '.join(SIMULATE)} --cluster auto --resume"
+    assert job["spec"]["entrypoint"] == f"env --chdir=/data {command}"
+
+
+@pytest.mark.parametrize(
+    ("command", "cores"), [(("simulate", "clic-electron"), "--workers 6"), (("generate", "m"), "--threads 6")]
+)
+def test_parts_on_kubernetes_are_made_and_joined_by_its_pods(command, cores, tmp_path):
+    """Fields of batch/v1 Job as its documentation names them; the command of each pod is run here."""
+    words = (*command, "-n", "100", "-o", "/data/o.h5")
+    [job] = yaml.safe_load_all(shown("k8s", *words, array=3, nodes=2, processes=2, cpus=3, **ON_K8S))
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    spec = job["spec"]
+    assert {key: spec[key] for key in ("completionMode", "completions", "parallelism")} == {
+        "completionMode": "Indexed", "completions": 3, "parallelism": 2
+    }  # fmt: skip
+    pod = spec["template"]["spec"]
+    assert pod["restartPolicy"] == "Never" and pod["securityContext"]["runAsNonRoot"]
+    [container] = pod["containers"]
+    assert container["resources"]["requests"]["cpu"] == "6"
+    stand_in = tmp_path / "caloforge"
+    stand_in.write_text(f'#!/bin/bash\necho "$*" >> {tmp_path}/calls\n')
+    stand_in.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": "2"}
+    subprocess.run(container["command"], env=environment, check=True)
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"{' '.join(words)} {cores} --resume --part 3/3",
+        "join /data/o-*-of-3.h5 -o /data/o.h5 --when-complete",
+    ]
+
+
 def test_a_study_on_a_ray_cluster_that_runs_already(cluster):
     cluster("ray", 'echo "job raysubmit_1 submitted"')
     outcome = caloforge.submit("ray", *STUDY, dashboard="http://head:8265")
@@ -279,6 +314,37 @@ def run_script():
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
+
+
+@pytest.mark.parametrize(("code", "joined"), [(0, True), (1, False)])
+def test_a_task_of_an_array_makes_its_part_and_joins(cluster, run_script, monkeypatch, code, joined):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    cluster("caloforge", f"if [[ $1 == simulate ]]; then exit {code}; fi")
+    process = run_script(*SIMULATE, array=8, cpus=4)
+    process.communicate(timeout=20)
+    assert process.returncode == code
+    made, *rest = cluster.calls()
+    assert made == f"caloforge {' '.join(SIMULATE)} --workers 4 --resume --part 2/8"
+    assert rest == ["caloforge join train-*-of-8.h5 -o train.h5 --when-complete"] * joined
+
+
+def test_a_task_of_an_array_goes_back_into_the_queue(cluster, run_script, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    cluster("caloforge", "trap 'kill $!; exit 0' TERM; touch started; sleep 30 & wait $!")
+    process = run_script(*SIMULATE, array=8)
+    while not Path("started").exists():
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGUSR1)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert cluster.calls()[-1] == "scontrol requeue 7"
+
+
+def test_a_simulation_runs_on_ray_over_all_nodes(cluster, run_script):
+    cluster("srun", "exit 0")
+    run_script(*SIMULATE, nodes=2, cpus=4).communicate(timeout=20)
+    (call,) = [call for call in cluster.calls() if call.startswith("srun")]
+    assert call.endswith(f"-- caloforge {' '.join(SIMULATE)} --cluster auto --resume")
 
 
 @pytest.mark.parametrize(("codes", "runs"), [("0", 1), ("2", 1), ("1 1 0", 3), ("1 1 1 1", 3)])
@@ -452,6 +518,11 @@ def test_programs_that_are_not_here(monkeypatch, where, program, options):
         (TRAIN, {"setup": "module load 'gcc"}, ["setup", "module load 'gcc", "bash cannot read"]),
         (TRAIN, {"setup": "export API_KEY=x"}, ["setup", "API_KEY looks like a secret"]),
         (("tune", "study.yaml"), {}, ["caloforge tune: ", "-o"]),
+        (("generate", "m", "-n", "9", "-o", "o.h5"), {}, ["divided into tasks", "--array"]),
+        (TRAIN, {"array": 3}, ["--array is for simulate and generate"]),
+        ((*SIMULATE, "--part", "1/3"), {"array": 3}, ["--part and --cluster"]),
+        (SIMULATE, {"array": 3, "gpus": 1}, ["leave --gpus out"]),
+        (SIMULATE, {"array": 3, "sbatch": ["array=1-9"]}, ["--sbatch array=1-9", "decided"]),
     ],
 )
 def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
@@ -472,6 +543,9 @@ def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
         (TRAIN, {"setup": "module load gcc"}, ["--setup", "slurm"]),
         (("train", "clic-electron", "--data", "/eos/t.h5", "-o", "r"), {}, ["--data /eos/t.h5", "/data"]),
         (("train", "clic-electron", "--data", "t.h5", "-o", "../r"), {}, ["-o ../r", "/data"]),
+        (("train", "clic-electron", "--data", "/eos/t-*.h5", "-o", "r"), {}, ["--data /eos/t-*.h5"]),
+        (SIMULATE, {}, ["divided into tasks", "--array"]),
+        (("generate", "/eos/m", "-n", "9", "-o", "o.h5"), {"array": 2}, ["the model /eos/m", "/data"]),
     ],
 )
 def test_what_cannot_run_on_kubernetes_is_refused(command, options, messages):
@@ -486,6 +560,8 @@ def test_what_cannot_run_on_kubernetes_is_refused(command, options, messages):
     [
         ("k8s", STUDY, {}, ["caloforge tune does not run on k8s", "slurm or ray"]),
         ("ray", TRAIN, {}, ["caloforge train does not run on ray", "slurm or k8s"]),
+        ("ray", SIMULATE, {"array": 3}, ["--array is for simulate and generate on slurm and k8s"]),
+        ("ray", ("generate", "m", "-n", "9", "-o", "o.h5"), {}, ["does not run on ray", "slurm or k8s"]),
         ("ray", STUDY, {"volume": None}, ["--volume is needed"]),
         ("ray", ("tune", "/eos/study.yaml", "-o", "r"), {}, ["the study /eos/study.yaml", "/data"]),
         ("ray", STUDY, {"dashboard": "head:8265"}, ["--dashboard head:8265", "http://head:8265"]),

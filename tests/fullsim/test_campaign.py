@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.campaign_part import Part, parts_pattern
 from caloforge.config import build
 from caloforge.errors import (
     ConfigError,
@@ -29,6 +30,7 @@ from caloforge.fullsim.campaign import preflight, run_campaign
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import load_detector
 from caloforge.showers import ShowerFile
+from caloforge.showers.joining import join_files
 
 pytestmark = pytest.mark.geant4
 
@@ -108,6 +110,22 @@ def test_same_showers_with_two_workers(reference, tmp_path, capfd):
 def test_showers_do_not_depend_on_how_many_are_made(reference, tmp_path):
     batch, _ = read(simulate(tmp_path / "t.h5", n=7))
     assert_same(batch, reference[0][:7])
+
+
+def test_parts_of_a_campaign_give_its_file(reference, tmp_path):
+    out = tmp_path / "t.h5"
+    for number in (2, 1, 3):
+        part = Part(number, 3)
+        simulate(part.path(out), part=part)
+        simulate(part.path(out), part=part, resume=True)
+    join_files(parts_pattern(out, 3), out, when_complete=True)
+    batch, provenance = read(out)
+    assert_same(batch, reference[0])
+    assert provenance["simulation"] == reference[1]["simulation"] and provenance["n"] == N
+    # the file is that of the whole campaign, and is known as such
+    assert simulate(out, resume=True) == out
+    with pytest.raises(OutputError, match="is finished with"):
+        simulate(Part(1, 3).path(out), part=Part(2, 3), resume=True)
 
 
 def test_other_seed(reference, tmp_path):

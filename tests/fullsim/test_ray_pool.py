@@ -209,6 +209,7 @@ def test_the_file_is_that_of_one_core(cluster, tmp_path, capfd):
         assert one.provenance["simulation"] == many.provenance["simulation"]
 
 
+@pytest.mark.slow
 @pytest.mark.geant4
 def test_the_driver_is_killed(cluster, tmp_path):
     """By SIGKILL, after a few blocks: nothing is left running, and --resume gives the file of one core."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from cyclopts import Parameter
 
+from caloforge.campaign_part import Part
 from caloforge.commands.options import FilePath, FilePaths, Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
@@ -33,6 +34,8 @@ def generate(
     particle: str | None = None,
     impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
+    part: str | None = None,
+    resume: bool = False,
     batch_size: int | None = None,
     backend: str = "auto",
     precision: Precision = "auto",
@@ -58,6 +61,8 @@ def generate(
     particle: str | None = None,
     impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
+    part: str | None = None,
+    resume: bool = False,
     batch_size: int | None = None,
     backend: str = "auto",
     precision: Precision = "auto",
@@ -82,6 +87,8 @@ def generate(
     particle: str | None = None,
     impact: Literal["centre", "cell"] | None = None,
     seed: Seed = 0,
+    part: str | None = None,
+    resume: Annotated[bool, Parameter(negative=())] = False,
     batch_size: Whole | None = None,
     backend: str = "auto",
     precision: Precision = "auto",
@@ -107,6 +114,9 @@ def generate(
         impact: Where the particles enter: "centre", on the axis of the mesh, or anywhere in a "cell" around
             it; the default is what the model was trained on.
         seed: Seed of the noise and of the sampled conditions.
+        part: Make one of several equal parts alone, such as 3/16, into a file named OUT-3-of-16.h5;
+            `caloforge join` makes one file of them.
+        resume: Leave a finished output of the same command as it is, so that batch jobs can always set it.
         batch_size: Showers per pass of the network; has no effect on the showers. The default is the fastest.
         backend: Runtime of the network. "auto" selects the fastest: numba (compiled code of the layered
             family), or the result of a cached measurement; otherwise torch, onnx or openvino (these two need
@@ -139,13 +149,28 @@ def generate(
     from caloforge.generation.model_provenance import provenance_of
     from caloforge.models.store import read_model
 
+    if out is None and (part is not None or resume):
+        raise ConfigError("--part and --resume are for files; give -o FILE")
     stored = read_model(model, allow_large=allow_large)
+    piece = None if part is None else Part.parse(part)
+    if out is not None:
+        out = Path(out) if piece is None else piece.path(Path(out))
     # before sampling: for very many showers the conditions alone would not fit into the memory
     if n is not None and out is None:
         check_memory(stored.detector, n)
-    elif n is not None and out is not None:
+    elif n is not None and out is not None and not (resume and Path(out).exists()):
         check_output(Path(out), stored.detector, n, force=force)
     conditions, asked = _conditions(stored, like, n, energy, theta, phi, particle, impact, seed)
+    total = len(conditions)
+    first, last = (0, total) if piece is None else piece.interval(total)
+    conditions = conditions[first:last]
+    if (
+        resume
+        and out is not None
+        and _is_finished(out, stored, {**asked, "seed": seed}, (first, last, total))
+    ):
+        text = f"{len(conditions)} showers in {out}, which was finished already"
+        return Outcome(text, path=Path(out), n=len(conditions), seed=seed, plan=None)
     plan = plan_for(
         stored,
         len(conditions),
@@ -161,8 +186,10 @@ def generate(
         options["progress"] = meter.update
         if out is None:
             return generate_batch(stored, conditions, **options)
+        asked |= {"n": total} if piece is None else {"n": total, "interval": [first, last]}
         provenance = provenance_of(stored, plan, seed, asked)
-        generate_file(stored, conditions, Path(out), provenance=provenance, force=force, **options)
+        options |= {"provenance": provenance, "first": first, "force": force}
+        generate_file(stored, conditions, Path(out), **options)
     how = f"{plan.backend} {plan.precision}, threads: {plan.threads}, batches of {plan.batch_size}"
     return Outcome(
         f"{len(conditions)} showers in {out} ({how})",
@@ -171,6 +198,23 @@ def generate(
         seed=seed,
         plan=asdict(plan),
     )
+
+
+def _is_finished(
+    out: FilePath, model: "StoredModel", asked: dict[str, Any], interval: tuple[int, int, int]
+) -> bool:
+    """Whether the output holds these showers of this model."""
+    from caloforge.showers import ShowerFile
+    from caloforge.showers.joined_provenance import interval_of
+
+    if not Path(out).exists():
+        return False
+    geometry = model.detector.geometry_digest
+    with ShowerFile(out) as file:
+        found = interval_of(file.provenance, file.detector.geometry_digest, len(file))
+    first, last, total = interval
+    facts = {**asked, "model_digest": model.weights_sha256, "n": total, "interval": [first, last]}
+    return found is not None and found == interval_of(facts, geometry, last - first)
 
 
 def _conditions(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from caloforge.campaign_part import Part
 from caloforge.commands.options import FilePath, Seed, Showers, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
@@ -24,6 +25,7 @@ def simulate(
     workers: Annotated[Workers | None, Parameter(name=["--workers", "-w"])] = None,
     cluster: str | None = None,
     seed: Seed | None = None,
+    part: str | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     fast: str | None = None,
@@ -42,6 +44,8 @@ def simulate(
             The showers do not depend on it.
         cluster: A Ray cluster that simulates on all its nodes, such as auto or ray://head:10001.
         seed: Seed; the default is the one of the run.
+        part: Simulate one of several equal parts alone, such as 3/16, into a file named OUT-3-of-16.h5;
+            `caloforge join` makes one file of them.
         resume: Continue an interrupted simulation of the same run, seed and number; a finished one
             is left unchanged, so that batch jobs can always set it.
         force: Replace an existing output.
@@ -57,7 +61,8 @@ def simulate(
     from caloforge.validation.conditions import MIN_SHOWERS
 
     config = load_run(run, set_ or [])
-    out = Path(out)
+    piece = None if part is None else Part.parse(part)
+    out = Path(out) if piece is None else piece.path(Path(out))
     seed = config.seed if seed is None else seed
     notes: list[str] = []
     simulator = GEANT4 if fast is None else _fast(fast, config.detector, threshold, acceptance)
@@ -73,13 +78,17 @@ def simulate(
             workers=workers,
             cluster=cluster,
             seed=seed,
+            part=piece,
             resume=resume,
             force=force,
             progress=meter.update,
             say=notes.append,
             simulator=simulator,
         )
-    if n < MIN_SHOWERS:
+    if piece is not None:
+        first, last = piece.interval(n)
+        n = last - first
+    elif n < MIN_SHOWERS:
         notes.append(f"{n} showers cannot be validated, which takes {MIN_SHOWERS} or more")
     routes: dict[str, Any] = {} if fast is None else _routes(path)
     lines = [f"{n} showers of {config.detector.name} in {path}", *(f"note: {note}" for note in notes)]

@@ -19,13 +19,18 @@ Where = Literal["slurm", "k8s", "ray"]
 VERBS = {
     "train": ("caloforge.commands.train:train", ("slurm", "k8s")),
     "tune": ("caloforge.commands.tune:tune", ("slurm", "ray")),
+    "simulate": ("caloforge.commands.simulate:simulate", ("slurm", "k8s", "ray")),
+    "generate": ("caloforge.commands.generate:generate", ("slurm", "k8s")),
 }
+# arguments that are a path, or a name that comes with caloforge
+PATHS_OR_NAMES = ("run", "study", "start", "model", "fast")
 
 
 def submit(
     where: Where,
     *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
     nodes: Whole = 1,
+    array: Whole | None = None,
     processes: Whole | None = None,
     gpus: Count = 0,
     cpus: Whole = 4,
@@ -42,12 +47,16 @@ def submit(
     dashboard: str | None = None,
     print_: Annotated[bool, Parameter(name="--print", negative=())] = False,
 ) -> Outcome:
-    """Submit a training or a study to a cluster; the job resumes by itself after an interruption.
+    """Submit a training, a study, a simulation or a generation to a cluster.
+
+    The job resumes by itself after an interruption.
 
     Args:
-        where: SLURM, Kubernetes with Kubeflow Trainer (train), or Ray (tune).
-        command: The command: train or tune, with its own arguments and options.
-        nodes: Number of nodes.
+        where: SLURM, Kubernetes (train: with Kubeflow Trainer), or Ray (tune, simulate).
+        command: The command: train, tune, simulate or generate, with its own arguments and options.
+        nodes: Number of nodes; of an array on Kubernetes, how many tasks run at a time.
+        array: Number of independent tasks (simulate, generate): each makes a part of the showers, and the
+            last one joins them. Without it a simulation on SLURM runs on Ray, over all nodes of the job.
         processes: Processes per node; the default is one, or one per GPU.
         gpus: GPUs per node.
         cpus: Cores per process.
@@ -71,12 +80,15 @@ def submit(
     _check_cluster(
         where, verb, sbatch=sbatch, namespace=namespace, dashboard=dashboard, secret=secret, setup=setup
     )
+    _check_array(where, verb, array, gpus, bound)
     _check_locally(verb, bound, must_exist=where == "slurm" and not print_)
     paths = _paths(bound)
     document: dict[str, Any] = {
         "name": name or slug(f"{verb}-{Path(paths.get('-o', '')).name}"),
         "verb": verb,
-        "arguments": _resumable_arguments(verb, command[1:], bound),
+        "arguments": _resumable_arguments(
+            verb, command[1:], bound, array, cpus * (processes if processes is not None else max(gpus, 1))
+        ),
         "paths": paths,
         "nodes": nodes,
         "processes": processes if processes is not None else max(gpus, 1),
@@ -89,6 +101,8 @@ def submit(
         "env": _pairs("--env", env),
         "secret": secret,
         "setup": setup,
+        "array": array,
+        "out": str(bound.arguments.get("out") or ""),
     }
     job = build(Job, document, "caloforge submit")
     text, sender = _render(where, job, _pairs("--sbatch", sbatch), namespace, dashboard)
@@ -105,14 +119,15 @@ def _render(
     where: Where, job: Any, sbatch: dict[str, str], namespace: str | None, dashboard: str | None
 ) -> tuple[str, list[str]]:
     """The text of a job, and the command that reads it from standard input and submits it."""
-    from caloforge.deploy import batch_script, ray_command, ray_job, train_job
+    from caloforge.deploy import array_job, batch_script, ray_command, ray_job, train_job
 
     if where == "slurm":
         return batch_script(job, sbatch), ["sbatch"]
     if dashboard is not None:
         command = ray_command(job, dashboard)
         return shlex.join(command) + "\n", command
-    documents = train_job(job, namespace) if where == "k8s" else ray_job(job, namespace)
+    render = ray_job if where == "ray" else array_job if job.array is not None else train_job
+    documents = render(job, namespace)
     body = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=100)
     return f"{job.origin}\n{body}", ["kubectl", "apply", "-f", "-"]
 
@@ -174,15 +189,15 @@ def _check_cluster(where: Where, verb: str, **given: Any) -> None:
 def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> None:
     """Read the run or study, if it is on this machine, to find errors before the job is queued."""
     source = bound.args[0]
-    if not (
-        must_exist or Path(source).is_file() or source in _shipped("run" if verb == "train" else "study")
+    if verb == "generate" or not (
+        must_exist or Path(source).is_file() or source in _shipped("study" if verb == "tune" else "run")
     ):
         return
     if verb == "tune":
         from caloforge.tuning.config import load_study
 
         load_study(source)
-    elif verb == "train":
+    else:
         from caloforge.run import load_run
 
         load_run(source, bound.arguments.get("set_") or [])
@@ -200,29 +215,57 @@ def _shipped(argument: str) -> list[str]:
         return study_names()
     from caloforge.models.released import released_models
 
-    return released_models() if argument == "start" else []
+    return released_models() if argument in ("start", "model", "fast") else []
 
 
 def _paths(bound: BoundArguments) -> dict[str, str]:
     """Files and folders in the command, by their option."""
-    titles = {"run": "the run", "study": "the study", "out": "-o"}
-    return {
-        titles.get(name, f"--{name}"): str(value)
-        for name, value in bound.arguments.items()
-        if isinstance(value, Path)
-        or (name in ("run", "study", "start") and value is not None and str(value) not in _shipped(name))
-    }
+    titles = {"run": "the run", "study": "the study", "model": "the model", "out": "-o"}
+    found: dict[str, str] = {}
+    for name, value in bound.arguments.items():
+        title = titles.get(name, f"--{name}")
+        if isinstance(value, list) and value and all(isinstance(path, Path) for path in value):
+            # several files that are read as one
+            for number, path in enumerate(value, 1):
+                found[title if len(value) == 1 else f"{title} ({number})"] = str(path)
+        elif isinstance(value, Path) or (
+            name in PATHS_OR_NAMES and value is not None and str(value) not in _shipped(name)
+        ):
+            found[title] = str(value)
+    return found
 
 
-def _resumable_arguments(verb: str, tokens: tuple[str, ...], bound: BoundArguments) -> tuple[str, ...]:
+def _check_array(where: Where, verb: str, array: int | None, gpus: int, bound: BoundArguments) -> None:
+    """Check how a job is divided into tasks."""
+    if array is None:
+        if verb == "generate" or (verb == "simulate" and where == "k8s"):
+            raise ConfigError(f"caloforge {verb} on {where} is divided into tasks: give --array N")
+        return
+    if verb not in ("simulate", "generate") or where == "ray":
+        raise ConfigError(f"--array is for simulate and generate on slurm and k8s, not for {verb} on {where}")
+    if bound.arguments.get("part") or bound.arguments.get("cluster"):
+        raise ConfigError("--part and --cluster are decided by --array; leave them out")
+    if gpus:
+        raise ConfigError("--array: its tasks run on CPUs; leave --gpus out")
+
+
+def _resumable_arguments(
+    verb: str, tokens: tuple[str, ...], bound: BoundArguments, array: int | None, cores: int
+) -> tuple[str, ...]:
     """The arguments of a job that the cluster may restart.
 
-    A training gets --resume; a study, which resumes by itself, gets the address of the cluster it runs on.
+    A training gets --resume, and so does a simulation or generation; a study, which resumes by itself, and a
+    simulation on Ray get the address of the cluster that they run on. A task of an array uses its `cores`.
     """
     if bound.arguments.get("force"):
         raise ConfigError("--force: the job would begin anew at each restart; remove the old output first")
     if verb == "tune":
         return tokens if bound.arguments.get("address") else (*tokens, "--address", "auto")
+    if verb == "simulate" and array is None and not bound.arguments.get("cluster"):
+        tokens = (*tokens, "--cluster", "auto")
+    option = {"simulate": "workers", "generate": "threads"}.get(verb, "")
+    if array is not None and not bound.arguments.get(option):
+        tokens = (*tokens, f"--{option}", str(cores))
     return tokens if bound.arguments.get("resume") else (*tokens, "--resume")
 
 

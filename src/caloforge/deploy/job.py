@@ -6,11 +6,12 @@ import re
 import shlex
 import shutil
 import subprocess
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from caloforge.campaign_part import parts_pattern
 from caloforge.config import StrictModel
 
 # RFC 1123 label of at most 63 characters, with room for the replica and pod numbers that Kubernetes appends
@@ -57,11 +58,12 @@ class Job(StrictModel):
     `processes`, `gpus` and `memory` are per node, `cpus` per process; `time` limits the whole job. `paths`
     are the files and folders in the command, by option; relative ones start at the first volume. `secret` is
     a Kubernetes secret whose entries become environment variables. `setup` is a bash script that runs before
-    the command, on the first node.
+    the command, on the first node. With `array` the job has so many tasks, each of which makes one part of
+    the showers; the last one joins them to the file `out`.
     """
 
     name: str
-    verb: Literal["train", "tune"]
+    verb: Literal["train", "tune", "simulate", "generate"]
     arguments: tuple[str, ...]
     paths: dict[str, str] = Field(default_factory=dict)
     nodes: int = Field(default=1, ge=1, le=4096)
@@ -75,6 +77,8 @@ class Job(StrictModel):
     env: dict[str, str] = Field(default_factory=dict)
     secret: str | None = None
     setup: str | None = None
+    array: int | None = Field(default=None, ge=1, le=10_000)
+    out: str = ""
 
     @field_validator("name", "secret")
     @classmethod
@@ -172,6 +176,13 @@ class Job(StrictModel):
     def command(self) -> tuple[str, ...]:
         """The command and its arguments."""
         return ("caloforge", self.verb, *self.arguments)
+
+    @property
+    def join(self) -> tuple[str, ...]:
+        """The command that joins the parts of an array when all are there."""
+        assert self.array is not None
+        pattern = parts_pattern(Path(self.out), self.array)
+        return ("caloforge", "join", str(pattern), "-o", self.out, "--when-complete")
 
     @property
     def variables(self) -> dict[str, str]:

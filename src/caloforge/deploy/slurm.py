@@ -16,7 +16,17 @@ NOTICE = 300
 OPTION = re.compile(r"[a-z][a-z-]*")
 VALUE = re.compile(r"[A-Za-z0-9_.,:@%+/=*-]+")
 # options that are set from the job
-DECIDED = ("nodes", "ntasks-per-node", "cpus-per-task", "gpus-per-node", "mem", "time", "signal", "job-name")
+DECIDED = (
+    "nodes",
+    "ntasks-per-node",
+    "cpus-per-task",
+    "gpus-per-node",
+    "array",
+    "mem",
+    "time",
+    "signal",
+    "job-name",
+)
 
 
 def batch_script(job: Job, options: Mapping[str, str] | None = None) -> str:
@@ -24,7 +34,8 @@ def batch_script(job: Job, options: Mapping[str, str] | None = None) -> str:
 
     Training: one process per task of srun, which sets the ranks. Before the time limit the processes get
     SIGTERM and save; the job then requeues itself and continues. Tuning: a Ray cluster on the nodes of the
-    job, with the driver on the first one.
+    job, with the driver on the first one; a simulation likewise. An array: independent tasks of one node,
+    each with a part of the showers; the last one to end joins them.
 
     Args:
         job: The job.
@@ -47,12 +58,15 @@ def batch_script(job: Job, options: Mapping[str, str] | None = None) -> str:
         # no -u: modules and virtual environments use unset variables
         lines += ["set -eo pipefail", job.setup.rstrip()]
     lines += [f"launcher=({shlex.join(_container(job))})", f"command=({shlex.join(job.command)})"]
-    body = (SCRIPTS / f"{job.verb}.sh").read_text(encoding="utf-8")
+    if job.array is not None:
+        lines += [f"parts={job.array}", f"join=({shlex.join(job.join)})"]
+    name = "array" if job.array is not None else "train" if job.verb == "train" else "tune"
+    body = (SCRIPTS / f"{name}.sh").read_text(encoding="utf-8")
     return "\n".join(lines) + "\n" + body
 
 
 def _header(job: Job) -> dict[str, str]:
-    one = job.verb == "tune"
+    one = job.verb != "train"
     header = {
         "job-name": job.name,
         "nodes": str(job.nodes),
@@ -65,8 +79,10 @@ def _header(job: Job) -> dict[str, str]:
         "signal": f"B:USR1@{min(NOTICE, job.seconds // 2)}",
         "requeue": "",
         "open-mode": "append",
-        "output": f"{job.name}-%j.log",
+        "output": f"{job.name}-%j.log" if job.array is None else f"{job.name}-%A-%a.log",
     }
+    if job.array is not None:
+        header["array"] = f"1-{job.array}"
     if job.gpus:
         header["gpus-per-node"] = str(job.gpus)
     return header

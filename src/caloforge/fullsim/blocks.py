@@ -114,7 +114,7 @@ def save_arrays(folder: Path, start: int, stop: int, arrays: Mapping[str, NDArra
     Raises:
         OutputError: The disk is full, or the folder cannot be written.
     """
-    path = folder / f"{start:010d}-{stop:010d}.npz"
+    path = folder / block_name(start, stop)
     temporary, named = partial_path(path), cast(Any, dict(arrays))
     try:
         with writing(path):
@@ -169,16 +169,20 @@ def load_arrays(
 class Parts:
     """The folder of a running campaign, held by one process at a time. Use it as a context manager."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], n: int, *, restart: bool) -> None:
+    def __init__(
+        self, folder: Path, settings: dict[str, Any], n: int, *, restart: bool, first: int = 0
+    ) -> None:
         """Nothing is touched before the context is entered.
 
         Args:
             folder: `<out>.parts`.
             settings: Everything that decides what the showers are; JSON-compatible.
-            n: Showers of the campaign.
+            n: Number after the last shower.
             restart: Remove the blocks of an earlier campaign.
+            first: Number of the first shower, of a part of a campaign.
         """
         self.folder, self.settings, self.n, self._restart = folder, settings, n, restart
+        self.first = first
         self.facts: dict[str, Any] = {}
         self._lock: IO[str] | None = None
 
@@ -226,8 +230,8 @@ class Parts:
                 f"{path}: cannot be read; give --force to start this simulation again"
             ) from error
         changes = list(differences(settings, self.settings))
-        if self.n < n:
-            changes.append(f"n: {n} then, {self.n} now")
+        if self.n < n or self.first != old.get("first", 0):
+            changes.append(f"showers: {old.get('first', 0)} to {n} then, {self.first} to {self.n} now")
         if changes:
             raise ConfigError(
                 f"{self.folder}: an interrupted simulation with other settings is there: "
@@ -238,8 +242,17 @@ class Parts:
     def record(self, **facts: Any) -> None:
         """Write the manifest with further entries, such as the version of Geant4."""
         self.facts |= facts
-        document = {"n": self.n, "facts": self.facts, "settings": self.settings}
+        document = {"n": self.n, "first": self.first, "facts": self.facts, "settings": self.settings}
         write_text(self.folder / MANIFEST, json.dumps(document, indent=1))
+
+    @property
+    def count(self) -> int:
+        """Number of showers."""
+        return self.n - self.first
+
+    def finished(self) -> int:
+        """Number of finished showers."""
+        return self.count - sum(stop - start for start, stop in self.missing())
 
     def intervals(self) -> list[tuple[int, int]]:
         """Intervals [start, stop) of finished showers, sorted."""
@@ -257,7 +270,7 @@ class Parts:
 
     def missing(self) -> list[tuple[int, int]]:
         """Intervals [start, stop) of showers still to be simulated, sorted."""
-        gaps, position = [], 0
+        gaps, position = [], self.first
         for start, stop in [*self.intervals(), (self.n, self.n)]:
             if start > position:
                 gaps.append((position, min(start, self.n)))
@@ -266,7 +279,7 @@ class Parts:
 
     def ledger(self) -> NDArray[np.float64] | None:
         """The ledgers of all showers in order, shape (n, columns); None if the blocks have none."""
-        rows, position = [], 0
+        rows, position = [], self.first
         for path in self.paths():
             (start, stop), block = _interval_of(path), Block.load(path)
             if block.ledger is not None and min(stop, self.n) > position:
@@ -284,7 +297,7 @@ class Parts:
         paths = {_interval_of(path): path for path in self.paths()}
         showers = np.zeros((0, *shape), np.float32)
         seconds = np.zeros(0, np.float32)
-        done = position = 0
+        done = position = self.first
         for (start, stop), path in sorted(paths.items()):
             block = Block.load(path)
             position = max(position, start)

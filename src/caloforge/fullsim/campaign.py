@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from caloforge import provenance
 from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.campaign_part import Part
 from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
 from caloforge.files import check_named, check_new, check_space
 from caloforge.fullsim.beam_placement import check_beam, check_physics
@@ -77,6 +78,7 @@ def run_campaign(
     workers: int | None = None,
     cluster: str | None = None,
     seed: int = 0,
+    part: Part | None = None,
     resume: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -97,6 +99,7 @@ def run_campaign(
         workers: Processes; the default is one, or one for each core of the cluster.
         cluster: Address of a Ray cluster whose nodes simulate; by default this machine does.
         seed: 0 to 2^64 - 1.
+        part: Simulate this part of the showers alone.
         resume: Continue an interrupted campaign; it may be given more showers than before. One that is
             finished is left as it is.
         force: Replace an existing output, and an interrupted campaign that is not resumed.
@@ -119,22 +122,24 @@ def run_campaign(
     _check(detector, beam, fullsim, n, workers, seed)
     settings = {**_settings(detector, beam, fullsim, seed), **simulator.settings}
     folder = out.absolute().with_name(f"{out.name}.parts")
-    if resume and _is_finished(out, settings, n, force=force):
+    first, last = (0, n) if part is None else part.interval(n)
+    if resume and _is_finished(out, settings, (first, last), force=force):
         say("it was finished already, nothing is left to simulate")
         # a kill after the file was renamed leaves the blocks
         if folder.exists():
-            with Parts(folder, settings, n, restart=True) as parts:
+            with Parts(folder, settings, last, restart=True, first=first) as parts:
                 parts.remove()
         return out
     _check_output(out, folder, resume=resume, force=force)
-    check_space(out, n * BYTES_PER_VOXEL * int(np.prod(detector.shower_shape)), f"{n} showers")
-    with Parts(folder, settings, n, restart=not resume) as parts, StopRequest() as stop:
+    voxels = (last - first) * int(np.prod(detector.shower_shape))
+    check_space(out, BYTES_PER_VOXEL * voxels, f"{last - first} showers")
+    with Parts(folder, settings, last, restart=not resume, first=first) as parts, StopRequest() as stop:
         for _ in range(MAX_MERGES):
             _simulate(parts, _pool(parts, workers, cluster, simulator), stop, progress or (lambda *_: None))
             if stop.requested:
                 raise Interrupted(_resume_hint(parts, out))
             try:
-                _merge(parts, detector, beam, out, stop, simulator)
+                _merge(parts, detector, beam, out, stop, _provenance(parts, n, simulator))
                 break
             except DamagedBlockError as error:
                 parts.remove_damaged()
@@ -215,13 +220,14 @@ def _worker_job(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in ("detector", "beam", "fullsim", "seed")}
 
 
-def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) -> bool:
+def _is_finished(out: Path, settings: dict[str, Any], interval: tuple[int, int], *, force: bool) -> bool:
     """Whether the output is the finished file of this campaign."""
     if not out.exists():
         return False
     try:
         with ShowerFile(out) as file:
             count, old = len(file), file.provenance.get("simulation")
+            found = tuple(file.provenance.get("interval", (0, count)))
             detector = _detector_document(file.detector)
     except DataError:
         if force:
@@ -230,7 +236,7 @@ def _is_finished(out: Path, settings: dict[str, Any], n: int, *, force: bool) ->
     changes = ["all"]
     if isinstance(old, dict):
         changes = list(provenance.differences({**old, "detector": detector}, settings))
-    if not changes and count == n:
+    if not changes and found == interval:
         return True
     if not force:
         what = f" of other settings ({'; '.join(changes[:4])})" if changes else ""
@@ -263,15 +269,15 @@ def _pool(parts: Parts, workers: int | None, cluster: str | None, simulator: Sim
 
 def _simulate(parts: Parts, workers: Pool | RayPool, stop: StopRequest, progress: Progress) -> None:
     missing = parts.missing()
-    done = parts.n - sum(stop - start for start, stop in missing)
-    progress(done, parts.n)
+    done = parts.finished()
+    progress(done, parts.count)
     if not missing:
         return
     with workers as pool:
         for interval, facts in pool.run(missing):
             if interval is not None:
                 done += interval[1] - interval[0]
-                progress(done, parts.n, *pool.progress)
+                progress(done, parts.count, *pool.progress)
             elif "version" in facts:
                 parts.record(geant4=facts["version"])
             if stop.requested:
@@ -279,12 +285,16 @@ def _simulate(parts: Parts, workers: Pool | RayPool, stop: StopRequest, progress
 
 
 def _merge(
-    parts: Parts, detector: Detector, beam: BeamConfig, out: Path, stop: StopRequest, simulator: Simulator
+    parts: Parts,
+    detector: Detector,
+    beam: BeamConfig,
+    out: Path,
+    stop: StopRequest,
+    facts: dict[str, Any],
 ) -> None:
     """Write the blocks, in order, to the shower file."""
     shape = detector.shower_shape
     size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
-    facts = _provenance(parts, simulator)
     # force: `_check_output` has decided whether an existing output may be replaced
     with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
         for start, showers, seconds in parts.batches(size, shape):
@@ -294,14 +304,14 @@ def _merge(
             writer.append(conditions.with_showers(showers, seconds))
             if stop.requested:
                 raise Interrupted(_resume_hint(parts, out))
-        if writer.count != parts.n:
+        if writer.count != parts.count:
             raise SimulationError(
-                f"{parts.folder}: {writer.count} of {parts.n} showers are there; run the same simulation "
+                f"{parts.folder}: {writer.count} of {parts.count} showers are there; run the same simulation "
                 "with --resume"
             )
 
 
-def _provenance(parts: Parts, simulator: Simulator) -> dict[str, Any]:
+def _provenance(parts: Parts, n: int, simulator: Simulator) -> dict[str, Any]:
     settings = parts.settings
     fullsim = settings["fullsim"]
     ledger = parts.ledger()
@@ -313,14 +323,15 @@ def _provenance(parts: Parts, simulator: Simulator) -> dict[str, Any]:
         cell_threshold=fullsim["cell_threshold"],
         beam=settings["beam"],
         seed=settings["seed"],
-        n=parts.n,
+        n=n,
+        **({} if parts.count == n else {"interval": [parts.first, parts.n]}),
         simulation={key: value for key, value in settings.items() if key != "detector"},
         **({} if ledger is None else simulator.summary(ledger)),
     )
 
 
 def _resume_hint(parts: Parts, out: Path) -> str:
-    done = parts.n - sum(stop - start for start, stop in parts.missing())
+    done = parts.finished()
     command = provenance.command_line()
     if not command.startswith("caloforge simulate"):
         how = "call the same simulation with resume=True"
@@ -328,4 +339,4 @@ def _resume_hint(parts: Parts, out: Path) -> str:
         how = f"continue with: {command}" + ("" if "--resume" in command else " --resume")
     if not done:
         how = "start it again with the same command"
-    return f"stopped; {done} of {parts.n} showers of {out} are kept: {how}"
+    return f"stopped; {done} of {parts.count} showers of {out} are kept: {how}"

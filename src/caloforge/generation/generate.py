@@ -53,7 +53,12 @@ def stream(
 
 
 def run(
-    loaded: LoadedModel, conditions: Conditions, *, seed: int, pool: Executor | None = None
+    loaded: LoadedModel,
+    conditions: Conditions,
+    *,
+    seed: int,
+    first: int = 0,
+    pool: Executor | None = None,
 ) -> Iterator[ShowerBatch]:
     """Yield the batches of a loaded model, in order.
 
@@ -61,6 +66,7 @@ def run(
         loaded: From `open_model`.
         conditions: Conditions of the showers.
         seed: Seed of the noise.
+        first: Number of the first shower, which the noise depends on.
         pool: Threads to use; the default is one per thread of its plan, none for a single one.
     """
     plan = loaded.plan
@@ -69,14 +75,16 @@ def run(
     starts = range(0, len(conditions), size)
     if plan.threads == 1:
         for start in starts:
-            yield generators.make(conditions[start : start + size], start)
+            yield generators.make(conditions[start : start + size], first + start)
         return
     with nullcontext(pool) if pool else ThreadPoolExecutor(plan.threads) as workers:
         # one batch more than threads, so that no thread waits for the consumer
         waiting: deque[Future[ShowerBatch]] = deque()
         try:
             for start in starts:
-                waiting.append(workers.submit(generators.make, conditions[start : start + size], start))
+                waiting.append(
+                    workers.submit(generators.make, conditions[start : start + size], first + start)
+                )
                 if len(waiting) > plan.threads:
                     yield waiting.popleft().result()
             while waiting:
@@ -164,6 +172,7 @@ def generate_file(
     seed: int,
     provenance: dict[str, Any],
     plan: Plan,
+    first: int = 0,
     extrapolate: bool = False,
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -177,6 +186,7 @@ def generate_file(
         seed: Seed of the noise.
         provenance: Provenance to store in the file.
         plan: How the model runs; its threads compress the file, too.
+        first: Number of the first shower, of a part of a campaign.
         extrapolate: Allow conditions outside the trained range.
         force: Replace an existing file.
         progress: Called with (done, total).
@@ -191,7 +201,7 @@ def generate_file(
     model.claim.check(conditions, extrapolate=extrapolate)
     loaded = open_model(model, plan)
     return write_file(
-        loaded, conditions, out, seed=seed, provenance=provenance, force=force, progress=progress
+        loaded, conditions, out, seed=seed, first=first, provenance=provenance, force=force, progress=progress
     )
 
 
@@ -218,6 +228,7 @@ def write_file(
     out: Path,
     *,
     seed: int,
+    first: int = 0,
     provenance: dict[str, Any],
     force: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -235,7 +246,7 @@ def write_file(
             pool=pool,
         )
         with writer:
-            for batch in run(loaded, conditions, seed=seed, pool=pool):
+            for batch in run(loaded, conditions, seed=seed, first=first, pool=pool):
                 writer.append(batch)
                 if progress is not None:
                     progress(writer.count, len(conditions))

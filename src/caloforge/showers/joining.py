@@ -74,7 +74,7 @@ def join_files(
                 return Joining(len(files.paths), len(files), existed=True)
         check_new(out, force=force)
         check_space(out, sum(path.stat().st_size for path in files.paths), f"a file of {len(files)} showers")
-        _write(files, out, force=force, progress=progress)
+        _write(files, out, force=force or when_complete, progress=progress)
         return Joining(len(files.paths), len(files))
 
 
