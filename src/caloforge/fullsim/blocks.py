@@ -230,8 +230,10 @@ class Parts:
                 f"{path}: cannot be read; give --force to start this simulation again"
             ) from error
         changes = list(differences(settings, self.settings))
-        if self.n < n or self.first != old.get("first", 0):
-            changes.append(f"showers: {old.get('first', 0)} to {n} then, {self.first} to {self.n} now")
+        if self.n < n:
+            changes.append(f"n: {n} then, {self.n} now")
+        if self.first != old.get("first", 0):
+            changes.append(f"first shower: {old.get('first', 0)} then, {self.first} now")
         if changes:
             raise ConfigError(
                 f"{self.folder}: an interrupted simulation with other settings is there: "
