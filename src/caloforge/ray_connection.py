@@ -103,7 +103,13 @@ def _start(quiet: Mapping[str, Any], caller: Caller) -> None:
     import ray
 
     cores = len(os.sched_getaffinity(0))
-    here = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    # without "local" Ray joins the one of another process, or RAY_ADDRESS
+    here = {
+        "address": "local",
+        "num_cpus": cores,
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE,
+    }
     with _explain_errors("Ray does not start here", caller):
         try:
             ray.init(**here, **quiet)

@@ -39,7 +39,7 @@ def test_two_workers_of_a_torch_trainer(data, tmp_path, monkeypatch):
         )
         assert result["steps"] == 5
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
     try:
         TorchTrainer(
             work,

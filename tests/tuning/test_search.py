@@ -31,6 +31,8 @@ def on_the_path():
     with pytest.MonkeyPatch.context() as patch:
         here = str(Path(__file__).parent)
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH")))))
+        # a search without --address starts its own Ray beside any other
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
         yield
 
 
