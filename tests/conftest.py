@@ -21,12 +21,15 @@ DATA = Path(__file__).parent / "data"
 def pytest_cmdline_main(config):
     """Run the whole suite in one process per core, where pytest-xdist is installed.
 
-    Named files and folders run in one process, which starts sooner; so does everything with `-n 0` or `-s`.
+    Named files and folders run in one process, which starts sooner; so does everything with `-n 0`, `-s` or
+    `--pdb`.
     """
-    option = config.option
+    option, cores = config.option, min(len(os.sched_getaffinity(0)), 8)
     whole = config.args_source is not config.ArgsSource.ARGS and not hasattr(config, "workerinput")
-    if whole and option.capture != "no" and getattr(option, "numprocesses", 0) is None:
-        option.numprocesses, option.dist = "auto", "worksteal"
+    seen = option.capture == "no" or option.usepdb
+    if whole and not seen and cores > 1 and getattr(option, "numprocesses", 0) is None:
+        # not "auto", which counts physical cores
+        option.numprocesses, option.dist = cores, "worksteal"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections import Counter
 
 import pytest
 import yaml
@@ -30,6 +31,12 @@ def test_contributing_shows_the_import_order_of_the_contract():
     layers = [layer.replace("caloforge.", "").replace(" | ", ", ") for layer in contract["layers"]]
     expected = f"`{' > '.join(layers)}`"
     assert expected in " ".join(read("CONTRIBUTING.md").split()), f"write {expected}"
+
+
+def test_names_of_test_modules_are_unique():
+    """Modules of tests are imported by their file name alone."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("name", [*NAMES, "CHANGELOG.md", "CITATION.cff"])
