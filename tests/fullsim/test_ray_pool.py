@@ -71,21 +71,22 @@ def test_very_many_workers_send_few_blocks():
 @pytest.fixture(scope="session")
 def cluster():
     """A Ray cluster in processes of this machine: a head without cores and two nodes of one core."""
+    # the worker processes find the simulated engine; a busy machine takes long to start Ray
+    changes = {"PYTHONPATH": str(Path(__file__).parent), "RAY_raylet_start_wait_time_s": "180"}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    # the worker processes find the simulated engine
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80 * 2**20})
     for _ in range(2):
         made.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     yield made
     made.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    for name, value in before.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
 
 
 def engine_pool(cluster, folder, seconds=0.02, workers=2, **job):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ PLACED_RINGS_ALGORITHM = 2
 # disk space per voxel of blocks and compressed file together, rounded up
 BYTES_PER_VOXEL = 2
 MERGE_BYTES = 2**24
+# threads that compress the file
+MERGE_THREADS = 8
 # the index of a shower is one 32-bit word of its random seeds
 MAX_SHOWERS = 2**32 - 2
 MAX_WORKERS = 1024
@@ -296,7 +300,10 @@ def _merge(
     shape = detector.shower_shape
     size = max(1, MERGE_BYTES // (4 * int(np.prod(shape))))
     # force: `_check_output` has decided whether an existing output may be replaced
-    with ShowerWriter(out, detector, facts, with_seconds=True, force=True) as writer:
+    with (
+        ThreadPoolExecutor(min(MERGE_THREADS, len(os.sched_getaffinity(0)))) as pool,
+        ShowerWriter(out, detector, facts, with_seconds=True, force=True, pool=pool) as writer,
+    ):
         for start, showers, seconds in parts.batches(size, shape):
             conditions = sample_conditions(
                 beam, detector.mesh, parts.settings["seed"], start, start + len(showers)
