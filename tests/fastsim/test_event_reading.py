@@ -274,7 +274,7 @@ def test_hits_and_contributions():
     assert hits["ends"].tolist() == [2, 3]
     assert hits["particle"].tolist() == [4, 9, 9]
     assert hits["share"].tolist() == [2.0, 3.0, 1.0]
-    assert hits["fast"].tolist() == [False, True, True]
+    assert hits["length"].tolist() == [0.0, -1.0, -1.0]
     assert lost == pytest.approx(0.0009)
     # cell 7 is layer 0, row 2, column 1: its centre is 2.65 mm deep and 5 mm along y
     assert hits["when"][0] == pytest.approx(5 + math.hypot(2.65, 5.0) / 299.792458, rel=1e-6)

@@ -172,6 +172,35 @@ def test_without_contributions(mixed, fast, tmp_path):
     assert ak.all(arrays["ECalHits.cellID"] == fast[0]["ECalHits.cellID"])
 
 
+def test_each_step_is_a_contribution(tmp_path):
+    path = write_hepmc(tmp_path / "e.hepmc", [[particle(11, 1.0), particle(11, 20.0)], [particle(22, 0.3)]])
+    simulate(path, tmp_path / "sums.root", fast="clic-electron")
+    simulate(path, tmp_path / "steps.root", fast="clic-electron", contributions="full")
+    sums, steps = (read(tmp_path / name)[0] for name in ("sums.root", "steps.root"))
+    # the same showers
+    for name in ("cellID", "energy", "position.x"):
+        for one, two in zip(sums[f"ECalHits.{name}"], steps[f"ECalHits.{name}"], strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-5)
+    for event in steps:
+        begin, end = (np.asarray(event[f"ECalHits.contributions_{side}"]) for side in ("begin", "end"))
+        share = np.asarray(event["ECalHitContributions.energy"])
+        added = [share[a:b].sum() for a, b in zip(begin, end, strict=True)]
+        np.testing.assert_allclose(added, event["ECalHits.energy"], rtol=1e-4)
+        # steps lie in their cells: 0.5 mm of silicon, 5 mm wide
+        hit = np.repeat(np.arange(len(begin)), end - begin)
+        for axis, half in (("x", 0.25), ("y", 2.5), ("z", 2.5)):
+            centre = np.asarray(event[f"ECalHits.position.{axis}"])[hit]
+            step = np.asarray(event[f"ECalHitContributions.stepPosition.{axis}"])
+            assert np.abs(step - centre).max() < half + 1e-3
+    length = np.asarray(steps["ECalHitContributions.stepLength"][0])
+    who = np.asarray(steps["_ECalHitContributions_particle.index"][0])
+    handled = np.flatnonzero(np.asarray(steps["MCParticles.simulatorStatus"][0]) & FAST)
+    assert ((length == -1) == (who == handled[0])).all()
+    assert (length[length != -1] > 0).all()
+    # secondaries of the electron of 1 GeV
+    assert set(np.asarray(steps["ECalHitContributions.PDG"][0])[length != -1].tolist()) >= {11, -11}
+
+
 def test_pions_decay_in_front_and_their_photons_become_particles(tmp_path, photon_model):
     path = write_hepmc(tmp_path / "e.hepmc", [[particle(111, 60.0, at=(1000.0, 0.0, 0.0))]])
     out = tmp_path / "hits.root"

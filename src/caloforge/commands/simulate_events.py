@@ -22,7 +22,7 @@ def simulate_events(
     distance: str = "1.5 m",
     facing: Literal["x", "y", "z", "-x", "-y", "-z"] = "x",
     field: str = "0 T",
-    contributions: Literal["none", "particle"] = "particle",
+    contributions: Literal["none", "particle", "full"] = "particle",
     workers: Annotated[Workers, Parameter(name=["--workers", "-w"])] = 1,
     seed: Seed = 0,
     resume: Annotated[bool, Parameter(negative=())] = False,
@@ -43,7 +43,8 @@ def simulate_events(
         distance: Distance of the front face from the origin of the events.
         facing: Axis of the events along which the calorimeter lies; the beam is z.
         field: Magnetic field along the beam, between the vertices and the face; the calorimeter has none.
-        contributions: What each particle contributes to each hit: "particle", or "none" for smaller files.
+        contributions: What each particle contributes to each hit: "particle" (one sum), "full" (each step of
+            Geant4), or "none" for smaller files.
         workers: Processes; one per core is best. The hits do not depend on it.
         seed: Seed.
         resume: Continue an interrupted simulation of the same events and settings.

@@ -22,6 +22,7 @@ from caloforge.fastsim.events.ledger import EXTRA
 from caloforge.fastsim.events.marking import Marked, mark_fast
 from caloforge.fastsim.events.reading import EventReader
 from caloforge.fastsim.events.records import Event
+from caloforge.fastsim.events.steps import RecordedConstruction
 from caloforge.fastsim.events.transport import Face, Kind, Primary, primaries
 from caloforge.fastsim.gate import Gate, GatedConstruction, available_energy
 from caloforge.fastsim.ledger import COLUMN
@@ -109,8 +110,18 @@ class EventApplication:
         face: Face,
         fullsim: FullSimConfig,
         model: FastModel | None,
+        *,
+        steps: bool = False,
     ) -> None:
         """Build the geometry and the physics.
+
+        Args:
+            reader: The events.
+            detector: The calorimeter.
+            face: Where it stands.
+            fullsim: Settings of Geant4.
+            model: The model at the gate, if any.
+            steps: Whether each step of Geant4 is a contribution of its own.
 
         Raises:
             MissingDependencyError: Physics that needs data sets which are not there.
@@ -126,9 +137,12 @@ class EventApplication:
             self._readout = Readout(self._guns, Gate(None if model is None else model.acceptance))
             return self._guns, self._readout
 
-        construction = GatedConstruction(plate, self._space)
+        kind = RecordedConstruction if steps else GatedConstruction
+        construction = kind(plate, self._space)
         self._geant4 = Geant4(construction, fullsim, actions)
         construction.region.SetRegionalSteppingAction(self._readout.gate)
+        recorded = isinstance(construction, RecordedConstruction)
+        self._recorder = construction.recorder if recorded else None
 
     @property
     def version(self) -> str:
@@ -196,12 +210,17 @@ class EventApplication:
     ) -> HitBlock:
         """Bring what Geant4 and the model made into events."""
         sources: list[list[Source]] = [[] for _ in events]
-        for place, (particle, (cells, energies)) in enumerate(
-            zip(chosen, self._readout.deposits, strict=True)
-        ):
+        recorded = None if self._recorder is None else self._recorder.take(len(chosen))
+        for place, particle in enumerate(chosen):
+            steps = None
+            if recorded is None:
+                cells, energies = self._readout.deposits[place]
+            else:
+                cells, energies, steps = recorded[place]
             if len(cells):
-                source = Source(particle.particle, False, cells, energies, particle.position, particle.time)
-                sources[event_of[place]].append(source)
+                sources[event_of[place]].append(
+                    Source(particle.particle, False, cells, energies, particle.position, particle.time, steps)
+                )
         if self._model is not None and self._readout.gate.taken:
             events = self._add_generated(self._model, seed, start, events, chosen, event_of, rows, sources)
         began = time.perf_counter()

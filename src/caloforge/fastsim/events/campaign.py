@@ -105,6 +105,7 @@ def simulate_events(
             "backend": plan_of(model).backend,
             "algorithm": FAST_ALGORITHM,
         }
+    settings["steps"] = contributions == "full"
     n = check_events(events)
     job = {
         **settings,

@@ -14,6 +14,8 @@ from caloforge.fastsim.events.records import COLUMNS, SPEED_OF_LIGHT, Event
 from caloforge.fullsim.blocks import load_arrays, save_arrays
 from caloforge.geometry import CartesianMesh, Detector
 
+# stepLength of a contribution: of a model, and of the sum over the steps of Geant4
+FAST_STEP, SUMMED_STEPS = -1.0, 0.0
 # cellID = layer + row * 2^16 + column * 2^32
 ENCODING = "layer:16,row:16,column:16"
 
@@ -48,6 +50,23 @@ def decode(ids: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Steps of Geant4 in the cells, one after another.
+
+    Attributes:
+        position: Middle of each, in the frame of the calorimeter, mm, shape (N, 3).
+        length: mm, shape (N,).
+        time: ns, shape (N,).
+        pdg_id: Particle number of the track, shape (N,).
+    """
+
+    position: NDArray[np.float64]
+    length: NDArray[np.float64]
+    time: NDArray[np.float64]
+    pdg_id: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Source:
     """What one particle leaves in the calorimeter.
 
@@ -58,6 +77,7 @@ class Source:
         energies: MeV, shape (hits,).
         point: A point of its track before the shower, in the frame of the calorimeter, mm.
         time: When it is there, ns.
+        steps: The steps that the entries of `cells` and `energies` are; None if they are sums.
     """
 
     particle: int
@@ -66,13 +86,40 @@ class Source:
     energies: NDArray[np.float64]
     point: tuple[float, float, float]
     time: float
+    steps: Steps | None = None
+
+    def contributions(self, cells: Cells) -> dict[str, NDArray[Any]]:
+        """One row for each entry: `particle`, `share` in MeV, `when` in ns, `length`, `step` and `pdg`.
+
+        The time of a sum is that of light on a straight line from the particle's point to the centre of the
+        cell. Sums have the PDG number 0, which stands for that of the particle.
+        """
+        count = len(self.cells)
+        if self.steps is not None:
+            step, length, when, pdg_id = (
+                self.steps.position,
+                self.steps.length,
+                self.steps.time,
+                self.steps.pdg_id,
+            )
+        else:
+            step = cells.positions(self.cells)
+            path = np.linalg.norm(step - np.array(self.point), axis=1)
+            when = self.time + path / SPEED_OF_LIGHT
+            length = np.full(count, FAST_STEP if self.fast else SUMMED_STEPS)
+            pdg_id = np.zeros(count, np.int64)
+        return {
+            "particle": np.full(count, self.particle, np.int32),
+            "share": self.energies.astype(np.float64),
+            "when": when,
+            "length": length.astype(np.float32),
+            "step": step.astype(np.float32),
+            "pdg": pdg_id.astype(np.int32),
+        }
 
 
 def collect(sources: list[Source], cells: Cells, threshold: float) -> tuple[dict[str, NDArray[Any]], float]:
     """The hits of an event, by rising cell, and the contributions to each.
-
-    The time of a contribution is that of light on a straight line from the particle's point to the centre of
-    the cell.
 
     Args:
         sources: What the particles leave.
@@ -81,42 +128,37 @@ def collect(sources: list[Source], cells: Cells, threshold: float) -> tuple[dict
 
     Returns:
         Arrays with one entry per hit (`cell`, `energy` in MeV, `time` in ns, `ends`: one past its last
-        contribution) and per contribution (`particle`, `share` in MeV, `when` in ns, `fast`), and the energy
-        of what was left out, MeV.
+        contribution) and per contribution (see `Source.contributions`), and the energy of what was left out,
+        MeV.
     """
     none = Source(0, False, np.zeros(0, np.int64), np.zeros(0), (0.0, 0.0, 0.0), 0.0)
     every = [*sources, none]
     cell = np.concatenate([source.cells for source in every])
-    share = np.concatenate([source.energies for source in every])
-    counts = [len(source.cells) for source in every]
-    particle = np.repeat([source.particle for source in every], counts)
-    fast = np.repeat([source.fast for source in every], counts)
-    points = np.repeat(np.array([source.point for source in every], np.float64), counts, axis=0)
-    path = np.linalg.norm(cells.positions(cell) - points, axis=1)
-    when = np.repeat(np.array([source.time for source in every]), counts) + path / SPEED_OF_LIGHT
+    parts = [source.contributions(cells) for source in every]
+    shares = {name: np.concatenate([part[name] for part in parts]) for name in CONTRIBUTION}
     unique, place = np.unique(cell, return_inverse=True)
     energy, time = np.zeros(len(unique)), np.full(len(unique), np.inf)
-    np.add.at(energy, place, share)
-    np.minimum.at(time, place, when)
+    np.add.at(energy, place, shares["share"])
+    np.minimum.at(time, place, shares["when"])
     # also with a threshold of 0, a cell without energy is no hit
     kept = (energy >= threshold) & (energy > 0)
-    rows = np.flatnonzero(kept[place] & (share > 0))
-    rows = rows[np.lexsort((particle[rows], place[rows]))]
+    rows = np.flatnonzero(kept[place] & (shares["share"] > 0))
+    rows = rows[np.lexsort((shares["particle"][rows], place[rows]))]
     number = np.cumsum(kept) - 1
     arrays = {
         "cell": unique[kept].astype(np.uint32),
         "energy": energy[kept].astype(np.float32),
         "time": time[kept].astype(np.float32),
         "ends": np.cumsum(np.bincount(number[place[rows]], minlength=int(kept.sum()))).astype(np.uint32),
-        "particle": particle[rows].astype(np.int32),
-        "share": share[rows].astype(np.float32),
-        "when": when[rows].astype(np.float32),
-        "fast": fast[rows].astype(np.bool_),
+        **{name: column[rows] for name, column in shares.items()},
     }
+    for name in ("share", "when"):
+        arrays[name] = arrays[name].astype(np.float32)
     return arrays, float(energy[~kept].sum())
 
 
-HIT, CONTRIBUTION = ("cell", "energy", "time", "ends"), ("particle", "share", "when", "fast")
+HIT = ("cell", "energy", "time", "ends")
+CONTRIBUTION = ("particle", "share", "when", "length", "step", "pdg")
 RELATIONS = ("parents", "daughters")
 
 

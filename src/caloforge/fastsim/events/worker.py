@@ -32,6 +32,7 @@ def _open(job: dict[str, Any]) -> Simulates:
         Face(**job["face"]),
         FullSimConfig.model_validate(job["fullsim"]),
         model,
+        steps=job["steps"],
     )
 
 

@@ -24,9 +24,7 @@ from caloforge.showers.hdf5_writer import NewHdf5
 
 FORMAT, FORMAT_VERSION = "caloforge-hits", 1
 HITS, CONTRIBUTIONS, PARTICLES = "ECalHits", "ECalHitContributions", "MCParticles"
-Contributions = Literal["none", "particle"]
-# stepLength of a contribution: of a model, and of the sum over the steps of Geant4
-FAST_STEP, SUMMED_STEPS = -1.0, 0.0
+Contributions = Literal["none", "particle", "full"]
 SUFFIXES = (".root", ".h5", ".hdf5")
 
 # arrays of a collection by the name of their member, and how many entries each event has
@@ -64,13 +62,13 @@ class Converter:
             **_vector("position", positions, np.float32),
             "time": arrays["hit.time"],
         }
-        if self._contributions == "particle":
+        if self._contributions != "none":
             ends = arrays["hit.ends"].astype(np.uint32)
             members |= _ranges("contributions", ends, hits)
         found[HITS] = (hits, members)
-        if self._contributions == "particle":
+        if self._contributions != "none":
             counts = arrays["contributions"]
-            found[CONTRIBUTIONS] = (counts, self._shares(block, positions))
+            found[CONTRIBUTIONS] = (counts, self._shares(block))
             index = {"index": arrays["hit.particle"].astype(np.int32)}
             found[f"_{CONTRIBUTIONS}_particle"] = (counts, index)
         return found
@@ -82,17 +80,18 @@ class Converter:
             members |= _ranges(name, arrays[f"{name}.ends"].astype(np.uint32), arrays["particles"])
         return members
 
-    def _shares(self, block: HitBlock, positions: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    def _shares(self, block: HitBlock) -> dict[str, NDArray[Any]]:
         arrays = block.arrays
-        starts = _starts(arrays["hit.ends"].astype(np.int64), arrays["hits"])
-        position = np.repeat(positions, arrays["hit.ends"].astype(np.int64) - starts, axis=0)
         first = np.repeat(np.cumsum(arrays["particles"]) - arrays["particles"], arrays["contributions"])
+        pdg_id = arrays["hit.pdg"]
+        own = arrays["PDG"][first + arrays["hit.particle"]]
+        position = self._face.to_event(arrays["hit.step"].astype(np.float64))
         return {
-            "PDG": arrays["PDG"][first + arrays["hit.particle"]].astype(np.int32),
+            "PDG": np.where(pdg_id == 0, own, pdg_id).astype(np.int32),
             "energy": arrays["hit.share"] / np.float32(1e3),
             "time": arrays["hit.when"],
             **_vector("stepPosition", position, np.float32),
-            "stepLength": np.where(arrays["hit.fast"], FAST_STEP, SUMMED_STEPS).astype(np.float32),
+            "stepLength": arrays["hit.length"],
         }
 
 
