@@ -37,6 +37,7 @@ BUILT_IN = {
     "onnx": Target("ONNX graph, for any program with ONNX Runtime", f"{FOLDER}.onnx:contract"),
     "openvino": Target("OpenVINO's own format", f"{FOLDER}.openvino:contract"),
     "par04": Target("Geant4's example Par04, unmodified", f"{FOLDER}.par04:contract"),
+    "cpp": Target("header-only C++, with a model for Geant4", f"{FOLDER}.cpp:contract"),
     "ddml": Target("DDML in ddsim: model RegularGridGAN", f"{FOLDER}.ddml:contract"),
     "ddml-python": Target(
         "DDML in ddsim: embedded Python, model CaloClouds", f"{FOLDER}.ddml_python:contract"
