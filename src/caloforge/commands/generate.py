@@ -105,7 +105,7 @@ def generate(
         model: A run directory, a model directory, or the name of a released model; see `caloforge list`.
         out: The shower file to write. From Python it may be left out: the showers are returned.
         like: Take the conditions, shower by shower, from this file (best for a comparison with it). Several
-            files, or a pattern such as "truth-*.h5", are read as one.
+            files, or a pattern such as `truth-*.h5`, are read as one.
         n: Number of showers; with --like, its first n.
         energy: "100 GeV", or a flat range "10 GeV:500 GeV"; the default is the trained range.
         theta: Polar angle, one value or a range; 90 deg is orthogonal incidence.

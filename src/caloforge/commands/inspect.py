@@ -27,7 +27,7 @@ def inspect(
 
     Args:
         what: A detector preset or YAML, a run.yaml, a shower file, a run directory, a model directory, or the
-            name of a released model. A pattern such as "train-*.h5" names several shower files.
+            name of a released model. A pattern such as `train-*.h5` names several shower files.
         more: Further shower files, read with the first as one.
         out: Directory for figures; none are drawn without it.
         set_: For detectors and runs: change a setting, KEY=VALUE, repeatable.

@@ -24,7 +24,7 @@ def join(
     that a single process would have written.
 
     Args:
-        source: A shower file, or a pattern such as "train-*.h5".
+        source: A shower file, or a pattern such as `train-*.h5`.
         more: Further files or patterns, appended in order.
         out: The shower file to write.
         when_complete: Join parts of a campaign only when all are there, and leave a file that was joined from

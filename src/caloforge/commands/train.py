@@ -48,7 +48,7 @@ def train(
 
     Args:
         run: A run.yaml, or the name of a recipe.
-        data: The shower file to train on. Several files, or a pattern such as "train-*.h5", are read as one.
+        data: The shower file to train on. Several files, or a pattern such as `train-*.h5`, are read as one.
         out: The run directory to create.
         seed: Seed; the default is the one of the run.
         resume: Continue an interrupted training from its last checkpoint, if there is one.

@@ -50,7 +50,7 @@ def validate(
     too few showers to decide all of them.
 
     Args:
-        truth: Shower file of the full simulation. A pattern such as "truth-*.h5" or "truth-{1,2}.h5", here
+        truth: Shower file of the full simulation. A pattern such as `truth-*.h5` or `truth-{1,2}.h5`, here
             and for every other sample, names several files that are read as one.
         generated: Shower file to validate, or a model to generate it: a run directory, a model directory, or
             the name of a released model.
