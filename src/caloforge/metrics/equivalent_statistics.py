@@ -22,7 +22,9 @@ def equivalent_showers(distance: Metric, n_truth: int, n_generated: int) -> Metr
     with r = 1 for continuous observables; r is below 1 where values repeat, and is taken from the floor. What
     a measured D has beyond this is set equal to the scatter of two samples of N showers:
 
-    .. math:: D^2 - \frac{\pi^2}{12}\,r^2\left(\frac{1}{n} + \frac{1}{m}\right) = \frac{\pi^2}{6}\,\frac{r^2}{N}
+    .. math::
+
+        D^2 - \frac{\pi^2}{12}\,r^2\left(\frac{1}{n} + \frac{1}{m}\right) = \frac{\pi^2}{6}\,\frac{r^2}{N}
 
     A distance that equal distributions exceed in one of twenty cases is no evidence of a difference: N is
     then the lower limit that these samples allow, about 0.8 n for n = m, without an uncertainty. Little above
