@@ -9,6 +9,8 @@ from caloforge.metrics.registry import metrics
 from caloforge.metrics.resampling import Metric
 from caloforge.metrics.submission import Submission
 from caloforge.validation import formatting
+from caloforge.validation.conditions import INCLUSIVE
+from caloforge.validation.energy_bands import band_table
 from caloforge.validation.multivariate import CORRELATION, SHOWER, CorrelationComparison
 from caloforge.validation.report_model import Card, Contents, Matrix, Table
 from caloforge.validation.response import mip_peaks, summarise_response
@@ -49,7 +51,9 @@ def add_response(contents: Contents) -> None:
 def add_whole_showers(contents: Contents) -> None:
     """Tables of the metrics of all observables at once."""
     contents.cards.append(Card(SHOWER, "whole showers", "whole"))
-    contents.tables += [_whole_table(verdict) for verdict in contents.verdicts]
+    for verdict in contents.verdicts:
+        by_energy = band_table(verdict)
+        contents.tables += [_whole_table(verdict), *([by_energy] if by_energy else [])]
 
 
 def add_correlations(contents: Contents, found: CorrelationComparison) -> None:
@@ -70,7 +74,7 @@ def _whole_table(verdict: Verdict) -> Table:
     rows = []
     for j in verdict.judgements:
         d = j.difference
-        if d.observable == SHOWER:
+        if d.observable == SHOWER and d.bin is INCLUSIVE:
             limit = "" if j.threshold is None else formatting.format_number(j.threshold, d.metric)
             value = formatting.with_error(d.result.value, d.result.uncertainty, d.metric)
             floor = formatting.format_number(d.result.floor, d.metric)

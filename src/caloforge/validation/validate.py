@@ -23,6 +23,13 @@ from caloforge.showers.joined import file_record
 from caloforge.validation import data_warnings
 from caloforge.validation.comparison import Comparison, Difference
 from caloforge.validation.conditions import Bin, make_bins
+from caloforge.validation.energy_bands import (
+    BandArea,
+    band_areas,
+    band_differences,
+    band_figure,
+    energy_bands,
+)
 from caloforge.validation.event_displays import averages, events, extents, pick, planes
 from caloforge.validation.figure_data import Figure
 from caloforge.validation.inputs import Inputs, Progress, admit, read_samples
@@ -264,7 +271,17 @@ class _Job:
         add_response(contents)
         correlated = compare_correlations(samples[0], judged)
         add_correlations(contents, correlated)
-        return contents, [*differences, *correlated.differences]
+        areas = self._band_areas(samples[0], judged)
+        figure = band_figure(judged, areas)
+        contents.figures += [figure] if figure else []
+        return contents, [*differences, *correlated.differences, *band_differences(areas)]
+
+    def _band_areas(self, truth: Sample, judged: Sequence[Sample]) -> list[BandArea]:
+        """Areas of boosted trees by energy."""
+        if not self.classifier:
+            return []
+        bands = energy_bands(truth, judged, self.bins)
+        return band_areas(truth, judged, bands, seed=self.seed, workers=self.workers, tell=self.tell)
 
     def _examine(self, truth: Sample, judged: list[Sample]) -> tuple[list[Difference], list[Figure]]:
         """Several observables at once."""
@@ -314,7 +331,7 @@ class _Job:
             contents.generated,
             contents.verdicts,
             self.thresholds,
-            bins=[{"key": b.key, "label": b.label, "axis": b.axis} for b in self.bins],
+            bins=_describe_bins([*self.bins, *(difference.bin for difference in differences)]),
             spectra={file.name: vars(file.spectra) for file in self.inputs.files[1:]},
             notes=contents.notes,
             hit_threshold_MeV=self.hit_threshold,
@@ -337,6 +354,7 @@ class _Job:
         first, second = samples[0], samples[-1]
         among, _ = self._examine(first, [second])
         among += compare_correlations(first, [second]).differences
+        among += band_differences(self._band_areas(first, [second]))
         among += self._multivariate(first, second, trained_on)
         among += list(summarise(among))
 
@@ -357,6 +375,11 @@ class _Job:
     def _provenance(self) -> dict[str, Any]:
         files = {file.name: file_record(file.path) | file.provenance for file in self.inputs.files}
         return provenance.collect(packages=("numpy", "scikit-learn", "h5py"), files=files)
+
+
+def _describe_bins(bins: Sequence[Bin]) -> list[dict[str, str]]:
+    """Each bin once, JSON-compatible."""
+    return [{"key": b.key, "label": b.label, "axis": b.axis} for b in dict.fromkeys(bins)]
 
 
 def _check_out(out: Path, force: bool) -> None:
