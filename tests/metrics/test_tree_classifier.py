@@ -39,6 +39,19 @@ def test_area_of_two_gaussians_is_nearly_the_best_possible():
     assert 0.003 < got.uncertainty < 0.015
 
 
+def test_bins_are_what_the_trees_would_make():
+    values = sample(1, 1000, k=3)
+    values[:, 1] = np.round(values[:, 1])
+    values[:, 2] = 7.0
+    numbers = tree_classifier.binned(values)
+    assert [len(np.unique(column)) for column in numbers.T] == [64, len(np.unique(values[:, 1])), 1]
+    # in the order of the values, and of equal content
+    order = np.argsort(values[:, 0])
+    assert (np.diff(numbers[order, 0]) >= 0).all()
+    assert np.bincount(numbers[:, 0].astype(int)).min() >= 1000 // 64
+    assert (np.diff(numbers[np.argsort(values[:, 1]), 1]) >= 0).all()
+
+
 def test_error_covers_for_equal_distributions(monkeypatch):
     # a cheap learner in place of the trees: the error is made of scores, whoever gave them
     monkeypatch.setattr(tree_classifier, "_fit", lambda x, y, seed: LinearDiscriminantAnalysis().fit(x, y))

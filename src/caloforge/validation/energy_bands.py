@@ -52,24 +52,22 @@ class BandArea:
     floor_error: float
 
 
-def energy_bands(truth: Sample, others: Sequence[Sample], bins: Sequence[Bin]) -> list[Bin]:
+def energy_bands(samples: Sequence[Sample], bins: Sequence[Bin]) -> list[Bin]:
     """The bands of energy that hold at least `BAND_SHOWERS` showers of every sample.
 
     Each of several listed energies is a band; a spectrum has up to `MAX_BANDS` of equal width in the
     logarithm. A band with too few showers is joined with the next one above.
 
     Args:
-        truth: Full simulation.
-        others: The samples to judge.
+        samples: Full simulation first.
         bins: Those of the comparison, which have the listed energies.
     """
-    energies = [sample.conditions.energy for sample in (truth, *others)]
+    energies = [sample.conditions.energy for sample in samples]
     distinct = len(np.unique(energies[0]))
     if distinct == 1:
         return []
     if distinct <= MAX_LISTED:
         listed = [where for where in bins if where.axis == "energy"]
-        samples = (truth, *others)
         return [b for b in listed if all(b.select(s.conditions).sum() >= BAND_SHOWERS for s in samples)]
     low, high = float(energies[0].min()), float(energies[0].max())
     edges = _joined(energies, np.geomspace(low, high, MAX_BANDS + 1))
@@ -80,13 +78,18 @@ def energy_bands(truth: Sample, others: Sequence[Sample], bins: Sequence[Bin]) -
     return [
         Bin(
             f"energy-band-{number}",
-            f"{first / 1e3:.3g}–{last / 1e3:.3g} GeV",
+            f"{_gev(first)}–{_gev(last)} GeV",
             "energy",
             float(np.nextafter(limits[number - 1], np.inf)),
             float(limits[number]),
         )
         for number, (first, last) in enumerate(pairwise(edges), start=1)
     ]
+
+
+def _gev(energy: float) -> str:
+    """Energy in MeV as a number of GeV with three digits, without an exponent."""
+    return f"{energy / 1e3:.0f}" if energy >= 1e6 else f"{energy / 1e3:.3g}"
 
 
 def _joined(energies: Sequence[Array], edges: Array) -> list[float]:
@@ -158,7 +161,7 @@ def band_figure(generated: Sequence[Sample], areas: Sequence[BandArea]) -> Figur
         bin=INCLUSIVE,
         kind="trend",
         x_label="incident energy [GeV]",
-        y_label="area under the ROC curve of boosted trees",
+        y_label="AUC of boosted trees",
         edges=energy,
         log_x=bool(energy[-1] > 10 * energy[0]),
         log_y=False,

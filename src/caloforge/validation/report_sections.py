@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from caloforge.metrics.calochallenge import published, published_source
 from caloforge.metrics.registry import metrics
@@ -13,7 +14,7 @@ from caloforge.validation.conditions import INCLUSIVE
 from caloforge.validation.energy_bands import band_table
 from caloforge.validation.multivariate import CORRELATION, SHOWER, CorrelationComparison
 from caloforge.validation.report_model import Card, Contents, Matrix, Table
-from caloforge.validation.response import mip_peaks, summarise_response
+from caloforge.validation.response import mip_peaks, position_resolution, summarise_response
 from caloforge.validation.verdict import Verdict
 
 # columns of the CaloChallenge table: key, title, factor
@@ -46,6 +47,17 @@ def add_response(contents: Contents) -> None:
         Card("linearity", "Linearity", "response", found.linearity),
     ]
     contents.figures += found.figures
+
+
+def add_position(contents: Contents) -> None:
+    """Position resolution against the energy, of samples with impact points."""
+    for axis in "xy":
+        name = f"impact_residual_{axis}"
+        if name in contents.truth.values:
+            figure, facts = position_resolution(contents.samples, name)
+            title = rf"position resolution in ${axis}$"
+            contents.cards.append(Card(f"position_resolution_{axis}", title, "lateral", facts))
+            contents.figures += [replace(figure, observable=f"position_resolution_{axis}")] if figure else []
 
 
 def add_whole_showers(contents: Contents) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caloforge.observables import SPECTRUM_EDGES, mip_peak
 from caloforge.observables.resolution import ResponseCurve, fit_linearity, fit_resolution, response_curve
@@ -116,6 +118,42 @@ def _figure(name: str, label: str, curve: ResponseCurve, series: Sequence[Series
         truth=series[0],
         generated=tuple(series[1:]),
     )
+
+
+def position_resolution(samples: Sequence[Sample], name: str) -> tuple[Figure | None, tuple[str, ...]]:
+    """Standard deviation of a position against the energy, and over all showers as text.
+
+    Args:
+        samples: The truth first.
+        name: The observable: measured less true position, mm.
+
+    Returns:
+        The figure, None where there are too few showers or energies; one line per sample.
+    """
+    facts = []
+    for sample in samples:
+        spread = _spread(sample.values[name])
+        facts.append(f"{sample.name}: {spread[0]:.3f} ± {spread[1]:.3f} mm over all showers")
+    edges = _edges(samples[0])
+    if edges is None:
+        return None, tuple(facts)
+    curves = [response_curve(s.conditions.energy, s.values["response"], edges) for s in samples]
+    if any(len(curve.energy) < len(edges) - 1 for curve in curves):
+        return None, tuple(facts)
+    series = []
+    for sample in samples:
+        group = np.searchsorted(edges, sample.conditions.energy, side="right") - 1
+        spreads = [_spread(sample.values[name][group == place]) for place in range(len(edges) - 1)]
+        series.append(Series(*np.array(spreads).T))
+    return _figure(name, "position resolution [mm]", curves[0], series), tuple(facts)
+
+
+def _spread(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Standard deviation, and its standard error from the fourth moment."""
+    residual = values - values.mean(dtype=np.float64)
+    variance = float((residual**2).mean())
+    of_variance = max(float((residual**4).mean()) - variance**2, 0.0) / len(values)
+    return math.sqrt(variance), math.sqrt(of_variance / max(4 * variance, 1e-300))
 
 
 def mip_peaks(samples: Sequence[Sample]) -> list[str]:

@@ -46,7 +46,12 @@ from caloforge.validation.optional_tests import Slow, add_slow, check_networks, 
 from caloforge.validation.pdf_figures import Drawers
 from caloforge.validation.report import build_report
 from caloforge.validation.report_model import Contents
-from caloforge.validation.report_sections import add_correlations, add_response, add_whole_showers
+from caloforge.validation.report_sections import (
+    add_correlations,
+    add_position,
+    add_response,
+    add_whole_showers,
+)
 from caloforge.validation.thresholds import ThresholdSet, load_thresholds
 from caloforge.validation.verdict import State, judge
 
@@ -269,19 +274,21 @@ class _Job:
         contents.events = events(pick(samples[0], judged), self.inputs.detector)
         contents.averages = averages(contents.samples, self.bins)
         add_response(contents)
+        add_position(contents)
         correlated = compare_correlations(samples[0], judged)
         add_correlations(contents, correlated)
-        areas = self._band_areas(samples[0], judged)
+        areas = self._band_areas(samples, judged)
         figure = band_figure(judged, areas)
         contents.figures += [figure] if figure else []
         return contents, [*differences, *correlated.differences, *band_differences(areas)]
 
-    def _band_areas(self, truth: Sample, judged: Sequence[Sample]) -> list[BandArea]:
-        """Areas of boosted trees by energy."""
+    def _band_areas(self, samples: Sequence[Sample], judged: Sequence[Sample]) -> list[BandArea]:
+        """Areas of boosted trees by energy, between the first sample and those judged."""
         if not self.classifier:
             return []
-        bands = energy_bands(truth, judged, self.bins)
-        return band_areas(truth, judged, bands, seed=self.seed, workers=self.workers, tell=self.tell)
+        # the same bands for the generators and the second truth
+        bands = energy_bands(samples, self.bins)
+        return band_areas(samples[0], judged, bands, seed=self.seed, workers=self.workers, tell=self.tell)
 
     def _examine(self, truth: Sample, judged: list[Sample]) -> tuple[list[Difference], list[Figure]]:
         """Several observables at once."""
@@ -354,7 +361,7 @@ class _Job:
         first, second = samples[0], samples[-1]
         among, _ = self._examine(first, [second])
         among += compare_correlations(first, [second]).differences
-        among += band_differences(self._band_areas(first, [second]))
+        among += band_differences(self._band_areas(samples, [second]))
         among += self._multivariate(first, second, trained_on)
         among += list(summarise(among))
 

@@ -175,8 +175,10 @@ function drawFigure(figure, names, options) {
   title.textContent = `${options.title}: ${names.join(", ")}`;
   const steps = figure.kind !== "trend";
   const ends = steps ? [figure.edges[0], figure.edges[figure.edges.length - 1]] : extent(figure.edges);
-  const pad = steps ? 0 : (ends[1] - ends[0]) * 0.04;
-  const sx = new Scale(ends[0] - pad, ends[1] + pad, left, width - right, figure.log_x);
+  // room around the outermost points of a trend
+  const room = steps ? 0 : 0.04, pad = (ends[1] - ends[0]) * room, factor = (ends[1] / ends[0]) ** room;
+  const [first, last] = figure.log_x ? [ends[0] / factor, ends[1] * factor] : [ends[0] - pad, ends[1] + pad];
+  const sx = new Scale(first, last, left, width - right, figure.log_x);
   sx.whole = wholeNumbers(figure);
   const sy = new Scale(...valueRange(figure), split, top, figure.log_y);
   const reach = panelReach(figure), level = figure.difference ? 0 : 1;
