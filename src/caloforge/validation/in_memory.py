@@ -71,7 +71,9 @@ def judge_batches(
     return judge("generated", differences, tolerated, (len(truth), len(generated)))
 
 
-def _sample(batch: ShowerBatch, name: str, detector: Detector, threshold: float, impacts: bool) -> Sample:
+def _sample(
+    batch: ShowerBatch, name: str, detector: Detector, threshold: float, impacts: bool = False
+) -> Sample:
     below = np.minimum(batch.showers, 0)
     values = observe(batch, detector, threshold=threshold, impacts=impacts)
     visible = float(values["visible_energy"].sum(dtype=np.float64))
