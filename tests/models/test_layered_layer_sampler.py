@@ -9,6 +9,8 @@ from scipy import stats
 
 from caloforge.models.base import Condition
 from caloforge.models.layered.constants import NEIGHBOURS, RESAMPLER_NOISE
+from caloforge.models.layered.features import FeatureLayout
+from caloforge.models.layered.layer_flow import LayerFlow
 from caloforge.models.layered.layer_sampler import LayerSampler
 from caloforge.models.layered.neighbour_resampler import NeighbourResampler, uniform_from_normal
 from caloforge.models.training_metadata import TrainedRange
@@ -108,11 +110,11 @@ def test_all_showers_of_a_single_energy_are_drawn():
     noise = torch.randn((4000, RESAMPLER_NOISE), generator=torch.Generator().manual_seed(0))
     # no shift between the parts
     resampler.coordinates.zero_()
-    drawn = resampler(noise, torch.zeros(4000), torch.zeros(4000, dtype=torch.int64))
+    drawn = resampler(noise, torch.zeros(4000, 1), torch.zeros(4000, dtype=torch.int64))
     counts = torch.bincount(((drawn[:, 0] + 2) * 63 / 4).round().long(), minlength=64)
     assert counts.min() > 10
     # for another energy they are the nearest as well
-    far = resampler(noise, torch.full((4000,), 0.8), torch.zeros(4000, dtype=torch.int64))
+    far = resampler(noise, torch.full((4000, 1), 0.8), torch.zeros(4000, dtype=torch.int64))
     assert torch.equal(far, drawn)
 
 
@@ -129,7 +131,7 @@ def test_spliced_parts_agree_at_the_joints_and_are_no_copies():
     assert (resampler.neighbours != shower[:, None]).all()
     numbers = torch.randn((3000, RESAMPLER_NOISE), generator=rng)
     asked = torch.rand(3000, generator=rng) * 2 - 1
-    drawn = resampler(numbers, asked, torch.zeros(3000, dtype=torch.int64))
+    drawn = resampler(numbers, asked[:, None], torch.zeros(3000, dtype=torch.int64))
     layers = drawn.view(-1, 20, 5).mean(2)
     assert (layers[:, 1:] - layers[:, :-1]).std() == pytest.approx(0.2 * math.sqrt(2 / 5), rel=0.05)
     assert drawn.std() == pytest.approx(float(scores.std()), rel=0.05)
@@ -152,3 +154,71 @@ def test_extrapolates_smoothly_beyond_the_trained_range():
     sampler.fit(truth, electrons(energy), torch.arange(2000), 64)
     drawn = sampler.features(torch.zeros(2, 2), electrons([8e3, 6e5]))
     assert torch.allclose(drawn[:, 0], torch.log(torch.tensor([8e3, 6e5])), atol=0.2)
+
+
+def test_a_learned_density_follows_conditions_and_bends():
+    """A skew leading coordinate, a feature that bends with it, one whose width grows with the energy."""
+    rng = np.random.default_rng(3)
+    n = 8000
+    energy = rng.uniform(1e4, 5e5, n)
+    depth, noise = rng.gamma(2, size=n), rng.standard_normal((n, 4))
+    wide = noise[:, 3] * np.where(energy > 2e5, 2.0, 0.5)
+    truth = np.stack([depth + 0.1 * noise[:, 0], depth + 0.1 * noise[:, 1], depth - 2 + 0.1 * noise[:, 2]], 1)
+    truth = np.column_stack([truth, (depth - 2) ** 2 + 0.2 * noise[:, 0], wide]).astype(np.float32)
+    sampler = LayerSampler(torch.tensor([0, 1, 2, 3, 3]), RANGES, "flow")
+    sampler.fit(truth, electrons(energy), torch.arange(n), 4096)
+    assert sampler.resampler is None
+    numbers = torch.randn((n, sampler.noise_size), generator=torch.Generator().manual_seed(2))
+    drawn = sampler.features(sampler.sample_scores(numbers, electrons(energy)), electrons(energy)).numpy()
+    want, got = (np.corrcoef(stats.rankdata(x, axis=0).T) for x in (truth, drawn))
+    assert np.abs(want - got).max() < 0.06
+    for columns in (truth, drawn):
+        # not by chance: deep and shallow showers both have a large fourth feature
+        middle = np.abs(columns[:, 0] - 1.6) < 0.4
+        assert columns[middle, 3].mean() < 0.4 * columns[~middle, 3].mean()
+        high = energy > 3e5
+        assert columns[high, 4].std() > 2.5 * columns[energy < 1e5, 4].std()
+    # the same noise makes the same features, other noise others
+    again = sampler.features(sampler.sample_scores(numbers, electrons(energy)), electrons(energy)).numpy()
+    assert np.array_equal(drawn, again)
+    # no copies but by rounding
+    assert len(np.unique(drawn[:, 0])) > 0.99 * n
+
+
+def test_a_learned_density_keeps_correlations_of_few_showers_in_bounds():
+    flow = LayerFlow(40, columns=1)
+    scores = torch.randn((12, 40), generator=torch.Generator().manual_seed(0))
+    columns, none = torch.linspace(-1, 1, 12)[:, None], torch.zeros(12, dtype=torch.int64)
+    flow.fit(scores, columns, 0, none, torch.arange(12))
+    noise = torch.randn((2000, flow.noise_size), generator=torch.Generator().manual_seed(1))
+    drawn = flow(noise, torch.zeros(2000, 1), torch.zeros(2000, dtype=torch.int64))
+    assert drawn.isfinite().all()
+    assert drawn.std(0).max() < 3
+
+
+@pytest.mark.parametrize("bins", [1, 2, 5])
+def test_roots_of_bins_lead_back_to_features(bins):
+    layout = FeatureLayout(3, bins)
+    features = torch.rand((50, layout.size), generator=torch.Generator().manual_seed(0)) * 3 + 0.2
+    roots = layout.bin_roots(features)
+    assert roots.shape == features.shape
+    sums = (roots[:, 1 : layout.log_ratios.stop] ** 3).view(50, 3, bins).sum(2)
+    assert torch.allclose(sums, features[:, layout.layer_energies] ** 3, rtol=1e-4)
+    assert torch.allclose(layout.from_bin_roots(roots), features, rtol=1e-3, atol=1e-4)
+
+
+def test_enough_showers_are_near_an_energy_that_parts_do_not_come_again_and_again():
+    """One energy at the edge of the range."""
+    resampler, energy_argument = (
+        NeighbourResampler(torch.tensor([-1]), particles=1),
+        torch.linspace(-1, 1, 4000),
+    )
+    none = torch.zeros(4000, dtype=torch.int64)
+    resampler.fit(torch.randn(4000, 1), energy_argument[:, None], 0, none, torch.arange(4000))
+    first, last = resampler.windows[0, :, 0].tolist()
+    assert last - first + 1 >= 250
+    # of few showers only the nearest are near
+    few = NeighbourResampler(torch.tensor([-1]), particles=1)
+    few.fit(torch.randn(80, 1), torch.linspace(-1, 1, 80)[:, None], 0, none[:80], torch.arange(80))
+    first, last = few.windows[0, :, 0].tolist()
+    assert last - first + 1 == 5

@@ -41,9 +41,12 @@ from caloforge.testing.model_contract import fit_to_made_up
 ORTHOGONAL = {"theta": (math.pi / 2,) * 2, "phi": (0.0, 0.0), "pdg_ids": (11,)}
 
 
-def model_of(overrides, detector="clic-ecal-25", radial_bins=(0, 1, 2, 3, 5), **ranges):
+def model_of(
+    overrides, detector="clic-ecal-25", radial_bins=(0, 1, 2, 3, 5), layer_sampler="resampling", **ranges
+):
     ranges = TrainedRange(energy=(1e4, 5e5), **(ORTHOGONAL | ranges))
-    config = read_model_config({"family": "layered", "preset": "debug", "radial_bins": radial_bins}, "model")
+    settings = {"radial_bins": radial_bins, "layer_sampler": layer_sampler}
+    config = read_model_config({"family": "layered", "preset": "debug", **settings}, "model")
     facts = DataFacts(ranges=ranges, response_fit=(0.02, -0.002))
     model = fit_to_made_up(build_model(config, load_detector(detector, overrides), facts, seed=1), count=300)
     # weights as after a training: nothing is zero
@@ -75,8 +78,10 @@ def compiled(model, condition, noise):
         {"overrides": ("mesh.nx=7", "mesh.ny=7"), "radial_bins": (0,), "theta": (1.2, 1.9)},
         {"overrides": ("mesh.nx=13", "mesh.ny=13"), "pdg_ids": (11, 22), "phi": (-0.3, 0.3)},
         {"overrides": (), "detector": "par04-siw", "radial_bins": (0, 1, 3)},
+        {"overrides": ("mesh.nx=9", "mesh.ny=9"), "layer_sampler": "flow"},
+        {"overrides": ("mesh.nx=9", "mesh.ny=9"), "layer_sampler": "flow", "phi": (-0.3, 0.3)},
     ],
-    ids=["square", "even", "angles", "particles", "cylinder"],
+    ids=["square", "even", "angles", "particles", "cylinder", "flow", "flow-angles"],
 )
 def test_it_makes_the_showers_of_the_tensors(settings):
     model = model_of(**settings)
@@ -97,17 +102,20 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     ("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")], ids=["onnx", "openvino"]
 )
 @pytest.mark.parametrize(
-    ("detector", "overrides"),
+    ("detector", "overrides", "layer_sampler"),
     [
-        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9")),
-        ("par04-siw", ("mesh.nr=5", "mesh.nphi=8", "layers.0.repeat=10")),
+        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"), "resampling"),
+        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"), "flow"),
+        ("par04-siw", ("mesh.nr=5", "mesh.nphi=8", "layers.0.repeat=10"), "resampling"),
     ],
-    ids=["square", "cylinder"],
+    ids=["square", "flow", "cylinder"],
 )
-def test_a_graph_makes_the_showers_of_the_tensors(backend, package, detector, overrides, tmp_path):
+def test_a_graph_makes_the_showers_of_the_tensors(
+    backend, package, detector, overrides, layer_sampler, tmp_path
+):
     pytest.importorskip(package)
     pytest.importorskip("onnxscript")
-    model = model_of(overrides, detector)
+    model = model_of(overrides, detector, layer_sampler=layer_sampler)
     inputs, graph = sample_inputs(model, 20), export_graph(model, tmp_path / "graph.onnx")
     runtime = open_runtime(backend, graph, precision="fp32", batch=20, threads=1, cache=tmp_path)
     got = runtime.worker()(inputs)

@@ -15,11 +15,12 @@ OLD_NAMES = {"zones": "radial_bins", "donors": "stored_showers"}
 
 
 class LayeredConfig(FamilyConfig):
-    """Resampled layer features, then a learned conditional density of the cells.
+    """Layer features, resampled or from a learned density, then a learned conditional density of the cells.
 
-    The resampling is fitted in closed form. The density is trained in two phases: for `likelihood_steps` the
-    teacher, by maximum likelihood; from then on the student, which generates, by matching of moments. Its
-    learning rate falls over `matching_steps`.
+    Layer features are fitted in closed form: `layer_sampler: resampling` splices those of training showers,
+    `flow` is a density of them, which stores no shower and is a megabyte. The density of the cells is trained
+    in two phases: for `likelihood_steps` the teacher, by maximum likelihood; from then on the student, which
+    generates, by matching of moments. Its learning rate falls over `matching_steps`.
 
     `radial_bins` (formerly `zones`) are the rings around the axis, in cells, at which the radial bins of a
     layer begin; energy and number of hits of each bin are layer features. A model keeps the features of
@@ -32,6 +33,7 @@ class LayeredConfig(FamilyConfig):
     preset: Literal["base", "debug"] = "base"
     radial_bins: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
     cell_threshold: Energy = Field(default=1e-3, gt=0)
+    layer_sampler: Literal["resampling", "flow"] = "resampling"
     # indices of stored showers are int16
     stored_showers: int = Field(default=16384, ge=16, le=32767)
     likelihood_steps: int = Field(ge=1, le=10_000_000)
@@ -39,6 +41,11 @@ class LayeredConfig(FamilyConfig):
 
     def describe(self, training_showers: int) -> str:
         """See the base class."""
+        if self.layer_sampler == "flow":
+            return (
+                "layer features from a learned density, then all cells from a learned conditional density; "
+                "no training shower is stored"
+            )
         stored = f"{min(self.stored_showers, training_showers):,}".replace(",", " ")
         return (
             f"layer features resampled from those of {stored} stored training showers, "

@@ -14,6 +14,11 @@ NEIGHBOURS = 32
 JITTER = 0.35
 # range of the first joint, and distance of the second one behind it, as fractions of the layers
 FIRST_JOINT, SPAN = (-0.12, 0.56), 0.44
+# leading principal coordinates of the flow; knots of a table, largest normal score of a knot, intervals that
+# give the slope of a tail; largest logarithm of a scale
+FLOW_LEADING, FLOW_KNOTS, FLOW_LAST, FLOW_TAIL, LARGEST_LOG_SCALE = 4, 41, 2.5, 8, 3.0
+# least cube root of the energy of a radial bin, MeV^(1/3): a generated one is above 0
+LEAST_ROOT = 1e-2
 # energy arguments, from -1 to 1, at which the windows of stored showers are tabulated
 WINDOW_KNOTS = 65
 # standard deviations that a normal number is multiplied by before it is folded into an interval

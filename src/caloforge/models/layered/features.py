@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from caloforge.models.layered.constants import POSITION_FEATURES, ROOT_MEAN, ROOT_WIDTH
+from caloforge.models.layered.constants import LEAST_ROOT, POSITION_FEATURES, ROOT_MEAN, ROOT_WIDTH
 from caloforge.models.layered.geometry import LayerGeometry
 from caloforge.models.symmetries import Symmetry, transformed
 
@@ -99,6 +99,34 @@ class FeatureLayout:
                 rest = rest - bins[-1]
         energy = torch.stack([*bins, rest], dim=2).clamp_min(threshold)
         return energy * self.hit_counts(features).clamp(0, 1)
+
+    def bin_roots(self, features: Tensor) -> Tensor:
+        """Features with the cube roots of the energies of bins in place of layer energies and log ratios.
+
+        The energies are those that `layer_features` describes, empty bins filled. There are as many numbers.
+        """
+        rest, energies = features[:, self.layer_energies].clamp_min(0) ** 3, []
+        ratios = features[:, self.log_ratios].view(len(features), self.layers, self.radial_bins - 1)
+        for ratio in ratios.unbind(2):
+            energies.append(rest * torch.sigmoid(ratio))
+            # not the difference, which would be 0 by rounding
+            rest = rest * torch.sigmoid(-ratio)
+        roots = torch.stack([*energies, rest], dim=2).flatten(1) ** (1 / 3)
+        return torch.cat([features[:, :1], roots, features[:, self.log_ratios.stop :]], dim=1)
+
+    def from_bin_roots(self, values: Tensor) -> Tensor:
+        """Features of what `bin_roots` gives."""
+        energies = (
+            values[:, 1 : self.log_ratios.stop].clamp_min(LEAST_ROOT).view(-1, self.layers, self.radial_bins)
+            ** 3
+        )
+        rests = [energies[:, :, -1]]
+        for radial_bin in range(self.radial_bins - 2, -1, -1):
+            rests.insert(0, rests[0] + energies[:, :, radial_bin])
+        ratios = [(energies[:, :, k] / rests[k + 1]).log() for k in range(self.radial_bins - 1)]
+        ratio = [torch.stack(ratios, dim=2).flatten(1)] if ratios else []
+        root = rests[0] ** (1 / 3)
+        return torch.cat([values[:, :1], root, *ratio, values[:, self.log_ratios.stop :]], dim=1)
 
 
 def layer_features(

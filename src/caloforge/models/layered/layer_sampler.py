@@ -1,14 +1,14 @@
-"""Sampler of layer features: marginal transforms to normal scores, and a resampler of the scores, Eq. 3 to 6.
+"""Sampler of layer features: marginal transforms to normal scores, and their dependences, Eq. 3 to 6.
 
 Each feature becomes standard normal given the conditions: polynomials in the logarithm of the energy (and in
 the angles, where they vary) remove its mean and its spread, a table of quantiles in bins of energy the shape
-that is left. Dependences between features are those of resampled scores, see `neighbour_resampler.py`.
-Everything is fitted in closed form; nothing is trained.
+that is left. Dependences between features are those of resampled scores (`neighbour_resampler.py`) or of a
+learned density of the scores (`layer_flow.py`). Everything is fitted in closed form.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from caloforge.models.base import Condition
 from caloforge.models.layered.condition_scale import ConditionScale
 from caloforge.models.layered.constants import KNOTS, LARGEST_SCORE, LAST_SCORE, LEAST_GAP, MEAN_DEGREE
+from caloforge.models.layered.features import FeatureLayout
+from caloforge.models.layered.layer_flow import LayerFlow
 from caloforge.models.layered.neighbour_resampler import NeighbourResampler
 from caloforge.models.training_metadata import TrainedRange
 
@@ -31,12 +33,12 @@ ROWS = 512
 
 
 class LayerSampler(nn.Module):
-    """Marginal transforms of the features, and a resampler of their normal scores; `fit` fills the buffers.
+    """Marginal transforms of the features, and a sampler of their normal scores; `fit` fills the buffers.
 
-    The resampler is a module with three methods, which another one has to offer as well: `fit(normal_scores,
-    columns, angles, particle, shower)` takes the scores of training showers; `forward(noise, energy_argument,
-    particle)` makes scores (N, size) from standard normal noise (N, RESAMPLER_NOISE); `check(name)` raises
-    ValueError for weights that index what is not there. See `NeighbourResampler` for shapes.
+    The sampler of scores is a module with three methods and a number: `fit(normal_scores, columns, angles,
+    particle, shower)` takes the scores of training showers; `forward(noise, columns, particle)` makes scores
+    (N, size) from standard normal noise (N, `noise_size`); `check(name)` raises ValueError for weights that
+    index what is not there. `NeighbourResampler` resamples stored showers, `LayerFlow` is a learned density.
     """
 
     mean: Tensor
@@ -45,12 +47,21 @@ class LayerSampler(nn.Module):
     quantiles: Tensor
     knot_scores: Tensor
 
-    def __init__(self, layer: Tensor, ranges: TrainedRange) -> None:
+    def __init__(
+        self,
+        layer: Tensor,
+        ranges: TrainedRange,
+        kind: Literal["resampling", "flow"] = "resampling",
+        layout: FeatureLayout | None = None,
+    ) -> None:
         """Identity transforms, and no showers.
 
         Args:
             layer: (size,) layer that each feature belongs to, -1 for those of the whole shower.
             ranges: Trained conditions.
+            kind: Resampling of stored showers, or a learned density.
+            layout: Of the features. If it is given, the density is that of cube roots of the energies of the
+                bins, in place of energies of layers and logarithms of ratios: their peaks stay sharp.
         """
         super().__init__()
         size, self.ranges, self.scale = len(layer), ranges, ConditionScale(ranges)
@@ -61,7 +72,30 @@ class LayerSampler(nn.Module):
         scores = torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS)
         self.register_buffer("quantiles", scores[None, :, None].repeat(BINS, 1, size))
         self.register_buffer("knot_scores", scores, persistent=False)
-        self.resampler = NeighbourResampler(layer, len(ranges.pdg_ids))
+        self.layout = layout
+        columns = self.columns(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1)).shape[1]
+        self.resampler = NeighbourResampler(layer, len(ranges.pdg_ids)) if kind == "resampling" else None
+        self.flow = LayerFlow(size, columns) if kind == "flow" else None
+
+    @property
+    def of_scores(self) -> NeighbourResampler | LayerFlow:
+        """What makes normal scores of noise."""
+        found = self.resampler or self.flow
+        assert found is not None
+        return found
+
+    @property
+    def noise_size(self) -> int:
+        """Normal numbers that the features of a shower are made of."""
+        return self.of_scores.noise_size
+
+    def check(self, name: str) -> None:
+        """Refuse weights that index what is not there; `name` is that of this module, for the message.
+
+        Raises:
+            ValueError: With the name of the buffer.
+        """
+        self.of_scores.check(f"{name}.{'flow' if self.resampler is None else 'resampler'}")
 
     # ---- conditions
 
@@ -98,16 +132,16 @@ class LayerSampler(nn.Module):
     def fit(
         self, features: NDArray[np.float32], condition: Condition, shower: Tensor, stored_showers: int
     ) -> None:
-        """Fit the marginal transforms and the resampler.
+        """Fit the marginal transforms and the sampler of scores.
 
         Args:
             features: (N, size).
             condition: N conditions, those of the rows.
             shower: (N,) index of the shower that a row is an image of.
-            stored_showers: Number of rows that the resampler keeps, at most.
+            stored_showers: Number of rows that the sampler of scores is fitted to, at most.
         """
         design = self._terms(condition).double().numpy()
-        values = features.astype(np.float64)
+        values = self._inward(torch.from_numpy(features)).double().numpy()
         mean = _ridge(design, values, 1e-9)
         rest = values - design @ mean
         low_order = design.copy()
@@ -123,7 +157,7 @@ class LayerSampler(nn.Module):
         parts = [slice(start, start + ROWS) for start in range(0, len(rows), ROWS)]
         scores = torch.cat([self.normal_scores(kept[part], asked[part]) for part in parts])
         columns = self.columns(self.energy_argument(asked.energy), asked.theta, asked.phi, asked.pdg_id)
-        self.resampler.fit(scores, columns, self.scale.angles, self.particle(asked.pdg_id), shower[rows])
+        self.of_scores.fit(scores, columns, self.scale.angles, self.particle(asked.pdg_id), shower[rows])
 
     def _rows_to_keep(self, condition: Condition, stored_showers: int) -> Tensor:
         """Rows that cover the energies evenly, particle by particle, in the order of energy."""
@@ -175,7 +209,7 @@ class LayerSampler(nn.Module):
     def normal_scores(self, features: Tensor, condition: Condition) -> Tensor:
         """Normal scores of features, (N, size), Eq. 3."""
         mean, spread = self._mean_and_spread(condition)
-        standard = (features - mean) / spread
+        standard = (self._inward(features) - mean) / spread
         lower, upper_weight = self._bins(condition.energy)
         upper_weight = upper_weight[:, None, None]
         # (N, size, KNOTS)
@@ -193,9 +227,10 @@ class LayerSampler(nn.Module):
         return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
 
     def sample_scores(self, noise: Tensor, condition: Condition) -> Tensor:
-        """Resampled normal scores (N, size) from normal noise (N, RESAMPLER_NOISE), Eq. 4 and 5."""
-        energy_argument, particle = self.energy_argument(condition.energy), self.particle(condition.pdg_id)
-        scores: Tensor = self.resampler(noise, energy_argument, particle)
+        """Normal scores (N, size) from normal noise (N, noise_size), Eq. 4 and 5."""
+        energy_argument = self.energy_argument(condition.energy)
+        columns = self.columns(energy_argument, condition.theta, condition.phi, condition.pdg_id)
+        scores: Tensor = self.of_scores(noise, columns, self.particle(condition.pdg_id))
         return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
 
     def features(self, scores: Tensor, condition: Condition) -> Tensor:
@@ -217,7 +252,13 @@ class LayerSampler(nn.Module):
         first, last = (slopes.index_select(0, index.view(-1)).view_as(place) for slopes in tails)
         value = start + inside * (stop - start) + above * last + below * first
         mean, spread = self._mean_and_spread(condition)
-        return mean + spread * (weight[..., None] * value).sum(0)
+        return self._outward(mean + spread * (weight[..., None] * value).sum(0))
+
+    def _inward(self, features: Tensor) -> Tensor:
+        return features if self.layout is None else self.layout.bin_roots(features)
+
+    def _outward(self, values: Tensor) -> Tensor:
+        return values if self.layout is None else self.layout.from_bin_roots(values)
 
 
 def tails_of(table: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from caloforge.models.compiled_form import CompiledForm
 from caloforge.models.layered.cell_density import CellCondition, Cells, heaviside
 from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.config import LayeredConfig
-from caloforge.models.layered.constants import KERNEL, KNOTS, RESAMPLER_NOISE
+from caloforge.models.layered.constants import KERNEL, KNOTS
 from caloforge.models.layered.features import FeatureLayout, feature_images, layer_features
 from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.layered.layer_sampler import BINS, LayerSampler
@@ -55,7 +55,7 @@ MEDIAN_ENERGY_RANGE = (1e-9, 1e9)
 
 
 class Layered(ShowerModel):
-    """Layer features resampled from training showers, and cells drawn from a learned conditional density.
+    """Layer features, and cells drawn from a learned conditional density given these.
 
     Energies and numbers of hits of the radial bins of a generated shower are exactly those of its features,
     and their sum is exactly its visible energy, Eq. 7 and 18.
@@ -80,7 +80,10 @@ class Layered(ShowerModel):
         self.geometry = layer_geometry(detector, facts.ranges, config.radial_bins)
         self.noise_layout = noise_layout(self.geometry)
         self.layout = FeatureLayout(layers, len(self.geometry.radial_bin_sizes))
-        self.layer_sampler = LayerSampler(self.layout.layer, facts.ranges)
+        learned = config.layer_sampler == "flow"
+        self.layer_sampler = LayerSampler(
+            self.layout.layer, facts.ranges, config.layer_sampler, self.layout if learned else None
+        )
         self.cell_sampler = CellSampler(layers, self.geometry, threshold=config.cell_threshold)
         self.register_buffer("leakage_correction", torch.zeros(layers))
         self.register_buffer(
@@ -98,7 +101,8 @@ class Layered(ShowerModel):
         return (
             layers * cells * 48
             + cells * (KERNEL * KERNEL * 6 + 12 * bins)
-            + features * (BINS * KNOTS + 64)
+            + features * (BINS * KNOTS + 256)
+            + (features * features if config.layer_sampler == "flow" else 0)
             + 2 * layers * layers
             + 4 * bins * bins
         )
@@ -109,7 +113,7 @@ class Layered(ShowerModel):
             # sums of products of these become numbers of hits
             if not name.endswith((".front", ".back")):
                 check_between(name, buffer, -LARGEST_VALUE, LARGEST_VALUE)
-        self.layer_sampler.resampler.check("layer_sampler.resampler")
+        self.layer_sampler.check("layer_sampler")
         check_rising("layer_sampler.centres", self.layer_sampler.centres)
         sizes = torch.from_numpy(self.geometry.radial_bin_sizes)
         for most, size in zip(self.cell_sampler.max_hits, sizes, strict=True):
@@ -126,7 +130,7 @@ class Layered(ShowerModel):
 
         Those of a layer are in the order of `noise_layout.py`.
         """
-        return (RESAMPLER_NOISE + 2 * self.layout.layers * self.noise_layout.size,)
+        return (self.layer_sampler.noise_size + 2 * self.layout.layers * self.noise_layout.size,)
 
     def optimized(self) -> dict[str, nn.Module]:
         """Teacher (with the density of independent cells), and student."""
@@ -326,8 +330,9 @@ class Layered(ShowerModel):
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Showers in MeV."""
-        cell_condition = self.sample_features(condition, noise[:, :RESAMPLER_NOISE])
-        places = noise[:, RESAMPLER_NOISE:].reshape(-1, 2, self.layout.layers, self.noise_layout.size)
+        first = self.layer_sampler.noise_size
+        cell_condition = self.sample_features(condition, noise[:, :first])
+        places = noise[:, first:].reshape(-1, 2, self.layout.layers, self.noise_layout.size)
         # runtimes gather whole rows many times faster than single numbers
         hits, energies = places.mT.index_select(2, self.noise_index).mT.unbind(1)
         cells = self.cell_sampler.draw(cell_condition, (hits, energies))
@@ -341,7 +346,7 @@ class Layered(ShowerModel):
         return compiled_generator(self)
 
     def sample_features(self, condition: Condition, noise: Tensor) -> CellCondition:
-        """Condition of the cells of N showers, from normal noise (N, RESAMPLER_NOISE), Eq. 4 to 7."""
+        """Condition of the cells of N showers, from the normal noise of the layer sampler, Eq. 4 to 7."""
         features = self.layer_sampler.features(self.layer_sampler.sample_scores(noise, condition), condition)
         sums = self._cell_condition(features, condition)
         layers = sums.bin_energy.sum(2)

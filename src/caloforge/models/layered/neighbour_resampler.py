@@ -23,6 +23,7 @@ from caloforge.models.layered.constants import (
     JITTER,
     LEADING,
     NEIGHBOURS,
+    RESAMPLER_NOISE,
     SPAN,
     WINDOW_KNOTS,
 )
@@ -30,8 +31,9 @@ from caloforge.models.layered.constants import (
 # a difference of this fraction of the energy ranks, or of the range of another condition, counts as much as
 # one standard deviation of a leading coordinate, Eq. 4
 METRIC_SCALE = 0.15
-# showers near an energy: this fraction of all, and at least so many
-NEIGHBOURHOOD, LEAST_NEIGHBOURHOOD = 1 / 64, 4
+# showers near an energy: this fraction of all, and at least so many where there are enough, see
+# `_neighbourhood`: of fewer, the same parts come again and again at one energy
+NEIGHBOURHOOD, FEW_SHOWERS, LARGEST_NEIGHBOURHOOD, LEAST_NEIGHBOURHOOD = 1 / 64, 512, 1 / 16, 4
 # rows whose distances are computed at once
 ROWS = 512
 # in place of a layer, for features of the whole shower: they come from the middle shower for any joint
@@ -52,6 +54,7 @@ class NeighbourResampler(nn.Module):
         back: (size,) likewise, before all joints.
     """
 
+    noise_size = RESAMPLER_NOISE
     normal_scores: Tensor
     neighbours: Tensor
     coordinates: Tensor
@@ -133,16 +136,16 @@ class NeighbourResampler(nn.Module):
         check_between(f"{name}.neighbours", self.neighbours, 0, count - 1)
         check_between(f"{name}.windows", self.windows, 0, count - 1)
 
-    def forward(self, noise: Tensor, energy_argument: Tensor, particle: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, columns: Tensor, particle: Tensor) -> Tensor:
         """Spliced normal scores, (N, size), Eq. 5.
 
         Args:
             noise: (N, RESAMPLER_NOISE) standard normal.
-            energy_argument: (N,).
+            columns: (N, at least 1) energy argument, then conditions that are not used.
             particle: (N,) index of the particle.
         """
         uniform = uniform_from_normal(noise)
-        first, last = self._window(energy_argument, particle)
+        first, last = self._window(columns[:, 0], particle)
         own = (first + uniform[:, 0] * (last - first)).round().long()
         which = (uniform[:, 1:3] * NEIGHBOURS).floor().clamp(0, NEIGHBOURS - 1).long()
         flat = self.neighbours.reshape(-1)
@@ -187,10 +190,16 @@ def uniform_from_normal(x: Tensor) -> Tensor:
     return (stretched - 4 * (stretched / 4).floor() - 2).abs() / 2
 
 
+def _neighbourhood(showers: int) -> int:
+    """Number of stored showers near an energy, of all."""
+    wanted = max(NEIGHBOURHOOD * showers, min(FEW_SHOWERS, LARGEST_NEIGHBOURHOOD * showers))
+    return min(showers, max(LEAST_NEIGHBOURHOOD, round(wanted)))
+
+
 def _energy_windows(energy_argument: Tensor) -> Tensor:
     """First and last of the sorted energy arguments near each knot, (2, WINDOW_KNOTS), with ties."""
     knots = torch.linspace(-1, 1, WINDOW_KNOTS)[:, None]
-    near = min(len(energy_argument), max(LEAST_NEIGHBOURHOOD, round(NEIGHBOURHOOD * len(energy_argument))))
+    near = _neighbourhood(len(energy_argument))
     # as well as all that are as far within rounding
     far = (energy_argument - knots).abs().kthvalue(near, dim=1).values[:, None] + 1e-6
     first = torch.searchsorted(energy_argument, knots - far)

@@ -12,15 +12,15 @@ from caloforge.conditions import Conditions
 from caloforge.geometry import Detector
 from caloforge.models.compiled_form import NoiseOf
 from caloforge.models.layered.condition_scale import ConditionScale
-from caloforge.models.layered.constants import RESAMPLER_NOISE
+from caloforge.models.layered.constants import FLOW_LEADING, RESAMPLER_NOISE
 from caloforge.models.layered.numba_backend.showers import make
-from caloforge.models.layered.numba_backend.weight_tables import CellTables, LayerTables
+from caloforge.models.layered.numba_backend.weight_tables import CellTables, FlowTables, LayerTables
 from caloforge.models.training_metadata import DataFacts
 
 # showers whose noise, an eighth of a megabyte each, is drawn at once
 AT_ONCE = 8
 
-AnyTables = TypeVar("AnyTables", LayerTables, CellTables)
+AnyTables = TypeVar("AnyTables", bound=LayerTables | FlowTables | CellTables)
 
 
 class CompiledGenerator:
@@ -29,7 +29,9 @@ class CompiledGenerator:
     The first call in a process loads the code; the first on a machine compiles it, about 15 s.
     """
 
-    def __init__(self, layers: LayerTables, cells: CellTables, detector: Detector, facts: DataFacts) -> None:
+    def __init__(
+        self, layers: LayerTables | FlowTables, cells: CellTables, detector: Detector, facts: DataFacts
+    ) -> None:
         """Keep the tables of `read_weights.py`, which must not change afterwards."""
         self._scale = ConditionScale(facts.ranges)
         self._shape = detector.shower_shape
@@ -38,7 +40,10 @@ class CompiledGenerator:
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """As that of the model."""
-        return (RESAMPLER_NOISE + 2 * self._shape[0] * self._tables[1].noise_size,)
+        layers, cells = self._tables
+        learned = isinstance(layers, FlowTables)
+        first = FLOW_LEADING + layers.mean.shape[1] if learned else RESAMPLER_NOISE
+        return (first + 2 * self._shape[0] * cells.noise_size,)
 
     def __call__(self, columns: Conditions, noise: NoiseOf) -> NDArray[np.float32]:
         """Showers (N, *shower_shape) in MeV of N conditions and their noise."""
@@ -70,7 +75,9 @@ class CompiledGenerator:
         Raises:
             KeyError: An array is missing.
         """
-        return cls(_named(LayerTables, arrays), _named(CellTables, arrays), detector, facts)
+        learned = any(name.startswith(f"{FlowTables.__name__}.") for name in arrays)
+        layers = _named(FlowTables, arrays) if learned else _named(LayerTables, arrays)
+        return cls(layers, _named(CellTables, arrays), detector, facts)
 
 
 def _named(kind: type[AnyTables], arrays: Mapping[str, NDArray[Any]]) -> AnyTables:

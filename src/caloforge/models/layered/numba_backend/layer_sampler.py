@@ -76,11 +76,18 @@ def draw_splice(tables, columns, particle, noise):
     back = np.int64(tables.neighbours[own, _neighbour(noise[2])])
     begin, width = f32(FIRST_JOINT[0]), f32(FIRST_JOINT[1] - FIRST_JOINT[0])
     joint = (begin + width * _uniform_from_normal(noise[3])) * f32(tables.layers)
+    lower, weight = energy_bin(centres, energy_argument)
+    return Splice(own, front, back, joint, lower, weight)
+
+
+@exact
+def energy_bin(centres, energy_argument):
+    """Lower energy bin of the quantile tables, and weight of the upper one."""
     lower = 0
     for other in range(1, len(centres) - 1):
         lower += energy_argument >= centres[other]
     weight = (energy_argument - centres[lower]) / max(centres[lower + 1] - centres[lower], f32(LEAST_GAP))
-    return Splice(own, front, back, joint, lower, min(max(weight, ZERO), ONE))
+    return lower, min(max(weight, ZERO), ONE)
 
 
 @exact
@@ -116,28 +123,35 @@ def splice_features(tables, columns, splice, spreads, out):
         for part in range(3):
             shifts[part, d] = leading - tables.coordinates[rows[part], d]
     second = splice.joint + f32(SPAN) * f32(tables.layers)
-    _mean_and_spread(tables, columns, out, spreads)
+    mean_and_spread(tables, columns, out, spreads)
+    weight = splice.upper_weight
     for k in range(len(out)):
         part = 1 if tables.front[k] <= splice.joint else (2 if tables.back[k] > second else 0)
         row = splice.front if part == 1 else (splice.back if part == 2 else splice.own)
         score = tables.normal_scores[row, k]
         for d in range(LEADING):
             score += shifts[part, d] * tables.directions[d, k]
-        score = min(max(score, -LIMIT), LIMIT)
-        place = (score + LAST) / STEP
-        knot = np.uint32(min(max(place, ZERO), f32(KNOTS - 2)))
-        after = knot + np.uint32(1)
-        inside = min(max(place - f32(knot), ZERO), ONE)
-        above, below = max(score - LAST, ZERO), min(score + LAST, ZERO)
-        first = low[k, knot] + inside * (low[k, after] - low[k, knot])
-        first += above * low_tails[1, k] + below * low_tails[0, k]
-        last = high[k, knot] + inside * (high[k, after] - high[k, knot])
-        last += above * high_tails[1, k] + below * high_tails[0, k]
-        out[k] += spreads[k] * (first + splice.upper_weight * (last - first))
+        out[k] += spreads[k] * standard_value(low, high, low_tails, high_tails, weight, k, score)
 
 
 @inner
-def _mean_and_spread(tables, columns, means, spreads):
+def standard_value(low, high, low_tails, high_tails, upper_weight, k, score):
+    """Standardised feature k of a normal score, from the quantile tables of two bins of energy, Eq. 6."""
+    score = min(max(score, -LIMIT), LIMIT)
+    place = (score + LAST) / STEP
+    knot = np.uint32(min(max(place, ZERO), f32(KNOTS - 2)))
+    after = knot + np.uint32(1)
+    inside = min(max(place - f32(knot), ZERO), ONE)
+    above, below = max(score - LAST, ZERO), min(score + LAST, ZERO)
+    first = low[k, knot] + inside * (low[k, after] - low[k, knot])
+    first += above * low_tails[1, k] + below * low_tails[0, k]
+    last = high[k, knot] + inside * (high[k, after] - high[k, knot])
+    last += above * high_tails[1, k] + below * high_tails[0, k]
+    return first + upper_weight * (last - first)
+
+
+@inner
+def mean_and_spread(tables, columns, means, spreads):
     """Mean and spread of every feature given the conditions; terms as in `LayerSampler`."""
     means[:] = ZERO
     spreads[:] = ZERO

@@ -21,6 +21,7 @@ from caloforge.models.layered.numba_backend.generator import CompiledGenerator
 from caloforge.models.layered.numba_backend.weight_tables import (
     CellTables,
     FloatArray,
+    FlowTables,
     IndexArray,
     LayerTables,
 )
@@ -42,12 +43,31 @@ def compiled_generator(model: Layered) -> CompiledGenerator:
     )
 
 
-def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTables:
+def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTables | FlowTables:
     """Tables of a layer sampler on the CPU."""
-    resampler = sampler.resampler
+    marginals = {
+        "mean": sampler.mean.contiguous().numpy(),
+        "spread": sampler.spread.contiguous().numpy(),
+        "quantiles": sampler.quantiles.mT.contiguous().numpy(),
+        "tails": torch.stack(tails_of(sampler.quantiles), dim=1).numpy(),
+        "centres": sampler.centres.contiguous().numpy(),
+        "leakage_correction": leakage_correction.numpy(),
+    }
+    resampler, flow, layout = sampler.resampler, sampler.flow, sampler.layout
+    if resampler is None:
+        assert flow is not None
+        names = ("directions", "widths", "tables", "rest_mean", "rest_scale")
+        shape = (0, 0) if layout is None else (layout.layers, layout.radial_bins)
+        return FlowTables(
+            **marginals,
+            **{name: getattr(flow, name).contiguous().numpy() for name in names},
+            leading_mean=flow.leading_mean.T.contiguous().numpy(),
+            leading_scale=flow.leading_scale.T.contiguous().numpy(),
+            table_tails=torch.stack(flow.table_tails(), dim=1).numpy(),
+            mixing=flow.mixing.T.contiguous().numpy(),
+            roots=np.zeros(shape, np.float32),
+        )
     return LayerTables(
-        mean=sampler.mean.contiguous().numpy(),
-        spread=sampler.spread.contiguous().numpy(),
         normal_scores=resampler.normal_scores.float().contiguous().numpy(),
         neighbours=resampler.neighbours.contiguous().numpy(),
         coordinates=resampler.coordinates.contiguous().numpy(),
@@ -56,10 +76,7 @@ def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTabl
         front=resampler.front.contiguous().numpy(),
         back=resampler.back.contiguous().numpy(),
         layers=resampler.layers,
-        quantiles=sampler.quantiles.mT.contiguous().numpy(),
-        tails=torch.stack(tails_of(sampler.quantiles), dim=1).numpy(),
-        centres=sampler.centres.contiguous().numpy(),
-        leakage_correction=leakage_correction.numpy(),
+        **marginals,
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from caloforge.jit import compiled
-from caloforge.models.layered.constants import POSITION_FEATURES, RESAMPLER_NOISE
+from caloforge.models.layered.constants import POSITION_FEATURES
 from caloforge.models.layered.numba_backend.cell_sampler import sample_cells, workspace
+from caloforge.models.layered.numba_backend.draw_features import draw_features
 from caloforge.models.layered.numba_backend.float_math import f32
-from caloforge.models.layered.numba_backend.layer_sampler import bin_sums, draw_splice, splice_features
+from caloforge.models.layered.numba_backend.layer_sampler import bin_sums
 
 
 @compiled(fastmath=True)
@@ -16,12 +17,12 @@ def make(layers, cells, columns, particle, energy, noise, start, out):
     """Generate some of N showers.
 
     Args:
-        layers: `LayerTables`.
+        layers: `LayerTables` or `FlowTables`.
         cells: `CellTables`.
         columns: (N, at least 1), see `LayerSampler.columns`; the first is the energy argument.
         particle: (N,) index of the particle.
         energy: (N,) incident energy, MeV.
-        noise: (n, RESAMPLER_NOISE + ...) of n showers.
+        noise: (n, ...) of n showers: for the features, then for the cells.
         start: Index of the first of these showers.
         out: (N, layers, cells) MeV; n of them are filled.
     """
@@ -30,14 +31,13 @@ def make(layers, cells, columns, particle, energy, noise, start, out):
     bin_energy, hit_counts, work = np.empty(shape, f32), np.empty(shape, f32), workspace(cells)
     for number in range(len(noise)):
         n = start + number
-        splice = draw_splice(layers, columns[n], particle[n], noise[number])
-        splice_features(layers, columns[n], splice, spreads, features)
+        draw_features(layers, columns[n], particle[n], noise[number], spreads, features)
         bin_sums(
             layers, features, energy[n], cells.radial_bin_sizes[1], cells.scalars[3], bin_energy, hit_counts
         )
         position, first = (
             features[len(features) - POSITION_FEATURES :],
-            number * noise.shape[1] + RESAMPLER_NOISE,
+            (number + 1) * noise.shape[1] - 2 * len(out[n]) * cells.noise_size,
         )
         sample_cells(
             cells, work, bin_energy, hit_counts, position, columns[n, 0], noise.reshape(-1), first, out[n]

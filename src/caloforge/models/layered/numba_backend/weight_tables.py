@@ -121,3 +121,43 @@ class LayerTables(NamedTuple):
     tails: FloatArray
     centres: FloatArray
     leakage_correction: FloatArray
+
+
+class FlowTables(NamedTuple):
+    """Weights of the layer sampler with a learned density; see `LayerSampler` and `LayerFlow`.
+
+    Attributes:
+        mean: (terms, size).
+        spread: (terms, size).
+        quantiles: (energy bins, size, KNOTS).
+        tails: (energy bins, 2, size) slopes below the first and above the last knot.
+        centres: (energy bins,).
+        leakage_correction: (layers,) beta of Eq. 2.
+        directions: (FLOW_LEADING, size).
+        widths: (FLOW_LEADING,).
+        leading_mean: (FLOW_LEADING, mean terms).
+        leading_scale: (FLOW_LEADING, scale terms).
+        tables: (FLOW_LEADING, FLOW_KNOTS).
+        table_tails: (FLOW_LEADING, 2) slopes below the first and above the last knot.
+        rest_mean: (mean terms, size).
+        rest_scale: (scale terms, size).
+        mixing: (size, size) transposed: a row holds what one normal number contributes to.
+        roots: (layers, bins) if values are cube roots of the energies of bins, (0, 0) if they are features.
+    """
+
+    mean: FloatArray
+    spread: FloatArray
+    quantiles: FloatArray
+    tails: FloatArray
+    centres: FloatArray
+    leakage_correction: FloatArray
+    directions: FloatArray
+    widths: FloatArray
+    leading_mean: FloatArray
+    leading_scale: FloatArray
+    tables: FloatArray
+    table_tails: FloatArray
+    rest_mean: FloatArray
+    rest_scale: FloatArray
+    mixing: FloatArray
+    roots: FloatArray
