@@ -25,8 +25,8 @@ from caloforge.models.layered.cell_density import CellCondition
 from caloforge.models.layered.model import Layered
 from caloforge.models.registry import build_model
 from caloforge.models.store import load_model
+from caloforge.observables import high_level_features, observe
 from caloforge.showers import ShowerBatch, ShowerFile
-from caloforge.validation import judge_batches
 
 BATCH = 100
 
@@ -82,10 +82,13 @@ def row(model: Layered, real: ShowerBatch, seed: int) -> str:
     with torch.inference_mode():
         condition, _ = model.condition_and_cells(TrainingBatch.of(real))
     area = classifier_auc(numbers(condition, real.incident_energy), features)
-    verdict = judge_batches(real, made, model.detector, classifier=True)
-    found = [judgement.difference for judgement in verdict.judgements]
-    whole = next(d.result for d in found if d.metric == "classifier_auc" and d.observable == "shower")
     threshold = model.config.cell_threshold
+    whole = classifier_auc(
+        *(
+            high_level_features(observe(one, model.detector, threshold=threshold), one.incident_energy)
+            for one in (real, made)
+        )
+    )
     response = [b.showers.sum((1, 2, 3), dtype=np.float64) / b.incident_energy for b in (real, made)]
     hits = [(b.showers >= threshold).sum((1, 2, 3)).astype(np.float64) for b in (real, made)]
     areas = " | ".join(f"{one.value:.3f} ± {one.uncertainty:.3f}" for one in (area, whole))
@@ -101,7 +104,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("train", type=Path)
-    parser.add_argument("tests", type=Path, nargs="+")
+    parser.add_argument("tests", type=Path, nargs="*")
     parser.add_argument("--showers", type=int, nargs="+", default=[500, 2000, 4000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--kinds", nargs="+", default=["resampling", "flow"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,5 +91,4 @@ def _named(kind: type[AnyTables], arrays: Mapping[str, NDArray[Any]]) -> AnyTabl
 def _plain(tables: AnyTables) -> AnyTables:
     """Tables of contiguous writable arrays: for others, Numba would compile everything anew."""
     values = [np.require(v, None, ["C", "W"]) if isinstance(v, np.ndarray) else v for v in tables]
-    plain: AnyTables = type(tables)._make(values)
-    return plain
+    return cast(AnyTables, type(tables)._make(values))
