@@ -7,12 +7,15 @@ import pytest
 import torch
 from scipy import stats
 
+from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.layered.constants import NEIGHBOURS, RESAMPLER_NOISE
-from caloforge.models.layered.features import FeatureLayout
+from caloforge.models.layered.features import EDGE, FeatureLayout, feature_images
+from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.layered.layer_flow import LayerFlow
 from caloforge.models.layered.layer_sampler import LayerSampler
 from caloforge.models.layered.neighbour_resampler import NeighbourResampler, uniform_from_normal
+from caloforge.models.symmetries import symmetries
 from caloforge.models.training_metadata import TrainedRange
 
 RANGES = TrainedRange(energy=(1e4, 5e5), theta=(math.pi / 2,) * 2, phi=(0.0, 0.0), pdg_ids=(11,))
@@ -222,3 +225,36 @@ def test_enough_showers_are_near_an_energy_that_parts_do_not_come_again_and_agai
     few.fit(torch.randn(80, 1), torch.linspace(-1, 1, 80)[:, None], 0, none[:80], torch.arange(80))
     first, last = few.windows[0, :, 0].tolist()
     assert last - first + 1 == 5
+
+
+def test_means_do_not_follow_noise_where_few_showers_are():
+    """Of energies flat in 10 to 500 GeV, one in fifty is below 20 GeV."""
+    rng = np.random.default_rng(2)
+    energy = rng.uniform(1e4, 5e5, 1500)
+    place = np.log(energy / 7.07e4) / 1.956
+    noise = rng.uniform(size=(1500, 100))
+    bent = np.sin(4 * place)[:, None] + 0.3 * rng.standard_normal((1500, 50))
+    sampler = LayerSampler(torch.zeros(150, dtype=torch.int64), RANGES)
+    features = np.concatenate([noise, bent], axis=1).astype(np.float32)
+    sampler.fit(features, electrons(energy), torch.arange(1500), 64)
+    means = sampler.features(torch.zeros(2, 150), electrons([1e4, 1e5])).numpy()
+    # in standard deviations; without a penalty it is 0.5
+    assert np.sqrt((((means[0, :100] - 0.5) / noise.std()) ** 2).mean()) < 0.35
+    # what bends is followed
+    assert np.abs(means[1, 100:].mean() - math.sin(4 * math.log(100 / 70.7) / 1.956)) < 0.05
+
+
+def test_images_of_a_shower_have_the_same_hits_and_noise_of_their_own():
+    detector = load_detector("clic-ecal-25", ("mesh.nx=5", "mesh.ny=5"))
+    geometry, group = layer_geometry(detector, RANGES, (0, 1)), symmetries(detector, RANGES)
+    layout = FeatureLayout(25, 2)
+    rng = np.random.default_rng(0)
+    showers = rng.uniform(size=(40, 25, 5, 5)).astype(np.float32)
+    features = np.ones((40, layout.size), np.float32)
+    hits = rng.integers(0, 9, (40, 50))
+    features[:, layout.root_counts] = np.sqrt(hits + rng.uniform(EDGE, 1 - EDGE, (40, 50)))
+    images = feature_images(features, showers, geometry, group, rng).reshape(len(group), 40, -1)
+    roots = images[:, :, layout.root_counts]
+    assert (np.floor(roots**2) == hits).all()
+    assert (roots[0] == features[:, layout.root_counts]).all()
+    assert (roots.std(axis=0) > 0).all()

@@ -191,21 +191,27 @@ def feature_images(
 ) -> NDArray[np.float32]:
     """Features of the images of showers under symmetry operations, (operations * N, size).
 
-    Only centre and depth covariance differ between images.
+    Centre and depth covariance differ between images. Numbers of hits are dequantised anew for each: the mean
+    of a number that hardly varies is known better so, above all at the edges of the range of energies.
 
     Args:
         features: (N, size), from `layer_features`.
         showers: (N, layers, rows, columns).
         geometry: Cells of a layer.
         group: The operations; on a cylinder each image is rotated by a random number of sectors as well.
-        rng: Draws the rotations.
+        rng: Draws the dequantisation noise, and the rotations.
     """
-    images = []
+    images: list[NDArray[np.float32]] = []
+    first = features.shape[1] - POSITION_FEATURES
+    counts = slice(first - showers.shape[1] * len(geometry.radial_bin_sizes), first)
     for operation in group:
         image = transformed(showers, operation)
         if geometry.circular and len(group) > 1:
             image = np.roll(image, int(rng.integers(geometry.rows)), axis=2)
         rows = features.copy()
+        if images:
+            hits = np.floor(rows[:, counts] ** 2)
+            rows[:, counts] = np.sqrt(hits + rng.uniform(EDGE, 1 - EDGE, hits.shape))
         rows[:, -POSITION_FEATURES:] = _position(image.reshape(*image.shape[:2], -1), geometry)
         images.append(rows)
     return np.concatenate(images)

@@ -8,10 +8,11 @@ learned density of the scores (`layer_flow.py`). Everything is fitted in closed 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.polynomial import legendre
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -24,6 +25,8 @@ from caloforge.models.layered.neighbour_resampler import NeighbourResampler
 from caloforge.models.training_metadata import TrainedRange
 
 SPREAD_DEGREE = 3
+# of the penalty of high degrees, see `_smooth`
+STRENGTHS = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 BINS = 8
 # the linear tail has the mean slope of so many intervals at the end of the table
 TAIL = 10
@@ -140,14 +143,14 @@ class LayerSampler(nn.Module):
             shower: (N,) index of the shower that a row is an image of.
             stored_showers: Number of rows that the sampler of scores is fitted to, at most.
         """
-        design = self._terms(condition).double().numpy()
+        design, showers = self._terms(condition).double().numpy(), len(shower.unique())
         values = self._inward(torch.from_numpy(features)).double().numpy()
-        mean = _ridge(design, values, 1e-9)
+        mean = _smooth(design, values, showers, 1e-9)
         rest = values - design @ mean
         low_order = design.copy()
         low_order[:, SPREAD_DEGREE + 1 : MEAN_DEGREE + 1] = 0
         floor = np.maximum(1e-4 * rest.var(axis=0), 1e-12)
-        spread = _ridge(low_order, np.log(np.maximum(rest**2, floor)) / 2, 1e-6)
+        spread = _smooth(low_order, np.log(np.maximum(rest**2, floor)) / 2, showers, 1e-6)
         standard = rest / np.exp(np.clip(low_order @ spread, -20, 20))
         self.mean.copy_(torch.from_numpy(mean))
         self.spread.copy_(torch.from_numpy(spread))
@@ -269,7 +272,41 @@ def tails_of(table: Tensor) -> tuple[Tensor, Tensor]:
     return first.clamp_min(1e-3), last.clamp_min(1e-3)
 
 
-def _ridge(design: NDArray[np.float64], values: NDArray[np.float64], penalty: float) -> NDArray[np.float64]:
-    normal: NDArray[Any] = design.T @ design + penalty * len(design) * np.eye(design.shape[1])
-    solution: NDArray[np.float64] = np.linalg.solve(normal, design.T @ values)
-    return solution
+def _smooth(
+    design: NDArray[np.float64], values: NDArray[np.float64], showers: int, ridge: float
+) -> NDArray[np.float64]:
+    """Coefficients (terms, size) of polynomials that bend no more than each feature needs, Eq. 3.
+
+    Where few showers are, at the edges of the range above all, a polynomial of high degree follows their
+    noise. Its Legendre coefficients are penalised by degree, with the strength that generalised
+    cross-validation chooses for each feature.
+
+    Args:
+        design: (N, terms) powers of the energy argument first.
+        values: (N, size).
+        showers: Number of different showers among the rows.
+        ridge: Least penalty of all terms.
+    """
+    gram, right = design.T @ design / len(design), design.T @ values / len(design)
+    square, tiny = (values**2).mean(axis=0), 1e-12
+    penalty = np.zeros_like(gram)
+    powers = MEAN_DEGREE + 1
+    # Legendre coefficients of powers
+    change = np.stack([np.pad(legendre.poly2leg(row), (0, powers - 1 - k)) for k, row in _powers(powers)], 1)
+    degrees = np.arange(powers)
+    penalty[:powers, :powers] = change.T @ np.diag((degrees * (degrees - 1.0)) ** 2) @ change
+    best, result = np.full(values.shape[1], np.inf), np.zeros_like(right)
+    for strength in STRENGTHS:
+        inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)) + strength * penalty)
+        solution = inverse @ right
+        rest = square - (solution * (2 * right - gram @ solution)).sum(axis=0)
+        freedom = min(np.trace(inverse @ gram) / showers, 0.9)
+        score = np.log(np.maximum(rest, tiny * square + tiny)) - 2 * np.log1p(-freedom)
+        result = np.where(score < best, solution, result)
+        best = np.minimum(score, best)
+    return result
+
+
+def _powers(count: int) -> list[tuple[int, NDArray[np.float64]]]:
+    """Coefficients of the first powers, each without zeros behind the last."""
+    return [(k, np.eye(k + 1)[k]) for k in range(count)]
