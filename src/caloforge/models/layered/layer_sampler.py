@@ -143,7 +143,7 @@ class LayerSampler(nn.Module):
             shower: (N,) index of the shower that a row is an image of.
             stored_showers: Number of rows that the sampler of scores is fitted to, at most.
         """
-        design, showers = self._terms(condition).double().numpy(), len(shower.unique())
+        design, showers = self._terms(condition).double().numpy(), len(np.unique(shower.numpy()))
         values = self._inward(torch.from_numpy(features)).double().numpy()
         mean = _smooth(design, values, showers, 1e-9)
         rest = values - design @ mean
