@@ -42,7 +42,7 @@ def test_every_command_of_the_page_succeeds(tmp_path, monkeypatch, capsys):
         assert main(given) in allowed, (given, capsys.readouterr().err)
     for made in (
         "pictures/detector.png",
-        "runs/crystals/training.png",
+        "pictures-training/training.png",
         "report/report.html",
         "exported/manifest.json",
     ):
