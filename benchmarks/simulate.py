@@ -37,7 +37,6 @@ def beam(energy):
 def cpu_child(variant, n):
     """CPU seconds of a block of 100 GeV electrons in one of the variants."""
     from caloforge.fullsim import application
-    from caloforge.fullsim.geant4_import import silenced
 
     if variant != "full":
         application._Actions.Build = lambda self: self.SetUserAction(self._actions[0])
@@ -50,8 +49,7 @@ def cpu_child(variant, n):
             app.simulate(0, start, stop)
             return
         app._gun.aim(0, start, stop)
-        with silenced():
-            app._manager.BeamOn(stop - start)
+        app._geant4.run(stop - start)
 
     # tables are built at the first shower
     block(10**6, 10**6 + 2)
