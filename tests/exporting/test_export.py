@@ -178,13 +178,20 @@ def test_every_target_says_what_it_is():
 FEW_CELLS = 20
 
 
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """The graph of the released model."""
+    out = tmp_path_factory.mktemp("released") / "out"
+    caloforge.export("clic-electron", out=out, target="onnx")
+    return out / "model.onnx"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "relative"), [(run_onnx, 1e-5), (run_openvino, 2e-5)])
-def test_parity_of_the_released_model(tmp_path, run, relative):
+def test_parity_of_the_released_model(released, run, relative):
     """Torch and a runtime make the same cells; where a threshold decides otherwise is counted."""
     count, batch = (60, 20) if SCALE == "small" else (1000, 100)
     model = caloforge.load_model("clic-electron")
-    caloforge.export("clic-electron", out=tmp_path / "out", target="onnx")
     inputs = sample_inputs(model, count)
     others = exchanged = beyond = cells = 0
     for start in range(0, count, batch):
@@ -192,7 +199,7 @@ def test_parity_of_the_released_model(tmp_path, run, relative):
         with torch.inference_mode():
             want = model.generate(condition_of(model, part), torch.from_numpy(part["noise"])).numpy()
         want = want.reshape(batch, -1)
-        got = run(tmp_path / "out/model.onnx", part).reshape(batch, -1)
+        got = run(released, part).reshape(batch, -1)
         moved = ((got > 0) != (want > 0)).sum(axis=1)
         same = moved <= FEW_CELLS
         others += np.count_nonzero(~same)

@@ -147,6 +147,8 @@ def test_the_verbs_know_the_names(example, run, data, tmp_path, capsys):
         caloforge.generate(tmp_path / "out", n=3, backend="onnx-eagre", progress=False)
     with pytest.raises(ConfigError, match="onnx-eager computes in fp32; for int8 take --backend onnx"):
         caloforge.generate(tmp_path / "out", n=3, backend="onnx-eager", precision="int8", progress=False)
+    exported = caloforge.export(tmp_path / "out", out=tmp_path / "exported", target="layer-energies")
+    assert exported["manifest"]["output"]["shape"] == ["batch", 25] and "README.txt" in exported["files"]
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     for points in example.values():
@@ -172,6 +174,7 @@ def test_a_study_takes_the_sampler(example, tmp_path):
         ("new-sampler", ["sampler.py", "latin_hypercube.py"]),
         ("new-format", ["formats.py", "npz.py"]),
         ("new-backend", ["backend.py", "eager.py"]),
+        ("new-target", ["target.py", "layer_energies.py"]),
     ],
 )
 def test_the_guides_show_the_package_that_is_tested(example, page, files):

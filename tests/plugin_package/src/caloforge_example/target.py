@@ -1,0 +1,3 @@
+from caloforge.exporting.registry import Target
+
+TARGET = Target("energies of the layers", "caloforge_example.layer_energies:contract")
