@@ -2,10 +2,12 @@
 
 import heapq
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -68,11 +70,13 @@ def test_very_many_workers_send_few_blocks():
 # ---- on a cluster of two nodes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster():
     """A Ray cluster in processes of this machine: a head without cores and two nodes of one core."""
     # the worker processes find the simulated engine; a busy machine takes long to start Ray
     changes = {"PYTHONPATH": str(Path(__file__).parent), "RAY_raylet_start_wait_time_s": "180"}
+    # of its own: in Ray's usual folder other programs of this machine would find the cluster
+    changes["RAY_TMPDIR"] = folder = tempfile.mkdtemp(prefix="ray-")
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     pytest.importorskip("ray")
@@ -87,6 +91,7 @@ def cluster():
         os.environ.pop(name)
         if value is not None:
             os.environ[name] = value
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def engine_pool(cluster, folder, seconds=0.02, workers=2, **job):
