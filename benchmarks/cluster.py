@@ -2,8 +2,8 @@
 
     python benchmarks/cluster.py
 
-The showers are stand-ins that take 50 ms without using a core: what is measured is the assignment, transfer and
-writing of blocks. Pairs are interleaved, since the machine may have other work.
+The showers are stand-ins that take 50 ms without using a core: what is measured is the assignment, transfer
+and writing of blocks. Pairs are interleaved, since the machine may have other work.
 """
 
 import os
