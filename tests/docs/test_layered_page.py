@@ -11,7 +11,7 @@ PAGE = read("docs/explanation/layered.md")
 SOURCES = {
     path: path.read_text(encoding="utf-8") for path in (ROOT / "src/caloforge/models/layered").rglob("*.py")
 }
-EQUATIONS = list(range(1, 21))
+EQUATIONS = list(range(1, 26))
 
 
 def test_equations_are_numbered_without_a_gap():
@@ -19,10 +19,13 @@ def test_equations_are_numbered_without_a_gap():
 
 
 def test_names_of_the_notation_are_those_of_the_code():
-    section = PAGE.split("## Notation")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| \$.*?\$ \| ([^|]*) \|", section, re.MULTILINE)
+    sections = [
+        PAGE.split(f"## {title}")[1].split("\n## ")[0]
+        for title in ("Notation", "Showers at an angle, and anywhere in a cell")
+    ]
+    rows = re.findall(r"^\| \$.*?\$ \| ([^|]*) \|", "\n".join(sections), re.MULTILINE)
     names = {name for row in rows for name in re.findall(r"`([\w.]+)`", row)}
-    assert len(names) > 25
+    assert len(names) > 32
     text = "\n".join(SOURCES.values())
     assert not [name for name in sorted(names) if not re.search(rf"\b{re.escape(name)}\b", text)]
 

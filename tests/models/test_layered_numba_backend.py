@@ -60,9 +60,10 @@ def model_of(
 
 def asked(model, count=40):
     rng, ranges = np.random.default_rng(5), model.ranges
-    columns = [rng.uniform(*limits, count) for limits in (ranges.energy, ranges.theta, ranges.phi)]
+    limits = (ranges.energy, ranges.theta, ranges.phi, ranges.impact_x, ranges.impact_y)
+    columns = [torch.from_numpy(rng.uniform(*ends, count).astype(np.float32)) for ends in limits]
     pdg_id = torch.from_numpy(rng.choice(np.array(ranges.pdg_ids, np.int32), count))
-    condition = Condition(*(torch.from_numpy(column.astype(np.float32)) for column in columns), pdg_id)
+    condition = Condition(*columns[:3], pdg_id, *columns[3:])
     return condition, rng.standard_normal((count, *model.noise_shape), np.float32)
 
 
@@ -80,8 +81,10 @@ def compiled(model, condition, noise):
         {"overrides": (), "detector": "par04-siw", "radial_bins": (0, 1, 3)},
         {"overrides": ("mesh.nx=9", "mesh.ny=9"), "layer_sampler": "flow"},
         {"overrides": ("mesh.nx=9", "mesh.ny=9"), "layer_sampler": "flow", "phi": (-0.3, 0.3)},
+        {"overrides": ("mesh.nx=10", "mesh.ny=8"), "radial_bins": (0, 2), "impact_x": (-2.5, 2.5)},
+        {"overrides": ("mesh.nx=9", "mesh.ny=9"), "theta": (1.1, 2.0), "impact_y": (-2.5, 2.5)},
     ],
-    ids=["square", "even", "angles", "particles", "cylinder", "flow", "flow-angles"],
+    ids=["square", "even", "angles", "particles", "cylinder", "flow", "flow-angles", "displaced", "inclined"],
 )
 def test_it_makes_the_showers_of_the_tensors(settings):
     model = model_of(**settings)
@@ -102,21 +105,22 @@ def test_it_makes_the_showers_of_the_tensors(settings):
     ("backend", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino")], ids=["onnx", "openvino"]
 )
 @pytest.mark.parametrize(
-    ("detector", "overrides", "layer_sampler", "spared"),
+    ("detector", "overrides", "settings", "spared"),
     [
-        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"), "resampling", 1),
-        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"), "flow", 1),
+        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"), {}, 1),
+        ("clic-ecal-25", ("mesh.nx=9", "mesh.ny=9"), {"layer_sampler": "flow"}, 1),
+        ("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"), {"theta": (1.1, 2.0), "impact_x": (-2.5, 2.5)}, 1),
         # in five layers of five rings the two hits of a bin may share its energy otherwise by a rounding
-        ("par04-siw", ("mesh.nr=5", "mesh.nphi=8", "layers.0.repeat=10"), "resampling", 2),
+        ("par04-siw", ("mesh.nr=5", "mesh.nphi=8", "layers.0.repeat=10"), {}, 2),
     ],
-    ids=["square", "flow", "cylinder"],
+    ids=["square", "flow", "inclined", "cylinder"],
 )
 def test_a_graph_makes_the_showers_of_the_tensors(
-    backend, package, detector, overrides, layer_sampler, spared, tmp_path
+    backend, package, detector, overrides, settings, spared, tmp_path
 ):
     pytest.importorskip(package)
     pytest.importorskip("onnxscript")
-    model = model_of(overrides, detector, layer_sampler=layer_sampler)
+    model = model_of(overrides, detector, **settings)
     inputs, graph = sample_inputs(model, 20), export_graph(model, tmp_path / "graph.onnx")
     runtime = open_runtime(backend, graph, precision="fp32", batch=20, threads=1, cache=tmp_path)
     got = runtime.worker()(inputs)

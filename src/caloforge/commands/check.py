@@ -1,5 +1,6 @@
 """`caloforge check`: finds the errors of a run before hours are spent on it."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -9,14 +10,22 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from caloforge.beam import BeamConfig
 from caloforge.commands.options import FilePath, Showers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import CaloforgeError, DataError
+from caloforge.geometry import CartesianMesh
+from caloforge.geometry.containment import largest_share_beside_mesh
 from caloforge.number_format import duration, percent, size
 from caloforge.run import RunConfig, load_run
+from caloforge.units import format_angle
 
 # compressed bytes over raw bytes of an electromagnetic shower file, rounded up
 FILE_COMPRESSION = 0.25
+# of the energy of inclined showers that may lie beside the mesh without a warning
+LARGEST_SHARE = 0.05
+# rad
+ANGLE_SLACK = 1e-4
 
 
 def check(
@@ -79,7 +88,24 @@ def _detector(config: RunConfig) -> dict[str, Any]:
         f"{detector.name}: showers {detector.shower_shape}, {facts['radiation_lengths']} X0 deep, "
         f"mesh {detector.mesh.half_extent() / detector.moliere_radius:.1f} Molière radii wide on each side"
     )
+    if isinstance(detector.mesh, CartesianMesh) and _inclined(config.beam):
+        share, theta, phi = largest_share_beside_mesh(
+            detector, config.beam.theta_range, config.beam.phi_range, config.beam.energy_range[1]
+        )
+        facts["beside_mesh"] = share
+        warning = "warning: " if share > LARGEST_SHARE else ""
+        text += (
+            f"; {warning}about {percent(share)} of the energy is lost beside it at theta "
+            f"{format_angle(theta)}, phi {format_angle(phi)}"
+        )
+        if share > LARGEST_SHARE:
+            text += "; take more cells, or smaller angles"
     return {"text": text, **facts}
+
+
+def _inclined(beam: BeamConfig) -> bool:
+    angles = (*(theta - math.pi / 2 for theta in beam.theta_range), *beam.phi_range)
+    return max(map(abs, angles)) > ANGLE_SLACK
 
 
 def _fullsim(config: RunConfig, n: int) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class FamilyConfig(StrictModel):
         """
         return ""
 
+    @classmethod
+    def of_card(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings in the card of a stored model, those that cards of earlier releases lack included."""
+        return document
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_preset(cls, data: Any) -> Any:

@@ -117,12 +117,13 @@ def families_for(detector: Detector) -> list[str]:
     return [name for name, family in FAMILIES.usable().items() if family.ragged or not ragged]
 
 
-def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
+def read_model_config(document: Mapping[str, Any], origin: str, *, of_card: bool = False) -> FamilyConfig:
     """Read the configuration of the family that a document names.
 
     Args:
         document: The parsed model section of a run.
         origin: Its source, for messages.
+        of_card: Whether it is that of a stored model, which an earlier release may have written.
 
     Raises:
         ConfigError: No or an unknown family, or settings that are unknown, missing or out of range.
@@ -130,7 +131,7 @@ def read_model_config(document: Mapping[str, Any], origin: str) -> FamilyConfig:
     if not isinstance(document, Mapping):
         raise ConfigError(f"{origin}: got {type(document).__name__}, expected the settings of a model family")
     family = FAMILIES.get(str(document.get("family", "")), f"{origin}.family")
-    return build(family.config, document, origin)
+    return build(family.config, family.config.of_card(document) if of_card else document, origin)
 
 
 def entry_of(config: ModelConfig) -> Family:

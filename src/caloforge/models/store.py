@@ -181,7 +181,7 @@ def _stored_model(folder: Path, card: dict[str, Any], *, allow_large: bool) -> S
         digest, count = weights_of_card(card)
         stored = StoredModel(
             folder=folder,
-            config=read_model_config(card["config"], "config"),
+            config=read_model_config(card["config"], "config", of_card=True),
             detector=build(Detector, card["detector"], "detector"),
             facts=build(DataFacts, card["facts"], "facts"),
             weights_sha256=digest,

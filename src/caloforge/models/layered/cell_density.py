@@ -18,11 +18,29 @@ from caloforge.models.layered.constants import (
     LOG_RATE_RANGE,
     LOG_SIGMA_RANGE,
 )
+from caloforge.models.layered.shower_frame import AxisPosition
 
 LEAST_RATE = math.exp(LOG_RATE_RANGE[0])
 LARGEST_RESIDUAL = 4.5
 # slope of the step: steeper than any difference that float32 resolves
 STEEP = 1e8
+
+
+@dataclass(frozen=True)
+class WindowCondition:
+    """Windows of cells around the axes of N showers, see `shower_frame.py`.
+
+    Attributes:
+        terms: (operations, N, layers, K) terms of remainder and direction, Eq. 22.
+        available: (N, layers, cells) 1 for cells that are in the mesh, else 0.
+        bin_cells: (N, layers, bins) their number.
+        position: Of the axes.
+    """
+
+    terms: Tensor
+    available: Tensor
+    bin_cells: Tensor
+    position: AxisPosition
 
 
 @dataclass(frozen=True)
@@ -34,12 +52,14 @@ class CellCondition:
         hit_counts: (N, layers, bins) hits, 0 where there is no energy.
         position: (N, 4) centre and depth covariance.
         energy_argument: (N,) scaled logarithm of the incident energy, -1 to 1 over the trained range.
+        window: What windows around the axes of the showers have besides; None where there are none.
     """
 
     bin_energy: Tensor
     hit_counts: Tensor
     position: Tensor
     energy_argument: Tensor
+    window: WindowCondition | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,13 @@ class CellDensity:
             mean_shift: (N, layers, cells) added to the mean, in standard deviations.
         """
         return CellDensity(self.rate + added_rate, self.mean + self.sigma() * mean_shift, self.log_sigma)
+
+    def within(self, condition: CellCondition) -> CellDensity:
+        """The density with no hits outside of the mesh."""
+        if condition.window is None:
+            return self
+        available = condition.window.available
+        return CellDensity(self.rate * available + LEAST_RATE * (1 - available), self.mean, self.log_sigma)
 
     def sigma(self) -> Tensor:
         """Standard deviation of the transformed energy of a hit."""

@@ -30,6 +30,7 @@ from caloforge.models.layered.couplings import NeighbourCoupling, StudentCouplin
 from caloforge.models.layered.geometry import LayerGeometry
 from caloforge.models.layered.independent_cells import IndependentCells
 from caloforge.models.layered.residual_skewness import ResidualSkewness
+from caloforge.models.layered.shower_frame import AxisTerms
 
 # mean number of hits over that of a draw without couplings, about
 HITS_PER_UNCOUPLED_HIT = 1.3
@@ -65,13 +66,16 @@ class CellSampler(nn.Module):
     bin_membership: Tensor
     max_hits: Tensor
 
-    def __init__(self, layers: int, geometry: LayerGeometry, *, threshold: float) -> None:
+    def __init__(
+        self, layers: int, geometry: LayerGeometry, *, threshold: float, axis: AxisTerms | None = None
+    ) -> None:
         """First guesses.
 
         Args:
             layers: Layers of a shower.
             geometry: Cells of a layer.
             threshold: Least energy of a cell, MeV.
+            axis: Terms of Eq. 22, for windows around the axes of showers.
         """
         super().__init__()
         self.geometry = geometry
@@ -79,10 +83,10 @@ class CellSampler(nn.Module):
         self.register_buffer("max_hits", torch.from_numpy(geometry.radial_bin_sizes.copy()))
         self._max_hits = self.max_hits.tolist()
         self.register_load_state_dict_post_hook(lambda module, _: module.set_max_hits(module.max_hits))  # type: ignore[no-untyped-call]
-        self.independent = IndependentCells(layers, geometry, threshold)
+        self.independent = IndependentCells(layers, geometry, threshold, axis)
         self.residual_skewness = ResidualSkewness(layers, geometry)
         self.teacher = NeighbourCoupling(layers, geometry, causal=True)
-        self.student = StudentCoupling(layers, geometry)
+        self.student = StudentCoupling(layers, geometry, axis)
 
     def set_max_hits(self, max_hits: Tensor) -> None:
         """Set the largest number of hits of each radial bin, (bins,); fewer are found faster."""
@@ -115,9 +119,12 @@ class CellSampler(nn.Module):
             # a gain of zero could not be raised by the student's factor exp(log_gain)
             self.student.gain.copy_(self.teacher.gain.clamp_min(LEAST_GAIN - 1))
 
-    def teacher_density(self, cells: Cells, independent: CellDensity) -> CellDensity:
+    def teacher_density(
+        self, cells: Cells, independent: CellDensity, condition: CellCondition
+    ) -> CellDensity:
         """The teacher's density of every cell given the cells before it, Eq. 12 and 13."""
-        return independent.coupled(*self.teacher(cells.hit_mask, independent.residuals(cells)))
+        coupled = independent.coupled(*self.teacher(cells.hit_mask, independent.residuals(cells)))
+        return coupled.within(condition)
 
     # ---- draws
 
@@ -130,9 +137,7 @@ class CellSampler(nn.Module):
         """
         independent, cell_noise = self.independent(condition), self._cell_noise(noise)
         hit_mask = heaviside(independent.rate * cell_noise.inverse_exponential - 1)
-        density = self.student.density(
-            independent, hit_mask, cell_noise.residuals * hit_mask, condition.energy_argument
-        )
+        density = self.student.density(independent, hit_mask, cell_noise.residuals * hit_mask, condition)
         return self._sample(density, condition, cell_noise)
 
     def draw_by_teacher(self, condition: CellCondition, noise: tuple[Tensor, Tensor], passes: int) -> Cells:
@@ -140,7 +145,7 @@ class CellSampler(nn.Module):
         independent, cell_noise = self.independent(condition), self._cell_noise(noise)
         cells = self._sample(independent, condition, cell_noise)
         for _ in range(passes):
-            cells = self._sample(self.teacher_density(cells, independent), condition, cell_noise)
+            cells = self._sample(self.teacher_density(cells, independent, condition), condition, cell_noise)
         return cells
 
     def _cell_noise(self, noise: tuple[Tensor, Tensor]) -> CellNoise:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -23,8 +24,10 @@ class LayeredConfig(FamilyConfig):
     generates, by matching of moments. Its learning rate falls over `matching_steps`.
 
     `radial_bins` (formerly `zones`) are the rings around the axis, in cells, at which the radial bins of a
-    layer begin; energy and number of hits of each bin are layer features. A model keeps the features of
-    `stored_showers` training showers at most (formerly `donors`).
+    layer begin; energy and number of hits of each bin are layer features. They follow the axis of showers
+    that are inclined or enter beside the centre; with `frame: mesh` they are those of orthogonal incidence at
+    the centre, as in earlier releases. A model keeps the features of `stored_showers` training showers at
+    most (formerly `donors`).
     """
 
     presets = PRESETS
@@ -32,6 +35,7 @@ class LayeredConfig(FamilyConfig):
     family: Literal["layered"] = "layered"
     preset: Literal["base", "debug"] = "base"
     radial_bins: tuple[Annotated[int, Field(ge=0, le=4096)], ...] = (0, 1, 2, 3, 5)
+    frame: Literal["shower", "mesh"] = "shower"
     cell_threshold: Energy = Field(default=1e-3, gt=0)
     layer_sampler: Literal["resampling", "flow"] = "resampling"
     # indices of stored showers are int16
@@ -51,6 +55,11 @@ class LayeredConfig(FamilyConfig):
             f"layer features resampled from those of {stored} stored training showers, "
             "then all cells from a learned conditional density"
         )
+
+    @classmethod
+    def of_card(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See the base class."""
+        return {"frame": "mesh", **document}
 
     # validators that run before the fields do so in reverse order: this one before the preset is filled in
     @model_validator(mode="before")

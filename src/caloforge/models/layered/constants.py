@@ -32,6 +32,23 @@ POSITION_FEATURES = 4
 # bins of energy whose centres are no further apart than this are one
 LEAST_GAP = 1e-6
 
+# ---- windows around the axes of showers
+
+# a remainder of half a cell, less a rounding, belongs to the next cell
+ROUNDING = 1e-6
+# with a smaller slope, as a fraction of the largest, the direction of the inclination is that of x
+LEAST_SLOPE = 1e-3
+# limit of the change of the logarithm of the energy from layer to layer
+LARGEST_GROWTH = 1.5
+# smallest share of a radial bin that its features are divided by
+LEAST_SHARE = 0.05
+# least sum that shares are relative to, and least half of a range of inclinations
+LEAST_WHOLE, LEAST_HALF = 1e-12, 1e-3
+# degrees of the polynomials of the energy argument in means and spreads of the features
+AXIS_MEAN_DEGREE, AXIS_SPREAD_DEGREE = 5, 3
+# terms of the polynomial of the remainder, and of the direction, Eq. 22
+AXIS_TERMS, SLOPE_TERMS = 9, 9
+
 # ---- cell sampler
 
 # numbers of a vector

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.layered.azimuthal_modes import MODE_COUPLING_RANGE, AzimuthalCoupling
-from caloforge.models.layered.cell_density import CellDensity
+from caloforge.models.layered.cell_density import CellCondition, CellDensity
 from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LEGENDRE_TERMS
 from caloforge.models.layered.geometry import LayerGeometry
+from caloforge.models.layered.shower_frame import AxisTerms
 
 # convolutions are fast with a multiple of so many layers
 CHANNELS = 16
@@ -167,6 +168,8 @@ class StudentCoupling(NeighbourCoupling):
             teacher's.
         gain: (2, layers, classes) the teacher's.
         azimuthal: Coupling of azimuthal modes, Eq. 16.
+        axis_offsets: (2, K, layers, classes) of Eq. 22, added to log rate and to the mean in standard
+            deviations. Only with a window.
     """
 
     ring: Tensor
@@ -179,8 +182,14 @@ class StudentCoupling(NeighbourCoupling):
     pair_class: Tensor
     pair_adjacent: Tensor
 
-    def __init__(self, layers: int, geometry: LayerGeometry) -> None:
-        """First guesses; see the base class."""
+    def __init__(self, layers: int, geometry: LayerGeometry, axis: AxisTerms | None = None) -> None:
+        """First guesses; see the base class.
+
+        Args:
+            layers: Layers of a shower.
+            geometry: Cells of a layer.
+            axis: Terms of Eq. 22, for windows around the axes of showers.
+        """
         super().__init__(layers, geometry, causal=False)
         self.register_buffer("ring", torch.from_numpy(geometry.ring.copy()), persistent=False)
         self.register_buffer("radial_bin", torch.from_numpy(geometry.radial_bin.copy()), persistent=False)
@@ -215,9 +224,12 @@ class StudentCoupling(NeighbourCoupling):
         self.offsets = nn.Parameter(torch.zeros(3, LEGENDRE_TERMS, layers, geometry.symmetry_classes))
         self.log_gain = nn.Parameter(torch.zeros(2, layers, int(geometry.ring.max()) + 1))
         self.azimuthal = AzimuthalCoupling(layers, geometry)
+        self.axis = axis
+        if axis is not None:
+            self.axis_offsets = nn.Parameter(torch.zeros(2, axis.count, layers, geometry.symmetry_classes))
 
     def density(
-        self, independent: CellDensity, hit_mask: Tensor, residuals: Tensor, energy_argument: Tensor
+        self, independent: CellDensity, hit_mask: Tensor, residuals: Tensor, condition: CellCondition
     ) -> CellDensity:
         """Density of the cells with couplings and offsets, Eq. 12, 15 and 16.
 
@@ -225,17 +237,24 @@ class StudentCoupling(NeighbourCoupling):
             independent: Density without couplings.
             hit_mask: (N, layers, cells) of a draw without couplings.
             residuals: (N, layers, cells) of its hits.
-            energy_argument: (N,) as in `CellCondition`.
+            condition: Of the showers.
         """
         offsets = self.offsets[..., self.symmetry_class]
         log_rate_offset, mean, width = (
-            (legendre(energy_argument) @ offsets.flatten(2)).view(3, -1, *offsets.shape[2:]).unbind(0)
+            (legendre(condition.energy_argument) @ offsets.flatten(2))
+            .view(3, -1, *offsets.shape[2:])
+            .unbind(0)
         )
+        if self.axis is not None and condition.window is not None:
+            terms = condition.window.terms
+            log_rate_offset = log_rate_offset + self.axis.values(terms, self.axis_offsets[0])
+            mean = mean + self.axis.values(terms, self.axis_offsets[1])
         added_rate, mean_shift = self(hit_mask, residuals)
         offset_density = CellDensity(
             independent.rate * log_rate_offset.exp(), independent.mean, independent.log_sigma + width
         )
-        return offset_density.coupled(added_rate, mean_shift + mean + self.azimuthal(residuals))
+        coupled = offset_density.coupled(added_rate, mean_shift + mean + self.azimuthal(residuals))
+        return coupled.within(condition)
 
     def gains(self) -> Tensor:
         """See the base class."""

@@ -129,12 +129,29 @@ class FeatureLayout:
         return torch.cat([values[:, :1], root, *ratio, values[:, self.log_ratios.stop :]], dim=1)
 
 
+@dataclass(frozen=True)
+class WindowFacts:
+    """What is known of windows around the axes of N showers.
+
+    Attributes:
+        energy_share: (N, layers, bins) expected share of the energy of a radial bin that is in the mesh.
+        hit_share: (N, layers, bins) likewise of its hits.
+        axis: (N, layers, 2) x and y of the axis from the centre of the window, in cells.
+    """
+
+    energy_share: NDArray[np.float32]
+    hit_share: NDArray[np.float32]
+    axis: NDArray[np.float32]
+
+
 def layer_features(
     showers: NDArray[np.float32],
     energy: NDArray[np.float32],
     geometry: LayerGeometry,
     median_energy: float,
     rng: np.random.Generator,
+    *,
+    window: WindowFacts | None = None,
 ) -> NDArray[np.float32]:
     """Layer features of showers, Eq. 1 without the leakage correction.
 
@@ -147,6 +164,7 @@ def layer_features(
         geometry: Cells of a layer.
         median_energy: Median energy of a single particle in a cell, MeV.
         rng: Draws the dequantisation noise.
+        window: For windows around the axes of showers: features are those of whole windows, Eq. 23.
 
     Returns:
         (N, `FeatureLayout.size`) float32.
@@ -154,17 +172,21 @@ def layer_features(
     count, layers = showers.shape[:2]
     flat = showers.reshape(count, layers, -1)
     energies, hits = flat @ geometry.bin_membership, (flat > 0) @ geometry.bin_membership
+    if window is not None:
+        energies = energies / window.energy_share
     single = median_energy * rng.normal(ROOT_MEAN, ROOT_WIDTH, energies.shape).clip(0.1) ** 3
     filled = np.where(hits > 0, energies, single)
     outward = filled[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
     root_counts = np.sqrt(hits + rng.uniform(EDGE, 1 - EDGE, hits.shape))
-    total = np.maximum(flat.sum((1, 2)), 1e-6 * median_energy)
+    if window is not None:
+        root_counts /= np.sqrt(window.hit_share)
+    total = np.maximum((flat if window is None else energies).sum((1, 2)), 1e-6 * median_energy)
     parts = [
         np.log(total / energy)[:, None],
         np.cbrt(outward[:, :, 0]),
         np.log(filled[:, :, :-1] / outward[:, :, 1:]).reshape(count, -1),
         root_counts.reshape(count, -1),
-        _position(flat, geometry),
+        _position(flat, geometry) if window is None else _position_from_axis(flat, geometry, window.axis),
     ]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
@@ -174,9 +196,33 @@ def _position(flat: NDArray[np.float32], geometry: LayerGeometry) -> NDArray[np.
     core_cells = geometry.ring <= CORE_RING
     position = geometry.direction[:, core_cells] * geometry.distance[core_cells]
     core = flat[:, :, core_cells].astype(np.float64)
-    total = np.maximum(core.sum((1, 2)), 1e-12)
-    depth = np.arange(flat.shape[1]) - (core.sum(2) @ np.arange(flat.shape[1]) / total)[:, None]
-    moments = core @ position.T
+    return _centre_and_covariance(core.sum(2), core @ position.T)
+
+
+def _position_from_axis(
+    flat: NDArray[np.float32], geometry: LayerGeometry, axis: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """The same from the axes (N, layers, 2), in cells."""
+    y, x = np.indices((geometry.rows, geometry.columns)).reshape(2, -1)
+    core_cells = geometry.ring <= CORE_RING
+    position = np.stack([x - geometry.columns // 2, y - geometry.rows // 2])[:, core_cells]
+    core = flat[:, :, core_cells].astype(np.float64)
+    energies = core.sum(2)
+    return _centre_and_covariance(energies, core @ position.T - energies[..., None] * axis)
+
+
+def _centre_and_covariance(
+    energies: NDArray[np.float64], moments: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Centre, and covariance with the depth, (N, 4), from sums of each layer.
+
+    Args:
+        energies: (N, layers) of the core.
+        moments: (N, layers, 2) sums of energy times position.
+    """
+    layers = np.arange(energies.shape[1])
+    total = np.maximum(energies.sum(1), 1e-12)
+    depth = layers - (energies @ layers / total)[:, None]
     centre = moments.sum(1) / total[:, None]
     depth_covariance = (moments * depth[:, :, None]).sum(1) / total[:, None]
     return np.concatenate([centre, depth_covariance], axis=1)

@@ -13,6 +13,7 @@ from caloforge.models.layered.cell_density import CellCondition, CellDensity
 from caloforge.models.layered.constants import LOG_RATE_RANGE, ROOT_MEAN, ROOT_OFFSET
 from caloforge.models.layered.energy_transform import EnergyTransform
 from caloforge.models.layered.geometry import LayerGeometry
+from caloforge.models.layered.shower_frame import AxisTerms
 
 # parameters are stored divided by this, so that with one learning rate they change faster than couplings
 PARAMETER_SCALE = 5.0
@@ -22,7 +23,9 @@ INPUTS = 4
 class IndependentCells(nn.Module):
     """Rate, mean and log sigma of a cell from energy and hits of its radial bin and from the position.
 
-    Cells of a symmetry class share their parameters.
+    Cells of a symmetry class share their parameters. In a window around the axis of a shower the log rate,
+    and the energy of a hit that a cell expects, also depend on where the axis lies in its cell and on its
+    direction, Eq. 22.
 
     Attributes:
         coefficients: (3, 4, layers, classes) of rate, mean and log sigma: constant, hit energy, its square,
@@ -31,6 +34,8 @@ class IndependentCells(nn.Module):
             direction of the cell; divided likewise.
         scaled_position_coefficients: (2, layers, classes) the same of the mean, times the cube root of the
             energy of a hit; divided likewise.
+        axis_coefficients: (2, K, layers, classes) of the log rate and of the log energy of a hit, Eq. 22;
+            divided likewise. Only with a window.
         energy_transform: Eq. 8.
     """
 
@@ -39,13 +44,16 @@ class IndependentCells(nn.Module):
     direction: Tensor
     radial_bin_sizes: Tensor
 
-    def __init__(self, layers: int, geometry: LayerGeometry, threshold: float) -> None:
+    def __init__(
+        self, layers: int, geometry: LayerGeometry, threshold: float, axis: AxisTerms | None = None
+    ) -> None:
         """First guesses: rates go with the size of a cell in its bin, means rise with the energy of the bin.
 
         Args:
             layers: Layers of a shower.
             geometry: Cells of a layer.
             threshold: Least energy of a cell, MeV.
+            axis: Terms of Eq. 22, for windows around the axes of showers.
         """
         super().__init__()
         self.threshold = threshold
@@ -68,6 +76,10 @@ class IndependentCells(nn.Module):
             self.coefficients[2, 0] = -1.0 / PARAMETER_SCALE
         self.position_coefficients = nn.Parameter(torch.zeros(2, 2, layers, geometry.symmetry_classes))
         self.scaled_position_coefficients = nn.Parameter(torch.zeros(2, layers, geometry.symmetry_classes))
+        self.axis = axis
+        if axis is not None:
+            shape = (2, axis.count, layers, geometry.symmetry_classes)
+            self.axis_coefficients = nn.Parameter(torch.zeros(shape))
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         # models of earlier releases do without
@@ -84,18 +96,26 @@ class IndependentCells(nn.Module):
         hit_energy = hit_energy - self.energy_transform.median_energy.log()
         root = torch.exp(hit_energy / 3) @ self.bin_membership.T
         hit_energy = hit_energy @ self.bin_membership.T
-        occupancy = (condition.hit_counts + 0.5) / (self.radial_bin_sizes + 1)
+        window = condition.window
+        sizes = self.radial_bin_sizes if window is None else window.bin_cells
+        occupancy = (condition.hit_counts + 0.5) / (sizes + 1)
         uniform_log_rate = torch.log(-torch.log1p(-occupancy)) @ self.bin_membership.T
         coefficients = PARAMETER_SCALE * self.coefficients[..., self.symmetry_class]
         position_coefficients = PARAMETER_SCALE * self.position_coefficients[..., self.symmetry_class]
         centre = (condition.position[:, :2] @ self.direction)[:, None]
         depth_covariance = (condition.position[:, 2:] @ self.direction)[:, None]
+        cell_energy = hit_energy
+        if self.axis is not None and window is not None:
+            weights = PARAMETER_SCALE * self.axis_coefficients
+            cell_energy = hit_energy + self.axis.values(window.terms, weights[1])
         log_rate, mean, log_sigma = (
-            hit_energy * (hit_energy * coefficients[k, 2] + coefficients[k, 1])
+            energy * (energy * coefficients[k, 2] + coefficients[k, 1])
             + coefficients[k, 0]
             + uniform_log_rate * coefficients[k, 3]
-            for k in range(3)
+            for k, energy in enumerate((hit_energy, cell_energy, cell_energy))
         )
+        if self.axis is not None and window is not None:
+            log_rate = log_rate + self.axis.values(window.terms, weights[0])
         log_rate = (
             log_rate + centre * position_coefficients[0, 0] + depth_covariance * position_coefficients[0, 1]
         )
@@ -103,7 +123,7 @@ class IndependentCells(nn.Module):
         scaled = PARAMETER_SCALE * self.scaled_position_coefficients[..., self.symmetry_class]
         by_centre, by_covariance = position_coefficients[1][:, None] + root * scaled[:, None]
         mean = mean + centre * by_centre + depth_covariance * by_covariance
-        return CellDensity(log_rate.clamp(*LOG_RATE_RANGE).exp(), mean, log_sigma)
+        return CellDensity(log_rate.clamp(*LOG_RATE_RANGE).exp(), mean, log_sigma).within(condition)
 
 
 def _by_class(values: NDArray[np.float64], geometry: LayerGeometry) -> Tensor:

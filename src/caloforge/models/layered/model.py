@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.errors import TrainingError
+from caloforge.errors import ConfigError, TrainingError
 from caloforge.geometry import Detector
 from caloforge.models.base import (
     Condition,
@@ -32,6 +32,8 @@ from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.layered.layer_sampler import BINS, LayerSampler
 from caloforge.models.layered.moment_matching import moments
 from caloforge.models.layered.noise_layout import noise_layout
+from caloforge.models.layered.shower_frame import MARGIN, follows_axis
+from caloforge.models.layered.shower_windows import ShowerWindows, Window
 from caloforge.models.symmetries import symmetries
 from caloforge.models.training_metadata import DataFacts
 from caloforge.showers import ShowerBatch
@@ -52,6 +54,11 @@ LAST_LEARNING_RATE = 0.02
 LARGEST_VALUE = 1e6
 # of the median energy of a single particle in a cell, MeV
 MEDIAN_ENERGY_RANGE = (1e-9, 1e9)
+# where rings cannot follow the axis
+OFF_AXIS = (
+    "model layered: the showers enter beside the axis of the mesh, which needs frame: shower and a cartesian "
+    "mesh (this one is {mesh}); simulate with beam.impact: centre"
+)
 
 
 class Layered(ShowerModel):
@@ -62,6 +69,7 @@ class Layered(ShowerModel):
     """
 
     family = "layered"
+    takes_impact = True
     compilable = True
     config: LayeredConfig
     leakage_correction: Tensor
@@ -72,19 +80,30 @@ class Layered(ShowerModel):
         """Initial weights; `fit` prepares the layer sampler.
 
         Raises:
-            ConfigError: The mesh is ragged.
+            ConfigError: The mesh is ragged, or showers enter beside the axis of rings that cannot follow it.
         """
         super().__init__(config, detector, facts)
         layers, _, _ = require_regular_mesh(detector, self.family)
         self.group = symmetries(detector, facts.ranges)
-        self.geometry = layer_geometry(detector, facts.ranges, config.radial_bins)
-        self.noise_layout = noise_layout(self.geometry)
-        self.layout = FeatureLayout(layers, len(self.geometry.radial_bin_sizes))
-        learned = config.layer_sampler == "flow"
+        self.windows: ShowerWindows | None = None
+        ranges, terms = facts.ranges, None
+        if config.frame == "shower" and follows_axis(detector, ranges):
+            self.windows = ShowerWindows(detector, ranges, config.radial_bins)
+            self.geometry, self.layout = self.windows.geometry, self.windows.layout
+            self.noise_layout = noise_layout(self.geometry, self.windows.images.operation)
+            ranges, terms = self.windows.frame.feature_ranges(ranges), self.windows.terms
+        else:
+            if ranges.off_axis:
+                raise ConfigError(OFF_AXIS.format(mesh=detector.mesh.kind))
+            self.geometry = layer_geometry(detector, ranges, config.radial_bins)
+            self.layout = FeatureLayout(layers, len(self.geometry.radial_bin_sizes))
+            self.noise_layout = noise_layout(self.geometry)
+        # the layout is that of features, not of what is left of them
+        learned = config.layer_sampler == "flow" and self.windows is None
         self.layer_sampler = LayerSampler(
-            self.layout.layer, facts.ranges, config.layer_sampler, self.layout if learned else None
+            self.layout.layer, ranges, config.layer_sampler, self.layout if learned else None
         )
-        self.cell_sampler = CellSampler(layers, self.geometry, threshold=config.cell_threshold)
+        self.cell_sampler = CellSampler(layers, self.geometry, threshold=config.cell_threshold, axis=terms)
         self.register_buffer("leakage_correction", torch.zeros(layers))
         self.register_buffer(
             "noise_index", torch.from_numpy(self.noise_layout.noise_of_cells), persistent=False
@@ -92,9 +111,11 @@ class Layered(ShowerModel):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @classmethod
-    def count_numbers(cls, config: LayeredConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
+    def count_numbers(cls, config: LayeredConfig, detector: Detector, facts: DataFacts) -> int:
         """See the base class; a little more than there are."""
         layers, rows, columns = require_regular_mesh(detector, cls.family)
+        if config.frame == "shower" and follows_axis(detector, facts.ranges):
+            rows, columns = rows + 2 * MARGIN + 1, columns + 2 * MARGIN + 1
         cells, bins = rows * columns, len(config.radial_bins)
         features = FeatureLayout(layers, bins).size
         # parameters and noise of cells; pairs of cells; modes; quantile tables of the features; layer weights
@@ -156,6 +177,10 @@ class Layered(ShowerModel):
         if count < 4:
             raise TrainingError(f"{count} showers to fit to, expected at least 4; give more data")
         self.cell_sampler.independent.energy_transform.fit(self._single_hits(batches, count, rng))
+        stored = min(self.config.stored_showers, count)
+        if self.windows is not None:
+            self._fit_windows(self.windows, batches, stored, rng)
+            return
         operations = max(1, min(len(self.group), FIT_ROWS // count))
         rows, conditions, numbers, done = [], [], [], 0
         for batch in batches:
@@ -167,27 +192,64 @@ class Layered(ShowerModel):
             done += len(batch)
         most = [self.layout.hit_counts(torch.from_numpy(part)).amax((0, 1)) for part in rows]
         self.cell_sampler.set_max_hits(torch.stack(most).amax(0).clamp_min(1))
-        features, condition, stored = (
-            np.concatenate(rows),
-            _joined(conditions),
-            min(self.config.stored_showers, count),
-        )
-        features[:, 0] -= self._fit_leakage_correction(torch.from_numpy(features), condition).numpy()
+        features, condition = np.concatenate(rows), _joined(conditions)
+        energies = self.layout.bin_energy(torch.from_numpy(features), self.config.cell_threshold)
+        response = torch.from_numpy(features[:, 0])
+        features[:, 0] -= self._fit_leakage_correction(energies, response, condition).numpy()
         self.layer_sampler.fit(features, condition, torch.cat(numbers), stored)
 
-    def _fit_leakage_correction(self, features: Tensor, condition: Condition) -> Tensor:
+    def _fit_windows(
+        self,
+        windows: ShowerWindows,
+        batches: Iterable[ShowerBatch],
+        stored: int,
+        rng: np.random.Generator,
+    ) -> None:
+        """The same for windows around the axes of showers: the layer sampler is fitted to what is left."""
+        for batch in batches:
+            windows.count(self._thresholded(batch.showers), Condition.of(batch))
+        windows.fit_shares()
+        parts, conditions = [], []
+        for batch in batches:
+            condition = Condition.of(batch)
+            found, window = windows.cut(self._thresholded(batch.showers), condition)
+            own = layer_features(
+                found, batch.incident_energy, self.geometry, self._median_energy, rng, window=window.facts()
+            )
+            parts.append(
+                (
+                    torch.from_numpy(own),
+                    *windows.sums(torch.from_numpy(own), window, self.config.cell_threshold),
+                )
+            )
+            conditions.append(condition)
+        features, energies, hits = (torch.cat(part) for part in zip(*parts, strict=True))
+        self.cell_sampler.set_max_hits(hits.amax((0, 1)).clamp_min(1))
+        condition = _joined(conditions)
+        features[:, 0] -= self._fit_leakage_correction(energies, features[:, 0], condition)
+        position, energy_argument = (
+            windows.frame.position(condition),
+            self.layer_sampler.energy_argument(condition.energy),
+        )
+        windows.expectation.fit(features, position, energy_argument)
+        rest = windows.expectation.rest(features, position, energy_argument)
+        images, asked = windows.images_of(rest), windows.feature_condition(condition, position)
+        numbers = torch.arange(len(rest)).repeat(len(images))
+        self.layer_sampler.fit(torch.cat(images).numpy(), _joined([asked] * len(images)), numbers, stored)
+
+    def _fit_leakage_correction(self, bin_energy: Tensor, response: Tensor, condition: Condition) -> Tensor:
         """Fit Eq. 2, and return the correction of each row, (N,).
 
         At each energy the logarithm of the response is nearly linear in the layers' fractions of the visible
         energy.
         """
-        energies = self.layout.bin_energy(features, self.config.cell_threshold).sum(2).double()
+        energies = bin_energy.sum(2).double()
         fractions = energies / energies.sum(1, keepdim=True).clamp_min(self.config.cell_threshold)
         energy_argument = self.layer_sampler.energy_argument(condition.energy).double()
         powers = energy_argument[:, None] ** torch.arange(LEAKAGE_DEGREE + 1)
         design = torch.cat([fractions, powers], dim=1)
         normal = design.T @ design + LEAKAGE_RIDGE * len(design) * torch.eye(design.shape[1])
-        solution = torch.linalg.solve(normal, design.T @ features[:, 0].double())
+        solution = torch.linalg.solve(normal, design.T @ response.double())
         self.leakage_correction.copy_(solution[: len(self.leakage_correction)])
         return fractions.float() @ self.leakage_correction
 
@@ -201,17 +263,22 @@ class Layered(ShowerModel):
         """Energies of some of the hits of cells that single particles reach, MeV."""
         single, hits = self._single_cells(batches), []
         for batch in batches:
-            energies = self._thresholded(batch.showers).reshape(len(batch), -1)[:, single]
+            energies = self._cells_of(batch).reshape(len(batch), -1)[:, single]
             hits.append(rng.permutation(energies[energies > 0])[: FIT_HITS * len(batch) // count + 1])
         return np.concatenate(hits)
 
     def _single_cells(self, batches: Iterable[ShowerBatch]) -> NDArray[Any]:
         """Flat indices of the cells that are seldom hit."""
-        hit, count = np.zeros(math.prod(self.detector.shower_shape)), 0
+        hit, count = np.zeros(self._cells), 0
         for batch in batches:
-            hit += (self._thresholded(batch.showers) > 0).reshape(len(batch), -1).sum(0)
+            hit += (self._cells_of(batch) > 0).reshape(len(batch), -1).sum(0)
             count += len(batch)
         return np.flatnonzero(hit < SINGLE * count)
+
+    def _cells_of(self, batch: ShowerBatch) -> NDArray[Any]:
+        """Cells of the layers, or of windows of them, (N, layers, rows, columns)."""
+        showers = self._thresholded(batch.showers)
+        return showers if self.windows is None else self.windows.cut(showers, Condition.of(batch))[0]
 
     def _thresholded(self, showers: NDArray[Any]) -> NDArray[Any]:
         return np.where(showers < self.config.cell_threshold, np.float32(0), showers)
@@ -240,7 +307,7 @@ class Layered(ShowerModel):
 
     def _likelihood(self, condition: CellCondition, cells: Cells) -> Phase:
         independent = self.cell_sampler.independent(condition)
-        teacher_density = self.cell_sampler.teacher_density(cells, independent)
+        teacher_density = self.cell_sampler.teacher_density(cells, independent, condition)
         self.cell_sampler.residual_skewness.observe(teacher_density.residuals(cells), cells.hit_mask)
         bin_hits = condition.hit_counts @ self.cell_sampler.bin_membership.T
         logs = {
@@ -269,10 +336,7 @@ class Layered(ShowerModel):
             sampler.independent.energy_transform.match_quantiles(
                 self._bin_hits(generated), self._bin_hits(real), step_size
             )
-            sides = [
-                moments(cells, independent, condition.energy_argument, sampler.student)
-                for cells in (generated, real)
-            ]
+            sides = [moments(cells, independent, condition, sampler.student) for cells in (generated, real)]
         gaps = {name: value - sides[1][name] for name, value in sides[0].items()}
         parameters = dict(sampler.student.named_parameters())
         # the gap of a moment is the gradient of its parameter, Eq. 20
@@ -301,30 +365,56 @@ class Layered(ShowerModel):
 
     def condition_and_cells(self, batch: TrainingBatch) -> tuple[CellCondition, Cells]:
         """Condition of the cells of real showers, as the layer sampler would give it, and their cells."""
-        showers = batch.showers.flatten(2)
-        showers = torch.where(showers < self.config.cell_threshold, 0.0, showers)
-        device = showers.device
+        showers = torch.where(batch.showers < self.config.cell_threshold, 0.0, batch.showers)
+        device, window = showers.device, None
+        if self.windows is not None:
+            window = self.windows.window(batch.condition)
+            showers = self.windows.frame.windows(showers, window.position)
+        shape = (len(showers), self.layout.layers, self.geometry.rows, self.geometry.columns)
+        showers = showers.flatten(2)
         # dequantisation noise follows torch's seed, which the training loop sets for every step
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
-        features = layer_features(
-            showers.view(batch.showers.shape).cpu().numpy(),
+        found = layer_features(
+            showers.view(shape).cpu().numpy(),
             batch.condition.energy.cpu().numpy(),
             self.geometry,
             self._median_energy,
             rng,
+            window=None if window is None else window.facts(),
         )
-        condition = self._cell_condition(torch.from_numpy(features).to(device), batch.condition)
-        return condition, Cells(
+        features = torch.from_numpy(found).to(device)
+        energy_argument = self.layer_sampler.energy_argument(batch.condition.energy)
+        if self.windows is not None and window is not None:
+            features = self.windows.expectation.position_rest(features, window.position, energy_argument)
+        condition = self._cell_condition(features, batch.condition, window)
+        return self._in_mesh(condition, window), Cells(
             heaviside(showers), self.cell_sampler.independent.energy_transform.transformed_energy(showers)
         )
 
-    def _cell_condition(self, features: Tensor, condition: Condition) -> CellCondition:
+    def _cell_condition(self, features: Tensor, condition: Condition, window: Window | None) -> CellCondition:
+        """Condition of the cells; energies are those of whole windows."""
+        energy_argument, cells = self.layer_sampler.energy_argument(condition.energy), None
+        if self.windows is not None and window is not None:
+            bin_energy, hit_counts = self.windows.sums(features, window, self.config.cell_threshold)
+            median_energy = self.cell_sampler.independent.energy_transform.median_energy
+            cells = self.windows.cell_window(window, bin_energy, energy_argument, median_energy)
+        else:
+            bin_energy = self.layout.bin_energy(features, self.config.cell_threshold)
+            hit_counts = self.layout.hit_counts(features)
         return CellCondition(
-            bin_energy=self.layout.bin_energy(features, self.config.cell_threshold),
-            hit_counts=torch.minimum(self.layout.hit_counts(features), self.cell_sampler.max_hits),
+            bin_energy=bin_energy,
+            hit_counts=torch.minimum(hit_counts, self.cell_sampler.max_hits),
             position=features[:, self.layout.position],
-            energy_argument=self.layer_sampler.energy_argument(condition.energy),
+            energy_argument=energy_argument,
+            window=cells,
         )
+
+    @staticmethod
+    def _in_mesh(condition: CellCondition, window: Window | None) -> CellCondition:
+        """The condition with the energies of bins that are in the mesh."""
+        if window is None:
+            return condition
+        return replace(condition, bin_energy=condition.bin_energy * window.shares.energy)
 
     # ---- generation
 
@@ -336,7 +426,10 @@ class Layered(ShowerModel):
         # runtimes gather whole rows many times faster than single numbers
         hits, energies = places.mT.index_select(2, self.noise_index).mT.unbind(1)
         cells = self.cell_sampler.draw(cell_condition, (hits, energies))
-        return self.cell_sampler.cell_energies(cells, cell_condition).view(-1, *self.detector.shower_shape)
+        showers = self.cell_sampler.cell_energies(cells, cell_condition)
+        if self.windows is not None and cell_condition.window is not None:
+            showers = self.windows.frame.showers(showers, cell_condition.window.position)
+        return showers.view(-1, *self.detector.shower_shape)
 
     def compiled(self) -> CompiledForm:
         """See the base class."""
@@ -347,13 +440,21 @@ class Layered(ShowerModel):
 
     def sample_features(self, condition: Condition, noise: Tensor) -> CellCondition:
         """Condition of the cells of N showers, from the normal noise of the layer sampler, Eq. 4 to 7."""
-        features = self.layer_sampler.features(self.layer_sampler.sample_scores(noise, condition), condition)
-        sums = self._cell_condition(features, condition)
+        window, asked = None, condition
+        if self.windows is not None:
+            window = self.windows.window(condition)
+            asked = self.windows.feature_condition(condition, window.position)
+        features = self.layer_sampler.features(self.layer_sampler.sample_scores(noise, asked), asked)
+        if self.windows is not None and window is not None:
+            energy_argument = self.layer_sampler.energy_argument(condition.energy)
+            features = self.windows.expectation.features(features, window.position, energy_argument)
+        sums = self._cell_condition(features, condition, window)
         layers = sums.bin_energy.sum(2)
         total = layers.sum(1).clamp_min(self.config.cell_threshold)
         # add the leakage correction of this shower's layers again
         visible = (features[:, 0] + layers @ self.leakage_correction / total).exp() * condition.energy
-        return replace(sums, bin_energy=sums.bin_energy * (visible / total)[:, None, None])
+        scaled = replace(sums, bin_energy=sums.bin_energy * (visible / total)[:, None, None])
+        return self._in_mesh(scaled, window)
 
 
 def _detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -361,9 +462,5 @@ def _detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _joined(conditions: list[Condition]) -> Condition:
-    return Condition(
-        *(
-            torch.cat([getattr(one, name) for one in conditions])
-            for name in ("energy", "theta", "phi", "pdg_id")
-        )
-    )
+    names = [field.name for field in fields(Condition)]
+    return Condition(*(torch.cat([getattr(one, name) for one in conditions]) for name in names))

@@ -52,15 +52,21 @@ class NoiseLayout:
         return index
 
 
-def noise_layout(geometry: LayerGeometry) -> NoiseLayout:
-    """Arrange the cells of a layer."""
+def noise_layout(geometry: LayerGeometry, operation: IndexArray | None = None) -> NoiseLayout:
+    """Arrange the cells of a layer.
+
+    Args:
+        geometry: Of the layer.
+        operation: (cells,) of a window: the operation that each cell is an image under, which is its row.
+    """
     images = np.bincount(geometry.symmetry_class)
     # the cells of a class are in one ring, and so in one radial bin
     radial_bin = geometry.radial_bin[np.unique(geometry.symmetry_class, return_index=True)[1]]
     columns, bin_columns = _columns(radial_bin, images)
     width = -(-int(columns.max() + 1) // LANES) * LANES
     cell = np.full((images.max(), width), -1)
-    own_cells = np.split(np.argsort(geometry.symmetry_class, kind="stable"), np.cumsum(images)[:-1])
+    keys = (geometry.symmetry_class,) if operation is None else (operation, geometry.symmetry_class)
+    own_cells = np.split(np.lexsort(keys), np.cumsum(images)[:-1])
     for own, column in zip(own_cells, columns, strict=True):
         cell[: len(own), column] = own
     ends = np.array([(np.flatnonzero(row >= 0)[[0, -1]] + (0, 1)) for row in cell])

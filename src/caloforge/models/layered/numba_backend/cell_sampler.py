@@ -29,6 +29,13 @@ from caloforge.models.layered.constants import (
     MODE_SOURCES,
     MODES,
 )
+from caloforge.models.layered.numba_backend.axis_window import (
+    add_terms,
+    cell_terms,
+    hit_terms,
+    outside_mask,
+    uniform_log_rate_of,
+)
 from caloforge.models.layered.numba_backend.float_math import (
     HALF,
     ONE,
@@ -69,7 +76,8 @@ class Workspace(NamedTuple):
     Attributes:
         bin_inputs: (2, w) epsilon and eta of Eq. 10 of the radial bin of each column.
         class_values: (7, w) log rate without couplings, offset of the log rate, mean, sigma, sigma times the
-            gain of mean shifts, coefficients of the mean by centre and by depth covariance.
+            gain of mean shifts, coefficients of the mean by centre and by depth covariance; in a window the
+            third and fourth are offsets of mean and log sigma, and the fifth is not used.
         centre: (m * w,) centre of the shower along the direction of each place.
         depth_covariance: (m * w,) likewise.
         gumbel: (m * w,) standard Gumbel numbers, logarithms of 1 / xi of Eq. 14.
@@ -115,43 +123,60 @@ def workspace(tables):
 
 
 @inner
-def sample_cells(tables, work, bin_energy, hit_counts, position, energy_argument, noise, start, out):
+def sample_cells(tables, axis, axes, n, window, work, condition, noise, start, out):
     """Draw the cells of one shower, Eq. 14 to 18.
 
     Args:
         tables: `CellTables`.
+        axis: `AxisTables` of windows around the axes of showers, or None.
+        axes: `AxisPositions`, or None.
+        n: Index of the shower in them.
+        window: `AxisWorkspace`, or None.
         work: `Workspace`.
-        bin_energy: (layers, bins) MeV.
-        hit_counts: (layers, bins).
-        position: (4,) centre and depth covariance.
-        energy_argument: See `LayerSampler`.
+        condition: Energies (layers, bins) in MeV and numbers of hits of radial bins; centre and depth
+            covariance (4,); energy argument, see `LayerSampler`.
         noise: Of some showers, flat; of each the numbers for hits, then those for energies, see
             `NoiseLayout`.
         start: Index of the first of these numbers.
         out: (layers, cells) MeV, filled.
     """
     layers, size = len(out), tables.noise_size
+    bin_energy, hit_counts, position, energy_argument = condition
+    shift = np.int64(0)
     _project_position(tables, position, work)
     work.incoming[:] = ZERO
     for layer in range(layers):
         out[layer] = ZERO
         first, second = start + layer * size, start + (layers + layer) * size
-        _class_values(tables, layer, bin_energy, hit_counts, energy_argument, work)
-        found = _first_draw(tables, layer, noise, first, work)
+        if axis is not None:
+            cell_terms(axis, axes, n, layer, energy_argument, window)
+            shift = _window_start(axis, axes, n, layer)
+        _class_values(tables, window, layer, condition, work)
+        found = _first_draw(tables, axis, axes, n, window, layer, noise, first, work)
         _add_couplings(tables, layer, noise, second, found, work)
-        _coupled_rates(tables, layer, work)
+        _coupled_rates(tables, axis, window, layer, work)
         for radial_bin in range(len(tables.bin_columns)):
             wanted = hit_counts[layer, radial_bin]
             if wanted > ZERO:
                 _sum_incoming_modes(tables, radial_bin, work)
                 found = list_hits(tables, radial_bin, threshold(tables, radial_bin, wanted, work), work)
-                _transformed_energies(tables, layer, noise, second, found, work)
+                _transformed_energies(tables, axis, window, layer, noise, second, found, work)
                 factor = _scale_to_sum(
                     tables, layer, radial_bin, bin_energy[layer, radial_bin], found, work.energy
                 )
                 for k in range(found):
-                    out[layer, tables.cell[work.hit_places[k]]] = factor * work.energy[k]
+                    cell = tables.cell[work.hit_places[k]] + shift
+                    # stay within the layer whatever the weights are
+                    if axis is None or 0 <= cell < out.shape[1]:
+                        out[layer, cell] = factor * work.energy[k]
         _advance_layer(work)
+
+
+@inner
+def _window_start(axis, axes, n, layer):
+    """Index of the first cell of a window in the layer; cells of tables are counted from it."""
+    column, row = axes.cell[n, layer, 0] - axis.shape[2], axes.cell[n, layer, 1] - axis.shape[3]
+    return row * axis.shape[1] + column
 
 
 @inner
@@ -164,8 +189,9 @@ def _project_position(tables, position, work):
 
 
 @inner
-def _class_values(tables, layer, bin_energy, hit_counts, energy_argument, work):
+def _class_values(tables, window, layer, condition, work):
     """What the cells of a symmetry class have in common, Eq. 10 and 15; see `Workspace`."""
+    bin_energy, hit_counts, _, energy_argument = condition
     bin_inputs, class_values, width = work.bin_inputs, work.class_values, tables.log_mask.shape[1]
     for radial_bin in range(len(tables.bin_columns)):
         wanted = hit_counts[layer, radial_bin]
@@ -175,27 +201,36 @@ def _class_values(tables, layer, bin_energy, hit_counts, energy_argument, work):
         uniform_log_rate = tables.uniform_log_rate[
             radial_bin, min(np.uint64(wanted), np.uint64(tables.uniform_log_rate.shape[1] - 1))
         ]
+        if window is not None:
+            uniform_log_rate = uniform_log_rate_of(window, layer, radial_bin, wanted)
         for column in range(tables.bin_columns[radial_bin, 0], tables.bin_columns[radial_bin, 1]):
             bin_inputs[0, column], bin_inputs[1, column] = hit_energy, uniform_log_rate
     for block in range(0, width, LANES):
         hit_energy, uniform_log_rate = load(bin_inputs, block), load(bin_inputs, width + block)
         log_rate = _independent(tables, layer, 0, block, hit_energy, uniform_log_rate)
+        store(log_rate, class_values, block)
+        root, start = exp(hit_energy * THIRD), layer * 6 * width + block
+        for k in range(2):
+            coefficient = load(tables.position_coefficients, start + (2 + k) * width)
+            coefficient = coefficient + root * load(tables.position_coefficients, start + (4 + k) * width)
+            store(coefficient, class_values, (5 + k) * width + block)
+        if window is not None:
+            # mean and sigma of each hit depend on its cell
+            for k in range(3):
+                store(
+                    _offset(tables, layer, k, block, energy_argument), class_values, (k + 1) * width + block
+                )
+            continue
         mean = _independent(tables, layer, 1, block, hit_energy, uniform_log_rate)
         sigma = _independent(tables, layer, 2, block, hit_energy, uniform_log_rate)
         sigma = sigma + _offset(tables, layer, 2, block, energy_argument)
         sigma = exp(larger(smaller(sigma, LARGEST_LOG_SIGMA), LEAST_LOG_SIGMA))
-        store(log_rate, class_values, block)
         store(_offset(tables, layer, 0, block, energy_argument), class_values, width + block)
         store(
             mean + sigma * _offset(tables, layer, 1, block, energy_argument), class_values, 2 * width + block
         )
         store(sigma, class_values, 3 * width + block)
         store(sigma * load(tables.gain, (2 * layer + 1) * width + block), class_values, 4 * width + block)
-        root, start = exp(hit_energy * THIRD), layer * 6 * width + block
-        for k in range(2):
-            coefficient = load(tables.position_coefficients, start + (2 + k) * width)
-            coefficient = coefficient + root * load(tables.position_coefficients, start + (4 + k) * width)
-            store(coefficient, class_values, (5 + k) * width + block)
 
 
 @inner
@@ -223,7 +258,7 @@ def _offset(tables, layer, k, block, energy_argument):
 
 
 @inner
-def _first_draw(tables, layer, noise, first, work):
+def _first_draw(tables, axis, axes, n, window, layer, noise, first, work):
     """Draw hits without couplings: Gumbel numbers, and logarithms of rates over exponential numbers.
 
     Returns the number of places where these are above 0; they are listed.
@@ -239,11 +274,15 @@ def _first_draw(tables, layer, noise, first, work):
                 place = m * width + block
                 number = gumbel(load(noise, first + tables.noise_offset[m] + block))
                 number = number + load(tables.log_mask, place)
+                if axis is not None:
+                    number = number + outside_mask(axis, axes, n, layer, place)
                 log_ratio = (
                     log_rate
                     + load(work.centre, place) * by_centre
                     + load(work.depth_covariance, place) * by_covariance
                 )
+                if axis is not None:
+                    log_ratio = add_terms(log_ratio, axis.rate, layer, block, window.terms, m)
                 log_ratio = larger(smaller(log_ratio, LARGEST_LOG_RATE), LEAST_LOG_RATE) + number
                 store(number, work.gumbel, place)
                 store(log_ratio, work.rate_ratio, place)
@@ -318,7 +357,7 @@ def _residual(tables, layer, noise, second, place):
 
 
 @inner
-def _coupled_rates(tables, layer, work):
+def _coupled_rates(tables, axis, window, layer, work):
     """Rates with couplings over exponential numbers, above 1 where a cell is hit, Eq. 12 and 15."""
     rows, width = tables.log_mask.shape
     rate_ratio, centre = work.rate_ratio, _kernel_centre(tables)
@@ -333,9 +372,10 @@ def _coupled_rates(tables, layer, work):
                 added_rate = larger(
                     gather(work.coupling_sums, centre, tables.kernel_start, place) * gain, ZERO
                 )
-                value = exp(load(rate_ratio, place) + log_rate_offset) + added_rate * exp(
-                    load(work.gumbel, place)
-                )
+                offset = log_rate_offset
+                if axis is not None:
+                    offset = add_terms(offset, axis.rate_offset, layer, block, window.terms, m)
+                value = exp(load(rate_ratio, place) + offset) + added_rate * exp(load(work.gumbel, place))
                 store(value, rate_ratio, place)
 
 
@@ -346,7 +386,7 @@ def _kernel_centre(tables):
 
 
 @inner
-def _transformed_energies(tables, layer, noise, second, found, work):
+def _transformed_energies(tables, axis, window, layer, noise, second, found, work):
     """Transformed energies of the listed hits, Eq. 15 to 17."""
     class_values, minimum, centre = (
         work.class_values,
@@ -359,11 +399,13 @@ def _transformed_energies(tables, layer, noise, second, found, work):
         mode_shift = ZERO
         for mode in range(MODES):
             mode_shift += tables.modes[MODES * place + mode] * work.mode_shift[mode]
-        mean = (
-            class_values[2, column]
-            + class_values[4, column] * work.coupling_sums[tables.kernel_start[place] + centre]
-            + class_values[3, column] * mode_shift
-        )
+        shift = work.coupling_sums[tables.kernel_start[place] + centre]
+        if axis is None:
+            mean, sigma = class_values[2, column], class_values[3, column]
+            mean = mean + class_values[4, column] * shift + sigma * mode_shift
+        else:
+            mean, sigma = _of_cell(tables, axis, window, layer, place, work)
+            mean = mean + sigma * (tables.gain[layer, 1, column] * shift + mode_shift)
         mean = (
             mean
             + work.centre[place] * class_values[5, column]
@@ -371,7 +413,28 @@ def _transformed_energies(tables, layer, noise, second, found, work):
         )
         residual = _residual(tables, layer, noise, second, place)
         # reflected at the weakest hit
-        work.energy[k] = abs(mean + class_values[3, column] * residual - minimum) + minimum
+        work.energy[k] = abs(mean + sigma * residual - minimum) + minimum
+
+
+@inner
+def _of_cell(tables, axis, window, layer, place, work):
+    """Mean with its offset, and sigma, of one hit in a window, Eq. 10, 15 and 22."""
+    terms, width = window.terms, tables.log_mask.shape[1]
+    column, m = tables.column[place], place // np.uint32(width)
+    energy = work.bin_inputs[0, column] + hit_terms(axis.energy, layer, column, terms, m)
+    uniform_log_rate, coefficients = work.bin_inputs[1, column], tables.coefficients
+    mean = _of_input(coefficients, layer, 1, column, energy, uniform_log_rate)
+    sigma = _of_input(coefficients, layer, 2, column, energy, uniform_log_rate)
+    sigma = exp(min(max(sigma + work.class_values[3, column], LEAST_LOG_SIGMA), LARGEST_LOG_SIGMA))
+    offset = work.class_values[2, column] + hit_terms(axis.mean_offset, layer, column, terms, m)
+    return mean + sigma * offset, sigma
+
+
+@inner
+def _of_input(coefficients, layer, k, column, energy, uniform_log_rate):
+    value = energy * coefficients[layer, k, 2, column] + coefficients[layer, k, 1, column]
+    value = energy * value + coefficients[layer, k, 0, column]
+    return value + uniform_log_rate * coefficients[layer, k, 3, column]
 
 
 @inner

@@ -13,14 +13,20 @@ from caloforge.geometry import Detector
 from caloforge.models.compiled_form import NoiseOf
 from caloforge.models.layered.condition_scale import ConditionScale
 from caloforge.models.layered.constants import FLOW_LEADING, RESAMPLER_NOISE
+from caloforge.models.layered.numba_backend.axis_window import axis_positions, axis_workspace
 from caloforge.models.layered.numba_backend.showers import make
-from caloforge.models.layered.numba_backend.weight_tables import CellTables, FlowTables, LayerTables
+from caloforge.models.layered.numba_backend.weight_tables import (
+    AxisTables,
+    CellTables,
+    FlowTables,
+    LayerTables,
+)
 from caloforge.models.training_metadata import DataFacts
 
 # showers whose noise, an eighth of a megabyte each, is drawn at once
 AT_ONCE = 8
 
-AnyTables = TypeVar("AnyTables", bound=LayerTables | FlowTables | CellTables)
+AnyTables = TypeVar("AnyTables", bound=LayerTables | FlowTables | CellTables | AxisTables)
 
 
 class CompiledGenerator:
@@ -30,12 +36,22 @@ class CompiledGenerator:
     """
 
     def __init__(
-        self, layers: LayerTables | FlowTables, cells: CellTables, detector: Detector, facts: DataFacts
+        self,
+        layers: LayerTables | FlowTables,
+        cells: CellTables,
+        detector: Detector,
+        facts: DataFacts,
+        axis: AxisTables | None = None,
     ) -> None:
         """Keep the tables of `read_weights.py`, which must not change afterwards."""
-        self._scale = ConditionScale(facts.ranges)
+        ranges = facts.ranges
+        if axis is not None:
+            # the inclination takes the place of theta and phi
+            ranges = ranges.model_copy(update={"theta": tuple(axis.scales[1:3]), "phi": (0.0, 0.0)})
+        self._scale = ConditionScale(ranges)
         self._shape = detector.shower_shape
         self._tables = (_plain(layers), _plain(cells))
+        self._axis = None if axis is None else _plain(axis)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -49,7 +65,11 @@ class CompiledGenerator:
         """Showers (N, *shower_shape) in MeV of N conditions and their noise."""
         count = len(columns)
         energy_argument = self._scale.energy_argument(np.log(columns.energy.astype(np.float64)))
-        others = self._scale.others(columns.theta, columns.phi, columns.pdg_id)
+        theta, position, window = columns.theta, None, None
+        if self._axis is not None:
+            position, theta = axis_positions(self._axis, columns)
+            window = axis_workspace(self._axis)
+        others = self._scale.others(theta, columns.phi, columns.pdg_id)
         varying = np.stack([energy_argument, *others], axis=1).astype(np.float32)
         particle, energy = self._scale.particle(columns.pdg_id), np.require(columns.energy, None, ["C", "W"])
         showers = np.empty((count, *self._shape), np.float32)
@@ -57,14 +77,26 @@ class CompiledGenerator:
         for start in range(0, count, AT_ONCE):
             stop = min(start + AT_ONCE, count)
             numbers = np.ascontiguousarray(noise(start, stop))
-            make(*self._tables, varying, particle, energy, numbers, start, layers)
+            make(
+                *self._tables,
+                self._axis,
+                varying,
+                particle,
+                energy,
+                position,
+                window,
+                numbers,
+                start,
+                layers,
+            )
         return showers
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The tables by name."""
+        parts: list[Any] = [*self._tables, *([] if self._axis is None else [self._axis])]
         return {
             f"{type(part).__name__}.{name}": np.asarray(value)
-            for part in self._tables
+            for part in parts
             for name, value in part._asdict().items()
         }
 
@@ -77,7 +109,9 @@ class CompiledGenerator:
         """
         learned = any(name.startswith(f"{FlowTables.__name__}.") for name in arrays)
         layers = _named(FlowTables, arrays) if learned else _named(LayerTables, arrays)
-        return cls(layers, _named(CellTables, arrays), detector, facts)
+        follows = any(name.startswith(f"{AxisTables.__name__}.") for name in arrays)
+        axis = _named(AxisTables, arrays) if follows else None
+        return cls(layers, _named(CellTables, arrays), detector, facts, axis)
 
 
 def _named(kind: type[AnyTables], arrays: Mapping[str, NDArray[Any]]) -> AnyTables:

@@ -178,11 +178,12 @@ def _add_term(tables, value, term, means, spreads):
 
 
 @inner
-def bin_sums(tables, features, energy, max_hits, threshold, bin_energy, hit_counts):
+def bin_sums(tables, window, features, energy, max_hits, threshold, bin_energy, hit_counts):
     """Energies and numbers of hits of the radial bins of a shower, Eq. 7.
 
     Args:
         tables: `LayerTables`.
+        window: `AxisWorkspace` with the shares of the bins that are in the mesh, or None.
         features: (size,), see `FeatureLayout`.
         energy: Incident energy, MeV.
         max_hits: (bins,) largest numbers of hits.
@@ -204,9 +205,13 @@ def bin_sums(tables, features, energy, max_hits, threshold, bin_energy, hit_coun
                 split = features[log_ratios + layer * (bins - 1) + radial_bin]
                 own = rest / (ONE + exp(min(max(-split, f32(-80)), f32(80))))
                 rest -= own
+            if window is not None:
+                count = min(count, window.shares[2, layer, radial_bin])
             hit_counts[layer, radial_bin] = min(count, max_hits[radial_bin])
             bin_energy[layer, radial_bin] = max(own, threshold) if count >= HALF else ZERO
             whole += bin_energy[layer, radial_bin]
+        if window is not None:
+            window.growth[layer] = whole
         total += whole
         leakage += whole * tables.leakage_correction[layer]
     total = max(total, threshold)
@@ -216,3 +221,5 @@ def bin_sums(tables, features, energy, max_hits, threshold, bin_energy, hit_coun
     for layer in range(layers):
         for radial_bin in range(bins):
             bin_energy[layer, radial_bin] *= factor
+            if window is not None:
+                bin_energy[layer, radial_bin] *= window.shares[0, layer, radial_bin]

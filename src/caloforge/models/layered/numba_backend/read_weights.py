@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.models.layered.cell_sampler import CellSampler
-from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LANES, MODES
+from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LANES, LEAST_WHOLE, MODES
 from caloforge.models.layered.couplings import StudentCoupling
 from caloforge.models.layered.energy_transform import SPLIT
 from caloforge.models.layered.independent_cells import PARAMETER_SCALE
@@ -19,12 +19,14 @@ from caloforge.models.layered.layer_sampler import LayerSampler, tails_of
 from caloforge.models.layered.noise_layout import NoiseLayout
 from caloforge.models.layered.numba_backend.generator import CompiledGenerator
 from caloforge.models.layered.numba_backend.weight_tables import (
+    AxisTables,
     CellTables,
     FloatArray,
     FlowTables,
     IndexArray,
     LayerTables,
 )
+from caloforge.models.layered.shower_windows import ShowerWindows
 
 if TYPE_CHECKING:
     from caloforge.models.layered.model import Layered
@@ -37,10 +39,57 @@ def compiled_generator(model: Layered) -> CompiledGenerator:
     """The compiled form of a model on the CPU."""
     return CompiledGenerator(
         layer_tables(model.layer_sampler, model.leakage_correction),
-        cell_tables(model.cell_sampler, model.noise_layout),
+        cell_tables(model.cell_sampler, model.noise_layout, model.detector.shower_shape[2]),
         model.detector,
         model.facts,
+        None if model.windows is None else axis_tables(model.windows, model.cell_sampler, model.noise_layout),
     )
+
+
+def axis_tables(windows: ShowerWindows, sampler: CellSampler, layout: NoiseLayout) -> AxisTables:
+    """Tables of the windows around the axes of showers, on the CPU."""
+    frame, expectation, geometry = windows.frame, windows.expectation, windows.geometry
+    cell, columns = np.maximum(layout.cell, 0).reshape(-1), frame.columns
+    half = frame.reach
+    independent, student, terms = sampler.independent, sampler.student, windows.terms
+    weights = torch.cat([PARAMETER_SCALE * independent.axis_coefficients, student.axis_offsets]).detach()
+    # (layers, K, w)
+    rate, energy, rate_offset, mean_offset = (
+        _columns(terms.averaged(part).transpose(0, 1), layout) for part in weights
+    )
+    class_tables = (expectation.class_energy, expectation.class_hits)
+    whole = [
+        (table[:, expectation.symmetry_class] @ expectation.membership).clamp_min(LEAST_WHOLE)
+        for table in class_tables
+    ]
+    scales = [frame.largest_slope, *frame.inclinations, float(frame.inclined)]
+    return AxisTables(
+        depth=frame.depth.numpy(),
+        frame=torch.stack([frame.centre, frame.cell_size]).numpy(),
+        scales=np.array(scales),
+        shape=np.array([frame.rows, columns, *half], np.int64),
+        place_x=(cell % geometry.columns - half[0]).astype(np.float32),
+        place_y=(cell // geometry.columns - half[1]).astype(np.float32),
+        real=(layout.cell >= 0).reshape(-1).astype(np.float32),
+        class_energy=_columns(expectation.class_energy, layout),
+        class_hits=_columns(expectation.class_hits, layout),
+        whole=torch.stack(whole).numpy(),
+        mean=expectation.mean.T.contiguous().numpy(),
+        spread=expectation.spread.T.contiguous().numpy(),
+        operations=terms.operations.numpy(),
+        rate=rate,
+        rate_offset=rate_offset,
+        energy=np.ascontiguousarray(energy.swapaxes(1, 2)),
+        mean_offset=np.ascontiguousarray(mean_offset.swapaxes(1, 2)),
+        median_energy=independent.energy_transform.median_energy.reshape(1).numpy(),
+    )
+
+
+def _columns(values: Tensor, layout: NoiseLayout) -> FloatArray:
+    """Values (..., classes) by column, (..., w)."""
+    result = np.zeros((*values.shape[:-1], layout.cell.shape[1]), np.float32)
+    result[..., layout.columns] = values.numpy()
+    return result
 
 
 def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTables | FlowTables:
@@ -80,8 +129,14 @@ def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTabl
     )
 
 
-def cell_tables(sampler: CellSampler, layout: NoiseLayout) -> CellTables:
-    """Tables of a cell sampler on the CPU."""
+def cell_tables(sampler: CellSampler, layout: NoiseLayout, mesh_columns: int) -> CellTables:
+    """Tables of a cell sampler on the CPU.
+
+    Args:
+        sampler: The cell sampler.
+        layout: Of the noise.
+        mesh_columns: Columns of the mesh: of windows of it, cells are counted from their first one.
+    """
     geometry, student, independent = sampler.geometry, sampler.student, sampler.independent
     # the cells of a class are in one ring, and so in one radial bin
     example = np.unique(geometry.symmetry_class, return_index=True)[1]
@@ -108,7 +163,9 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout) -> CellTables:
     double_angle = student.weighted_double_angle().detach().permute(2, 1, 0)
     radial_bin = np.searchsorted(layout.bin_columns[:, 1], np.arange(width), side="right")
     return CellTables(
-        cell=cell.reshape(-1),
+        cell=(cell // geometry.columns * mesh_columns + cell % geometry.columns)
+        .astype(np.uint32)
+        .reshape(-1),
         noise_index=layout.noise_index.reshape(-1).astype(np.uint32),
         noise_offset=layout.starts - layout.ends[:, 0],
         row_lanes=row_lanes.astype(np.uint32),

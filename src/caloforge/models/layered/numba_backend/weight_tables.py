@@ -87,6 +87,52 @@ class CellTables(NamedTuple):
     grid: IndexArray
 
 
+class AxisTables(NamedTuple):
+    """What the axes of showers change, see `ShowerFrame`, `AxisExpectation` and `AxisTerms`.
+
+    Attributes:
+        depth: (layers,) from where the track crosses the impact point, mm, float64.
+        frame: (2, 2) centre of the mesh in cells, and size of a cell in mm, along x and y, float64.
+        scales: (4,) largest slope, least and largest inclination, whether there are inclined showers,
+            float64.
+        shape: (4,) rows and columns of the mesh, and cells of a window on either side of its centre along x
+            and y.
+        place_x: (m * w,) x of each place from the centre of the window, in cells.
+        place_y: (m * w,) y.
+        real: (m * w,) 1 where there is a cell, else 0.
+        class_energy: (layers, w) see `AxisExpectation`.
+        class_hits: (layers, w) likewise.
+        whole: (2, layers, bins) sums of both over all cells of a radial bin.
+        mean: (size, terms) see `AxisExpectation`.
+        spread: (size, terms).
+        operations: (operations, 2, 2) of the rows of places, see `CellImages`.
+        rate: (layers, K, w) of the log rate without couplings, Eq. 22.
+        rate_offset: (layers, K, w) of the offset of the log rate.
+        energy: (layers, w, K) of the log energy of a hit.
+        mean_offset: (layers, w, K) of the offset of the mean.
+        median_energy: MeV.
+    """
+
+    depth: NDArray[np.float64]
+    frame: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    shape: NDArray[np.int64]
+    place_x: FloatArray
+    place_y: FloatArray
+    real: FloatArray
+    class_energy: FloatArray
+    class_hits: FloatArray
+    whole: FloatArray
+    mean: FloatArray
+    spread: FloatArray
+    operations: FloatArray
+    rate: FloatArray
+    rate_offset: FloatArray
+    energy: FloatArray
+    mean_offset: FloatArray
+    median_energy: FloatArray
+
+
 class LayerTables(NamedTuple):
     """Weights of the layer sampler; see `LayerSampler` and `NeighbourResampler`.
 
