@@ -329,7 +329,8 @@ def test_offsets_are_legendre_polynomials_of_the_energy(model):
         for parameter in student.parameters():
             parameter.zero_()
         student.offsets[:, :, 4, 2] = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.0, 0.4], [0.0, 0.0, 0.2]])
-        found = student.density(flat, nothing, nothing, torch.tensor([-1.0, 0.0, 1.0]))
+        condition = CellCondition(nothing, nothing, nothing, torch.tensor([-1.0, 0.0, 1.0]))
+        found = student.density(flat, nothing, nothing, condition)
     cell = np.flatnonzero(model.geometry.symmetry_class == 2)
     # 1, x and (3 x^2 - 1) / 2
     for values, want in (
