@@ -134,6 +134,9 @@ class Layered(ShowerModel):
             # sums of products of these become numbers of hits
             if not name.endswith((".front", ".back")):
                 check_between(name, buffer, -LARGEST_VALUE, LARGEST_VALUE)
+        if self.windows is not None:
+            for name, buffer in self.windows.expectation.named_buffers(prefix="windows.expectation"):
+                check_between(name, buffer, -LARGEST_VALUE, LARGEST_VALUE)
         self.layer_sampler.check("layer_sampler")
         check_rising("layer_sampler.centres", self.layer_sampler.centres)
         sizes = torch.from_numpy(self.geometry.radial_bin_sizes)
