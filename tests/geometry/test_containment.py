@@ -60,7 +60,7 @@ def test_the_largest_share_is_in_a_corner_of_the_angles():
 def test_check_tells_what_an_inclined_beam_loses_beside_the_mesh(monkeypatch, settings, told):
     for step in ("_fullsim", "_training"):
         monkeypatch.setattr(check, step, lambda *_: ONE_STEP)
-    found = check.check("clic-gamma-angle", set_=settings)
+    found = check.check("clic-photon-angle", set_=settings)
     assert told in found.text
     assert ("lost beside" in found.text) == bool(told)
     assert ("warning" in found.text) == ("warning" in told)
