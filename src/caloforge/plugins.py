@@ -97,9 +97,9 @@ class Registry(Generic[T]):
             return self.built_in[name]
         announced = self._announced().get(name)
         if announced is None:
-            shown = name[:LONGEST_NAME]
+            shown, article = name[:LONGEST_NAME], "an" if self.kind[0] in "aeiou" else "a"
             raise ConfigError(
-                f"{where}: got {shown!r}, expected a {self.kind}. {nearest(shown, self.names())}"
+                f"{where}: got {shown!r}, expected {article} {self.kind}. {nearest(shown, self.names())}"
             )
         return self._load(name, announced)
 

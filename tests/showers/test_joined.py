@@ -24,7 +24,7 @@ def beam_of(low, high):
 
 
 def facts(seed, **more):
-    """Provenance like that of a simulation."""
+    """Provenance as `simulate` writes it, for electrons of 1 to 100 GeV."""
     beam = beam_of(1, 100).model_dump(mode="json")
     return {"engine": "test", "beam": beam, "seed": seed, "simulation": {"beam": beam, "seed": seed}, **more}
 

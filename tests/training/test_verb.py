@@ -39,7 +39,7 @@ def test_an_existing_run_directory_is_refused(run, data, tmp_path):
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_an_empty_directory_is_used(run, data, tmp_path, resume):
-    """A kill between the creation of the directory and its lock leaves one."""
+    """A training that is killed before it locks its new directory leaves it empty."""
     (tmp_path / "run").mkdir()
     assert train(run, data, tmp_path / "run", 1, resume=resume)["steps"] == 1
 

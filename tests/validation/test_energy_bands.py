@@ -18,7 +18,7 @@ DETECTOR = toy_showers.detector()
 
 @pytest.fixture(scope="module")
 def few():
-    """A sample without voxels of interest, whose energies are replaced."""
+    """Four toy showers; tests replace their incident energies, their voxels do not matter."""
     return _sample(toy_showers.batch(4, 1), "few", DETECTOR, 0.3, False)
 
 
@@ -65,7 +65,7 @@ def test_listed_energies_are_bands_of_their_own(few):
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """A generator that is right but at the lowest of three energies, with impact points."""
+    """Validation of three energies with impact points; only the lowest energy is wrong."""
     folder = tmp_path_factory.mktemp("bands")
 
     def showers(seed):

@@ -75,7 +75,7 @@ def test_gev_in_place_of_mev(truth, folder, tmp_path):
 
 
 def displaced(n, seed, low=-2.5, high=2.5):
-    """Showers with impact points, which these showers do not follow."""
+    """n toy showers whose recorded impact points (mm) are random: the voxels stay on the axis."""
     batch = toy_showers.batch(n, seed)
     rng = np.random.default_rng(seed)
     batch.impact_x, batch.impact_y = rng.uniform(low, high, (2, n)).astype(np.float32)

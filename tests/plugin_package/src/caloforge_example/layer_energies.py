@@ -6,7 +6,7 @@ from caloforge.exporting.contract import TensorInfo, plain_contract
 
 
 class LayerEnergies(nn.Module):
-    """A module with the output of the program."""
+    """Wraps the plain graph: visible energy of each layer in MeV, (N, layers)."""
 
     def __init__(self, showers):
         super().__init__()
@@ -17,7 +17,7 @@ class LayerEnergies(nn.Module):
 
 
 def contract(model):
-    """The plain inputs, and the energies of the layers."""
+    """Tensor contract of the target: inputs of the plain graph, layer energies as output."""
     plain = plain_contract(model)
     return replace(
         plain,
