@@ -116,7 +116,8 @@ def _quantile_energies(truth: Conditions, smallest: int) -> list[Bin]:
     return [
         Bin(
             f"energy-q{i + 1}",
-            f"{shown[i]:.3g}–{shown[i + 1]:.3g} GeV",
+            # of few listed energies a quantile may begin and end at the same one
+            "–".join(dict.fromkeys(f"{edge:.3g}" for edge in shown[i : i + 2])) + " GeV",
             "energy",
             float(np.nextafter(edges[i], np.inf)),
             float(edges[i + 1]),
