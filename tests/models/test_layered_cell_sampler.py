@@ -11,7 +11,7 @@ from caloforge.errors import ConfigError
 from caloforge.geometry import load_detector
 from caloforge.models.layered.cell_density import CellCondition, CellDensity, Cells, gumbel_from_normal
 from caloforge.models.layered.constants import RESAMPLER_NOISE
-from caloforge.models.layered.energy_transform import LARGEST_SHIFT, EnergyTransform
+from caloforge.models.layered.energy_transform import LARGEST_SHIFT, SPLIT, EnergyTransform
 from caloforge.models.layered.features import FeatureLayout, layer_features
 from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.layered.independent_cells import PARAMETER_SCALE
@@ -137,6 +137,27 @@ def test_energy_transform_is_invertible_and_makes_hits_normal():
     assert abs(float(stats.kurtosis(transformed.numpy()))) < 0.2
     assert transform.transformed_energy(torch.zeros(3)).tolist() == [0, 0, 0]
     assert transform.energy(torch.zeros(1, 3), first[:3]).tolist() == [[0, 0, 0]]
+
+
+def test_energies_are_rounded_as_single_operations_are():
+    """Powers of the distance from a knot would cancel, with a rounding that differs between runtimes."""
+    transform = EnergyTransform()
+    transform.fit(np.random.default_rng(0).exponential(0.33, 20_000).astype(np.float32))
+    transform.shift.copy_(0.1 * torch.sin(torch.linspace(0, 40, transform.shift.shape[2])))
+    transform.fit_polynomials()
+    loaded = EnergyTransform()
+    loaded.load_state_dict(transform.state_dict())
+    values = torch.linspace(transform.minimum, float(transform.knots[-1]), 500)
+    low, high = (
+        table.flatten().double().numpy() for table in (transform.low_polynomial, transform.high_polynomial)
+    )
+    distance = (values - transform.knots[SPLIT]).double().numpy()
+    above = distance.clip(0)
+    root = np.polynomial.polynomial.polyval(distance.clip(None, 0), low)
+    root += above * np.polynomial.polynomial.polyval(above, high)
+    want = float(transform.median_energy) * root**3
+    got = loaded.energy(values[None], torch.zeros(500, dtype=torch.int64))[0]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6)
 
 
 def test_matching_of_quantiles_brings_the_spectrum_to_that_of_real_hits():

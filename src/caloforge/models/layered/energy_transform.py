@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import comb
 from torch import Tensor, nn
 
 from caloforge.models.layered.cell_density import heaviside
@@ -49,6 +50,9 @@ class EnergyTransform(nn.Module):
         shift: (layers, bins, KNOTS) added to transformed energies on the way back, Eq. 19.
         low_polynomial: (layers, bins, LOW_DEGREE + 1) coefficients of the way back below the knot SPLIT.
         high_polynomial: (layers, bins, HIGH_DEGREE) above, without the constant, which is that below.
+        middles: Distances from the knot SPLIT of the middles of both ranges.
+        centred_low: (layers, bins, LOW_DEGREE + 1) `low_polynomial` about the middle of its range.
+        centred_high: (layers, bins, HIGH_DEGREE) likewise.
     """
 
     median_energy: Tensor
@@ -57,6 +61,8 @@ class EnergyTransform(nn.Module):
     shift: Tensor
     low_polynomial: Tensor
     high_polynomial: Tensor
+    centred_low: Tensor
+    centred_high: Tensor
 
     def __init__(self, layers: int = 1, radial_bins: int = 1) -> None:
         """A plain cube root.
@@ -76,6 +82,11 @@ class EnergyTransform(nn.Module):
         self.register_buffer("high_polynomial", torch.zeros(layers, radial_bins, HIGH_DEGREE))
         ends = knots[[0, -1]] - knots[SPLIT]
         self._ends = (float(ends[0]), float(ends[1]))
+        self.middles = (self._ends[0] / 2, self._ends[1] / 2)
+        # not stored: files keep the powers of the distance from the knot
+        for name, stored in (("low", self.low_polynomial), ("high", self.high_polynomial)):
+            self.register_buffer(f"centred_{name}", torch.zeros_like(stored), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module.centre_polynomials())  # type: ignore[no-untyped-call]
         self.fit_polynomials()
 
     @property
@@ -126,8 +137,8 @@ class EnergyTransform(nn.Module):
         # polynomials: a table would take longer than all the rest of a draw
         distance = transformed_energy - self.knots[SPLIT]
         low, high = distance.clamp(self._ends[0], 0.0), distance.clamp(0.0, self._ends[1])
-        root = _polynomial(self.low_polynomial[:, radial_bin], low) + high * _polynomial(
-            self.high_polynomial[:, radial_bin], high
+        root = _polynomial(self.centred_low[:, radial_bin], low - self.middles[0]) + high * _polynomial(
+            self.centred_high[:, radial_bin], high - self.middles[1]
         )
         root = root + (transformed_energy - LARGEST_TRANSFORMED).clamp_min(0)
         return self.median_energy * root * root * root * heaviside(transformed_energy)
@@ -178,6 +189,16 @@ class EnergyTransform(nn.Module):
             )
             found = _fit_polynomial(distance[above], back[above], HIGH_DEGREE, fixed=0)
             high.copy_(torch.from_numpy(found[1:]))
+        self.centre_polynomials()
+
+    def centre_polynomials(self) -> None:
+        """Write the polynomials about the middles of their ranges.
+
+        In powers of the distance from an end of the range the terms are up to 100 000 times as large as their
+        sum, whose rounding in float32 would then depend on the runtime; about the middle 30 times.
+        """
+        self.centred_low.copy_(_about(self.low_polynomial, self.middles[0]))
+        self.centred_high.copy_(_about(self.high_polynomial, self.middles[1]))
 
 
 def _fit_polynomial(distance: FloatArray, values: FloatArray, degree: int, *, fixed: int) -> FloatArray:
@@ -193,6 +214,14 @@ def _fit_polynomial(distance: FloatArray, values: FloatArray, degree: int, *, fi
     found = np.linalg.lstsq(np.concatenate(rows) / scale * weight[:, None], wanted * weight, rcond=None)[0]
     coefficients: FloatArray = found / scale
     return coefficients
+
+
+def _about(coefficients: Tensor, middle: float) -> Tensor:
+    """Coefficients (..., degree + 1) of the same polynomials in powers of the distance from `middle`."""
+    powers = np.arange(coefficients.shape[-1])
+    # row k has the terms of x^k = ((x - middle) + middle)^k
+    shift = comb(powers[:, None], powers) * middle ** np.maximum(powers[:, None] - powers, 0)
+    return coefficients.double() @ torch.from_numpy(shift).to(coefficients.device)
 
 
 def _polynomial(coefficients: Tensor, x: Tensor) -> Tensor:

@@ -465,12 +465,13 @@ def _inverse_transform(tables, layer, radial_bin, transformed_energy):
     distance = transformed_energy - split
     below = larger(smaller(distance, ZERO), tables.scalars[5])
     above_split = smaller(larger(distance, ZERO), tables.scalars[6])
-    low, high = tables.low_polynomial[layer, radial_bin], tables.high_polynomial[layer, radial_bin]
-    low_root = below * low[LOW_DEGREE] + low[LOW_DEGREE - 1]
+    low, high = tables.centred_low[layer, radial_bin], tables.centred_high[layer, radial_bin]
+    from_low, from_high = below - tables.scalars[7], above_split - tables.scalars[8]
+    low_root = from_low * low[LOW_DEGREE] + low[LOW_DEGREE - 1]
     for power in range(2, LOW_DEGREE + 1):
-        low_root = low_root * below + low[LOW_DEGREE - power]
-    high_root = above_split * high[HIGH_DEGREE - 1] + high[HIGH_DEGREE - 2]
+        low_root = low_root * from_low + low[LOW_DEGREE - power]
+    high_root = from_high * high[HIGH_DEGREE - 1] + high[HIGH_DEGREE - 2]
     for power in range(2, HIGH_DEGREE):
-        high_root = high_root * above_split + high[HIGH_DEGREE - 1 - power]
+        high_root = high_root * from_high + high[HIGH_DEGREE - 1 - power]
     root = low_root + above_split * high_root + larger(transformed_energy - KNOT, ZERO)
     return root * root * root * median_energy

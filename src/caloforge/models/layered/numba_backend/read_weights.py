@@ -157,6 +157,7 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout, mesh_columns: int) ->
     ends = (transform.knots[[0, -1]] - transform.knots[SPLIT]).tolist()
     median_energy, split = float(transform.median_energy), float(transform.knots[SPLIT])
     scalars = [math.log(median_energy), median_energy, transform.minimum, independent.threshold, split, *ends]
+    scalars += transform.middles
     modes = student.azimuthal.modes.view(geometry.cells, MODES, -1).sum(2).numpy()
     kernels = _kernel_rows(student)
     kernel_size = 3 * KERNEL * LANES
@@ -197,8 +198,8 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout, mesh_columns: int) ->
         radial_bin=radial_bin.astype(np.uint32),
         modes=modes[cell.reshape(-1)].reshape(-1),
         mode_coupling=student.azimuthal.coupling().detach().permute(2, 0, 3, 1).contiguous().numpy(),
-        low_polynomial=transform.low_polynomial.contiguous().numpy(),
-        high_polynomial=transform.high_polynomial.contiguous().numpy(),
+        centred_low=transform.centred_low.contiguous().numpy(),
+        centred_high=transform.centred_high.contiguous().numpy(),
         scalars=np.array(scalars, np.float32),
         noise_size=layout.size,
         grid=np.array(

@@ -46,10 +46,11 @@ class CellTables(NamedTuple):
         radial_bin: (w,) radial bin of each column.
         modes: (m * w * MODES,) of the radial bin of each place, see `AzimuthalCoupling`.
         mode_coupling: (bins, MODE_SOURCES, bins, MODES) see `AzimuthalCoupling`.
-        low_polynomial: (layers, bins, LOW_DEGREE + 1) see `EnergyTransform`.
-        high_polynomial: (layers, bins, HIGH_DEGREE) likewise.
-        scalars: (7,) logarithm of the median energy, median energy, transformed energy of the weakest hit,
-            threshold, transformed energy of the knot SPLIT, distances of the first and the last knot from it.
+        centred_low: (layers, bins, LOW_DEGREE + 1) see `EnergyTransform`.
+        centred_high: (layers, bins, HIGH_DEGREE) likewise.
+        scalars: (9,) logarithm of the median energy, median energy, transformed energy of the weakest hit,
+            threshold, transformed energy of the knot SPLIT, distances of the first and the last knot from it,
+            and of the middles of the ranges below and above.
         noise_size: Length of the noise of a layer.
         grid: (4,) numbers in a padded layer of pairs, and in a row of it; rows without padding; whether the
             first row follows the last.
@@ -80,8 +81,8 @@ class CellTables(NamedTuple):
     radial_bin: IndexArray
     modes: FloatArray
     mode_coupling: FloatArray
-    low_polynomial: FloatArray
-    high_polynomial: FloatArray
+    centred_low: FloatArray
+    centred_high: FloatArray
     scalars: FloatArray
     noise_size: int
     grid: IndexArray
