@@ -23,8 +23,8 @@ os.environ |= {
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from caloforge.fullsim.pool import Pool  # noqa: E402
-from caloforge.fullsim.ray_pool import RayPool  # noqa: E402
+from caloforge.campaign.pool import Pool  # noqa: E402
+from caloforge.campaign.ray_pool import RayPool  # noqa: E402
 
 SHOWERS, SECONDS, PAIRS = 700, 0.05, 3
 STORE = 80 * 2**20

@@ -21,8 +21,9 @@ SIGNATURES = {
     "doctor": "",
     "export": "model, *, out, target=onnx, allow_large=False, force=False",
     "generate": "model, *, out=None, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
-    "impact=None, seed=0, part=None, resume=False, batch_size=None, backend=auto, precision=auto, "
-    "device=cpu, threads=None, extrapolate=False, allow_large=False, force=False, progress=True",
+    "impact=None, seed=0, part=None, cluster=None, resume=False, batch_size=None, backend=auto, "
+    "precision=auto, device=cpu, threads=None, extrapolate=False, allow_large=False, force=False, "
+    "progress=True",
     "import_": "source, *more, out, format, detector=None, particle=None, dataset=None, binning=None, "
     "visible=False, force=False, progress=True",
     "init": "preset=None, *, from_=None, out=run.yaml, force=False",
@@ -35,8 +36,8 @@ SIGNATURES = {
     "simulate": "run, *, n, out, workers=None, cluster=None, seed=None, part=None, resume=False, "
     "force=False, fast=None, threshold=None, acceptance=None, set_=None, progress=True",
     "simulate_events": "events, *, detector, out, fast=None, threshold=None, acceptance=None, "
-    "distance=1.5 m, facing=x, field=0 T, contributions=particle, workers=1, seed=0, resume=False, "
-    "force=False, set_=None, progress=True",
+    "distance=1.5 m, facing=x, field=0 T, contributions=particle, workers=None, cluster=None, seed=0, "
+    "resume=False, force=False, set_=None, progress=True",
     "submit": "where, *command, nodes=1, array=None, processes=None, gpus=0, cpus=4, memory=16Gi, "
     "time=04:00:00, image=None, volume=None, env=None, secret=None, setup=None, name=None, sbatch=None, "
     "namespace=None, dashboard=None, print_=False",

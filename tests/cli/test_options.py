@@ -14,7 +14,7 @@ OPTIONS = {
     "simulate": "RUN -n/--n -o/--out --workers/-w --cluster --seed --part --resume --force "
     "--fast --threshold --acceptance --set --progress/--no-progress",
     "simulate-events": "EVENTS -d/--detector -o/--out --fast --threshold --acceptance --distance --facing "
-    "--field --contributions --workers/-w --seed --resume --force --set --progress/--no-progress",
+    "--field --contributions --workers/-w --cluster --seed --resume --force --set --progress/--no-progress",
     "import": "SOURCE MORE -o/--out --format --detector --particle --dataset --binning --visible --force "
     "--progress/--no-progress",
     "convert": "SOURCE -o/--out --to --force --progress/--no-progress",
@@ -22,7 +22,7 @@ OPTIONS = {
     "join": "SOURCE MORE -o/--out --when-complete --force --progress/--no-progress",
     "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed --part "
-    "--resume --batch-size --backend --precision --device --threads --extrapolate --allow-large "
+    "--cluster --resume --batch-size --backend --precision --device --threads --extrapolate --allow-large "
     "--force --progress/--no-progress",
     "export": "MODEL -o/--out --target --allow-large --force",
     "validate": "TRUTH GENERATED MORE -o/--out --thresholds --classifier/--no-classifier --truth2 "

@@ -32,6 +32,8 @@ TOOLS = Path(sysconfig.get_path("scripts"))
 TRAIN = ("train", "clic-electron", "--data", "train.h5", "-o", "runs/first")
 STUDY = ("tune", "study.yaml", "-o", "studies/first")
 SIMULATE = ("simulate", "clic-electron", "-n", "1000", "-o", "train.h5")
+GENERATE = ("generate", "clic-electron", "-n", "1000", "-o", "showers.h5")
+EVENTS = ("simulate-events", "events.hepmc", "-d", "clic-ecal-25", "-o", "hits.root")
 POLICY = "deploy/kubernetes/network-policy.yaml"
 ON_K8S = {"image": "registry.example.org/caloforge:cuda", "volume": ["showers:/data"]}
 EXAMPLES = {
@@ -205,10 +207,11 @@ def test_studies_are_valid_on_kubernetes(options):
     assert head["volumeMounts"] == worker["volumeMounts"]
 
 
-def test_simulations_are_valid_on_ray():
-    [job] = yaml.safe_load_all(shown("ray", *SIMULATE, nodes=3, **ON_K8S))
+@pytest.mark.parametrize("words", [SIMULATE, GENERATE, EVENTS], ids=lambda words: words[0])
+def test_campaigns_are_valid_on_ray(words):
+    [job] = yaml.safe_load_all(shown("ray", *words, nodes=3, **ON_K8S))
     check_schema(job)
-    command = f"caloforge {' '.join(SIMULATE)} --cluster auto --resume"
+    command = f"caloforge {' '.join(words)} --cluster auto --resume"
     assert job["spec"]["entrypoint"] == f"env --chdir=/data {command}"
 
 
@@ -340,11 +343,12 @@ def test_a_task_of_an_array_goes_back_into_the_queue(cluster, run_script, monkey
     assert cluster.calls()[-1] == "scontrol requeue 7"
 
 
-def test_a_simulation_runs_on_ray_over_all_nodes(cluster, run_script):
+@pytest.mark.parametrize("words", [SIMULATE, GENERATE, EVENTS], ids=lambda words: words[0])
+def test_a_campaign_runs_on_ray_over_all_nodes(cluster, run_script, words):
     cluster("srun", "exit 0")
-    run_script(*SIMULATE, nodes=2, cpus=4).communicate(timeout=20)
+    run_script(*words, nodes=2, cpus=4).communicate(timeout=20)
     (call,) = [call for call in cluster.calls() if call.startswith("srun")]
-    assert call.endswith(f"-- caloforge {' '.join(SIMULATE)} --cluster auto --resume")
+    assert call.endswith(f"-- caloforge {' '.join(words)} --cluster auto --resume")
 
 
 @pytest.mark.parametrize(("codes", "runs"), [("0", 1), ("2", 1), ("1 1 0", 3), ("1 1 1 1", 3)])
@@ -518,7 +522,7 @@ def test_programs_that_are_not_here(monkeypatch, where, program, options):
         (TRAIN, {"setup": "module load 'gcc"}, ["setup", "module load 'gcc", "bash cannot read"]),
         (TRAIN, {"setup": "export API_KEY=x"}, ["setup", "API_KEY looks like a secret"]),
         (("tune", "study.yaml"), {}, ["caloforge tune: ", "-o"]),
-        (("generate", "m", "-n", "9", "-o", "o.h5"), {}, ["divided into tasks", "--array"]),
+        (EVENTS, {"array": 3}, ["--array is for simulate and generate"]),
         (TRAIN, {"array": 3}, ["--array is for simulate and generate"]),
         ((*SIMULATE, "--part", "1/3"), {"array": 3}, ["--part and --cluster"]),
         (SIMULATE, {"array": 3, "gpus": 1}, ["leave --gpus out"]),
@@ -545,6 +549,8 @@ def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
         (("train", "clic-electron", "--data", "t.h5", "-o", "../r"), {}, ["-o ../r", "/data"]),
         (("train", "clic-electron", "--data", "/eos/t-*.h5", "-o", "r"), {}, ["--data /eos/t-*.h5"]),
         (SIMULATE, {}, ["divided into tasks", "--array"]),
+        (GENERATE, {}, ["divided into tasks", "--array"]),
+        (EVENTS, {}, ["caloforge simulate-events does not run on k8s", "slurm or ray"]),
         (("generate", "/eos/m", "-n", "9", "-o", "o.h5"), {"array": 2}, ["the model /eos/m", "/data"]),
     ],
 )
@@ -561,11 +567,13 @@ def test_what_cannot_run_on_kubernetes_is_refused(command, options, messages):
         ("k8s", STUDY, {}, ["caloforge tune does not run on k8s", "slurm or ray"]),
         ("ray", TRAIN, {}, ["caloforge train does not run on ray", "slurm or k8s"]),
         ("ray", SIMULATE, {"array": 3}, ["--array is for simulate and generate on slurm and k8s"]),
-        ("ray", ("generate", "m", "-n", "9", "-o", "o.h5"), {}, ["does not run on ray", "slurm or k8s"]),
+        ("ray", ("generate", "/eos/m", "-n", "9", "-o", "o.h5"), {}, ["the model /eos/m", "/data"]),
         ("ray", STUDY, {"volume": None}, ["--volume is needed"]),
         ("ray", ("tune", "/eos/study.yaml", "-o", "r"), {}, ["the study /eos/study.yaml", "/data"]),
         ("ray", STUDY, {"dashboard": "head:8265"}, ["--dashboard head:8265", "http://head:8265"]),
         ("ray", STUDY, {"dashboard": "http://h", "secret": "s"}, ["--dashboard", "--secret"]),
+        ("ray", (*EVENTS, "--fast", "/eos/m"), {}, ["--fast /eos/m", "/data"]),
+        ("ray", ("simulate-events", "e.hepmc", "-d", "/d.yaml", "-o", "h.h5"), {}, ["--detector /d.yaml"]),
     ],
 )
 def test_what_cannot_run_there_is_refused(where, command, options, messages):

@@ -246,7 +246,7 @@ def test_events_without_any_particle_at_the_face(tmp_path):
 
 
 def test_interrupted_and_resumed(mixed, fast, tmp_path, monkeypatch):
-    from caloforge.fullsim import pool
+    from caloforge.campaign import pool
 
     finished = pool.Queue.finished
 
@@ -257,9 +257,9 @@ def test_interrupted_and_resumed(mixed, fast, tmp_path, monkeypatch):
 
     out = tmp_path / "hits.root"
     monkeypatch.setattr(pool.Queue, "finished", interrupt)
-    with pytest.raises(Interrupted, match=r"stopped; 1 of 3 events .* with --resume"):
+    with pytest.raises(Interrupted, match=r"stopped; 1 of 3 events .* with resume=True"):
         simulate(mixed, out, fast="clic-electron")
-    with pytest.raises(OutputError, match="an interrupted simulation is there"):
+    with pytest.raises(OutputError, match="an interrupted campaign is there"):
         simulate(mixed, out, fast="clic-electron")
     with pytest.raises(ConfigError, match=r"other settings is there: .*seed: 3 then, 4 now"):
         simulate(mixed, out, fast="clic-electron", resume=True, seed=4)

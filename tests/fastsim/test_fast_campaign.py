@@ -81,7 +81,7 @@ def test_same_showers_with_two_workers(run, reference, tmp_path):
 
 
 def test_interrupted_and_resumed(run, reference, tmp_path, monkeypatch):
-    from caloforge.fullsim import pool
+    from caloforge.campaign import pool
 
     finished = pool.Queue.finished
 
@@ -94,7 +94,7 @@ def test_interrupted_and_resumed(run, reference, tmp_path, monkeypatch):
     out = tmp_path / "fast.h5"
     with pytest.raises(Interrupted, match=rf"stopped; \d+ of {N} showers"):
         simulate(run, out)
-    with pytest.raises(ConfigError, match=r"interrupted simulation with other settings.*fast"):
+    with pytest.raises(ConfigError, match=r"interrupted campaign with other settings.*fast"):
         simulate(run, out, resume=True, threshold="20 GeV")
     simulate(run, out, resume=True)
     batch, provenance = read(out)

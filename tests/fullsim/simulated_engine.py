@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from caloforge.campaign.worker import main
 from caloforge.fullsim.blocks import Block
-from caloforge.fullsim.worker import main
 
 
 class Engine:

@@ -5,9 +5,10 @@ import errno
 import numpy as np
 import pytest
 
+from caloforge.campaign.parts import MANIFEST, Parts
+from caloforge.campaign.pool import MAX_BLOCK, BlockSize, Queue, log_end
 from caloforge.errors import ConfigError, OutputError, SimulationError
-from caloforge.fullsim.blocks import MANIFEST, Block, Parts
-from caloforge.fullsim.pool import FIRST_BLOCK, MAX_BLOCK, Queue, log_end
+from caloforge.fullsim.blocks import Block, shower_batches
 
 SHAPE = (2, 3, 4)
 SETTINGS = {"beam": {"energy": {"min": "10 GeV", "max": "500 GeV"}}, "seed": 3}
@@ -63,7 +64,7 @@ def test_batches_are_the_showers_in_order(parts, size):
     # overlaps happen when a campaign is resumed with more showers than it began with
     for limits in ((0, 2), (9, 14), (2, 9), (12, 20), (20, 30)):
         block(*limits).save(parts.folder)
-    found = list(parts.batches(size, SHAPE))
+    found = list(shower_batches(parts, size, SHAPE))
     assert [len(showers) for _, showers, _ in found[:-1]] == [size] * (len(found) - 1)
     assert [start for start, _, _ in found] == list(range(0, 20, size))
     np.testing.assert_array_equal(np.concatenate([showers for _, showers, _ in found]), dense(0, 20))
@@ -84,7 +85,7 @@ def test_damaged_block_is_made_again(parts):
     path = parts.folder / "0000000000-0000000020.npz"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(SimulationError, match=r"damaged and has been removed; run .* --resume"):
-        list(parts.batches(5, SHAPE))
+        list(shower_batches(parts, 5, SHAPE))
     assert parts.missing() == [(0, 20)]
 
 
@@ -148,7 +149,7 @@ def test_damaged_manifest(tmp_path, text):
 
 
 def test_one_campaign_at_a_time(parts):
-    with pytest.raises(OutputError, match="another process simulates"):
+    with pytest.raises(OutputError, match="another process writes"):
         keep(parts.folder)
 
 
@@ -168,14 +169,25 @@ def test_queue_hands_out_every_shower_once():
 def test_blocks_suit_their_cost():
     queue = Queue([(0, 100_000)], workers=2)
     first = queue.take()
-    assert first.interval == (0, FIRST_BLOCK)
-    queue.finished(first, 2.0 * FIRST_BLOCK)
+    assert first.interval == (0, 1)
+    queue.finished(first, 2.0)
     start, stop = queue.take().interval
     assert 1 <= stop - start <= 3
     cheap = Queue([(0, 100_000)], workers=2)
     cheap.finished(cheap.take(), 1e-6)
     start, stop = cheap.take().interval
     assert stop - start == MAX_BLOCK
+
+
+def test_blocks_are_multiples_of_a_unit():
+    """But for the last one; so batches of a generator begin where they begin on one core."""
+    queue, sizes = Queue([(0, 20_100)], 2, BlockSize(unit=128, most=2000)), []
+    while queue:
+        task = queue.take()
+        sizes.append(task.interval[1] - task.interval[0])
+        queue.finished(task, 1e-6)
+    assert sum(sizes) == 20_100 and max(sizes) == 15 * 128
+    assert [size % 128 for size in sizes] == [0] * (len(sizes) - 1) + [20_100 % 128]
 
 
 def test_blocks_shrink_towards_the_end():

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.campaign import pool
+from caloforge.campaign.parts import DamagedBlockError, Parts
 from caloforge.campaign_part import Part, parts_pattern
 from caloforge.config import build
 from caloforge.errors import (
@@ -24,8 +26,8 @@ from caloforge.errors import (
     OutputError,
     SimulationError,
 )
-from caloforge.fullsim import campaign, pool
-from caloforge.fullsim.blocks import Block, DamagedBlockError, Parts
+from caloforge.fullsim import campaign
+from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.campaign import preflight, run_campaign
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.geometry import load_detector
@@ -306,7 +308,7 @@ def test_damaged_blocks_are_simulated_again(reference, tmp_path, monkeypatch):
     simulate(out, n=4, resume=True, say=said.append)
     assert_same(read(out)[0], reference[0][:4])
     assert len(said) == 1
-    assert re.fullmatch(rf"{first.name} was damaged: \d showers were simulated again", said[0])
+    assert re.fullmatch(rf"{first.name} was damaged: \d showers are made again", said[0])
     assert [path.name for path in tmp_path.iterdir()] == ["t.h5"]
 
 
@@ -334,7 +336,7 @@ def test_a_disk_that_damages_every_block(tmp_path, monkeypatch):
             block = Block(start, np.zeros(stop - start), np.zeros(0), np.zeros(0), np.zeros(stop - start))
             save(block, parts.folder)
 
-    monkeypatch.setattr(campaign, "_simulate", make)
+    monkeypatch.setattr("caloforge.campaign.running._make", make)
     with pytest.raises(SimulationError, match="damaged 3 times; look at the disk"):
         simulate(out, n=4)
 

@@ -1,6 +1,7 @@
 """Campaigns on a Ray cluster: the file of one core, whatever nodes and workers are lost."""
 
 import heapq
+import json
 import os
 import shutil
 import signal
@@ -10,20 +11,27 @@ import sys
 import tempfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
+import caloforge
 from caloforge.beam import BeamConfig
+from caloforge.campaign import ray_pool
+from caloforge.campaign.parts import Parts
+from caloforge.campaign.pool import Queue
+from caloforge.campaign.ray_pool import RayPool
 from caloforge.cli import main
 from caloforge.config import build
-from caloforge.errors import ConfigError, Interrupted, SimulationError
-from caloforge.fullsim import ray_pool
-from caloforge.fullsim.blocks import Block, Parts
+from caloforge.errors import ConfigError, Interrupted, OutputError, SimulationError
+from caloforge.fullsim.blocks import Block
 from caloforge.fullsim.campaign import run_campaign
 from caloforge.fullsim.config import FullSimConfig
-from caloforge.fullsim.pool import Queue
-from caloforge.fullsim.ray_pool import RayPool
 from caloforge.geometry import load_detector
+from caloforge.models.gan3d.config import Gan3dConfig
+from caloforge.models.registry import build_model
+from caloforge.models.store import save_model
+from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerFile
 
 DETECTOR = load_detector("clic-ecal-25", ("mesh.nx=9", "mesh.ny=7"))
@@ -186,6 +194,69 @@ def test_a_cluster_that_is_not_there(tmp_path, address, error, message):
         pass
 
 
+# ---- generation
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small network that takes impact points anywhere in a cell."""
+    ranges = TrainedRange(energy=(1e4, 1e5), theta=(1.5, 1.6), phi=(0.0, 0.0), pdg_ids=(11,))
+    config = build(Gan3dConfig, {"preset": "debug", "generator": {"latent": 5}}, "model")
+    detector = load_detector("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"))
+    network = build_model(config, detector, DataFacts(ranges=ranges, response_fit=(0.02,)), seed=2)
+    return save_model(network, tmp_path_factory.mktemp("model") / "model", dict(network.state_dict()))
+
+
+def content(path):
+    """Compressed chunks and columns of a shower file, but the times."""
+    with h5py.File(path) as file:
+        showers = file["showers"]
+        chunks = [
+            showers.id.read_direct_chunk((start, 0, 0, 0))[1]
+            for start in range(0, len(showers), showers.chunks[0])
+        ]
+        columns = {name: file[name][...].tobytes() for name in file if name not in ("showers", "seconds")}
+        facts = json.loads(file.attrs["provenance"])
+    for name in ("created", "command"):
+        facts.pop(name)
+    return chunks, columns, facts
+
+
+def test_generated_on_the_cluster(cluster, model, tmp_path):
+    """Interrupted on the cluster and resumed here: the file of one core, down to its bytes."""
+    # a batch is a chunk of the file here: blocks of 107 showers
+    options = {"n": 1000, "seed": 3, "batch_size": 107, "part": "2/2", "backend": "torch"}
+    options |= {"threads": 1, "progress": False}
+    one, many = tmp_path / "one-2-of-2.h5", tmp_path / "many-2-of-2.h5"
+    caloforge.generate(model, out=tmp_path / "one.h5", **options)
+
+    def interrupt(queue, *arguments):
+        finished(queue, *arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    finished = Queue.finished
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Queue, "finished", interrupt)
+        with pytest.raises(Interrupted, match=r"stopped; (107|214) of 500 showers of .*with resume=True"):
+            caloforge.generate(model, out=tmp_path / "many.h5", cluster=cluster.address, **options)
+    assert not many.exists()
+    with pytest.raises(OutputError, match="an interrupted campaign is there"):
+        caloforge.generate(model, out=tmp_path / "many.h5", **options)
+    with pytest.raises(ConfigError, match="seed: 3 then, 4 now"):
+        caloforge.generate(model, out=tmp_path / "many.h5", resume=True, **(options | {"seed": 4}))
+    caloforge.generate(model, out=tmp_path / "many.h5", resume=True, **options)
+    assert content(many) == content(one)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [many.name, one.name]
+
+
+def test_generation_on_a_cluster_refuses(model, tmp_path):
+    with pytest.raises(ConfigError, match="--cluster and --resume are for files; give -o FILE"):
+        caloforge.generate(model, n=3, cluster="auto")
+    (tmp_path / "there.h5").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        caloforge.generate(model, n=3, out=tmp_path / "there.h5", cluster="auto", progress=False)
+
+
 # ---- with Geant4
 
 
@@ -213,6 +284,26 @@ def test_the_file_is_that_of_one_core(cluster, tmp_path, capfd):
         np.testing.assert_array_equal(one.read().showers, many.read().showers)
         np.testing.assert_array_equal(one.column("incident_energy"), many.column("incident_energy"))
         assert one.provenance["simulation"] == many.provenance["simulation"]
+
+
+@pytest.mark.slow
+@pytest.mark.geant4
+def test_events_on_the_cluster(cluster, tmp_path):
+    pytest.importorskip("pyhepmc")
+    sys.path.append(str(Path(__file__).parents[1] / "fastsim"))
+    from event_files import particle, write_hepmc
+
+    path = write_hepmc(tmp_path / "e.hepmc", [[particle(11, 2.0), particle(22, 1.0, 0.1)]] * 5)
+    for name, where in (("one.h5", {}), ("many.h5", {"cluster": cluster.address})):
+        caloforge.simulate_events(
+            path, detector="clic-ecal-25", out=tmp_path / name, seed=3, progress=False, **where
+        )
+    with h5py.File(tmp_path / "one.h5") as one, h5py.File(tmp_path / "many.h5") as many:
+        found = []
+        one.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert len(found) > 10
+        for name in found:
+            np.testing.assert_array_equal(one[name][...], many[name][...])
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ def generate(
     impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
     part: str | None = None,
+    cluster: str | None = None,
     resume: bool = False,
     batch_size: int | None = None,
     backend: str = "auto",
@@ -62,6 +63,7 @@ def generate(
     impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
     part: str | None = None,
+    cluster: str | None = None,
     resume: bool = False,
     batch_size: int | None = None,
     backend: str = "auto",
@@ -88,6 +90,7 @@ def generate(
     impact: Literal["centre", "cell"] | None = None,
     seed: Seed = 0,
     part: str | None = None,
+    cluster: str | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     batch_size: Whole | None = None,
     backend: str = "auto",
@@ -116,7 +119,9 @@ def generate(
         seed: Seed of the noise and of the sampled conditions.
         part: Make one of several equal parts alone, such as 3/16, into a file named OUT-3-of-16.h5;
             `caloforge join` makes one file of them.
-        resume: Leave a finished output of the same command as it is, so that batch jobs can always set it.
+        cluster: A Ray cluster that generates on all its nodes, such as auto or ray://head:10001.
+        resume: Continue an interrupted generation on a cluster, on any other or here. A finished output of
+            the same command is left as it is, so that batch jobs can always set it.
         batch_size: Showers per pass of the network; has no effect on the showers. The default is the fastest.
         backend: Runtime of the network. "auto" selects the fastest: numba (compiled code of the layered
             family), or the result of a cached measurement; otherwise torch, onnx or openvino (these two need
@@ -124,7 +129,8 @@ def generate(
         precision: Precision of the network. "auto" is fp32, or bf16 or int8 where these are faster and the
             model's card says that they were validated.
         device: "cpu" or "cuda".
-        threads: CPU threads; the default is all cores.
+        threads: CPU threads; the default is all cores. On a cluster the number of workers, of one thread
+            each; the default is one for each of its cores.
         extrapolate: Allow conditions outside the trained range.
         allow_large: Allow a model of more than 100 million numbers, which may exhaust the memory.
         force: Replace an existing output.
@@ -144,13 +150,14 @@ def generate(
     if n is not None and n < 1:
         raise ConfigError(f"-n: got {n}, expected at least 1")
 
-    from caloforge.generation.backend_selection import plan_for
+    from caloforge.generation.backend_selection import all_cores, plan_for
+    from caloforge.generation.campaign import discard_blocks, generate_campaign, has_blocks
     from caloforge.generation.generate import check_memory, check_output, generate_batch, generate_file
     from caloforge.generation.model_provenance import provenance_of
     from caloforge.models.store import read_model
 
-    if out is None and (part is not None or resume):
-        raise ConfigError("--part and --resume are for files; give -o FILE")
+    if out is None and (part is not None or resume or cluster is not None):
+        raise ConfigError("--part, --cluster and --resume are for files; give -o FILE")
     stored = read_model(model, allow_large=allow_large)
     piece = None if part is None else Part.parse(part)
     if out is not None:
@@ -169,28 +176,37 @@ def generate(
         and out is not None
         and _is_finished(out, stored, {**asked, "seed": seed}, (first, last, total))
     ):
+        discard_blocks(Path(out))
         text = f"{len(conditions)} showers in {out}, which was finished already"
         return Outcome(text, path=Path(out), n=len(conditions), seed=seed, plan=None)
+    # what an interrupted campaign has made is used, also without its cluster
+    in_blocks = out is not None and (cluster is not None or has_blocks(Path(out)))
     plan = plan_for(
         stored,
         len(conditions),
         backend=backend,
         precision=precision,
         batch_size=batch_size,
-        threads=threads,
+        threads=1 if in_blocks else threads,
         device=device,
         say=(lambda text: write_line(f"generate: {text}")) if progress else lambda _: None,
     )
+    how = f"{plan.backend} {plan.precision}, threads: {plan.threads}, batches of {plan.batch_size}"
     with Meter("generate", len(conditions), enabled=progress) as meter:
         options: dict[str, Any] = {"plan": plan, "seed": seed, "extrapolate": extrapolate}
         options["progress"] = meter.update
         if out is None:
             return generate_batch(stored, conditions, **options)
-        asked |= {"n": total} if piece is None else {"n": total, "interval": [first, last]}
-        provenance = provenance_of(stored, plan, seed, asked)
+        which = {"n": total} if piece is None else {"n": total, "interval": [first, last]}
+        provenance = provenance_of(stored, plan, seed, asked | which)
         options |= {"provenance": provenance, "first": first, "force": force}
-        generate_file(stored, conditions, Path(out), **options)
-    how = f"{plan.backend} {plan.precision}, threads: {plan.threads}, batches of {plan.batch_size}"
+        if in_blocks:
+            workers = threads if cluster is not None else threads or all_cores()
+            where: dict[str, Any] = {"workers": workers, "cluster": cluster, "resume": resume}
+            generate_campaign(stored, conditions, Path(out), asked=asked, total=total, **where, **options)
+            how = f"{plan.backend} {plan.precision}, batches of {plan.batch_size}"
+        else:
+            generate_file(stored, conditions, Path(out), **options)
     return Outcome(
         f"{len(conditions)} showers in {out} ({how})",
         path=Path(out),

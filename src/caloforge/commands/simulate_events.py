@@ -23,7 +23,8 @@ def simulate_events(
     facing: Literal["x", "y", "z", "-x", "-y", "-z"] = "x",
     field: str = "0 T",
     contributions: Literal["none", "particle", "full"] = "particle",
-    workers: Annotated[Workers, Parameter(name=["--workers", "-w"])] = 1,
+    workers: Annotated[Workers | None, Parameter(name=["--workers", "-w"])] = None,
+    cluster: str | None = None,
     seed: Seed = 0,
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -45,7 +46,10 @@ def simulate_events(
         field: Magnetic field along the beam, between the vertices and the face; the calorimeter has none.
         contributions: What each particle contributes to each hit: "particle" (one sum), "full" (each step of
             Geant4), or "none" for smaller files.
-        workers: Processes; one per core is best. The hits do not depend on it.
+        workers: Processes; one per core is best. The default is 1, on a cluster one for each of its cores.
+            The hits do not depend on it.
+        cluster: A Ray cluster that simulates on all its nodes, such as auto or ray://head:10001; they must
+            see the file of events.
         seed: Seed.
         resume: Continue an interrupted simulation of the same events and settings.
         force: Replace an existing output.
@@ -88,10 +92,11 @@ def simulate_events(
             fast=build(FastSimConfig, given, "--fast"),
             contributions=contributions,
             workers=workers,
+            cluster=cluster,
             seed=seed,
             resume=resume,
             force=force,
-            progress=lambda done, total: meter.update(done, total),
+            progress=meter.update,
         )
     lines = [f"{totals['events']} events in {out}", *ledger.lines(totals)]
     return Outcome("\n".join(lines), path=Path(out), seed=seed, **totals)

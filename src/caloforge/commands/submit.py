@@ -20,10 +20,13 @@ VERBS = {
     "train": ("caloforge.commands.train:train", ("slurm", "k8s")),
     "tune": ("caloforge.commands.tune:tune", ("slurm", "ray")),
     "simulate": ("caloforge.commands.simulate:simulate", ("slurm", "k8s", "ray")),
-    "generate": ("caloforge.commands.generate:generate", ("slurm", "k8s")),
+    "generate": ("caloforge.commands.generate:generate", ("slurm", "k8s", "ray")),
+    "simulate-events": ("caloforge.commands.simulate_events:simulate_events", ("slurm", "ray")),
 }
+# verbs whose campaigns run on a Ray cluster
+ON_RAY = ("simulate", "generate", "simulate-events")
 # arguments that are a path, or a name that comes with caloforge
-PATHS_OR_NAMES = ("run", "study", "start", "model", "fast")
+PATHS_OR_NAMES = ("run", "study", "start", "model", "fast", "detector")
 
 
 def submit(
@@ -52,11 +55,12 @@ def submit(
     The job resumes by itself after an interruption.
 
     Args:
-        where: SLURM, Kubernetes (train: with Kubeflow Trainer), or Ray (tune, simulate).
-        command: The command: train, tune, simulate or generate, with its own arguments and options.
+        where: SLURM, Kubernetes (train: with Kubeflow Trainer), or Ray (all but train).
+        command: The command: train, tune, simulate, simulate-events or generate, with its own arguments and
+            options.
         nodes: Number of nodes; of an array on Kubernetes, how many tasks run at a time.
         array: Number of independent tasks (simulate, generate): each makes a part of the showers, and the
-            last one joins them. Without it a simulation on SLURM runs on Ray, over all nodes of the job.
+            last one joins them. Without it a campaign on SLURM runs on Ray, over all nodes of the job.
         processes: Processes per node; the default is one, or one per GPU.
         gpus: GPUs per node.
         cpus: Cores per process.
@@ -189,7 +193,7 @@ def _check_cluster(where: Where, verb: str, **given: Any) -> None:
 def _check_locally(verb: str, bound: BoundArguments, *, must_exist: bool) -> None:
     """Read the run or study, if it is on this machine, to find errors before the job is queued."""
     source = bound.args[0]
-    if verb == "generate" or not (
+    if verb in ("generate", "simulate-events") or not (
         must_exist or Path(source).is_file() or source in _shipped("study" if verb == "tune" else "run")
     ):
         return
@@ -213,6 +217,10 @@ def _shipped(argument: str) -> list[str]:
         from caloforge.run import study_names
 
         return study_names()
+    if argument == "detector":
+        from caloforge.geometry.detector import preset_names
+
+        return preset_names()
     from caloforge.models.released import released_models
 
     return released_models() if argument in ("start", "model", "fast") else []
@@ -238,7 +246,7 @@ def _paths(bound: BoundArguments) -> dict[str, str]:
 def _check_array(where: Where, verb: str, array: int | None, gpus: int, bound: BoundArguments) -> None:
     """Check how a job is divided into tasks."""
     if array is None:
-        if verb == "generate" or (verb == "simulate" and where == "k8s"):
+        if verb in ON_RAY and where == "k8s":
             raise ConfigError(f"caloforge {verb} on {where} is divided into tasks: give --array N")
         return
     if verb not in ("simulate", "generate") or where == "ray":
@@ -255,13 +263,13 @@ def _resumable_arguments(
     """The arguments of a job that the cluster may restart.
 
     A training gets --resume, and so does a simulation or generation; a study, which resumes by itself, and a
-    simulation on Ray get the address of the cluster that they run on. A task of an array uses its `cores`.
+    campaign on Ray get the address of the cluster that they run on. A task of an array uses its `cores`.
     """
     if bound.arguments.get("force"):
         raise ConfigError("--force: the job would begin anew at each restart; remove the old output first")
     if verb == "tune":
         return tokens if bound.arguments.get("address") else (*tokens, "--address", "auto")
-    if verb == "simulate" and array is None and not bound.arguments.get("cluster"):
+    if verb in ON_RAY and array is None and not bound.arguments.get("cluster"):
         tokens = (*tokens, "--cluster", "auto")
     option = {"simulate": "workers", "generate": "threads"}.get(verb, "")
     if array is not None and not bound.arguments.get(option):

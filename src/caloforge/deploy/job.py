@@ -63,7 +63,7 @@ class Job(StrictModel):
     """
 
     name: str
-    verb: Literal["train", "tune", "simulate", "generate"]
+    verb: Literal["train", "tune", "simulate", "generate", "simulate-events"]
     arguments: tuple[str, ...]
     paths: dict[str, str] = Field(default_factory=dict)
     nodes: int = Field(default=1, ge=1, le=4096)

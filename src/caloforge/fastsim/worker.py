@@ -1,6 +1,6 @@
 """The worker process of a fast simulation, `python -m caloforge.fastsim.worker`.
 
-It answers like `caloforge.fullsim.worker`.
+It answers as `caloforge.campaign.worker` says.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from caloforge.beam import BeamConfig
+from caloforge.campaign.worker import Simulates, main
 from caloforge.fastsim.config import FastSimConfig
 from caloforge.fastsim.model import FastModel
 from caloforge.fullsim.config import FullSimConfig
-from caloforge.fullsim.worker import Simulates, main
 from caloforge.geometry import Detector
 from caloforge.models.store import read_model
 

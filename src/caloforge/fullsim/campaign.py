@@ -15,21 +15,26 @@ from numpy.typing import NDArray
 
 from caloforge import provenance
 from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.campaign.parts import Parts
+from caloforge.campaign.pool import Pool
+from caloforge.campaign.running import (
+    Progress,
+    Workers,
+    check_no_blocks,
+    check_workers,
+    complete,
+    parts_folder,
+)
 from caloforge.campaign_part import Part
-from caloforge.errors import ConfigError, DataError, Interrupted, OutputError, SimulationError
+from caloforge.errors import ConfigError, DataError, OutputError, SimulationError
 from caloforge.files import check_named, check_new, check_space
 from caloforge.fullsim.beam_placement import check_beam, check_physics
-from caloforge.fullsim.blocks import DamagedBlockError, Parts
+from caloforge.fullsim.blocks import Block, ledger_of, shower_batches
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.geant4_import import atomic_numbers, check_data, uses_own_tables
-from caloforge.fullsim.pool import Pool
-from caloforge.fullsim.ray_pool import RayPool
 from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.showers import ShowerFile, ShowerWriter
-from caloforge.signals import StopRequest
-
-Progress = Callable[..., object]
 
 # version of the simulation; increase it whenever a change gives other showers for the same seed
 ALGORITHM = 1
@@ -42,9 +47,9 @@ MERGE_BYTES = 2**24
 MERGE_THREADS = 8
 # the index of a shower is one 32-bit word of its random seeds
 MAX_SHOWERS = 2**32 - 2
-MAX_WORKERS = 1024
-# how often damaged blocks are simulated again before the campaign fails
-MAX_MERGES = 3
+# distributions that must have one version on all nodes of a cluster
+PACKAGES = ("geant4-pybind", "numpy")
+WORKER = "caloforge.fullsim.worker"
 PREFLIGHT_SHOWERS = 3
 # showers whose energies are averaged to estimate the cost of one
 PREFLIGHT_SAMPLE = 10_000
@@ -62,7 +67,7 @@ class Simulator:
         summary: The sums of the ledgers of its blocks, for the provenance.
     """
 
-    module: str = "caloforge.fullsim.worker"
+    module: str = WORKER
     settings: Mapping[str, Any] = field(default_factory=dict)
     job: Mapping[str, Any] = field(default_factory=dict)
     packages: tuple[str, ...] = ()
@@ -125,7 +130,7 @@ def run_campaign(
     out = check_named(Path(out))
     _check(detector, beam, fullsim, n, workers, seed)
     settings = {**_settings(detector, beam, fullsim, seed), **simulator.settings}
-    folder = out.absolute().with_name(f"{out.name}.parts")
+    folder = parts_folder(out)
     first, last = (0, n) if part is None else part.interval(n)
     if resume and _is_finished(out, settings, (first, last), force=force):
         say("it was finished already, nothing is left to simulate")
@@ -137,24 +142,19 @@ def run_campaign(
     _check_output(out, folder, resume=resume, force=force)
     voxels = (last - first) * int(np.prod(detector.shower_shape))
     check_space(out, BYTES_PER_VOXEL * voxels, f"{last - first} showers")
-    with Parts(folder, settings, last, restart=not resume, first=first) as parts, StopRequest() as stop:
-        for _ in range(MAX_MERGES):
-            _simulate(parts, _pool(parts, workers, cluster, simulator), stop, progress or (lambda *_: None))
-            if stop.requested:
-                raise Interrupted(_resume_hint(parts, out))
-            try:
-                _merge(parts, detector, beam, out, stop, _provenance(parts, n, simulator))
-                break
-            except DamagedBlockError as error:
-                parts.remove_damaged()
-                lost = sum(b - a for a, b in parts.missing())
-                say(f"{str(error).partition(':')[0]} was damaged: {lost} showers were simulated again")
-        else:
-            raise SimulationError(
-                f"{folder}: blocks of finished showers were damaged {MAX_MERGES} times; look at the disk, or "
-                "choose an output on another one"
-            )
-        parts.remove()
+    job = {**_worker_job(settings), **simulator.job}
+    crew = Workers(simulator.module, job, workers, cluster, PACKAGES)
+    with Parts(folder, settings, last, restart=not resume, first=first) as parts:
+        complete(
+            parts,
+            crew,
+            lambda check: _merge(parts, detector, beam, out, check, _provenance(parts, n, simulator)),
+            load=Block.load,
+            out=out,
+            verb="simulate",
+            progress=progress or (lambda *_: None),
+            say=say,
+        )
     return out
 
 
@@ -172,7 +172,7 @@ def preflight(detector: Detector, beam: BeamConfig, fullsim: FullSimConfig) -> f
     with tempfile.TemporaryDirectory(prefix="caloforge-") as name:
         folder = Path(name)
         job = _worker_job(_settings(detector, beam, fullsim, 0))
-        with Pool(job, folder, 1) as pool:
+        with Pool(job, folder, 1, WORKER) as pool:
             for interval, facts in pool.run([(0, PREFLIGHT_SHOWERS)]):
                 if interval is not None:
                     seconds += facts["seconds"]
@@ -193,8 +193,7 @@ def _check(
 ) -> None:
     if not 1 <= n <= MAX_SHOWERS:
         raise ConfigError(f"n: got {n} showers, expected 1 to {MAX_SHOWERS}")
-    if workers is not None and not 1 <= workers <= MAX_WORKERS:
-        raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
+    check_workers(workers)
     sample_conditions(beam, detector.mesh, seed, 0, 1)
     check_beam(detector, beam)
     # Geant4 aborts the worker without a reason where data sets are missing
@@ -256,36 +255,7 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
     if out.is_dir():
         raise OutputError(f"{out}: this is a directory, expected the name of a shower file (.h5)")
     check_new(out, force=force, hint="--force to replace it, --resume to keep it where it is this simulation")
-    if not resume and not force and any(folder.glob("*.npz")):
-        raise OutputError(
-            f"{folder}: an interrupted simulation is there; give --resume to continue it, or --force to "
-            "start again"
-        )
-
-
-def _pool(parts: Parts, workers: int | None, cluster: str | None, simulator: Simulator) -> Pool | RayPool:
-    """Worker processes on this machine or on a cluster."""
-    job = {**_worker_job(parts.settings), **simulator.job}
-    if cluster is None:
-        return Pool(job, parts.folder, workers or 1, simulator.module)
-    return RayPool(job, parts.folder, workers, simulator.module, cluster)
-
-
-def _simulate(parts: Parts, workers: Pool | RayPool, stop: StopRequest, progress: Progress) -> None:
-    missing = parts.missing()
-    done = parts.finished()
-    progress(done, parts.count)
-    if not missing:
-        return
-    with workers as pool:
-        for interval, facts in pool.run(missing):
-            if interval is not None:
-                done += interval[1] - interval[0]
-                progress(done, parts.count, *pool.progress)
-            elif "version" in facts:
-                parts.record(geant4=facts["version"])
-            if stop.requested:
-                return
+    check_no_blocks(folder, resume=resume, force=force)
 
 
 def _merge(
@@ -293,7 +263,7 @@ def _merge(
     detector: Detector,
     beam: BeamConfig,
     out: Path,
-    stop: StopRequest,
+    check: Callable[[], None],
     facts: dict[str, Any],
 ) -> None:
     """Write the blocks, in order, to the shower file."""
@@ -304,16 +274,15 @@ def _merge(
         ThreadPoolExecutor(min(MERGE_THREADS, len(os.sched_getaffinity(0)))) as pool,
         ShowerWriter(out, detector, facts, with_seconds=True, force=True, pool=pool) as writer,
     ):
-        for start, showers, seconds in parts.batches(size, shape):
+        for start, showers, seconds in shower_batches(parts, size, shape):
             conditions = sample_conditions(
                 beam, detector.mesh, parts.settings["seed"], start, start + len(showers)
             )
             writer.append(conditions.with_showers(showers, seconds))
-            if stop.requested:
-                raise Interrupted(_resume_hint(parts, out))
+            check()
         if writer.count != parts.count:
             raise SimulationError(
-                f"{parts.folder}: {writer.count} of {parts.count} showers are there; run the same simulation "
+                f"{parts.folder}: {writer.count} of {parts.count} showers are there; run the same command "
                 "with --resume"
             )
 
@@ -321,7 +290,7 @@ def _merge(
 def _provenance(parts: Parts, n: int, simulator: Simulator) -> dict[str, Any]:
     settings = parts.settings
     fullsim = settings["fullsim"]
-    ledger = parts.ledger()
+    ledger = ledger_of(parts)
     return provenance.collect(
         packages=("geant4-pybind", "xraydb", "numpy", "h5py", *simulator.packages),
         engine=f"Geant4 {parts.facts.get('geant4', '')}".strip(),
@@ -335,15 +304,3 @@ def _provenance(parts: Parts, n: int, simulator: Simulator) -> dict[str, Any]:
         simulation={key: value for key, value in settings.items() if key != "detector"},
         **({} if ledger is None else simulator.summary(ledger)),
     )
-
-
-def _resume_hint(parts: Parts, out: Path) -> str:
-    done = parts.finished()
-    command = provenance.command_line()
-    if not command.startswith("caloforge simulate"):
-        how = "call the same simulation with resume=True"
-    else:
-        how = f"continue with: {command}" + ("" if "--resume" in command else " --resume")
-    if not done:
-        how = "start it again with the same command"
-    return f"stopped; {done} of {parts.count} showers of {out} are kept: {how}"

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caloforge.beam import BeamConfig, sample_conditions
+from caloforge.campaign.pool import Pool
 from caloforge.fullsim.blocks import Block
+from caloforge.fullsim.campaign import WORKER
 from caloforge.fullsim.config import FullSimConfig
-from caloforge.fullsim.pool import Pool
 from caloforge.geometry import Detector, Mesh
 from caloforge.showers import ShowerBatch
 
@@ -77,7 +78,10 @@ def time_showers(
         "seed": seed,
     }
     blocks: dict[int, Block] = {}
-    with tempfile.TemporaryDirectory(prefix="caloforge-") as name, Pool(job, Path(name), workers) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="caloforge-") as name,
+        Pool(job, Path(name), workers, WORKER) as pool,
+    ):
         for interval, _ in pool.run([(index, index + 1) for index in order]):
             if interval is not None:
                 [path] = Path(name).glob(f"{interval[0]:010d}-*.npz")

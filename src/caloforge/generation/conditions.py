@@ -32,6 +32,6 @@ def conditions_like(path: Path, detector: Detector, n: int | None) -> Conditions
         return Conditions.of(truth)[:n]
 
 
-def conditions_sampled(beam: BeamConfig, mesh: Mesh, seed: int, n: int) -> Conditions:
-    """Conditions drawn from a beam description; shower i depends only on (seed, i)."""
-    return sample_conditions(beam, mesh, seed ^ CONDITION_STREAM, 0, n)
+def conditions_sampled(beam: BeamConfig, mesh: Mesh, seed: int, stop: int, start: int = 0) -> Conditions:
+    """Conditions of the showers [start, stop), drawn from a beam; shower i depends only on (seed, i)."""
+    return sample_conditions(beam, mesh, seed ^ CONDITION_STREAM, start, stop)

@@ -105,7 +105,7 @@ class ShowerFile:
     def _interrupted_hint(self) -> str:
         # os.path: False where the folder cannot be searched, which opening the file reports
         if os.path.isdir(f"{self.path}.parts"):  # noqa: PTH112
-            return "; an interrupted simulation is there: run the same 'caloforge simulate' with --resume"
+            return "; an interrupted campaign is there: run the same command with --resume"
         return ""
 
     def _text(self, name: str, default: str = "") -> str:

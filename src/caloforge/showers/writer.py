@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
@@ -31,10 +32,47 @@ from caloforge.showers.file import (
 from caloforge.showers.hdf5_writer import NewHdf5
 
 CHUNK_BYTES = 2**19
+MAX_CHUNK_ROWS = 1024
 # rows of the columns that are buffered
 COLUMN_ROWS = 1024
+NOT_FINITE = "refusing to write shower {number}: a value is not finite, or its incident energy not positive"
 # chunks that may wait for compression
 WAITING = 32
+
+
+def chunk_rows(detector: Detector) -> int:
+    """Showers of a chunk of a shower file."""
+    return int(np.clip(CHUNK_BYTES // (4 * math.prod(detector.shower_shape)), 1, MAX_CHUNK_ROWS))
+
+
+def compressed_chunks(
+    batches: Iterable[NDArray[np.float32]], detector: Detector, first: int = 0
+) -> Iterator[bytes]:
+    """The chunks that a shower file would hold of these showers, for `ShowerWriter.append_chunks`.
+
+    Args:
+        batches: Showers, each (N, *shower_shape); MeV.
+        detector: Detector of the showers.
+        first: Number of the first shower, for messages.
+
+    Raises:
+        DataError: A value is not finite.
+    """
+    chunk, filled = np.zeros((chunk_rows(detector), *detector.shower_shape), "<f4"), 0
+    for showers in batches:
+        if not (good := all_finite(showers)).all():
+            raise DataError(NOT_FINITE.format(number=first + int(np.argmin(good))))
+        first, start = first + len(showers), 0
+        while start < len(showers):
+            stop = min(len(showers), start + len(chunk) - filled)
+            chunk[filled : filled + stop - start] = showers[start:stop]
+            filled, start = filled + stop - start, stop
+            if filled == len(chunk):
+                yield compress_chunk(chunk)
+                filled = 0
+    if filled:
+        chunk[filled:] = 0
+        yield compress_chunk(chunk)
 
 
 class ShowerWriter:
@@ -75,7 +113,7 @@ class ShowerWriter:
         self.with_seconds = with_seconds
         self.count = 0
         self._pool = pool
-        self._rows = int(np.clip(CHUNK_BYTES // (4 * math.prod(detector.shower_shape)), 1, 1024))
+        self._rows = chunk_rows(detector)
         # the incomplete chunk, the chunks in compression, and the columns not written yet
         self._open_chunk = np.zeros((self._rows, *detector.shower_shape), "<f4")
         self._waiting: deque[Future[bytes]] = deque()
@@ -140,11 +178,35 @@ class ShowerWriter:
         self._check(batch)
         with writing(self.path):
             self._add_showers(batch.showers)
-            self._columns.append(replace(batch, showers=batch.showers[:, :0]))
-            self.count += len(batch)
-            if self.count - self._written_rows >= COLUMN_ROWS:
-                self._write_columns()
+            self._keep_columns(batch)
         self._output.check()
+
+    def append_chunks(self, batch: ShowerBatch, chunks: Iterable[bytes]) -> None:
+        """Append showers whose chunks `compressed_chunks` has made.
+
+        All showers before fill their chunks; nothing but such showers comes afterwards if these do not.
+
+        Args:
+            batch: Their columns; it has no cells: its showers are of the shape (N, 0).
+            chunks: Their cells.
+
+        Raises:
+            DataError: An angle that is not finite, an energy that is not positive.
+            OutputError: The disk is full.
+        """
+        assert self.count % self._rows == 0
+        self._check_columns(batch, np.ones(len(batch), np.bool_))
+        with writing(self.path):
+            for chunk in chunks:
+                self._write_chunk(chunk)
+            self._keep_columns(batch)
+        self._output.check()
+
+    def _keep_columns(self, batch: ShowerBatch) -> None:
+        self._columns.append(replace(batch, showers=batch.showers[:, :0]))
+        self.count += len(batch)
+        if self.count - self._written_rows >= COLUMN_ROWS:
+            self._write_columns()
 
     def _add_showers(self, showers: NDArray[np.float32]) -> None:
         """Copy showers into the open chunk; full chunks are compressed."""
@@ -193,7 +255,9 @@ class ShowerWriter:
 
     def _write_rest(self) -> None:
         """Write what `append` has buffered: chunks in compression, the open chunk, rows of the columns."""
-        if filled := self.count % self._rows:
+        chunks = -(-self.count // self._rows)
+        filled = self.count % self._rows
+        if filled and self._written_chunks + len(self._waiting) < chunks:
             self._open_chunk[filled:] = 0
             self._compress(self._open_chunk)
         while self._waiting:
@@ -208,15 +272,15 @@ class ShowerWriter:
                 f"{self.path}: got showers of shape {batch.showers.shape[1:]}, the detector "
                 f"{self.detector.name} has {self.detector.shower_shape}"
             )
+        self._check_columns(batch, all_finite(batch.showers))
+
+    def _check_columns(self, batch: ShowerBatch, finite: NDArray[np.bool_]) -> None:
+        """Check the columns of showers, of whose cells it is known whether they are finite."""
         columns = [np.isfinite(batch.incident_theta), np.isfinite(batch.incident_phi)]
         energy = batch.incident_energy
-        good = all_finite(batch.showers) & np.all(columns, axis=0) & (energy > 0) & (energy < np.inf)
+        good = finite & np.all(columns, axis=0) & (energy > 0) & (energy < np.inf)
         if not good.all():
-            bad = self.count + int(np.argmin(good))
-            raise DataError(
-                f"{self.path}: refusing to write shower {bad}: a value is not finite, or its incident energy "
-                "not positive"
-            )
+            raise DataError(f"{self.path}: {NOT_FINITE.format(number=self.count + int(np.argmin(good)))}")
         for name in IMPACT:
             check_impact(self.path, self.detector, name, getattr(batch, name), self.count)
         if self.with_seconds and batch.seconds is None:

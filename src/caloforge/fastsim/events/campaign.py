@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from caloforge import provenance
-from caloforge.errors import ConfigError, Interrupted, OutputError, SimulationError
+from caloforge.campaign.parts import Parts
+from caloforge.campaign.running import (
+    Progress,
+    Workers,
+    check_no_blocks,
+    check_workers,
+    complete,
+    parts_folder,
+)
+from caloforge.errors import OutputError, SimulationError
 from caloforge.fastsim.campaign import ALGORITHM as FAST_ALGORITHM
 from caloforge.fastsim.config import FastSimConfig
 from caloforge.fastsim.events.hits import HitBlock
@@ -21,20 +30,16 @@ from caloforge.fastsim.events.writing import Contributions, check_suffix, write_
 from caloforge.fastsim.model import FastModel, plan_of
 from caloforge.fastsim.plate import plate_of
 from caloforge.files import check_named, check_new
-from caloforge.fullsim.blocks import DamagedBlockError, Parts
-from caloforge.fullsim.campaign import MAX_MERGES, MAX_WORKERS
+from caloforge.fullsim.campaign import PACKAGES
 from caloforge.fullsim.config import FullSimConfig
 from caloforge.fullsim.em_tables import FORMAT_VERSION as TABLES_VERSION
 from caloforge.fullsim.geant4_import import atomic_numbers, check_data, uses_own_tables
-from caloforge.fullsim.pool import Pool
 from caloforge.geometry import Detector
 from caloforge.models.store import StoredModel
-from caloforge.signals import StopRequest
 
 # version of the simulation of events; increase it whenever a change gives other hits for the same seed
 ALGORITHM = 1
 WORKER = "caloforge.fastsim.events.worker"
-SUFFIX = ".parts"
 
 
 def simulate_events(
@@ -47,11 +52,12 @@ def simulate_events(
     model: StoredModel | None = None,
     fast: FastSimConfig | None = None,
     contributions: Contributions = "particle",
-    workers: int = 1,
+    workers: int | None = None,
+    cluster: str | None = None,
     seed: int = 0,
     resume: bool = False,
     force: bool = False,
-    progress: Callable[[int, int], object] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> dict[str, Any]:
     """Simulate the events of a file.
 
@@ -67,11 +73,12 @@ def simulate_events(
         model: A model that takes particles at the gate.
         fast: Which particles it takes.
         contributions: Whether the contributions of the particles to each hit are written.
-        workers: Processes.
+        workers: Processes; the default is one, or one for each core of the cluster.
+        cluster: Address of a Ray cluster whose nodes simulate; by default this machine does.
         seed: Seed.
         resume: Continue an interrupted campaign.
         force: Replace an existing output, and an interrupted campaign that is not resumed.
-        progress: Called with (events done, events).
+        progress: Called with (events done, events), on a cluster also with a note on its nodes.
 
     Returns:
         The number of events, and where particles and energy went; see `caloforge.fastsim.events.ledger`.
@@ -88,11 +95,10 @@ def simulate_events(
     """
     check_named(out)
     check_suffix(out)
-    if not 1 <= workers <= MAX_WORKERS:
-        raise ConfigError(f"workers: got {workers}, expected 1 to {MAX_WORKERS}; one per core is best")
+    check_workers(workers)
     plate = plate_of(detector)
     check_data(atomic_numbers(detector), fullsim.is_hadronic, fullsim.needs_full_em)
-    folder = out.absolute().with_name(f"{out.name}{SUFFIX}")
+    folder = parts_folder(out)
     _check_output(out, folder, resume=resume, force=force)
     settings = _settings(events, detector, face, fullsim, seed)
     if model is not None:
@@ -113,31 +119,31 @@ def simulate_events(
         "face": asdict(face),
         "model": None if model is None else str(model.folder.absolute()),
     }
-    with Parts(folder, settings, n, restart=not resume) as parts, StopRequest() as stop:
-        for _ in range(MAX_MERGES):
-            _simulate(parts, job, workers, stop, progress)
-            if stop.requested:
-                raise Interrupted(_resume_hint(parts, out))
-            try:
-                totals = _totals(parts)
-                write_hits(
-                    out,
-                    _blocks(parts),
-                    detector=detector,
-                    plate=plate,
-                    face=face,
-                    contributions=contributions,
-                    provenance=_provenance(parts, model, totals),
-                )
-                break
-            except DamagedBlockError:
-                parts.remove_damaged(HitBlock.load)
-        else:
-            raise SimulationError(
-                f"{folder}: blocks of finished events were damaged {MAX_MERGES} times; look at the disk, or "
-                "choose an output on another one"
+    with Parts(folder, settings, n, restart=not resume) as parts:
+
+        def merge(_check: Callable[[], None]) -> dict[str, Any]:
+            totals = _totals(parts)
+            write_hits(
+                out,
+                _blocks(parts),
+                detector=detector,
+                plate=plate,
+                face=face,
+                contributions=contributions,
+                provenance=_provenance(parts, model, totals),
             )
-        parts.remove()
+            return totals
+
+        totals = complete(
+            parts,
+            Workers(WORKER, job, workers, cluster, PACKAGES),
+            merge,
+            load=HitBlock.load,
+            out=out,
+            verb="simulate-events",
+            what="events",
+            progress=progress,
+        )
     return {"events": n, **totals}
 
 
@@ -166,34 +172,7 @@ def _check_output(out: Path, folder: Path, *, resume: bool, force: bool) -> None
         check_new(out, force=force)
     elif not folder.exists() and not force:
         raise OutputError(f"{out} is finished: nothing is left to resume; give --force to replace it")
-    if not resume and not force and any(folder.glob("*.npz")):
-        raise OutputError(
-            f"{folder}: an interrupted simulation is there; give --resume to continue it, or --force to "
-            "start again"
-        )
-
-
-def _simulate(
-    parts: Parts,
-    job: dict[str, Any],
-    workers: int,
-    stop: StopRequest,
-    progress: Callable[[int, int], object],
-) -> None:
-    missing = parts.missing()
-    done = parts.n - sum(last - first for first, last in missing)
-    progress(done, parts.n)
-    if not missing:
-        return
-    with Pool(job, parts.folder, workers, WORKER) as pool:
-        for interval, facts in pool.run(missing):
-            if interval is not None:
-                done += interval[1] - interval[0]
-                progress(done, parts.n)
-            elif "version" in facts:
-                parts.record(geant4=facts["version"])
-            if stop.requested:
-                return
+    check_no_blocks(folder, resume=resume, force=force)
 
 
 def _blocks(parts: Parts) -> Iterator[HitBlock]:
@@ -203,8 +182,7 @@ def _blocks(parts: Parts) -> Iterator[HitBlock]:
         block = HitBlock.load(path)
         if block.start != position:
             raise SimulationError(
-                f"{parts.folder}: event {position} is not there, or twice; run the same simulation with "
-                "--force"
+                f"{parts.folder}: event {position} is not there, or twice; run the same command with --force"
             )
         position += len(block)
         yield block
@@ -223,8 +201,3 @@ def _provenance(parts: Parts, model: StoredModel | None, totals: dict[str, Any])
         simulation={key: value for key, value in parts.settings.items() if key != "detector"},
         totals=totals,
     )
-
-
-def _resume_hint(parts: Parts, out: Path) -> str:
-    done = parts.n - sum(last - first for first, last in parts.missing())
-    return f"stopped; {done} of {parts.n} events of {out} are kept: run the same command with --resume"

@@ -10,8 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.campaign.parts import load_arrays, save_arrays
 from caloforge.fastsim.events.records import COLUMNS, SPEED_OF_LIGHT, Event
-from caloforge.fullsim.blocks import load_arrays, save_arrays
 from caloforge.geometry import CartesianMesh, Detector
 
 # stepLength of a contribution: of a model, and of the sum over the steps of Geant4
@@ -219,7 +219,7 @@ class HitBlock:
 
     @classmethod
     def load(cls, path: Path) -> HitBlock:
-        """Read a block; a damaged one is removed, so that it is simulated again.
+        """Read a block; a damaged one is removed, so that it is made again.
 
         Raises:
             DamagedBlockError: The block is damaged.

@@ -1,6 +1,6 @@
 """The worker process of simulated events, `python -m caloforge.fastsim.events.worker`.
 
-It answers like `caloforge.fullsim.worker`.
+It answers as `caloforge.campaign.worker` says.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from caloforge.campaign.worker import Simulates, main
 from caloforge.fastsim.config import FastSimConfig
 from caloforge.fastsim.events.reading import EventReader
 from caloforge.fastsim.events.transport import Face
 from caloforge.fastsim.model import FastModel
 from caloforge.fullsim.config import FullSimConfig
-from caloforge.fullsim.worker import Simulates, main
 from caloforge.geometry import Detector
 from caloforge.models.store import read_model
 

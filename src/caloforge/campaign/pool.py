@@ -1,4 +1,4 @@
-"""A pool of Geant4 worker processes: assignment of blocks, detection of crashes, retries."""
+"""A pool of worker processes: assignment of blocks, detection of crashes, retries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ BLOCK_SECONDS = 5.0
 # the process that collects the blocks of very many workers takes up to 20 blocks a second
 SECONDS_PER_WORKER = 0.05
 MAX_BLOCK = 500
-FIRST_BLOCK = 1
 # the caller of a pool can stop it at this interval, seconds
 POLL_SECONDS = 0.2
 STOP_TIMEOUT = 5.0
@@ -35,9 +34,22 @@ STOP_TIMEOUT = 5.0
 LOG_LINES, LOG_CHARACTERS = 3, 600
 
 
+@dataclass(frozen=True)
+class BlockSize:
+    """Limits on the size of blocks.
+
+    Attributes:
+        unit: Every block has a multiple of this many showers, but for the last one; the first has one unit.
+        most: Showers of the largest, if that is more than a unit.
+    """
+
+    unit: int = 1
+    most: int = MAX_BLOCK
+
+
 @dataclass
 class Task:
-    """A block of showers to simulate.
+    """A block of showers to make.
 
     Attributes:
         interval: The showers [start, stop).
@@ -51,7 +63,7 @@ class Task:
 
 
 class Queue:
-    """The showers still to be simulated, divided into blocks of about equal time.
+    """The showers still to be made, divided into blocks of about equal time.
 
     Blocks grow to `BLOCK_SECONDS` (longer for very many workers) and shrink towards the end, so that all
     workers finish together. A worker that is slower than others gets smaller blocks.
@@ -60,9 +72,9 @@ class Queue:
         workers: Number of workers; it may change.
     """
 
-    def __init__(self, missing: list[Interval], workers: int) -> None:
+    def __init__(self, missing: list[Interval], workers: int, block_size: BlockSize = BlockSize()) -> None:
         self._missing = list(reversed(missing))
-        self.workers = workers
+        self.workers, self._block_size = workers, block_size
         self._returned: list[Task] = []
         # showers and seconds of each worker
         self._done: dict[object, tuple[int, float]] = {}
@@ -82,15 +94,16 @@ class Queue:
         return Task((start, middle))
 
     def _size(self, worker: object) -> int:
+        unit = self._block_size.unit
         if not self._done:
-            return FIRST_BLOCK
+            return unit
         mean = _rate(*map(sum, zip(*self._done.values(), strict=True)))
         rate = _rate(*self._done[worker]) if worker in self._done else mean
         remaining = sum(stop - start for start, stop in self._missing)
         # half of the time that all workers together need for the rest
         fair = rate * remaining / (2 * self.workers * mean)
         by_time = rate * max(BLOCK_SECONDS, SECONDS_PER_WORKER * self.workers)
-        return int(max(1, min(math.ceil(fair), by_time, MAX_BLOCK)))
+        return unit * int(max(1, min(math.ceil(fair), by_time, self._block_size.most) // unit))
 
     def finished(self, task: Task, seconds: float, worker: object = None) -> None:
         """Update the estimated speed of a worker with that of a finished block."""
@@ -113,7 +126,7 @@ def _rate(showers: float, seconds: float) -> float:
 
 
 class Worker:
-    """One process running `caloforge.fullsim.worker`, or another module that answers like it."""
+    """One process running a module that answers as `caloforge.campaign.worker` says."""
 
     def __init__(self, job: dict[str, Any], log: Path, module: str) -> None:
         """Start the process and send it the job."""
@@ -199,18 +212,25 @@ class Pool:
     """Runs the blocks of a campaign on worker processes. Use it as a context manager."""
 
     def __init__(
-        self, job: dict[str, Any], folder: Path, workers: int, module: str = "caloforge.fullsim.worker"
+        self,
+        job: dict[str, Any],
+        folder: Path,
+        workers: int,
+        module: str,
+        block_size: BlockSize = BlockSize(),
     ) -> None:
         """Nothing is started before `run`.
 
         Args:
-            job: Detector, beam, fullsim and seed, as JSON documents.
+            job: What the workers need to know, as JSON document.
             folder: Where the workers write their blocks and logs.
             workers: Processes.
             module: What each process runs.
+            block_size: Limits on the blocks.
         """
         self._job = {**job, "folder": str(folder)}
         self._folder, self._count, self._module = folder, workers, module
+        self._block_size = block_size
         self._workers: list[Worker] = []
         self._started = 0
         self._selector = selectors.DefaultSelector()
@@ -231,7 +251,7 @@ class Pool:
         return ()
 
     def run(self, missing: list[Interval]) -> Iterator[tuple[Interval | None, dict[str, Any]]]:
-        """Simulate the missing showers.
+        """Make the missing showers.
 
         Yields each finished block with the answer of its worker; in between (None, answer) of a worker that
         has started, and (None, {}) every `POLL_SECONDS`, so that the caller can stop.
@@ -243,7 +263,7 @@ class Pool:
             SimulationError: `MAX_TRIES` workers crashed on a block.
             CaloforgeError: An error that a worker reports.
         """
-        queue = Queue(missing, self._count)
+        queue = Queue(missing, self._count, self._block_size)
         showers = sum(stop - start for start, stop in missing)
         for _ in range(min(self._count, showers)):
             self._start(queue)
@@ -293,7 +313,7 @@ class Pool:
             raise errors.SimulationError(
                 f"showers {start} to {stop - 1}: {task.tries} workers died; the last one {exit_reason}. "
                 "Finished blocks are kept: mend the cause (memory, or a setting of the detector), then run "
-                "the same simulation with --resume"
+                "the same command with --resume"
             )
         self._start(queue)
 

@@ -20,9 +20,9 @@ from typing import Any, Self
 
 from caloforge import errors
 from caloforge._version import __version__
+from caloforge.campaign.parts import block_name
+from caloforge.campaign.pool import MAX_TRIES, BlockSize, Interval, Queue, Task, Worker
 from caloforge.files import write_bytes
-from caloforge.fullsim.blocks import block_name
-from caloforge.fullsim.pool import MAX_TRIES, Interval, Queue, Task, Worker
 from caloforge.provenance import package_version
 from caloforge.ray_connection import CAMPAIGN, connected, first_line
 from caloforge.signals import handle_signals_again
@@ -33,23 +33,22 @@ MAX_LOSSES = 10
 RESIZE_SECONDS = 5.0
 # seconds without any worker after which the campaign ends
 START_SECONDS = 180.0
-# packages that must have one version on all nodes
-PACKAGES = ("geant4-pybind", "numpy")
 
 
 class BlockWorker:
     """Ray actor that runs one worker process on its node."""
 
-    def __init__(self, job: dict[str, Any], module: str) -> None:
+    def __init__(self, job: dict[str, Any], module: str, packages: tuple[str, ...]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="caloforge-"))
         self._job, self._module = {**job, "folder": str(self._folder)}, module
+        self._packages = packages
         self._worker: Worker | None = None
 
     def start(self) -> dict[str, Any]:
         """Start the process; returns its first answer, the node and the versions there."""
         import ray
 
-        versions = {name: package_version(name) for name in PACKAGES}
+        versions = {name: package_version(name) for name in self._packages}
         answer = self._answer()
         return {
             **answer,
@@ -111,20 +110,31 @@ class RayPool:
     """Runs the blocks of a campaign on a Ray cluster. Use it as a context manager."""
 
     def __init__(
-        self, job: dict[str, Any], folder: Path, workers: int | None, module: str, address: str
+        self,
+        job: dict[str, Any],
+        folder: Path,
+        workers: int | None,
+        module: str,
+        address: str,
+        *,
+        packages: tuple[str, ...] = (),
+        block_size: BlockSize = BlockSize(),  # noqa: B008 - frozen
     ) -> None:
         """Nothing is started before the context is entered.
 
         Args:
-            job: Detector, beam, fullsim and seed, as JSON documents.
+            job: What the workers need to know, as JSON document.
             folder: Where the driver writes the blocks.
             workers: Number of workers; by default one for each core of the cluster, also of nodes that join
                 later.
             module: What each worker process runs.
             address: Address of the cluster.
+            packages: Distributions that must have one version on all nodes.
+            block_size: Limits on the blocks.
         """
         self._job, self._folder, self._wanted = job, folder, workers
         self._module, self._address = module, address
+        self._packages, self._block_size = packages, block_size
         # by the reference of what each is doing: starting, or a block
         self._busy: dict[Any, _Actor] = {}
         self._data: dict[Any, Any] = {}
@@ -152,7 +162,7 @@ class RayPool:
         return (f"{len({actor.node for actor in working})} nodes, {len(working)} workers",)
 
     def run(self, missing: list[Interval]) -> Iterator[tuple[Interval | None, dict[str, Any]]]:
-        """Simulate the missing showers; see `Pool.run`.
+        """Make the missing showers; see `Pool.run`.
 
         Raises:
             SimulationError: Workers keep dying or do not start, nodes have other versions, or the cluster is
@@ -161,7 +171,7 @@ class RayPool:
         """
         import ray
 
-        queue = Queue(missing, 1)
+        queue = Queue(missing, 1, self._block_size)
         self._alive = time.monotonic()
         try:
             while queue or any(actor.task for actor in self._busy.values()):
@@ -198,7 +208,7 @@ class RayPool:
         queue.workers = wanted
         remote = ray.remote(BlockWorker).options(num_cpus=1, max_restarts=0)
         for _ in range(wanted - actors):
-            handle = remote.remote(self._job, self._module)
+            handle = remote.remote(self._job, self._module, self._packages)
             self._busy[handle.start.remote()] = _Actor(handle)
 
     def _assign(self, actor: _Actor, queue: Queue) -> None:
@@ -272,7 +282,7 @@ class RayPool:
             )
 
     def _check_versions(self, answer: dict[str, Any]) -> None:
-        here = {"caloforge": __version__, **{name: package_version(name) for name in PACKAGES}}
+        here = {"caloforge": __version__, **{name: package_version(name) for name in self._packages}}
         there = answer["versions"]
         if different := [name for name in here if there.get(name) != here[name]]:
             name = different[0]
