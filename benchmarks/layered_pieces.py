@@ -7,7 +7,8 @@ Prints a table. Real layer features are those of the other showers, as many of t
 the training will do): were they the test showers' own, both samples would have the same fluctuations.
 Every variant is drawn once from each model, with noise of its own; the spread is that of the
 trainings and draws (of draws alone, where one model is named several times), the floor that of two halves of
-the test showers. About twenty minutes on one core for three trainings and 3000 showers.
+the test showers. A sample may be several files, "{low,flat}.h5". `--only TEXT...` draws the variants whose
+names contain a text. About twenty minutes on one core for three trainings and 3000 showers.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from caloforge.geometry import Detector
+from caloforge.metrics.fpd import frechet_physics_distance
 from caloforge.metrics.resampling import Metric
+from caloforge.metrics.tree_classifier import classifier_auc
 from caloforge.models.base import Condition, TrainingBatch
 from caloforge.models.layered.cell_density import CellCondition
 from caloforge.models.layered.constants import RESAMPLER_NOISE
 from caloforge.models.layered.couplings import legendre
 from caloforge.models.layered.model import Layered
 from caloforge.models.store import load_model
+from caloforge.observables import default_threshold, high_level_features, observe
 from caloforge.showers import ShowerBatch, ShowerFile
-from caloforge.validation import judge_batches
 
 BATCH = 100
 METRICS = ("classifier_auc", "fpd")
@@ -169,32 +173,41 @@ def draw(model: Layered, how: Draw, real: ShowerBatch, seed: int) -> ShowerBatch
     )
 
 
-def figures(real: ShowerBatch, made: ShowerBatch, detector: Detector) -> dict[str, Metric]:
-    """The figures of whole showers that the table has."""
-    verdict = judge_batches(real, made, detector, thresholds="strict", classifier=True)
-    differences = [judgement.difference for judgement in verdict.judgements]
-    return {d.metric: d.result for d in differences if d.metric in METRICS and d.observable == "shower"}
+def features(showers: ShowerBatch, detector: Detector) -> NDArray[np.float32]:
+    """What `validate` gives to trees and Fréchet distance."""
+    values = observe(showers, detector, threshold=default_threshold(detector))
+    return high_level_features(values, showers.incident_energy)
+
+
+def figures(real: NDArray[np.float32], made: NDArray[np.float32]) -> dict[str, Metric]:
+    """The figures of whole showers that the table has, from their features."""
+    found = classifier_auc(real, made), frechet_physics_distance(real, made, seed=0)
+    return dict(zip(METRICS, found, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("test", type=Path)
-    parser.add_argument("others", type=Path)
+    parser.add_argument("test")
+    parser.add_argument("others")
     parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--only", nargs="+", default=[""])
     arguments = parser.parse_args()
     with ShowerFile(arguments.test) as file:
         real, detector = file.read(), file.detector
     with ShowerFile(arguments.others) as file:
         others = file.read()
+    truth = features(real, detector)
     table: dict[str, dict[str, list[float]]] = {}
     floors = {}
     for seed, path in enumerate(arguments.models):
         model = load_model(path)
         assert isinstance(model, Layered)
         for name, (changed, how) in variants(model.eval(), path).items():
+            if not any(text in name for text in arguments.only):
+                continue
             found = table.setdefault(name, {metric: [] for metric in METRICS})
             made = draw(changed.eval(), how, others if how is real_features else real, seed)
-            for metric, result in figures(real, made, detector).items():
+            for metric, result in figures(truth, features(made, detector)).items():
                 found[metric].append(result.value)
                 floors[metric] = result.floor
             print(path, name, {metric: values[-1] for metric, values in found.items()}, flush=True)

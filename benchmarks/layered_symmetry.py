@@ -14,7 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from layered_pieces import METRICS, draw, figures, whole
+from layered_pieces import METRICS, draw, features, figures, whole
 
 from caloforge.cli import main as caloforge
 from caloforge.geometry import Detector
@@ -40,6 +40,7 @@ def main() -> None:
     arguments, settings = parser.parse_known_args()
     with ShowerFile(arguments.test) as file:
         real, detector = file.read(), file.detector
+    truth = features(real, detector)
     found: dict[str, list[float]] = {metric: [] for metric in METRICS}
     with (
         mock.patch.object(layered_geometry, "symmetries", nothing_but_itself),
@@ -55,7 +56,7 @@ def main() -> None:
             model = load_model(run)
             assert isinstance(model, Layered)
             made = draw(model.eval(), whole, real, seed)
-            for metric, result in figures(real, made, detector).items():
+            for metric, result in figures(truth, features(made, detector)).items():
                 found[metric].append(result.value)
             print(run, {metric: values[-1] for metric, values in found.items()}, flush=True)
     cells = [f"{np.mean(values):.3f} ± {np.std(values):.3f}" for values in found.values()]

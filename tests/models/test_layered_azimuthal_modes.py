@@ -112,3 +112,25 @@ def test_each_coupling_raises_its_own_product(geometry, coupling):
         # cosine and sine, by the variance of the incoming modes
         want = 2 * SCALE * float((coupling.layer_weights[place[0]] ** 2).sum())
         assert float(rise[place]) == pytest.approx(want, rel=0.15)
+
+
+@pytest.mark.parametrize("source", [0, 1, 2])
+def test_a_coupling_stays_where_its_product_rises_with_it(geometry, source):
+    """Beyond, matching of moments runs away."""
+    coupling = AzimuthalCoupling(25, geometry).requires_grad_(False)
+    residuals = torch.randn(500, 25, geometry.cells, generator=torch.Generator().manual_seed(0))
+    place = (source, DIPOLE, 1, 1)
+    coupling.mode_coupling[place] = -20.0
+    coupling.clamp_parameters()
+    products = []
+    for _ in range(3):
+        products.append(float(coupling.mode_products(residuals + coupling(residuals))[place]))
+        coupling.mode_coupling *= 0.8
+    assert products == sorted(products)
+
+
+def test_a_moderate_coupling_is_left_as_it_is(geometry, coupling):
+    torch.nn.init.normal_(coupling.mode_coupling, std=0.1)
+    before = coupling.mode_coupling.clone()
+    coupling.clamp_parameters()
+    assert torch.equal(coupling.mode_coupling, before)

@@ -102,8 +102,8 @@ def equivalent_statistics(verdict: Verdict) -> dict[str, Any]:
         "worst_observable": name,
         "observables": len(found),
         "sentence": (
-            f"as far from full simulation as two samples of {_showers(middle)} of its showers are from each "
-            f"other (median of {len(found)} observables; worst {_showers(worst)}, {name})"
+            f"two full simulations of {_showers(middle)} showers each would differ as much "
+            f"(median of {len(found)} observables; worst {_showers(worst)}, {name})"
         ),
     }
 

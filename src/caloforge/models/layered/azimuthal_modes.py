@@ -19,8 +19,9 @@ from caloforge.models.layered.geometry import LayerGeometry
 
 # unit of the coupling, a few hundredths; see SCALES in couplings.py
 SCALE = 0.1
-# with a stronger coupling the modes change those that they were computed from
-MODE_COUPLING_RANGE = (-8.0, 8.0)
+# largest singular value of the coupling to each source, half of where a moment of Eq. 20 turns
+# round: below -1 for the same layer, below -(1 - d^2) / (2 d) for a memory of d, it falls with its coupling
+LARGEST_COUPLING = (0.5, *((1 - decay**2) / (4 * decay) for decay in LAYER_DECAYS))
 
 
 class AzimuthalCoupling(nn.Module):
@@ -58,6 +59,18 @@ class AzimuthalCoupling(nn.Module):
     def coupling(self) -> Tensor:
         """Coupling of each mode, (MODE_SOURCES, MODES, bins, bins)."""
         return SCALE * self.mode_coupling.repeat_interleave(2, dim=1)
+
+    @torch.no_grad()
+    def clamp_parameters(self) -> None:
+        """Limit the coupling to each source, so that each moment rises with its parameter, Eq. 20.
+
+        Modes of a layer depend on those in front, which depend on modes in front of them. With a strong
+        negative coupling this second order exceeds the first, and matching of moments runs away.
+        """
+        left, strength, right = torch.linalg.svd(self.mode_coupling)
+        limits = strength.new_tensor(LARGEST_COUPLING)[:, None, None] / SCALE
+        if bool((strength > limits).any()):
+            self.mode_coupling.copy_(left * torch.minimum(strength, limits)[..., None, :] @ right)
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         # models of earlier releases have fewer decays

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.layered.azimuthal_modes import MODE_COUPLING_RANGE, AzimuthalCoupling
+from caloforge.models.layered.azimuthal_modes import AzimuthalCoupling
 from caloforge.models.layered.cell_density import CellCondition, CellDensity
 from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LEGENDRE_TERMS
 from caloforge.models.layered.geometry import LayerGeometry
@@ -295,7 +295,7 @@ class StudentCoupling(NeighbourCoupling):
     def clamp_parameters(self) -> None:
         """Clamp the parameters that no moment bounds."""
         self.log_gain.clamp_(*LOG_GAIN_RANGE)
-        self.azimuthal.mode_coupling.clamp_(*MODE_COUPLING_RANGE)
+        self.azimuthal.clamp_parameters()
 
     def class_sums(self, field: Tensor) -> Tensor:
         """Means of a field (N, layers, cells), summed over symmetry classes, (layers, classes)."""
