@@ -6,7 +6,8 @@ import caloforge
 
 CLASSES = {"CaloforgeError", "Detector", "RunConfig", "ShowerBatch", "ShowerFile", "ShowerWriter"}
 SIGNATURES = {
-    "benchmark": "*models, run=clic-electron, n=40, all_cores=False, out=None, quick=False, seed=1, "
+    "benchmark": "*models, run=clic-electron, n=None, precision=validated, truth=None, "
+    "all_cores=False, out=None, quick=False, seed=1, "
     "force=False, progress=True",
     "benchmark_scaling": "run=demo, *, data=None, processes=None, steps=30, nodes=128, network=omni-path, "
     "per_node=1, out=None, seed=1, force=False, progress=True",

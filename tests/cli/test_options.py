@@ -32,7 +32,8 @@ OPTIONS = {
     "card": "MODEL REPORTS --benchmark --data --name",
     "submit": "WHERE COMMAND --nodes --array --processes --gpus --cpus --memory --time --image --volume "
     "--env --secret --setup --name --sbatch --namespace --dashboard --print",
-    "benchmark": "MODELS --run -n/--n --all-cores -o/--out --quick --seed --force --progress/--no-progress",
+    "benchmark": "MODELS --run -n/--n --precision --truth --all-cores -o/--out --quick --seed --force "
+    "--progress/--no-progress",
     "doctor": "",
     "cite": "",
     "config show": "RUN --set",

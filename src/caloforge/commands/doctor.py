@@ -35,6 +35,7 @@ OPTIONAL = {
     "onnxscript": ("onnx", "generate on onnx and openvino"),
     "onnxruntime": ("onnx", "generate on onnx, and in int8"),
     "openvino": ("onnx", "generate on openvino"),
+    "qonnx": ("fpga", "export --target qonnx"),
     "pyhepmc": ("events", "simulate-events of HepMC files"),
     "uproot": ("events", "simulate-events of EDM4hep files, and into ROOT files"),
     "ray": ("tune", "tune"),

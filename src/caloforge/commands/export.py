@@ -22,7 +22,7 @@ def export(
     Args:
         model: A run directory, a model directory, or the name of a released model; see `caloforge list`.
         out: The folder to write: the graph, manifest.json, the data of a self-test, and files of the target.
-        target: What will run it: onnx, openvino, par04, cpp, ddml, ddml-python, or that of a plug-in.
+        target: What will run it: onnx, openvino, par04, cpp, ddml, ddml-python, qonnx, or that of a plug-in.
         allow_large: Allow a model of more than 100 million numbers, which may exhaust the memory.
         force: Replace an earlier export.
     """

@@ -15,7 +15,7 @@ from caloforge.errors import ModelError
 from caloforge.exporting.graph import Exported
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
 from caloforge.models.base import ShowerModel
-from caloforge.models.parity import Arrays, sample_inputs
+from caloforge.models.parity import PARITY, Arrays, sample_inputs
 
 GRAPH = "model.onnx"
 # showers of the self-test
@@ -55,6 +55,7 @@ class Contract:
         convert: Turns the folder with the ONNX file into the files of another runtime, and returns their
             names, the first being the one that is opened; None keeps the ONNX file.
         runs: Runs the files of `convert` on named inputs; None is ONNX Runtime.
+        tolerance: Share of the energy of a shower that may lie in other cells than torch puts it.
     """
 
     module: nn.Module
@@ -65,6 +66,7 @@ class Contract:
     texts: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda manifest: {}  # noqa: ARG005
     convert: Callable[[Path], tuple[str, ...]] | None = None
     runs: Callable[[Path, Arrays], np.ndarray[Any, Any]] | None = None
+    tolerance: float = PARITY
 
     def expected(self) -> np.ndarray[Any, Any]:
         """The output for the examples, computed by torch."""

@@ -19,7 +19,7 @@ from caloforge.exporting.manifest import FORMAT, MANIFEST, REFERENCE, manifest, 
 from caloforge.exporting.registry import TARGETS, contract_function
 from caloforge.files import check_new, partial_path, write_text, writing
 from caloforge.models.base import ShowerModel
-from caloforge.models.parity import PARITY, Arrays
+from caloforge.models.parity import Arrays
 
 
 def check_folder(out: Path, *, force: bool = False) -> Path:
@@ -94,10 +94,10 @@ def _check(contract: Contract, graph: Path, reference: Arrays, target: str) -> N
     got = run(graph, contract.examples)
     worst = largest_difference(got, want)
     # also true where it is NaN
-    if not worst <= PARITY:
+    if not worst <= contract.tolerance:
         raise ModelError(
             f"the graph for {target} makes other showers of this model than torch: {worst:.2g} of the energy "
-            f"in other cells, expected at most {PARITY:g}"
+            f"in other cells, expected at most {contract.tolerance:g}"
         )
 
 

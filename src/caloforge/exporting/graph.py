@@ -106,7 +106,7 @@ def export_module(
     batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
     tensors = tuple(torch.as_tensor(value) for value in inputs.values())
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             program = torch.onnx.export(
                 _OfTuple(module.cpu().eval()).eval(),
                 tensors,
@@ -121,7 +121,7 @@ def export_module(
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ModelError(f"the model family {family} cannot be written as ONNX: {reason}") from error
     assert program is not None
-    with _quiet():
+    with quiet():
         graph = _for_old_consumers(program.model_proto)
     check_writable(path)
     with replacing(path) as temporary:
@@ -154,10 +154,13 @@ def _for_old_consumers(graph: ModelProto) -> ModelProto:
     return graph
 
 
-def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64) -> Path:
+def quantize_graph(
+    model: ShowerModel, graph: Path, path: Path, count: int = 64, *, for_hardware: bool = False
+) -> Path:
     """Quantise a graph: convolutions in 8-bit integers, calibrated on conditions over the trained range.
 
     Weights get a scale for each output channel (ONNX Runtime's static quantisation); the rest stays fp32.
+    For hardware each tensor has one scale and no offset, and dense layers are quantised as well.
     """
     require_packages("onnx", "onnxruntime")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
@@ -172,31 +175,32 @@ def quantize_graph(model: ShowerModel, graph: Path, path: Path, count: int = 64)
         def get_next(self) -> Arrays | None:
             return next(self.rows, None)
 
-    with replacing(path) as temporary, _quiet():
+    with replacing(path) as temporary, quiet():
         quantize_static(
             graph,
             temporary,
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"] if for_hardware else ["Conv"],
+            per_channel=not for_hardware,
+            extra_options={"ActivationSymmetric": for_hardware},
         )
     return path
 
 
-def require_packages(*packages: str) -> None:
-    """Check that packages of the extra `onnx` are installed.
+def require_packages(*packages: str, extra: str = "onnx") -> None:
+    """Check that packages of an extra are installed.
 
     Raises:
         MissingDependencyError: One is not; names the command to install it.
     """
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise MissingDependencyError(f"{', '.join(missing)} not installed: pip install 'caloforge[onnx]'")
+        raise MissingDependencyError(f"{', '.join(missing)} not installed: pip install 'caloforge[{extra}]'")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Suppress warnings and log messages of the exporter."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -11,7 +11,7 @@ from caloforge.exporting.contract import Contract, TensorInfo
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
 from caloforge.geometry.mesh import IMPACT
 from caloforge.models.base import ShowerModel
-from caloforge.models.parity import PARITY, Arrays
+from caloforge.models.parity import Arrays
 from caloforge.models.training_metadata import TrainedRange
 from caloforge.provenance import collect, digest_file
 
@@ -57,7 +57,11 @@ def manifest(
         "energy_meaning": model.energy_meaning,
         "mesh": mesh_facts(model.detector),
         "detector": model.detector.model_dump(mode="json"),
-        "reference": {**_file(folder / REFERENCE), **_layout(reference), "largest_difference": PARITY},
+        "reference": {
+            **_file(folder / REFERENCE),
+            **_layout(reference),
+            "largest_difference": contract.tolerance,
+        },
         **contract.facts,
         "provenance": collect(packages=("torch", "onnx", "onnxruntime")),
     }

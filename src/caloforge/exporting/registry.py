@@ -42,6 +42,7 @@ BUILT_IN = {
     "ddml-python": Target(
         "DDML in ddsim: embedded Python, model CaloClouds", f"{FOLDER}.ddml_python:contract"
     ),
+    "qonnx": Target("8-bit QONNX for FPGA tools, with a cost estimate", f"{FOLDER}.qonnx:contract"),
 }
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from caloforge.beam import BeamConfig
 from caloforge.conditions import Conditions
 from caloforge.config import build
+from caloforge.generation.conditions import conditions_like
 from caloforge.generation.engine import load_on_backend
 from caloforge.generation.generate import run, write_file
 from caloforge.generation.plan import LoadedModel, Plan
@@ -60,6 +61,11 @@ class Engine:
         write_file(
             self.network(batch), self._conditions(showers), path, seed=self.seed, provenance={}, force=True
         )
+
+    def write_like(self, truth: Path, showers: int, batch: int, path: Path) -> None:
+        """Generate the first showers of a file again, with its incident conditions."""
+        conditions = conditions_like(truth, self.model.detector, showers)
+        write_file(self.network(batch), conditions, path, seed=self.seed, provenance={}, force=True)
 
     def _conditions(self, showers: int) -> Conditions:
         """Conditions drawn uniformly over the trained range."""

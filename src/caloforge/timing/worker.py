@@ -36,37 +36,43 @@ FILE_BATCH = 128
 Answer = Callable[..., None]
 
 
-def measure_engine(job: dict[str, Any], engine: Engine, answer: Answer) -> None:
+def measure_engine(job: dict[str, Any], engine: Engine, answer: Answer) -> float | None:
     """Time an engine: a trial, each batch size in memory, then generation to disk.
 
     Args:
         job: `batches`, the batch sizes; `seconds`, the intended time of a measurement; `disk`, whether to
-            measure generation to disk.
+            measure generation to disk; `cpu_time`, whether CPU time counts, which other work on the machine
+            hardly changes, in place of wall time.
         engine: The engine.
         answer: Called with the results as keywords.
+
+    Returns:
+        Seconds per shower in the largest batch that was repeated; None if it is too slow for that.
     """
+    clock = time.process_time if job.get("cpu_time") else time.perf_counter
     engine.prepare(1)
     engine.make(TRIAL_SHOWERS, 1)
-    single = _time(engine, TRIAL_SHOWERS, 1)
+    single = _time(engine, TRIAL_SHOWERS, 1, clock)
     if single > TOO_SLOW:
         answer(slow=single)
-        return
+        return None
     disk = None
     for batch in job["batches"]:
         # each thread generates whole batches
         whole = batch * job["threads"]
         engine.prepare(batch)
-        first = _time(engine, whole, batch)
+        first = _time(engine, whole, batch, clock)
         if first * whole > LONG_FACTOR * job["seconds"]:
             # warm-up is negligible in such a long pass, and repeats would take minutes
             answer(batch=batch, seconds=[first])
             continue
-        warm = _time(engine, whole, batch)
+        warm = _time(engine, whole, batch, clock)
         repeats, showers = plan_repeats(warm, whole, job["seconds"])
-        answer(batch=batch, seconds=[_time(engine, showers, batch) for _ in range(repeats)])
+        answer(batch=batch, seconds=[_time(engine, showers, batch, clock) for _ in range(repeats)])
         disk = warm
     if job["disk"] and disk is not None:
         answer(**_to_disk(engine, disk, job["seconds"]))
+    return disk
 
 
 def plan_repeats(seconds: float, batch: int, budget: float) -> tuple[int, int]:
@@ -82,11 +88,11 @@ def plan_repeats(seconds: float, batch: int, budget: float) -> tuple[int, int]:
     return repeats, batch * max(1, int(batches / repeats))
 
 
-def _time(engine: Engine, showers: int, batch: int) -> float:
-    """Wall time per shower, s."""
-    start = time.perf_counter()
+def _time(engine: Engine, showers: int, batch: int, clock: Callable[[], float]) -> float:
+    """Time per shower, s."""
+    start = clock()
     engine.make(showers, batch)
-    return (time.perf_counter() - start) / showers
+    return (clock() - start) / showers
 
 
 def _to_disk(engine: Engine, single: float, budget: float) -> dict[str, Any]:
@@ -134,7 +140,14 @@ def _serve(job: dict[str, Any], answer: Answer) -> None:
 
     engine = open_engine(job)
     answer(opened=engine.facts)
-    measure_engine(job, engine, answer)
+    seconds = measure_engine(job, engine, answer)
+    like = job.get("like")
+    if like is None or seconds is None:
+        return
+    if (needed := seconds * like["showers"]) > job["longest"]:
+        answer(error=f"not compared: {like['showers']} showers would take {needed:.0f} s")
+        return
+    engine.write_like(Path(like["truth"]), like["showers"], FILE_BATCH, Path(like["out"]))
 
 
 def main() -> None:
