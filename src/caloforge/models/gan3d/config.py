@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from caloforge.config import StrictModel
 from caloforge.models.gan3d.presets import PRESETS
@@ -15,6 +15,7 @@ from caloforge.units import Energy
 Triple = tuple[
     Annotated[int, Field(ge=0, le=64)], Annotated[int, Field(ge=0, le=64)], Annotated[int, Field(ge=0, le=64)]
 ]
+Channels = Annotated[int, Field(ge=1, le=1024)]
 Kernel = tuple[
     Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)], Annotated[int, Field(ge=1, le=32)]
 ]
@@ -49,6 +50,7 @@ class GeneratorConfig(StrictModel):
 
     model_config = FILLED_FROM_PRESET
 
+    kind: Literal["blocks"] = "blocks"
     latent: int = Field(ge=3, le=65536)
     conditioning: Literal["multiply", "concatenate"]
     seed_channels: int = Field(ge=1, le=1024)
@@ -66,16 +68,56 @@ class DiscriminatorConfig(StrictModel):
 
     model_config = FILLED_FROM_PRESET
 
+    kind: Literal["blocks"] = "blocks"
     blocks: tuple[ConvBlock, ...] = Field(min_length=1, max_length=256)
     pool: int = Field(default=2, ge=1, le=16)
+
+
+class CompactGeneratorConfig(StrictModel):
+    """Convolutions on coarse grids that displace the latent variables of the cells, see `compact_generator`.
+
+    `factors` normal numbers describe a shower as a whole; `width` is that of the network that conditions on
+    them and on the energy; `channels` those at a quarter, a quarter to a half, and a half of the resolution;
+    `radial_bins` the first ring of each radial bin with a spectrum of its own.
+    """
+
+    model_config = FILLED_FROM_PRESET
+
+    kind: Literal["compact"] = "compact"
+    factors: int = Field(default=16, ge=1, le=256)
+    width: int = Field(default=64, ge=4, le=1024)
+    channels: tuple[Channels, Channels, Channels] = (12, 12, 4)
+    radial_bins: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = Field(
+        default=(0, 1, 2, 3, 5, 8), min_length=1, max_length=32
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.radial_bins[0] != 0 or any(b <= a for a, b in itertools.pairwise(self.radial_bins)):
+            raise ValueError(f"radial_bins: got {list(self.radial_bins)}, expected rising rings from 0")
+        return self
+
+
+class CompactDiscriminatorConfig(StrictModel):
+    """Strided convolutions with spectral normalisation, beside sums and hits of the layers.
+
+    `channels` are those after each convolution of stride 2; `width` is that of the dense layers.
+    """
+
+    model_config = FILLED_FROM_PRESET
+
+    kind: Literal["compact"] = "compact"
+    channels: tuple[Channels, ...] = Field(default=(8, 16, 32), min_length=1, max_length=6)
+    width: int = Field(default=64, ge=4, le=1024)
 
 
 class LossWeights(StrictModel):
     """Weights of the terms of the loss; a term of weight 0 is not computed.
 
-    `real_fake` cross entropy; `energy` mean absolute percentage error (MAPE) of the regressed energy; `sum`
-    MAPE of the visible energy; `angle` mean absolute error of the angle measured in the image, rad;
-    `spectrum` MAPE of the number of cells in energy bins, made differentiable by soft bin edges.
+    `real_fake` the adversarial term; `energy` mean absolute percentage error (MAPE) of the regressed energy;
+    `sum` MAPE of the visible energy; `angle` mean absolute error of the angle measured in the image, rad;
+    `spectrum` MAPE of the number of cells in energy bins, made differentiable by soft bin edges;
+    `energy_distance` the energy distance of standardised physics features, for compact networks.
     """
 
     real_fake: float = Field(default=3.0, gt=0)
@@ -83,6 +125,12 @@ class LossWeights(StrictModel):
     sum: float = Field(default=0.1, ge=0)
     angle: float = Field(default=0.0, ge=0)
     spectrum: float = Field(default=0.0, ge=0)
+    energy_distance: float = Field(default=0.0, ge=0)
+
+
+def _kind(value: Any) -> str:
+    """Kind of a network; those of earlier releases are not named."""
+    return str(value.get("kind", "blocks") if isinstance(value, dict) else getattr(value, "kind", "blocks"))
 
 
 class Gan3dConfig(FamilyConfig):
@@ -90,20 +138,28 @@ class Gan3dConfig(FamilyConfig):
 
     Images are (cell energy / `cell_unit`) ^ `power`, cells below `cell_threshold` 0; the network sees the
     incident energy over `energy_unit`. `fake_conditions`: the generator is trained on the conditions of the
-    real "batch", or on "fresh" energies, uniform over the trained range.
+    real "batch", or on "fresh" energies, uniform over the trained range. `adversarial_after`: a compact
+    generator is trained by the energy distance alone for so many steps before the discriminator takes part.
     """
 
     presets = PRESETS
 
     family: Literal["gan3d"] = "gan3d"
-    preset: Literal["orthogonal", "angle", "debug"] = "orthogonal"
-    generator: GeneratorConfig
-    discriminator: DiscriminatorConfig
+    preset: Literal["orthogonal", "angle", "compact", "debug"] = "orthogonal"
+    generator: Annotated[
+        Annotated[GeneratorConfig, Tag("blocks")] | Annotated[CompactGeneratorConfig, Tag("compact")],
+        Discriminator(_kind),
+    ]
+    discriminator: Annotated[
+        Annotated[DiscriminatorConfig, Tag("blocks")] | Annotated[CompactDiscriminatorConfig, Tag("compact")],
+        Discriminator(_kind),
+    ]
     weights: LossWeights
     cell_unit: Energy = Field(gt=0)
     cell_threshold: Energy = Field(default=1e-3, ge=0)
     power: float = Field(gt=0, le=1)
     energy_unit: Energy = Field(default=1e5, gt=0)
+    adversarial_after: int = Field(default=0, ge=0)
     label_flip: float = Field(default=0.05, ge=0, lt=0.5)
     generator_updates: int = Field(default=2, ge=1, le=16)
     fake_conditions: Literal["batch", "fresh"]
@@ -118,6 +174,11 @@ class Gan3dConfig(FamilyConfig):
             raise ValueError(
                 "fake_conditions: 'fresh' has no measured angle or spectrum to compare with; take 'batch' or "
                 "set weights.angle and weights.spectrum to 0"
+            )
+        if self.generator.kind != self.discriminator.kind:
+            raise ValueError(
+                f"discriminator.kind: got {self.discriminator.kind!r} with a generator of kind "
+                f"{self.generator.kind!r}; expected the same"
             )
         edges = self.spectrum_edges
         if len(edges) < 1 or edges[0] <= 0 or any(b <= a for a, b in itertools.pairwise(edges)):

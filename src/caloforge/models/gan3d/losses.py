@@ -73,3 +73,8 @@ def spectrum_counts(energy: Tensor, edges: tuple[float, ...], softness: float = 
         [torch.sigmoid((log_energy - math.log(edge)) / softness).sum(1) for edge in edges], dim=1
     )
     return torch.cat([above[:, :-1] - above[:, 1:], above[:, -1:]], dim=1)
+
+
+def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Terms of a loss without gradients, for metrics.jsonl."""
+    return {name: value.detach() for name, value in parts.items()}

@@ -1,42 +1,62 @@
-"""The 3DGAN as a `ShowerModel`: preprocessing, the published training step, generation."""
+"""The 3DGAN as a `ShowerModel`: published or compact networks, preprocessing, generation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from caloforge.errors import ConfigError
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
 from caloforge.models.checks import check_between
-from caloforge.models.gan3d.config import Gan3dConfig
-from caloforge.models.gan3d.losses import measured_angle, percentage_error, spectrum_counts
+from caloforge.models.gan3d.cell_field import EnergyArgument
+from caloforge.models.gan3d.compact_discriminator import CompactDiscriminator
+from caloforge.models.gan3d.compact_generator import CompactGenerator
+from caloforge.models.gan3d.compact_step import CompactStep
+from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig, Gan3dConfig
 from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
-from caloforge.models.training_metadata import DataFacts
+from caloforge.models.gan3d.physics_features import FeatureScale, PhysicsFeatures
+from caloforge.models.gan3d.published_step import PublishedStep
+from caloforge.models.layered.geometry import layer_geometry
+from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts, TrainedRange
+from caloforge.showers import ShowerBatch
 from caloforge.transforms import PowerScale
+
+# cells that the closed-form start is fitted to, and the fewest showers
+FIT_NUMBERS, FEWEST_FIT = 40_000_000, 200
+# showers whose features are computed at a time
+FEATURE_ROWS = 64
+# activations of a compact generator and its features per cell, an upper estimate
+NUMBERS_OF_A_CELL = 200
+# of the logarithm of a cell's energy in MeV in the table of the compact generator
+LOG_ENERGY_RANGE = (-60.0, 30.0)
+LARGEST_WEIGHT = 300.0
 
 
 class Gan3d(ShowerModel):
     """A generator, and a discriminator that also regresses the incident energy.
 
-    The discriminator is trained on real, then on generated images, with a few labels flipped; then the
-    generator is updated twice, each time with new noise. Sum, angle and spectrum are functions of the image
-    without weights, so that their terms train the generator only.
+    The networks are those published, or compact ones; each kind has a training step of its own.
     """
 
     family = "gan3d"
     config: Gan3dConfig
+    generator: Generator | CompactGenerator
+    discriminator: Discriminator | CompactDiscriminator
+    features: PhysicsFeatures
+    feature_scale: FeatureScale
+    steps: Tensor
 
     def __init__(self, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> None:
         """Build both networks for the mesh of the detector.
 
         Raises:
-            ConfigError: The mesh is ragged or does not fit the networks, or has no angle to measure.
+            ConfigError: The mesh is ragged or does not fit the networks, or has no angle to measure; or a
+                compact network is given showers at an angle or a cylindrical mesh.
         """
         super().__init__(config, detector, facts)
         shape = require_regular_mesh(detector, self.family)
@@ -45,27 +65,58 @@ class Gan3d(ShowerModel):
                 "model.weights.angle: the angle is measured on cartesian meshes only; set it to 0"
             )
         self.transform = PowerScale(config.cell_unit, config.power, config.cell_threshold)
-        self.generator = Generator(config, shape)
-        self.discriminator = Discriminator(config, shape)
-        # 1.2 to 3 times faster on CPUs with AVX-512 than channels first, and no slower elsewhere
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.compact = config.generator.kind == "compact"
+        if self.compact:
+            self._build_compact(shape)
+        else:
+            self.generator = Generator(config, shape)
+            self.discriminator = Discriminator(config, shape)
+            # 1.2 to 3 times faster on CPUs with AVX-512 than channels first, and no slower elsewhere
+            self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def _build_compact(self, shape: tuple[int, int, int]) -> None:
+        generator, discriminator = self.config.generator, self.config.discriminator
+        assert isinstance(generator, CompactGeneratorConfig)
+        assert isinstance(discriminator, CompactDiscriminatorConfig)
+        _check_compact(self.detector, self.ranges)
+        geometry = layer_geometry(self.detector, self.ranges, generator.radial_bins)
+        argument = EnergyArgument(*self.facts.response_argument())
+        self.generator = CompactGenerator(generator, shape, geometry, argument)
+        self.discriminator = CompactDiscriminator(discriminator, shape, geometry, argument, self._image)
+        self.features = PhysicsFeatures(shape[0], geometry)
+        self.feature_scale = FeatureScale(argument, self.features.size)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def _image(self, showers: Tensor) -> Tensor:
+        """Energies in MeV in image units, with a finite slope at 0."""
+        offset = self.config.cell_threshold + 1e-6
+        image: Tensor = self.transform.forward(showers + offset) - (offset / self.transform.unit) ** (
+            self.transform.power
+        )
+        return image
 
     @classmethod
-    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
+    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:
         """See the base class; includes the images between the blocks, which dominate."""
-        return count_numbers(config, require_regular_mesh(detector, cls.family))
+        shape = require_regular_mesh(detector, cls.family)
+        if config.generator.kind == "blocks":
+            return count_numbers(config, shape)
+        return super().count_numbers(config, detector, facts) + NUMBERS_OF_A_CELL * math.prod(shape)
 
     def check_weights(self) -> None:
-        """See the base class: variances of batch normalisation must not be negative."""
+        """See the base class: variances of batch normalisation, and what becomes an energy."""
         for name, buffer in self.named_buffers():
             if name.endswith(("running_var", "num_batches_tracked")):
                 check_between(name, buffer, 0, math.inf)
+            if name.endswith("log_energy"):
+                check_between(name, buffer, *LOG_ENERGY_RANGE)
+        for name, weight in self.generator.named_parameters(prefix="generator") if self.compact else ():
+            check_between(name, weight.detach(), -LARGEST_WEIGHT, LARGEST_WEIGHT)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Shape of the noise of one shower: (latent,), or (latent - 2,) with concatenated conditions."""
-        settings = self.config.generator
-        return (settings.latent - 2 * (settings.conditioning == "concatenate"),)
+        """Shape of the noise of one shower, that of its generator."""
+        return self.generator.noise_shape
 
     def optimized(self) -> dict[str, nn.Module]:
         """The generator and the discriminator."""
@@ -76,98 +127,79 @@ class Gan3d(ShowerModel):
         return self.generator
 
     def images(self, condition: Condition, noise: Tensor) -> Tensor:
-        """Generated images, (N, Z, Y, X), in image units."""
+        """Images of a published generator, (N, Z, Y, X), in image units."""
         images: Tensor = self.generator(condition.energy / self.config.energy_unit, condition.theta, noise)
         # float32: half precision is not enough for sums, powers and percentages
         return images.float()
 
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Generate showers in MeV, cells below the threshold set to 0."""
-        showers: Tensor = self.transform.threshold_only(self.transform.inverse(self.images(condition, noise)))
-        return showers
+        if self.compact:
+            cells = self.generator(condition, noise)[0].float()
+            showers = cells.view(-1, *self.detector.shower_shape)
+        else:
+            showers = self.transform.inverse(self.images(condition, noise))
+        thresholded: Tensor = self.transform.threshold_only(showers)
+        return thresholded
 
     # ---- training
 
+    def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:  # noqa: ARG002
+        """See the base class: the closed-form start of compact networks; nothing for published ones."""
+        if self.compact:
+            device = self.steps.device
+            with torch.no_grad():
+                self.cpu()._fit_compact(batches)
+            self.to(device)
+
+    def _fit_compact(self, batches: Iterable[ShowerBatch]) -> None:
+        count = sum(len(batch) for batch in batches)
+        stored = max(FEWEST_FIT, FIT_NUMBERS // math.prod(self.detector.shower_shape))
+        keep = max(1, -(-count // stored))
+        parts, energies, rows, all_energies = [], [], [], []
+        self.features.fit(self._flat(batch)[::keep] for batch in batches)
+        for batch in batches:
+            showers, energy = self._flat(batch), torch.from_numpy(batch.incident_energy)
+            parts.append(showers[::keep])
+            energies.append(energy[::keep])
+            rows += [
+                self.features(showers[first : first + FEATURE_ROWS], energy[first : first + FEATURE_ROWS])
+                for first in range(0, len(showers), FEATURE_ROWS)
+            ]
+            all_energies.append(energy)
+        self.feature_scale.fit(torch.cat(rows), torch.cat(all_energies))
+        sample, energy = torch.cat(parts), torch.cat(energies)
+        generator, discriminator = self.generator, self.discriminator
+        assert isinstance(generator, CompactGenerator)
+        assert isinstance(discriminator, CompactDiscriminator)
+        generator.field.fit(sample, energy, generator.argument(energy))
+        discriminator.fit(sample, energy)
+
+    def _flat(self, batch: ShowerBatch) -> Tensor:
+        showers: Tensor = self.transform.threshold_only(torch.from_numpy(batch.showers)).flatten(2)
+        return showers
+
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
-        """Updates: the discriminator on real and on generated images, then the generator twice."""
-        real = self.transform.forward(batch.showers)
-        fake_condition = self._fake_condition(batch.condition)
-        with torch.no_grad():
-            # eval: batch normalisation uses its running statistics, as at generation
-            self.generator.eval()
-            fake = self.images(fake_condition, self.example_noise(len(real), real.device))
-            self.generator.train()
-        yield self._discriminator_phase(real, batch.condition, 1.0, "real")
-        yield self._discriminator_phase(fake, fake_condition, 0.0, "fake")
-        for update in range(self.config.generator_updates):
-            if update:
-                fake_condition = self._fake_condition(batch.condition)
-            yield self._generator_phase(batch, fake_condition)
+        """The updates of `CompactStep` or `PublishedStep`."""
+        step = CompactStep(self) if self.compact else PublishedStep(self)
+        return step(batch)
 
-    def _fake_condition(self, real: Condition) -> Condition:
-        """Conditions of generated images: those of the batch, or with new energies."""
-        if self.config.fake_conditions == "batch":
-            return real
-        low, high = self.ranges.energy
-        energy = low + (high - low) * torch.rand_like(real.energy)
-        return replace(real, energy=energy)
 
-    def _discriminator_phase(self, images: Tensor, condition: Condition, label: float, name: str) -> Phase:
-        score, energy = self.discriminator(images)
-        flip = torch.rand_like(score, dtype=torch.float32) < self.config.label_flip
-        target = torch.where(flip, 1.0 - label, label)
-        weights = self.config.weights
-        parts = {
-            f"d_{name}_bce": F.binary_cross_entropy_with_logits(score.float(), target),
-            f"d_{name}_energy": percentage_error(energy.float(), condition.energy / self.config.energy_unit),
-        }
-        bce, regression = parts.values()
-        loss = weights.real_fake * bce + weights.energy * regression
-        return Phase("discriminator", loss, _detached(parts | {f"d_{name}_loss": loss}))
+def _check_compact(detector: Detector, ranges: TrainedRange) -> None:
+    """Refuse conditions that the compact networks do not have.
 
-    def _generator_phase(self, batch: TrainingBatch, condition: Condition) -> Phase:
-        images = self.images(condition, self.example_noise(len(condition), batch.showers.device))
-        # gradients flow through the discriminator, but not to its weights
-        self.discriminator.requires_grad_(False)
-        score, energy = self.discriminator(images)
-        self.discriminator.requires_grad_(True)
-        visible = self.transform.inverse(images)
-        weights = self.config.weights
-        total = visible.flatten(1).sum(1)
-        parts = {
-            "g_bce": F.binary_cross_entropy_with_logits(score.float(), torch.ones_like(score.float())),
-            "g_energy": percentage_error(energy.float(), condition.energy / self.config.energy_unit),
-            "g_sum": percentage_error(total, self._visible(batch, condition)),
-        }
-        loss = (
-            weights.real_fake * parts["g_bce"]
-            + weights.energy * parts["g_energy"]
-            + weights.sum * parts["g_sum"]
+    Raises:
+        ConfigError: A cylindrical mesh, or more than one direction.
+    """
+    if not isinstance(detector.mesh, CartesianMesh):
+        raise ConfigError(
+            f"model.preset: compact networks need a cartesian mesh, {detector.name} has a "
+            f"{detector.mesh.kind} one; take the preset debug, or family: layered"
         )
-        if weights.angle:
-            parts["g_angle"] = (measured_angle(visible) - measured_angle(batch.showers)).abs().mean()
-            loss = loss + weights.angle * parts["g_angle"]
-        if weights.spectrum:
-            edges = self.config.spectrum_edges
-            # empty bins count as one cell, as in the original
-            wanted = spectrum_counts(batch.showers, edges).clamp_min(1.0)
-            parts["g_spectrum"] = percentage_error(spectrum_counts(visible, edges), wanted)
-            loss = loss + weights.spectrum * parts["g_spectrum"]
-        empty = (total.detach() <= 0).all()
-        return Phase("generator", loss, _detached(parts | {"g_loss": loss}), empty_images=empty)
-
-    def _visible(self, batch: TrainingBatch, condition: Condition) -> Tensor:
-        """Target visible energy of the generated showers, (N,) MeV."""
-        if self.config.fake_conditions == "batch":
-            total: Tensor = self.transform.threshold_only(batch.showers).flatten(1).sum(1)
-            return total
-        offset, scale = self.facts.response_argument()
-        argument = (condition.energy.log() - offset) * scale
-        response = torch.zeros_like(argument)
-        for coefficient in reversed(self.facts.response_fit):
-            response = response * argument + coefficient
-        return response * condition.energy
-
-
-def _detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in parts.items()}
+    for name in ("theta", "phi"):
+        low, high = getattr(ranges, name)
+        if high - low > ANGLE_SLACK:
+            raise ConfigError(
+                f"model.preset: compact networks are for one direction, the showers have {name} from "
+                f"{low:.4g} to {high:.4g} rad; take the preset angle, or family: layered"
+            )

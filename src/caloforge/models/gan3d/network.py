@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.errors import ConfigError
-from caloforge.models.gan3d.config import ConvBlock, Gan3dConfig
+from caloforge.models.gan3d.config import ConvBlock, DiscriminatorConfig, Gan3dConfig, GeneratorConfig
 
 Shape = tuple[int, int, int]
 MAX_SEED = 4096
@@ -40,6 +40,7 @@ def count_numbers(config: Gan3dConfig, shape: Shape) -> int:
         ConfigError: The blocks cannot reach the mesh.
     """
     generator, discriminator = config.generator, config.discriminator
+    assert isinstance(generator, GeneratorConfig) and isinstance(discriminator, DiscriminatorConfig)
     first = tuple(seed_size(generator.blocks, shape[axis], axis) for axis in range(3))
     seed = generator.seed_channels * math.prod(first)
     made, _ = _block_numbers(generator.blocks, generator.seed_channels, first)
@@ -116,8 +117,10 @@ class Generator(nn.Module):
             ConfigError: The blocks cannot reach the mesh.
         """
         super().__init__()
+        assert isinstance(config.generator, GeneratorConfig)
         blocks = config.generator.blocks
         self.shape = shape
+        self.noise_shape = (config.generator.latent - 2 * (config.generator.conditioning == "concatenate"),)
         self.multiply = config.generator.conditioning == "multiply"
         self.seed_channels = config.generator.seed_channels
         self.seed_shape = tuple(seed_size(blocks, shape[axis], axis) for axis in range(3))
@@ -166,6 +169,7 @@ class Discriminator(nn.Module):
             ConfigError: The mesh is too small for the blocks.
         """
         super().__init__()
+        assert isinstance(config.discriminator, DiscriminatorConfig)
         blocks, pool = config.discriminator.blocks, config.discriminator.pool
         sizes = [blocks_output(blocks, shape[axis], axis) // pool for axis in range(3)]
         if min(sizes) < 1:

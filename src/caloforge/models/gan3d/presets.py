@@ -118,4 +118,21 @@ _DEBUG: dict[str, Any] = {
     "batch_norm_momentum": 0.1,
 }
 
-PRESETS: dict[str, dict[str, Any]] = {"orthogonal": _ORTHOGONAL, "angle": _ANGLE, "debug": _DEBUG}
+# most of the work at low resolution, from a closed-form start; trained on two cores
+_COMPACT: dict[str, Any] = {
+    "generator": {"kind": "compact"},
+    "discriminator": {"kind": "compact"},
+    "weights": {"real_fake": 0.5, "energy": 0.001, "sum": 0.0, "energy_distance": 40.0},
+    "cell_unit": "1 MeV",
+    "power": 0.5,
+    "fake_conditions": "batch",
+    "generator_updates": 1,
+    "adversarial_after": 2000,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "orthogonal": _ORTHOGONAL,
+    "angle": _ANGLE,
+    "compact": _COMPACT,
+    "debug": _DEBUG,
+}

@@ -1,0 +1,244 @@
+"""The compact generator: 3D convolutions on coarse grids that displace the latent variables of all cells.
+
+Shapes: N batch, C channels, L layers, Y and X transverse, m = Y * X, F factors, B radial bins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caloforge.models.base import Condition
+from caloforge.models.gan3d.cell_field import CellField, EnergyArgument, powers
+from caloforge.models.gan3d.config import CompactGeneratorConfig
+from caloforge.models.layered.geometry import LayerGeometry
+
+# powers of the energy argument that the conditioning network sees
+CONDITION_DEGREE = 3
+# first grid: values at so many rings around the axis, those beyond are alike
+SEED_RINGS = 4
+# MeV
+SMALLEST_SUM = 1e-9
+# scale of outputs that shift many cells at once, whose weights must change slowly
+COMMON_SCALE = 0.1
+# and of outputs that act cell by cell
+LOCAL_SCALE = 3.0
+Shape = tuple[int, int, int]
+
+
+class SymmetricConv3d(nn.Conv3d):
+    """A 3 x 3 x 3 convolution whose kernels have the symmetries of detector and beam in x and y.
+
+    Kernels are averaged over the symmetry group, so that a transformed input gives the transformed output.
+    """
+
+    mean: Tensor
+
+    def __init__(self, channels: int, filters: int, geometry: LayerGeometry) -> None:
+        """Random kernels."""
+        super().__init__(channels, filters, 3, padding=1)
+        classes = torch.from_numpy(geometry.plane_classes(3, mirrored=True))
+        member = nn.functional.one_hot(classes).float()
+        # (9, 9): mean over the displacements of a class
+        self.register_buffer("mean", (member / member.sum(0)) @ member.T, persistent=False)
+
+    def symmetric_weight(self) -> Tensor:
+        """The kernels, (filters, channels, 3, 3, 3)."""
+        weight: Tensor = (self.weight.flatten(3) @ self.mean).view_as(self.weight)
+        return weight
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name in torch
+        """(N, channels, ...) to (N, filters, ...), the same size."""
+        return F.conv3d(input, self.symmetric_weight(), self.bias, padding=1)
+
+
+class ModulatedConv(nn.Module):
+    """Noise is appended to the channels, then convolution, modulation by the condition (FiLM), SiLU."""
+
+    def __init__(self, channels: int, filters: int, width: int, geometry: LayerGeometry) -> None:
+        """Random weights."""
+        super().__init__()
+        self.conv = SymmetricConv3d(channels + 1, filters, geometry)
+        self.modulation = nn.Linear(width, 2 * filters)
+
+    def forward(self, x: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+        """(N, channels, Z, Y, X) with noise (N, 1, Z, Y, X) and code (N, width) to (N, filters, Z, Y, X)."""
+        gain, offset = self.modulation(code)[:, :, None, None, None].chunk(2, 1)
+        return F.silu(self.conv(torch.cat([x, noise], 1)) * (1 + gain) + offset)
+
+
+class NeighbourMaps(nn.Module):
+    """The basis of symmetric 3 x 3 x 3 kernels applied to noise: sums over neighbours, of variance 1.
+
+    A kernel with the symmetries in x and y, and the same in front and behind, is a sum of these maps with
+    weights. The first one is the noise itself.
+    """
+
+    kernels: Tensor
+
+    def __init__(self, geometry: LayerGeometry) -> None:
+        """One kernel for each symmetry class of displacements in a layer."""
+        super().__init__()
+        classes = torch.from_numpy(geometry.plane_classes(3, mirrored=True))
+        member = nn.functional.one_hot(classes).float()
+        # the centre first
+        order = torch.argsort(member[4], descending=True, stable=True)
+        kernels = (member / member.sum(0).sqrt()).T[order]
+        self.register_buffer("kernels", kernels.reshape(-1, 1, 3, 3), persistent=False)
+        self.count = 2 * len(kernels)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """(N, 1, L, Y, X) to (N, count, L, m): in the layer, then in the layers in front and behind."""
+        layers = noise.shape[2]
+        maps = F.conv2d(noise.flatten(0, 2).unsqueeze(1), self.kernels, padding=1)
+        own = maps.view(-1, layers, *maps.shape[1:]).transpose(1, 2).flatten(3)
+        padded = F.pad(own, (0, 0, 1, 1))
+        return torch.cat([own, (padded[:, :, :-2] + padded[:, :, 2:]) * math.sqrt(0.5)], 1)
+
+
+class LocalMixing(nn.Module):
+    """Channels of the coarse grids and neighbour maps of each cell mixed point by point, modulated, SiLU."""
+
+    def __init__(self, channels: int, maps: int, filters: int, width: int) -> None:
+        """Random weights."""
+        super().__init__()
+        self.mix = nn.Linear(channels + maps, filters)
+        self.modulation = nn.Linear(width, 2 * filters)
+
+    def forward(self, x: Tensor, maps: Tensor, code: Tensor) -> Tensor:
+        """(N, channels, L, m) with maps (N, maps, L, m) and code (N, width) to (N, filters, L, m)."""
+        gain, offset = self.modulation(code)[:, :, None].chunk(2, 1)
+        mixed = self.mix.weight @ torch.cat([x, maps], 1).flatten(2) + self.mix.bias[:, None]
+        return F.silu(mixed * (1 + gain) + offset).view(len(x), -1, *x.shape[2:])
+
+
+class CompactGenerator(nn.Module):
+    """From normal numbers and incident energy to showers in MeV.
+
+    A conditioning network maps factors and energy to a code. The code makes a coarse grid and modulates three
+    convolutions, at a quarter to a half of the resolution, each with noise of its own. At full resolution
+    their output is mixed with one number per cell and its neighbours. The result displaces the latent
+    variables of `CellField`, and the sum of the cells is scaled to a visible energy drawn from the response.
+    """
+
+    def __init__(
+        self, config: CompactGeneratorConfig, shape: Shape, geometry: LayerGeometry, argument: EnergyArgument
+    ) -> None:
+        """Random weights, which change nothing before the training: displacements start at 0."""
+        super().__init__()
+        self.shape, self.argument, self.factors = shape, argument, config.factors
+        layers = shape[0]
+        self.field = CellField(layers, geometry, config.factors)
+        width, (low, middle, high) = config.width, config.channels
+        self.grids = _grids(shape)
+        self.code = nn.Sequential(
+            nn.Linear(config.factors + CONDITION_DEGREE, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+        self.seed = nn.Linear(width, low * self.grids[0][0] * SEED_RINGS)
+        self.convs = nn.ModuleList(
+            ModulatedConv(channels, filters, width, geometry)
+            for channels, filters in ((low, low), (low, middle), (middle, high))
+        )
+        bins = len(geometry.radial_bin_sizes)
+        self.displacement = nn.Linear(width, layers * bins)
+        self.readout = nn.Parameter(torch.zeros(high, layers, bins))
+        self.neighbours = NeighbourMaps(geometry)
+        self.mixing = LocalMixing(high, self.neighbours.count, high, width)
+        self.correlation = nn.Parameter(torch.zeros(self.neighbours.count - 1, layers, bins))
+        nn.init.zeros_(self.displacement.weight)
+        nn.init.zeros_(self.displacement.bias)
+        self.register_buffer("seed_ring", _rings(self.grids[0]), persistent=False)
+        for number, (small, large) in enumerate(zip(self.grids[:-1], self.grids[1:], strict=True)):
+            for axis in range(3):
+                matrix = _interpolation(small[axis], large[axis])
+                self.register_buffer(f"interpolation_{number}_{axis}", matrix, persistent=False)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Factors, one number for the response, then one for each point of each grid, in one vector."""
+        return (self.factors + 1 + sum(map(math.prod, self.grids)),)
+
+    def forward(self, condition: Condition, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Generate showers.
+
+        Args:
+            condition: N conditions; the incident energy is used.
+            noise: (N, *noise_shape) standard normal.
+
+        Returns:
+            Showers (N, L, m) in MeV; the latent variables t of their cells, positive where hit; logarithm of
+            the factor, (N,), that brought their sum to the visible energy.
+        """
+        argument = self.argument(condition.energy)
+        sizes = [self.factors, 1, *map(math.prod, self.grids)]
+        factors, rest, *grids = torch.split(noise, sizes, dim=1)
+        images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
+        code = self.code(torch.cat([factors, powers(argument, CONDITION_DEGREE)[:, 1:]], 1))
+        x = self.seed(code).view(len(code), -1, self.grids[0][0], SEED_RINGS)
+        x = x[..., self.seed_ring]
+        for number, conv in enumerate(self.convs):
+            x = self._upsampled(conv(x, images[number], code), number)
+        maps = self.neighbours(images[-1])
+        local = self.mixing(x.flatten(3), maps, code) * self.readout[..., self.field.radial_bin]
+        near = maps[:, 1:] * self.correlation[..., self.field.radial_bin]
+        local = LOCAL_SCALE * (local.sum(1) + near.sum(1))
+        latent = self._latent(local, maps[:, 0], code, argument, factors)
+        cells = self.field.energies(latent)
+        target = self.field.log_response(argument, factors, rest[:, 0])
+        log_scale = condition.energy.log() + target - cells.sum((1, 2)).clamp_min(SMALLEST_SUM).log()
+        return cells * log_scale.exp()[:, None, None], latent, log_scale
+
+    def _latent(self, local: Tensor, own: Tensor, code: Tensor, argument: Tensor, factors: Tensor) -> Tensor:
+        """Latent variables of all cells, (N, L, m), from displacements and noise of each cell."""
+        field = self.field
+        common, rest = field.factor_field(argument, factors)
+        common = common + COMMON_SCALE * self.displacement(code).view_as(common)
+        mean, sigma = field.moments(argument)
+        displaced: Tensor = own * rest[..., field.radial_bin] + local + common[..., field.radial_bin]
+        return mean + sigma * displaced
+
+    def _upsampled(self, x: Tensor, number: int) -> Tensor:
+        """Linear interpolation to the next grid, one axis at a time."""
+        deep, high, wide = (getattr(self, f"interpolation_{number}_{axis}") for axis in range(3))
+        x = x @ wide.T
+        x = (high @ x) if high.shape[0] != high.shape[1] else x
+        if deep.shape[0] != deep.shape[1]:
+            x = (deep @ x.flatten(3)).view(*x.shape[:2], -1, *x.shape[3:])
+        return x
+
+
+def _half(size: int) -> int:
+    return (size + 1) // 2
+
+
+def _grids(shape: Shape) -> tuple[Shape, ...]:
+    """Sizes of the grids: a quarter, half in y and x, half, all."""
+    half = tuple(map(_half, shape))
+    quarter = tuple(map(_half, half))
+    return (
+        (quarter[0], quarter[1], quarter[2]),
+        (quarter[0], half[1], half[2]),
+        (half[0], half[1], half[2]),
+        shape,
+    )
+
+
+def _rings(grid: Shape) -> Tensor:
+    """(Y, X) ring of each point around the middle of a grid, the outermost ones alike."""
+    away = [np.floor(np.abs(np.arange(n) - (n - 1) / 2)).astype(np.int64) for n in grid[1:]]
+    return torch.from_numpy(np.maximum(away[0][:, None], away[1][None]).clip(max=SEED_RINGS - 1))
+
+
+def _interpolation(small: int, large: int) -> Tensor:
+    """(large, small) matrix of linear interpolation whose ends coincide."""
+    place = np.linspace(0, small - 1, large)
+    lower = np.minimum(place.astype(np.int64), max(small - 2, 0))
+    matrix = np.zeros((large, small), np.float32)
+    matrix[np.arange(large), lower] = 1 - (place - lower)
+    if small > 1:
+        matrix[np.arange(large), lower + 1] += place - lower
+    return torch.from_numpy(matrix)
