@@ -72,6 +72,15 @@ def test_energy_distance_of_equal_distributions_is_0_on_average():
     assert abs(float(equal.mean())) < 4 * float(equal.std()) / math.sqrt(4000)
 
 
+def test_neighbour_maps_have_the_symmetries():
+    noise = torch.randn(2, 1, 4, 9, 9, generator=torch.Generator().manual_seed(0))
+    maps = NeighbourMaps()
+    for image in (lambda t: t.flip(-1), lambda t: t.transpose(-1, -2), lambda t: t.flip(-3)):
+        torch.testing.assert_close(
+            maps(image(noise)).unflatten(3, (9, 9)), image(maps(noise).unflatten(3, (9, 9)))
+        )
+
+
 def geometry(nx=9, ny=9, facts=FACTS):
     return layer_geometry(
         load_detector("clic-ecal-25", (f"mesh.nx={nx}", f"mesh.ny={ny}")), facts.ranges, (0, 1, 2)
@@ -93,7 +102,7 @@ def test_convolution_on_a_rectangle_is_not_transposed():
 
 
 def test_neighbour_maps_have_variance_1_and_begin_with_the_noise():
-    maps = NeighbourMaps(geometry())
+    maps = NeighbourMaps()
     noise = torch.randn(400, 1, 6, 9, 9, generator=torch.Generator().manual_seed(0))
     found = maps(noise)
     assert found.shape == (400, maps.count, 6, 81)

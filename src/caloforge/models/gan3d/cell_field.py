@@ -24,8 +24,9 @@ from caloforge.models.layered.geometry import LayerGeometry
 
 # degrees of the polynomials of the energy argument
 MEAN_DEGREE, SIGMA_DEGREE, RESPONSE_DEGREE, SPREAD_DEGREE = 3, 1, 3, 2
-# the table has so many knots up to this t, and continues in a straight line
-KNOTS, LAST_KNOT = 33, 8.0
+# the table has so many knots up to this t, and continues in a straight line; they are equidistant in
+# sqrt(t + KNOT_OFFSET), since the weakest hits, near t = 0, have the widest range of energies
+KNOTS, LAST_KNOT, KNOT_OFFSET = 41, 8.0, 0.01
 # energy intervals of the fit; rounds between latent moments and tables
 INTERVALS, ROUNDS = 16, 3
 # hit probabilities above this are fitted by the moments of t, without the normal tail
@@ -74,7 +75,7 @@ class CellField(nn.Module):
         mean: (L, K, MEAN_DEGREE + 1) coefficients of mu.
         log_sigma: (L, K, SIGMA_DEGREE + 1) coefficients of the logarithm of sigma.
         loadings: (F, L, B, 2) coefficients of A, degree 1.
-        log_energy: (L, B, KNOTS) logarithm of the energy in MeV at equidistant t.
+        log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots.
         table_change: The same shape, trained change of `log_energy`.
         response: (RESPONSE_DEGREE + 1,) coefficients of the mean logarithm of visible over incident energy.
         response_spread: (SPREAD_DEGREE + 1,) of the logarithm of its standard deviation.
@@ -89,6 +90,8 @@ class CellField(nn.Module):
     response_loadings: Tensor
     symmetry_class: Tensor
     radial_bin: Tensor
+    bin_of_class: Tensor
+    _first_knot: Tensor
 
     def __init__(self, layers: int, geometry: LayerGeometry, factors: int) -> None:
         """Zeros; `fit` gives the values."""
@@ -108,17 +111,41 @@ class CellField(nn.Module):
         symmetry_class = torch.from_numpy(geometry.symmetry_class)
         radial_bin = torch.from_numpy(geometry.radial_bin)
         self.register_buffer("symmetry_class", symmetry_class, persistent=False)
+        # cells of a class are in one ring, and so in one bin
+        first = np.unique(geometry.symmetry_class, return_index=True)[1]
+        bin_of_class = torch.from_numpy(geometry.radial_bin[first])
+        self.register_buffer("bin_of_class", bin_of_class, persistent=False)
         self.register_buffer("radial_bin", radial_bin, persistent=False)
         bin_of_layer = np.arange(layers)[:, None] * bins + geometry.radial_bin
         self.register_buffer("_first_knot", torch.from_numpy(bin_of_layer * KNOTS), persistent=False)
 
     # ---- evaluation
 
-    def moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
-        """Mu and sigma of all cells, (N, L, m) each."""
+    def class_moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of t of each symmetry class, (N, L, K) each."""
         mean = torch.einsum("nd,lkd->nlk", powers(argument, MEAN_DEGREE), self.mean)
-        sigma = torch.einsum("nd,lkd->nlk", powers(argument, SIGMA_DEGREE), self.log_sigma).exp()
+        return mean, torch.einsum("nd,lkd->nlk", powers(argument, SIGMA_DEGREE), self.log_sigma).exp()
+
+    def moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of all cells, (N, L, m) each."""
+        mean, sigma = self.class_moments(argument)
         return mean[..., self.symmetry_class], sigma[..., self.symmetry_class]
+
+    def latent(self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor) -> Tensor:
+        """Latent variables of all cells, (N, L, m).
+
+        Args:
+            argument: (N,) energy argument.
+            common: (N, L, B) displacement of each radial bin.
+            rest: (N, L, B) standard deviation that is left for the noise of the cells.
+            own: (N, L, m) noise.
+            local: (N, L, m) displacement of each cell.
+        """
+        mean, sigma = self.class_moments(argument)
+        mean = mean + sigma * common[..., self.bin_of_class]
+        width = sigma * rest[..., self.bin_of_class]
+        cells = self.symmetry_class
+        return mean[..., cells] + width[..., cells] * own + sigma[..., cells] * local
 
     def factor_field(self, argument: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         """What factors (N, F) add to each radial bin, and the rest of its standard deviation, (N, L, B)."""
@@ -129,7 +156,7 @@ class CellField(nn.Module):
     def energies(self, latent: Tensor) -> Tensor:
         """Cell energies in MeV of t, (N, L, m)."""
         # a comparison with NaN is false, so that no weights lead beyond the table
-        position = torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT) * ((KNOTS - 1) / LAST_KNOT)
+        position = _knot_position(torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT))
         knot = position.detach().floor().clamp_max(KNOTS - 2)
         table = (self.log_energy + TABLE_SCALE * self.table_change).flatten()
         index = self._first_knot + knot.long()
@@ -185,7 +212,7 @@ class CellField(nn.Module):
 
     def _fit_tables(self, showers: Tensor, argument: Tensor | None) -> Tensor:
         """Match the quantiles of hits to those of t; returns t of all cells, 0 where there is no hit."""
-        grid = torch.linspace(0, LAST_KNOT, KNOTS)
+        grid = _knots()
         moments = None if argument is None else self.moments(argument)
         latent = torch.zeros_like(showers)
         for layer in range(self.layers):
@@ -211,7 +238,7 @@ class CellField(nn.Module):
                 inside = (energy.clamp_min(1e-12).log() - knots[upper - 1]) / (
                     knots[upper] - knots[upper - 1]
                 )
-                value = (upper - 1 + inside) * (LAST_KNOT / (KNOTS - 1))
+                value = grid[upper - 1] + inside * (grid[upper] - grid[upper - 1])
                 latent[:, layer, cells] = torch.where(energy > 0, value.clamp_min(1e-3), 0.0)
         return latent
 
@@ -323,6 +350,18 @@ def _factor_analysis(values: Tensor, factors: int) -> tuple[Tensor, Tensor, Tens
     return loading.float(), (values @ weighted @ spread).float(), spread.float()
 
 
+def _knots() -> Tensor:
+    """(KNOTS,) t at the knots."""
+    first, last = math.sqrt(KNOT_OFFSET), math.sqrt(LAST_KNOT + KNOT_OFFSET)
+    return torch.linspace(first, last, KNOTS).square() - KNOT_OFFSET
+
+
+def _knot_position(latent: Tensor) -> Tensor:
+    """Position of t, not negative, in the table, in knots."""
+    first, last = math.sqrt(KNOT_OFFSET), math.sqrt(LAST_KNOT + KNOT_OFFSET)
+    return ((latent + KNOT_OFFSET).sqrt() - first) * ((KNOTS - 1) / (last - first))
+
+
 def _log_density(x: Tensor) -> Tensor:
     """Logarithm of the standard normal density."""
     return -0.5 * (x.square() + math.log(2 * math.pi))
@@ -354,8 +393,7 @@ def _quantile_table(hits: Tensor, below: Tensor) -> Tensor:
     knots = hits[lower] + (hits[lower + 1] - hits[lower]) * (place - lower)
     # beyond the strongest hits the table goes on with a slope
     beyond = below > 1 - 3 / len(hits)
-    step = LAST_KNOT / (KNOTS - 1)
-    rise = torch.cumsum(beyond.float(), 0) * 0.25 * step
+    rise = torch.cumsum(beyond * torch.diff(_knots(), prepend=torch.zeros(1)), 0) * 0.25
     last = knots[~beyond][-1] if bool((~beyond).any()) else knots[0]
     knots = torch.where(beyond, last + rise, knots)
     # log E gains at least this between knots

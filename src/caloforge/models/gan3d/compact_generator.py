@@ -25,6 +25,8 @@ SEED_RINGS = 4
 SMALLEST_SUM = 1e-9
 # scale of outputs that shift many cells at once, whose weights must change slowly
 COMMON_SCALE = 0.1
+# weight of a diagonal neighbour
+CORNER = 0.5
 # and of outputs that act cell by cell
 LOCAL_SCALE = 3.0
 Shape = tuple[int, int, int]
@@ -72,32 +74,28 @@ class ModulatedConv(nn.Module):
 
 
 class NeighbourMaps(nn.Module):
-    """The basis of symmetric 3 x 3 x 3 kernels applied to noise: sums over neighbours, of variance 1.
+    """Noise, and its sums over the neighbours in the layer and in depth, each of variance 1.
 
-    A kernel with the symmetries in x and y, and the same in front and behind, is a sum of these maps with
-    weights. The first one is the noise itself.
+    Sums of these with weights are symmetric 3 x 3 x 3 convolutions of the noise.
     """
 
-    kernels: Tensor
+    count = 3
+    kernel: Tensor
 
-    def __init__(self, geometry: LayerGeometry) -> None:
-        """One kernel for each symmetry class of displacements in a layer."""
+    def __init__(self) -> None:
+        """The kernel of the neighbours in a layer."""
         super().__init__()
-        classes = torch.from_numpy(geometry.plane_classes(3, mirrored=True))
-        member = nn.functional.one_hot(classes).float()
-        # the centre first
-        order = torch.argsort(member[4], descending=True, stable=True)
-        kernels = (member / member.sum(0).sqrt()).T[order]
-        self.register_buffer("kernels", kernels.reshape(-1, 1, 3, 3), persistent=False)
-        self.count = 2 * len(kernels)
+        kernel = torch.tensor([[CORNER, 1, CORNER], [1, 0, 1], [CORNER, 1, CORNER]])
+        self.register_buffer("kernel", (kernel / kernel.norm())[None, None], persistent=False)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """(N, 1, L, Y, X) to (N, count, L, m): in the layer, then in the layers in front and behind."""
-        layers = noise.shape[2]
-        maps = F.conv2d(noise.flatten(0, 2).unsqueeze(1), self.kernels, padding=1)
-        own = maps.view(-1, layers, *maps.shape[1:]).transpose(1, 2).flatten(3)
-        padded = F.pad(own, (0, 0, 1, 1))
-        return torch.cat([own, (padded[:, :, :-2] + padded[:, :, 2:]) * math.sqrt(0.5)], 1)
+        """(N, 1, L, Y, X) to (N, 3, L, m): the noise itself, in the layer, in front and behind."""
+        layers, rows, columns = noise.shape[2:]
+        plane = F.conv2d(noise.reshape(-1, 1, rows, columns), self.kernel, padding=1)
+        flat = noise.reshape(-1, layers, rows * columns)
+        padded = F.pad(flat, (0, 0, 1, 1))
+        depth = (padded[:, :-2] + padded[:, 2:]) * math.sqrt(0.5)
+        return torch.stack([flat, plane.reshape(-1, layers, rows * columns), depth], 1)
 
 
 class LocalMixing(nn.Module):
@@ -113,7 +111,7 @@ class LocalMixing(nn.Module):
         """(N, channels, L, m) with maps (N, maps, L, m) and code (N, width) to (N, filters, L, m)."""
         gain, offset = self.modulation(code)[:, :, None].chunk(2, 1)
         mixed = self.mix.weight @ torch.cat([x, maps], 1).flatten(2) + self.mix.bias[:, None]
-        return F.silu(mixed * (1 + gain) + offset).view(len(x), -1, *x.shape[2:])
+        return F.silu(mixed * (1 + gain) + offset).view(x.shape[0], -1, *x.shape[2:])
 
 
 class CompactGenerator(nn.Module):
@@ -146,7 +144,7 @@ class CompactGenerator(nn.Module):
         bins = len(geometry.radial_bin_sizes)
         self.displacement = nn.Linear(width, layers * bins)
         self.readout = nn.Parameter(torch.zeros(high, layers, bins))
-        self.neighbours = NeighbourMaps(geometry)
+        self.neighbours = NeighbourMaps()
         self.mixing = LocalMixing(high, self.neighbours.count, high, width)
         self.correlation = nn.Parameter(torch.zeros(self.neighbours.count - 1, layers, bins))
         nn.init.zeros_(self.displacement.weight)
@@ -178,7 +176,7 @@ class CompactGenerator(nn.Module):
         factors, rest, *grids = torch.split(noise, sizes, dim=1)
         images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
         code = self.code(torch.cat([factors, powers(argument, CONDITION_DEGREE)[:, 1:]], 1))
-        x = self.seed(code).view(len(code), -1, self.grids[0][0], SEED_RINGS)
+        x = self.seed(code).view(code.shape[0], -1, self.grids[0][0], SEED_RINGS)
         x = x[..., self.seed_ring]
         for number, conv in enumerate(self.convs):
             x = self._upsampled(conv(x, images[number], code), number)
@@ -186,20 +184,13 @@ class CompactGenerator(nn.Module):
         local = self.mixing(x.flatten(3), maps, code) * self.readout[..., self.field.radial_bin]
         near = maps[:, 1:] * self.correlation[..., self.field.radial_bin]
         local = LOCAL_SCALE * (local.sum(1) + near.sum(1))
-        latent = self._latent(local, maps[:, 0], code, argument, factors)
+        common, rest_width = self.field.factor_field(argument, factors)
+        common = common + COMMON_SCALE * self.displacement(code).view_as(common)
+        latent = self.field.latent(argument, common, rest_width, maps[:, 0], local)
         cells = self.field.energies(latent)
         target = self.field.log_response(argument, factors, rest[:, 0])
         log_scale = condition.energy.log() + target - cells.sum((1, 2)).clamp_min(SMALLEST_SUM).log()
         return cells * log_scale.exp()[:, None, None], latent, log_scale
-
-    def _latent(self, local: Tensor, own: Tensor, code: Tensor, argument: Tensor, factors: Tensor) -> Tensor:
-        """Latent variables of all cells, (N, L, m), from displacements and noise of each cell."""
-        field = self.field
-        common, rest = field.factor_field(argument, factors)
-        common = common + COMMON_SCALE * self.displacement(code).view_as(common)
-        mean, sigma = field.moments(argument)
-        displaced: Tensor = own * rest[..., field.radial_bin] + local + common[..., field.radial_bin]
-        return mean + sigma * displaced
 
     def _upsampled(self, x: Tensor, number: int) -> Tensor:
         """Linear interpolation to the next grid, one axis at a time."""
