@@ -91,36 +91,21 @@ class NeighbourMaps(nn.Module):
     def forward(self, noise: Tensor) -> Tensor:
         """(N, 1, L, Y, X) to (N, 3, L, m): the noise itself, in the layer, in front and behind."""
         layers, rows, columns = noise.shape[2:]
-        plane = F.conv2d(noise.reshape(-1, 1, rows, columns), self.kernel, padding=1)
+        kernels = self.kernel.expand(layers, 1, 3, 3)
+        plane = F.conv2d(noise.reshape(-1, layers, rows, columns), kernels, padding=1, groups=layers)
         flat = noise.reshape(-1, layers, rows * columns)
         padded = F.pad(flat, (0, 0, 1, 1))
         depth = (padded[:, :-2] + padded[:, 2:]) * math.sqrt(0.5)
         return torch.stack([flat, plane.reshape(-1, layers, rows * columns), depth], 1)
 
 
-class LocalMixing(nn.Module):
-    """Channels of the coarse grids and neighbour maps of each cell mixed point by point, modulated, SiLU."""
-
-    def __init__(self, channels: int, maps: int, filters: int, width: int) -> None:
-        """Random weights."""
-        super().__init__()
-        self.mix = nn.Linear(channels + maps, filters)
-        self.modulation = nn.Linear(width, 2 * filters)
-
-    def forward(self, x: Tensor, maps: Tensor, code: Tensor) -> Tensor:
-        """(N, channels, L, m) with maps (N, maps, L, m) and code (N, width) to (N, filters, L, m)."""
-        gain, offset = self.modulation(code)[:, :, None].chunk(2, 1)
-        mixed = self.mix.weight @ torch.cat([x, maps], 1).flatten(2) + self.mix.bias[:, None]
-        return F.silu(mixed * (1 + gain) + offset).view(x.shape[0], -1, *x.shape[2:])
-
-
 class CompactGenerator(nn.Module):
     """From normal numbers and incident energy to showers in MeV.
 
     A conditioning network maps factors and energy to a code. The code makes a coarse grid and modulates three
-    convolutions, at a quarter to a half of the resolution, each with noise of its own. At full resolution
-    their output is mixed with one number per cell and its neighbours. The result displaces the latent
-    variables of `CellField`, and the sum of the cells is scaled to a visible energy drawn from the response.
+    convolutions, at a quarter to a half of the resolution, each with noise of its own. Their output, and the
+    noise of neighbouring cells, displace the latent variables of `CellField`, and the sum of the cells is
+    scaled to a visible energy drawn from the response.
     """
 
     def __init__(
@@ -145,7 +130,6 @@ class CompactGenerator(nn.Module):
         self.displacement = nn.Linear(width, layers * bins)
         self.readout = nn.Parameter(torch.zeros(high, layers, bins))
         self.neighbours = NeighbourMaps()
-        self.mixing = LocalMixing(high, self.neighbours.count, high, width)
         self.correlation = nn.Parameter(torch.zeros(self.neighbours.count - 1, layers, bins))
         nn.init.zeros_(self.displacement.weight)
         nn.init.zeros_(self.displacement.bias)
@@ -181,9 +165,9 @@ class CompactGenerator(nn.Module):
         for number, conv in enumerate(self.convs):
             x = self._upsampled(conv(x, images[number], code), number)
         maps = self.neighbours(images[-1])
-        local = self.mixing(x.flatten(3), maps, code) * self.readout[..., self.field.radial_bin]
-        near = maps[:, 1:] * self.correlation[..., self.field.radial_bin]
-        local = LOCAL_SCALE * (local.sum(1) + near.sum(1))
+        displacements = torch.cat([x.flatten(3), maps[:, 1:]], 1)
+        weights = LOCAL_SCALE * torch.cat([self.readout, self.correlation])
+        local = (displacements * weights[..., self.field.radial_bin]).sum(1)
         common, rest_width = self.field.factor_field(argument, factors)
         common = common + COMMON_SCALE * self.displacement(code).view_as(common)
         latent = self.field.latent(argument, common, rest_width, maps[:, 0], local)
@@ -195,11 +179,11 @@ class CompactGenerator(nn.Module):
     def _upsampled(self, x: Tensor, number: int) -> Tensor:
         """Linear interpolation to the next grid, one axis at a time."""
         deep, high, wide = (getattr(self, f"interpolation_{number}_{axis}") for axis in range(3))
-        x = x @ wide.T
-        x = (high @ x) if high.shape[0] != high.shape[1] else x
         if deep.shape[0] != deep.shape[1]:
             x = (deep @ x.flatten(3)).view(*x.shape[:2], -1, *x.shape[3:])
-        return x
+        if high.shape[0] != high.shape[1]:
+            x = high @ x
+        return x @ wide.T if wide.shape[0] != wide.shape[1] else x
 
 
 def _half(size: int) -> int:
