@@ -8,6 +8,7 @@ import torch
 
 from caloforge.models.base import TrainingBatch
 from caloforge.models.gan3d.losses import measured_angle, percentage_error, spectrum_counts
+from caloforge.models.gan3d.published_step import PublishedStep
 from caloforge.observables import measured_angle as numpy_angle
 from caloforge.testing.model_contract import made_up_batch
 
@@ -129,13 +130,14 @@ def test_fresh_energies_cover_the_range_and_use_the_fitted_response(make_model):
     model = make_model(fake_conditions="fresh")
     batch = made_up_batch(model, count=2000)
     torch.manual_seed(0)
-    fresh = model._fake_condition(batch.condition)
+    step = PublishedStep(model)
+    fresh = step.fake_condition_of(batch.condition)
     low, high = model.ranges.energy
     assert float(fresh.energy.min()) < low + 0.01 * (high - low)
     assert float(fresh.energy.max()) > high - 0.01 * (high - low)
     middle = (np.log(fresh.energy.numpy()) - np.log(low * high) / 2) * 2 / np.log(high / low)
     expected = (0.02 - 0.002 * middle) * fresh.energy.numpy()
-    assert model._visible(batch, fresh).numpy() == pytest.approx(expected, rel=1e-4)
+    assert step.visible_energy(batch, fresh).numpy() == pytest.approx(expected, rel=1e-4)
 
 
 def test_empty_images_are_reported(make_model):

@@ -36,7 +36,7 @@ class PublishedStep:
     def __call__(self, batch: TrainingBatch) -> Iterator[Phase]:
         """Updates: the discriminator on real and on generated images, then the generator twice."""
         real = self.model.transform.forward(batch.showers)
-        fake_condition = self._fake_condition(batch.condition)
+        fake_condition = self.fake_condition_of(batch.condition)
         with torch.no_grad():
             # eval: batch normalisation uses its running statistics, as at generation
             self.generator.eval()
@@ -46,10 +46,10 @@ class PublishedStep:
         yield self._discriminator_phase(fake, fake_condition, 0.0, "fake")
         for update in range(self.config.generator_updates):
             if update:
-                fake_condition = self._fake_condition(batch.condition)
+                fake_condition = self.fake_condition_of(batch.condition)
             yield self._generator_phase(batch, fake_condition)
 
-    def _fake_condition(self, real: Condition) -> Condition:
+    def fake_condition_of(self, real: Condition) -> Condition:
         """Conditions of generated images: those of the batch, or with new energies."""
         if self.config.fake_conditions == "batch":
             return real
@@ -82,7 +82,7 @@ class PublishedStep:
         parts = {
             "g_bce": F.binary_cross_entropy_with_logits(score.float(), torch.ones_like(score.float())),
             "g_energy": percentage_error(energy.float(), condition.energy / self.config.energy_unit),
-            "g_sum": percentage_error(total, self._visible(batch, condition)),
+            "g_sum": percentage_error(total, self.visible_energy(batch, condition)),
         }
         loss = (
             weights.real_fake * parts["g_bce"]
@@ -101,7 +101,7 @@ class PublishedStep:
         empty = (total.detach() <= 0).all()
         return Phase("generator", loss, detached(parts | {"g_loss": loss}), empty_images=empty)
 
-    def _visible(self, batch: TrainingBatch, condition: Condition) -> Tensor:
+    def visible_energy(self, batch: TrainingBatch, condition: Condition) -> Tensor:
         """Target visible energy of the generated showers, (N,) MeV."""
         if self.config.fake_conditions == "batch":
             total: Tensor = self.model.transform.threshold_only(batch.showers).flatten(1).sum(1)
