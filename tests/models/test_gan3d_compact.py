@@ -111,6 +111,16 @@ def test_neighbour_maps_have_variance_1_and_begin_with_the_noise():
     assert inside.std((0, 2, 3, 4)) == pytest.approx(np.ones(maps.count), abs=0.03)
 
 
+def test_size_is_estimated_from_above_without_building_the_networks():
+    model = make()
+    held = sum(part.numel() for part in (*model.parameters(), *model.buffers()))
+    estimate = type(model).count_numbers(model.config, model.detector, model.facts)
+    assert held < estimate < 100 * held
+    huge = {"channels": [1024] * 3, "width": 1024}
+    config = build(Gan3dConfig, {"preset": "compact", "generator": huge}, "model")
+    assert type(model).count_numbers(config, model.detector, model.facts) > 50e6
+
+
 # ---- the closed-form start
 
 

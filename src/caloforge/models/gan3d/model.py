@@ -16,6 +16,7 @@ from caloforge.models.checks import check_between
 from caloforge.models.gan3d.cell_field import EnergyArgument
 from caloforge.models.gan3d.compact_discriminator import CompactDiscriminator
 from caloforge.models.gan3d.compact_generator import CompactGenerator
+from caloforge.models.gan3d.compact_size import compact_numbers
 from caloforge.models.gan3d.compact_step import CompactStep
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig, Gan3dConfig
 from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
@@ -30,8 +31,6 @@ from caloforge.transforms import PowerScale
 FIT_NUMBERS, FEWEST_FIT = 40_000_000, 200
 # showers whose features are computed at a time
 FEATURE_ROWS = 64
-# activations of a compact generator and its features per cell, an upper estimate
-NUMBERS_OF_A_CELL = 200
 # of the logarithm of a cell's energy in MeV in the table of the compact generator
 LOG_ENERGY_RANGE = (-60.0, 30.0)
 LARGEST_WEIGHT = 300.0
@@ -96,12 +95,14 @@ class Gan3d(ShowerModel):
         return image
 
     @classmethod
-    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:
+    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
         """See the base class; includes the images between the blocks, which dominate."""
         shape = require_regular_mesh(detector, cls.family)
-        if config.generator.kind == "blocks":
-            return count_numbers(config, shape)
-        return super().count_numbers(config, detector, facts) + NUMBERS_OF_A_CELL * math.prod(shape)
+        generator, discriminator = config.generator, config.discriminator
+        if isinstance(generator, CompactGeneratorConfig):
+            assert isinstance(discriminator, CompactDiscriminatorConfig)
+            return compact_numbers(generator, discriminator, shape)
+        return count_numbers(config, shape)
 
     def check_weights(self) -> None:
         """See the base class: variances of batch normalisation, and what becomes an energy."""

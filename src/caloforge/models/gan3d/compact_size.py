@@ -1,0 +1,35 @@
+"""Size of the compact networks, without building them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from caloforge.models.gan3d.cell_field import KNOTS
+from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig
+
+# activations of both networks and of the features for each cell, and parameters of each layer and cell of a
+# quadrant: upper estimates
+ACTIVATIONS, FIELD = 200, 8
+# cells of a kernel of the generator and of the discriminator
+KERNEL, STRIDED_KERNEL = 27, 64
+Shape = tuple[int, int, int]
+
+
+def compact_numbers(
+    generator: CompactGeneratorConfig, discriminator: CompactDiscriminatorConfig, shape: Shape
+) -> int:
+    """Numbers in weights, tables and activations of one shower of both networks, from above."""
+    layers, cells = shape[0], math.prod(shape)
+    bins, factors, width = len(generator.radial_bins), generator.factors, generator.width
+    low, middle, high = generator.channels
+    convolutions = KERNEL * ((low + 1) * (low + middle) + (middle + 1) * high)
+    code = width * (factors + width + 4 * low * layers + layers * bins + 2 * (low + middle + high) + 8)
+    tables = layers * bins * (2 * KNOTS + 2 * factors + high + 2) + FIELD * cells
+    images = [math.prod(-(-n // 2**k) for n in shape) for k in range(len(discriminator.channels) + 1)]
+    channels = [2, *discriminator.channels]
+    strided = STRIDED_KERNEL * sum(a * b for a, b in itertools.pairwise(channels))
+    dense = discriminator.width * (channels[-1] * images[-1] + 4 * layers + discriminator.width)
+    activations = ACTIVATIONS * cells + sum(a * b for a, b in zip(channels, images, strict=True))
+    grids = cells * (low + middle + high) // 4
+    return convolutions + code + tables + strided + dense + activations + grids
