@@ -26,7 +26,7 @@ def compact_numbers(
     convolutions = KERNEL * ((low + 1) * (low + middle) + (middle + 1) * high)
     code = width * (factors + width + 4 * low * layers + layers * bins + 2 * (low + middle + high) + 8)
     tables = layers * bins * (2 * KNOTS + 2 * factors + high + 2) + FIELD * cells
-    images = [math.prod(-(-n // 2**k) for n in shape) for k in range(len(discriminator.channels) + 1)]
+    images = [math.prod(-(-n // (1 << k)) for n in shape) for k in range(len(discriminator.channels) + 1)]
     channels = [2, *discriminator.channels]
     strided = STRIDED_KERNEL * sum(a * b for a, b in itertools.pairwise(channels))
     dense = discriminator.width * (channels[-1] * images[-1] + 4 * layers + discriminator.width)
