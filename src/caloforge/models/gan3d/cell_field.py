@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from caloforge.models.layered.geometry import LayerGeometry
 
 # degrees of the polynomials of the energy argument
-MEAN_DEGREE, SIGMA_DEGREE, RESPONSE_DEGREE, SPREAD_DEGREE = 3, 1, 3, 2
+MEAN_DEGREE, SIGMA_DEGREE, RESPONSE_DEGREE, SPREAD_DEGREE = 5, 2, 3, 2
 # the table has so many knots up to this t, and continues in a straight line; they are equidistant in
 # sqrt(t + KNOT_OFFSET), since the weakest hits, near t = 0, have the widest range of energies
 KNOTS, LAST_KNOT, KNOT_OFFSET = 41, 8.0, 0.01
@@ -41,6 +41,8 @@ LARGEST_EXPLAINED = 0.9
 # a radial bin whose shift is less well known than this, in most showers, has no loadings
 MOST_VARIANCE = 30.0
 EM_STEPS, LEAST_NOISE = 200, 1e-3
+# neighbouring cells of a bin, weighted by their information, from which a correlation is believed
+FEWEST_PAIRS = 300.0
 # showers whose shifts are computed at a time
 SHIFT_ROWS = 256
 # of the response; a Cornish-Fisher expansion is monotone up to about this
@@ -97,6 +99,7 @@ class CellField(nn.Module):
         """Zeros; `fit` gives the values."""
         super().__init__()
         self.layers, self.factors = layers, factors
+        self.transverse = (geometry.rows, geometry.columns)
         classes, bins = geometry.symmetry_classes, len(geometry.radial_bin_sizes)
         self.mean = nn.Parameter(torch.zeros(layers, classes, MEAN_DEGREE + 1))
         self.log_sigma = nn.Parameter(torch.zeros(layers, classes, SIGMA_DEGREE + 1))
@@ -182,13 +185,16 @@ class CellField(nn.Module):
     # ---- fit
 
     @torch.no_grad()
-    def fit(self, showers: Tensor, energy: Tensor, argument: Tensor) -> None:
+    def fit(self, showers: Tensor, energy: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
         """Fit everything to showers.
 
         Args:
             showers: (N, L, m) MeV.
             energy: (N,) incident energy, MeV.
             argument: (N,) energy argument.
+
+        Returns:
+            Correlation of the noise of neighbouring cells in the layer, and in depth, (L, B) each.
         """
         intervals = _intervals(argument)
         latent = self._fit_tables(showers, None)
@@ -209,6 +215,7 @@ class CellField(nn.Module):
         skewness = _least_squares(powers(argument, 1), standard**3)
         self.response_skewness.copy_(skewness.clamp(-LARGEST_SKEWNESS, LARGEST_SKEWNESS))
         self._fit_factors(latent, argument, standard)
+        return self._neighbour_correlations(latent, argument)
 
     def _fit_tables(self, showers: Tensor, argument: Tensor | None) -> Tensor:
         """Match the quantiles of hits to those of t; returns t of all cells, 0 where there is no hit."""
@@ -268,7 +275,8 @@ class CellField(nn.Module):
         few = chance * cells < FEWEST_HITS
         sigma = torch.where(few, 1.0, sigma)
         mean = torch.where((chance > NEARLY_ALWAYS) & ~few, height, edge * sigma)
-        weight = (chance * cells + 1).clamp_max(1e5)
+        # the square root: polynomials do not fit exactly, and low energies count as well
+        weight = (chance * cells + 1).clamp_max(1e5).sqrt()
         self.mean.copy_(_weighted_polynomials(centres, mean, weight, MEAN_DEGREE))
         self.log_sigma.copy_(_weighted_polynomials(centres, sigma.log(), weight, SIGMA_DEGREE))
 
@@ -293,6 +301,38 @@ class CellField(nn.Module):
             found * min(1.0, math.sqrt(LARGEST_EXPLAINED) / max(float(found.norm()), 1e-9))
         )
 
+    def _neighbour_correlations(self, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+        """Correlation of neighbours by the mean score of each cell, for what the bins do not have in common.
+
+        The score is the expected noise of a cell given whether it is hit, and how strongly. For a small
+        correlation rho, the mean of the product of two scores is rho times that of the information.
+        """
+        member = nn.functional.one_hot(self.radial_bin, self.log_energy.shape[1]).float()
+        sums = torch.zeros(2, 2, self.layers, member.shape[1])
+        for first in range(0, len(latent), SHIFT_ROWS):
+            rows = slice(first, first + SHIFT_ROWS)
+            score, known = self._scores(latent[rows], argument[rows])
+            shift = (score @ member) / (known @ member).clamp_min(1)
+            rest = score - shift[..., self.radial_bin] * known
+            for part, values in enumerate((rest, known)):
+                plane = values.unflatten(2, self.transverse)  # type: ignore[no-untyped-call]
+                across = nn.functional.pad(plane[..., :-1] * plane[..., 1:], (0, 1))
+                across = across + nn.functional.pad(plane[..., :-1, :] * plane[..., 1:, :], (0, 0, 0, 1))
+                deep = nn.functional.pad(values[:, :-1] * values[:, 1:], (0, 0, 0, 1))
+                for kind, product in enumerate((across.flatten(2), deep)):
+                    sums[part, kind] += product.sum(0) @ member
+        plane, depth = sums[0] / sums[1].clamp_min(FEWEST_PAIRS)
+        return plane, depth
+
+    def _scores(self, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+        """Score of each cell for a shift of its t in units of sigma, and the information, (N, L, m) each."""
+        mean, sigma = self.moments(argument)
+        edge = mean / sigma
+        hit = latent > 0
+        mills = (_log_density(edge) - torch.special.log_ndtr(-edge)).exp()
+        score = torch.where(hit, latent / sigma - edge, -mills).clamp(-5, 5)
+        return score, torch.where(hit, 1.0, (mills * (mills - edge)).clamp(1e-6, 1))
+
     def _shifts(self, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
         """One Newton step of the likelihood for a common shift of the cells of a bin, and its variance."""
         bins = self.log_energy.shape[1]
@@ -300,12 +340,7 @@ class CellField(nn.Module):
         scores, information = [], []
         for first in range(0, len(latent), SHIFT_ROWS):
             rows = slice(first, first + SHIFT_ROWS)
-            mean, sigma = self.moments(argument[rows])
-            edge = mean / sigma
-            hit = latent[rows] > 0
-            mills = (_log_density(edge) - torch.special.log_ndtr(-edge)).exp()
-            score = torch.where(hit, latent[rows] / sigma - edge, -mills).clamp(-5, 5)
-            known = torch.where(hit, 1.0, (mills * (mills - edge)).clamp(1e-6, 1))
+            score, known = self._scores(latent[rows], argument[rows])
             scores.append(score @ member)
             information.append(known @ member)
         weight = torch.cat(information).clamp_min(1e-6)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.base import Condition
-from caloforge.models.gan3d.cell_field import CellField, EnergyArgument, powers
+from caloforge.models.gan3d.cell_field import LARGEST_EXPLAINED, CellField, EnergyArgument, powers
 from caloforge.models.gan3d.config import CompactGeneratorConfig
 from caloforge.models.layered.geometry import LayerGeometry
 
@@ -27,6 +27,9 @@ SMALLEST_SUM = 1e-9
 COMMON_SCALE = 0.1
 # weight of a diagonal neighbour
 CORNER = 0.5
+# largest correlation of neighbours of the fit, over the largest possible one, and smallest variance of
+# the noise of a cell, in units of sigma squared
+LARGEST_COUPLING, LEAST_OWN = 0.8, 0.02
 # and of outputs that act cell by cell
 LOCAL_SCALE = 3.0
 Shape = tuple[int, int, int]
@@ -80,15 +83,15 @@ class NeighbourMaps(nn.Module):
     """
 
     count = 3
+    # of the nearest neighbours, in the layer and in depth
+    weights = (0.5 / math.sqrt(1 + CORNER**2), math.sqrt(0.5))
     kernel: Tensor
 
     def __init__(self) -> None:
         """The kernel of the neighbours in a layer."""
         super().__init__()
         kernel = torch.tensor([[CORNER, 1, CORNER], [1, 0, 1], [CORNER, 1, CORNER]])
-        # a norm by hand: those of torch are slow where only shapes are computed
-        norm = 2 * math.sqrt(1 + CORNER**2)
-        self.register_buffer("kernel", (kernel / norm)[None, None], persistent=False)
+        self.register_buffer("kernel", (kernel * self.weights[0])[None, None], persistent=False)
 
     def forward(self, noise: Tensor) -> Tensor:
         """(N, 1, L, Y, X) to (N, 3, L, m): the noise itself, in the layer, in front and behind."""
@@ -146,6 +149,18 @@ class CompactGenerator(nn.Module):
         """Factors, one number for the response, then one for each point of each grid, in one vector."""
         return (self.factors + 1 + sum(map(math.prod, self.grids)),)
 
+    @torch.no_grad()
+    def fit(self, showers: Tensor, energy: Tensor) -> None:
+        """Fit the closed-form start to showers (N, L, m) in MeV of energies (N,) in MeV."""
+        correlations = self.field.fit(showers, energy, self.argument(energy))
+        rest = (1 - self.field.loadings[..., 0].square().sum(0)).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
+        # c times a map in which a neighbour has the weight w, and sqrt(r^2 - c^2) times the noise of a cell,
+        # give neighbours the correlation 2 w c sqrt(r^2 - c^2)
+        for number, (rho, weight) in enumerate(zip(correlations, self.neighbours.weights, strict=True)):
+            share = (rho.abs() / (weight * rest.square())).clamp_max(LARGEST_COUPLING)
+            coupling = rest * ((1 - (1 - share.square()).sqrt()) / 2).sqrt()
+            self.correlation[number] = rho.sign() * coupling / LOCAL_SCALE
+
     def forward(self, condition: Condition, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Generate showers.
 
@@ -172,6 +187,9 @@ class CompactGenerator(nn.Module):
         local = (displacements * weights[..., self.field.radial_bin]).sum(1)
         common, rest_width = self.field.factor_field(argument, factors)
         common = common + COMMON_SCALE * self.displacement(code).view_as(common)
+        # neighbours take nothing from the variance of a cell
+        shared = (LOCAL_SCALE * self.correlation).square().sum(0)
+        rest_width = (rest_width.square() - shared).clamp_min(LEAST_OWN).sqrt()
         latent = self.field.latent(argument, common, rest_width, maps[:, 0], local)
         cells = self.field.energies(latent)
         target = self.field.log_response(argument, factors, rest[:, 0])

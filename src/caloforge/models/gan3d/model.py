@@ -173,7 +173,7 @@ class Gan3d(ShowerModel):
         generator, discriminator = self.generator, self.discriminator
         assert isinstance(generator, CompactGenerator)
         assert isinstance(discriminator, CompactDiscriminator)
-        generator.field.fit(sample, energy, generator.argument(energy))
+        generator.fit(sample, energy)
         discriminator.fit(sample, energy)
 
     def _flat(self, batch: ShowerBatch) -> Tensor:
