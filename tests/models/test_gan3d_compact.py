@@ -178,6 +178,10 @@ def test_start_has_the_hits_layers_and_response_of_the_training_showers(fitted, 
     response = [x.sum((1, 2, 3)) / sample.incident_energy for x in (fake, real)]
     assert response[0].mean() == pytest.approx(response[1].mean(), rel=0.005)
     assert response[0].std() == pytest.approx(response[1].std(), rel=0.15)
+    # neighbouring cells, halo included
+    for near in (slice(1, None), slice(None, -1)):
+        pairs = [np.sqrt(x[..., :-1] * x[..., 1:]).sum((0, 2, 3))[near].sum() for x in (fake, real)]
+        assert pairs[0] == pytest.approx(pairs[1], rel=0.03)
     # depth fluctuates as a whole: neighbouring layers move together, front against back
     layers = [np.log(x.sum((2, 3))[:, [5, 6, 18]] + 1e-3) for x in (fake, real)]
     design = powers(fitted.generator.argument(condition.energy), 3).numpy()
