@@ -86,8 +86,8 @@ def demo(
     seconds = time.perf_counter() - start
     text = (
         f"\ndone in {duration(seconds)}. On this machine the network makes a shower {plain(speed)} times "
-        f"faster than Geant4.\nIt is a compact 3DGAN, fitted to {train_showers} showers and trained for about "
-        f"a minute. Against {test_showers} further Geant4 showers:\n{_verdict(result)}"
+        f"faster than Geant4.\nIt is a compact 3DGAN, fitted to {train_showers} showers and trained for "
+        f"about a minute. Against {test_showers} further Geant4 showers:\n{_verdict(result)}"
     )
     if shown:
         text += (
