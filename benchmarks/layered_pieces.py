@@ -23,6 +23,9 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from caloforge.conditions import Conditions
+from caloforge.generation.generate import stream
+from caloforge.generation.plan import Plan
 from caloforge.geometry import Detector
 from caloforge.metrics.fpd import frechet_physics_distance
 from caloforge.metrics.resampling import Metric
@@ -162,12 +165,17 @@ def variants(model: Layered, run: Path) -> dict[str, tuple[Layered, Draw]]:
 
 
 def draw(model: Layered, how: Draw, real: ShowerBatch, seed: int) -> ShowerBatch:
-    torch.manual_seed(seed)
-    with torch.inference_mode():
-        parts = [
-            how(model, TrainingBatch.of(real[start : start + BATCH])).numpy()
-            for start in range(0, len(real), BATCH)
-        ]
+    if how is whole:
+        # machine code, twenty times as fast
+        plan = Plan("numba", batch_size=BATCH)
+        parts = [batch.showers for batch in stream(model, Conditions.of(real), seed=seed, plan=plan)]
+    else:
+        torch.manual_seed(seed)
+        with torch.inference_mode():
+            parts = [
+                how(model, TrainingBatch.of(real[start : start + BATCH])).numpy()
+                for start in range(0, len(real), BATCH)
+            ]
     return ShowerBatch(
         np.concatenate(parts), real.incident_energy, real.incident_theta, real.incident_phi, real.pdg_id
     )
