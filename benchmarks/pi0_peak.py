@@ -25,8 +25,8 @@ ENERGIES = (10.0, 30.0)
 DISTANCE = 5000.0
 # the line of flight ends at most so far from the middle of the face, mm
 SPREAD = 150.0
-# hits that make the position of a cluster, and distance of two clusters, mm
-CORE, APART = 12.0, 20.0
+# hits that make the position of a cluster, least distance of two clusters, and half the window of a model, mm
+CORE, APART, REACH = 12.0, 20.0, 60.0
 # photons below this energy are not looked for, GeV
 LEAST = 2.0
 WINDOW = (0.06, 0.21)
@@ -65,8 +65,9 @@ def photons(y, z, energy):
             inside = np.hypot(*(cells - place).T) < CORE
             place = energy[inside] @ cells[inside] / energy[inside].sum()
         found.append(place)
-    nearest = np.argmin([np.hypot(*(cells - place).T) for place in found], axis=0)
-    return np.array([energy[nearest == k].sum() for k in (0, 1)]), np.array(found)
+    away = np.array([np.abs(cells - place).max(axis=1) for place in found])
+    mine = (np.argmin(away, axis=0) == np.arange(2)[:, None]) & (away < REACH)
+    return mine @ energy, np.array(found)
 
 
 def masses(events, response):
@@ -120,7 +121,7 @@ def draw_events(samples, path):
         left.plot(np.arange(len(energy)), energy, mark, label=name)
         layers = np.bincount(ak.to_numpy(ak.flatten(events["ECalHits.cellID"] & 0xFFFF)))
         right.step(np.arange(len(layers)), layers / len(events), where="mid", label=name)
-    left.set(xlabel="event", ylabel="visible energy, MeV")
+    left.set(xlabel="event", ylabel="visible energy, MeV", xticks=np.arange(len(energy)))
     right.set(xlabel="layer", ylabel="hits per event")
     left.legend(frameon=False)
     figure.savefig(path, dpi=130)

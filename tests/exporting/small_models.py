@@ -5,6 +5,7 @@ import numpy as np
 from caloforge.geometry import load_detector
 from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.training_metadata import DataFacts, TrainedRange
+from caloforge.testing.model_contract import fit_to_made_up
 
 ORTHOGONAL = (np.pi / 2, np.pi / 2)
 
@@ -20,8 +21,9 @@ def small_model(
     threshold="0.1 MeV",
 ):
     """A small model with random weights, whose showers have hits and empty cells."""
-    settings = {"preset": "debug", "cell_threshold": threshold} if family == "gan3d" else {}
+    settings = {} if family == "frozen" else {"preset": "debug", "cell_threshold": threshold}
     config = read_model_config({"family": family, **settings}, "model")
     ranges = TrainedRange(energy=(1e4, 5e5), theta=theta, phi=(0.0, 0.0), pdg_ids=particles)
     facts = DataFacts(ranges=ranges, response_fit=(0.02,), energy_meaning=meaning)
-    return build_model(config, load_detector(detector, tuple(overrides)), facts, seed=1).eval()
+    model = build_model(config, load_detector(detector, tuple(overrides)), facts, seed=1)
+    return (fit_to_made_up(model, count=300) if family == "layered" else model).eval()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from caloforge.beam import PARTICLES, BeamConfig
 from caloforge.fastsim.acceptance import Taken
 from caloforge.fastsim.gate import Gate, GatedConstruction, available_energy
-from caloforge.fastsim.ledger import COLUMN
+from caloforge.fastsim.ledger import COLUMN, seconds_of
 from caloforge.fastsim.model import SHOWERS_PER_EVENT, FastModel, PlateHits
 from caloforge.fastsim.plate import plate_of, window_origin
 from caloforge.fullsim.application import Geant4, Gun, deposits, scorer_collection
@@ -124,13 +124,12 @@ class GatedApplication:
         events = [cut_to_window(cells, self._plate, self._window) for cells in
                   merged(readout.deposits, gate.taken, hits, self._threshold)]  # fmt: skip
         record(ledger, gate.taken, hits, time.perf_counter() - began)
-        seconds = ledger[:, [COLUMN[f"{name}_s"] for name in ("geant4", "gate", "model", "placement")]]
         return Block(
             start=start,
             counts=np.array([len(cells) for cells, _ in events], np.uint32),
             voxels=np.concatenate([cells for cells, _ in events]).astype(np.uint32),
             energies=np.concatenate([energies for _, energies in events]).astype(np.float32),
-            seconds=seconds.sum(axis=1).astype(np.float32),
+            seconds=seconds_of(ledger),
             ledger=ledger,
         )
 

@@ -15,6 +15,8 @@ from caloforge.units import format_energy
 # and photons at the gate that stay with Geant4, and why
 GIVEN_BACK = ("kind", "energy", "direction")
 ROUTES = ("taken", *GIVEN_BACK, "tracked", "left")
+# what takes wall time
+STAGES = ("geant4", "gate", "model", "placement")
 # columns: incident energy, energy and particles of each route, visible energies, and wall times in s
 COLUMNS = (
     "primary",
@@ -23,10 +25,7 @@ COLUMNS = (
     "n_off_centre",
     "generated",
     "leaked",
-    "geant4_s",
-    "gate_s",
-    "model_s",
-    "placement_s",
+    *(f"{stage}_s" for stage in STAGES),
 )
 COLUMN = {name: place for place, name in enumerate(COLUMNS)}
 
@@ -52,8 +51,14 @@ def summary(ledger: NDArray[np.float64]) -> dict[str, Any]:
         "particles": {name: int(total[f"n_{name}"]) for name in ROUTES},
         "off_centre": int(total["n_off_centre"]),
         "visible": {name: total[name] for name in ("generated", "leaked")},
-        "seconds": {name: total[f"{name}_s"] for name in ("geant4", "gate", "model", "placement")},
+        "seconds": {name: total[f"{name}_s"] for name in STAGES},
     }
+
+
+def seconds_of(ledger: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Wall time of each event, s, shape (N,)."""
+    seconds: NDArray[np.float64] = ledger[:, [COLUMN[f"{name}_s"] for name in STAGES]].sum(axis=1)
+    return seconds.astype(np.float32)
 
 
 def lines(totals: Mapping[str, Any]) -> list[str]:

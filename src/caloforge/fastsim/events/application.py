@@ -25,7 +25,7 @@ from caloforge.fastsim.events.records import Event
 from caloforge.fastsim.events.steps import RecordedConstruction
 from caloforge.fastsim.events.transport import Face, Kind, Primary, primaries
 from caloforge.fastsim.gate import Gate, GatedConstruction, available_energy
-from caloforge.fastsim.ledger import COLUMN
+from caloforge.fastsim.ledger import COLUMN, seconds_of
 from caloforge.fastsim.model import FastModel
 from caloforge.fastsim.plate import plate_of
 from caloforge.fullsim.application import Geant4
@@ -232,9 +232,8 @@ class EventApplication:
         ledger = np.zeros((len(events), len(COLUMN)))
         np.add.at(ledger, event_of, rows)
         ledger[:, COLUMN["placement_s"]] += (time.perf_counter() - began) / len(events)
-        seconds = ledger[:, [COLUMN[f"{name}_s"] for name in ("geant4", "gate", "model", "placement")]]
         whole = np.concatenate([ledger, extra], axis=1)
-        return HitBlock.of(start, events, hits, seconds.sum(axis=1).astype(np.float32), whole)
+        return HitBlock.of(start, events, hits, seconds_of(ledger), whole)
 
     def _add_generated(
         self,
