@@ -42,7 +42,8 @@ SIGNATURES = {
     "submit": "where, *command, nodes=1, array=None, processes=None, gpus=0, cpus=4, memory=16Gi, "
     "time=04:00:00, image=None, volume=None, env=None, secret=None, setup=None, name=None, sbatch=None, "
     "namespace=None, dashboard=None, print_=False",
-    "train": "run, *, data, out, seed=None, resume=False, force=False, start=None, set_=None, progress=True",
+    "train": "run, *, data, out, seed=None, resume=False, force=False, start=None, from_=None, "
+    "set_=None, progress=True",
     "tune": "study, *, out, data=None, test=None, address=None, progress=True",
     "validate": "truth, generated, *more, out, thresholds=3dgan, classifier=True, truth2=None, "
     "training=None, reweight=False, threshold=None, neural=None, repeats=1, triforce=None, protocol=None, "

@@ -20,7 +20,7 @@ OPTIONS = {
     "convert": "SOURCE -o/--out --to --force --progress/--no-progress",
     "inspect": "WHAT MORE -o/--out --set",
     "join": "SOURCE MORE -o/--out --when-complete --force --progress/--no-progress",
-    "train": "RUN --data -o/--out --seed --resume --force --start --set --progress/--no-progress",
+    "train": "RUN --data -o/--out --seed --resume --force --start --from --set --progress/--no-progress",
     "generate": "MODEL -o/--out --like -n/--n --energy --theta --phi --particle --impact --seed --part "
     "--cluster --resume --batch-size --backend --precision --device --threads --extrapolate --allow-large "
     "--force --progress/--no-progress",

@@ -548,6 +548,7 @@ def test_what_cannot_run_on_slurm_is_refused(command, options, messages):
         (("train", "clic-electron", "--data", "/eos/t.h5", "-o", "r"), {}, ["--data /eos/t.h5", "/data"]),
         (("train", "clic-electron", "--data", "t.h5", "-o", "../r"), {}, ["-o ../r", "/data"]),
         (("train", "clic-electron", "--data", "/eos/t-*.h5", "-o", "r"), {}, ["--data /eos/t-*.h5"]),
+        ((*TRAIN, "--from", "/eos/m"), {}, ["--from /eos/m", "/data"]),
         (SIMULATE, {}, ["divided into tasks", "--array"]),
         (GENERATE, {}, ["divided into tasks", "--array"]),
         (EVENTS, {}, ["caloforge simulate-events does not run on k8s", "slurm or ray"]),

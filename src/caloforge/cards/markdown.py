@@ -121,6 +121,9 @@ def _training(data: Sequence[Json], card: Json) -> str:
         random = all("held_out" in record for record in data)
         text += f"\n\n{HELD_OUT.format(AT_RANDOM if random else AT_THE_END, KEPT[card.get('kept')])}"
     run = [f"{key} {card[key]}" for key in ("seed", "step", "epoch") if card.get(key) is not None]
+    if isinstance(origin := card.get("started_from"), dict):
+        parts = [str(origin.get(key, "unknown")) for key in ("model", "detector", "weights_sha256")]
+        run.append(f"started from {parts[0]} of {parts[1]} (SHA-256 {_short(parts[2])})")
     return text + (f"\n\nTraining: {', '.join(run)}." if run else "")
 
 

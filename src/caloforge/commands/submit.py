@@ -26,7 +26,7 @@ VERBS = {
 # verbs whose campaigns run on a Ray cluster
 ON_RAY = ("simulate", "generate", "simulate-events")
 # arguments that are a path, or a name that comes with caloforge
-PATHS_OR_NAMES = ("run", "study", "start", "model", "fast", "detector")
+PATHS_OR_NAMES = ("run", "study", "start", "from_", "model", "fast", "detector")
 
 
 def submit(
@@ -223,12 +223,12 @@ def _shipped(argument: str) -> list[str]:
         return preset_names()
     from caloforge.models.released import released_models
 
-    return released_models() if argument in ("start", "model", "fast") else []
+    return released_models() if argument in ("start", "from_", "model", "fast") else []
 
 
 def _paths(bound: BoundArguments) -> dict[str, str]:
     """Files and folders in the command, by their option."""
-    titles = {"run": "the run", "study": "the study", "model": "the model", "out": "-o"}
+    titles = {"run": "the run", "study": "the study", "model": "the model", "out": "-o", "from_": "--from"}
     found: dict[str, str] = {}
     for name, value in bound.arguments.items():
         title = titles.get(name, f"--{name}")

@@ -11,7 +11,7 @@ from caloforge.commands.options import FilePath, FilePaths, Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
-from caloforge.errors import DataError, ModelError
+from caloforge.errors import ConfigError, DataError, ModelError
 from caloforge.number_format import percent
 from caloforge.run import RunConfig, load_run, run_file
 from caloforge.run_directory import MODEL, RESOLVED, RUN
@@ -41,6 +41,7 @@ def train(
     resume: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     start: str | Path | None = None,
+    from_: Annotated[str | Path | None, Parameter(name="--from")] = None,
     set_: Annotated[list[str] | None, Parameter(name="--set", negative=())] = None,
     progress: bool = True,
 ) -> Outcome:
@@ -54,11 +55,15 @@ def train(
         resume: Continue an interrupted training from its last checkpoint, if there is one.
         force: Replace the training in an existing run directory.
         start: Start from the weights of this model, which has the same network, instead of random ones.
+        from_: Start the learned parts from this model of another detector (family layered): mesh, layers and
+            materials may differ.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
     """
     from caloforge.showers.file_pattern import joined_path
 
+    if start is not None and from_ is not None:
+        raise ConfigError("--start takes all weights of a model, --from what fits another detector; give one")
     config = load_run(run, set_ or [])
     out, data = Path(out), joined_path(data)
     seed = config.seed if seed is None else seed
@@ -84,6 +89,7 @@ def train(
         model = create_model(config.model, near, seed=seed, beam=config.beam, claim=claim)
         if start is not None and not resume:
             _load_weights(model, start)
+        origin, notes = (None, []) if from_ is None else _transfer(model, from_, resume=resume)
         with Meter("train", 1, "steps", enabled=progress and communicator.is_main) as meter:
             result = train_model(
                 model,
@@ -96,10 +102,12 @@ def train(
                 progress=meter.update,
                 communicator=communicator,
                 directory=directory,
+                origin=origin,
             )
         first, world_size = communicator.is_main, communicator.world_size
+    lines = [_summary(result, config, out, world_size), *(f"note: {from_}: {note}" for note in notes)]
     return Outcome(
-        _summary(result, config, out, world_size) if first else "",
+        "\n".join(lines) if first else "",
         run_dir=out,
         model=out / MODEL,
         steps=result.steps,
@@ -163,6 +171,28 @@ def _load_weights(model: "ShowerModel", start: str | Path) -> None:
         model.load_state_dict(load_model(start).state_dict())
     except RuntimeError as error:
         raise ModelError(f"{start}: not a model of the network of this run ({error})") from error
+
+
+def _transfer(model: "ShowerModel", source: str | Path, *, resume: bool) -> tuple[dict[str, str], list[str]]:
+    """Start a model from one of another detector: the record of that for the model, and notes.
+
+    Raises:
+        ModelError: There is no such model, or nothing can be taken over from it.
+    """
+    from caloforge.models.store import read_model
+
+    stored = read_model(source)
+    record = {
+        "model": stored.folder.parent.name if stored.folder.name == MODEL else stored.folder.name,
+        "detector": stored.detector.name,
+        "weights_sha256": stored.weights_sha256,
+    }
+    if resume:
+        return record, []
+    try:
+        return record, model.transfer_from(stored.load())
+    except ModelError as error:
+        raise ModelError(f"--from {source}: {error}") from error
 
 
 def _record(run: str, config: RunConfig) -> dict[str, str]:

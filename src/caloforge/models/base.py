@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from caloforge.conditions import Condition as Condition
 from caloforge.config import StrictModel
+from caloforge.errors import ConfigError, ModelError
 from caloforge.geometry import Detector, RaggedMesh
 from caloforge.models.compiled_form import CompiledForm
 from caloforge.models.training_metadata import DataFacts, TrainedRange
@@ -174,6 +175,23 @@ class ShowerModel(nn.Module, ABC):
             rng: Random generator.
         """
 
+    def transfer_from(self, donor: ShowerModel) -> list[str]:  # noqa: ARG002
+        """Start the learned parts from a trained model of another detector; called before `fit`.
+
+        Args:
+            donor: The trained model.
+
+        Returns:
+            Notes for the user: what could not be taken over.
+
+        Raises:
+            ModelError: Nothing can be taken over from such a model.
+        """
+        raise ModelError(
+            f"a model of the family {self.family} cannot start from one of another detector; --start takes "
+            "the weights of a model of the same network"
+        )
+
     def loss(self, batch: TrainingBatch) -> Tensor:
         """The loss of a family with one objective, a scalar."""
         raise NotImplementedError(f"the family {self.family} has no single loss; its step() is overridden")
@@ -206,7 +224,6 @@ def require_regular_mesh(detector: Detector, family: str) -> tuple[int, int, int
     Raises:
         ConfigError: The mesh is ragged.
     """
-    from caloforge.errors import ConfigError
     from caloforge.models.registry import families_for
 
     if isinstance(detector.mesh, RaggedMesh):

@@ -97,6 +97,7 @@ def train_model(
     communicator: Communicator | None = None,
     directory: RunDirectory | None = None,
     near: Path | None = None,
+    origin: dict[str, str] | None = None,
 ) -> TrainingResult:
     """Train a model; writes checkpoints/, metrics.jsonl and the best model so far, model/, to `out`.
 
@@ -112,6 +113,7 @@ def train_model(
         directory: The locked run directory; by default `out` is not locked, and files of an earlier training
             are not preserved.
         near: The copy of the shower file on this machine; by default it is made, see `local_copy`.
+        origin: The trained model that the initial weights come from, for the card.
 
     Raises:
         ConfigError: Too few showers.
@@ -129,7 +131,16 @@ def train_model(
     )
     with context as group:
         trainer = Trainer(
-            model, data, config, out, group, seed=seed, resume=resume, directory=directory, near=near
+            model,
+            data,
+            config,
+            out,
+            group,
+            seed=seed,
+            resume=resume,
+            directory=directory,
+            near=near,
+            origin=origin,
         )
         return trainer.run(progress)
 
@@ -149,6 +160,7 @@ class Trainer:
         resume: bool,
         directory: RunDirectory | None = None,
         near: Path | None = None,
+        origin: dict[str, str] | None = None,
     ) -> None:
         """Prepare data and optimisers, and load the newest checkpoint to resume; see `train_model`."""
         self.config, self.out, self.seed, self.communicator = config, out, seed, communicator
@@ -167,7 +179,10 @@ class Trainer:
             model.fit(TrainingShowers(self.data, split.train), np.random.default_rng([seed, FIT_STREAM]))
             communicator.broadcast_(list(model.state_dict().values()))
         self.ema = make_ema(model.sampler()) if config.ema is not None else None
-        self.progress = Progress(identity=training_fingerprint(model, self.data, split, config, seed))
+        identity = training_fingerprint(model, self.data, split, config, seed)
+        # what the card says besides
+        self.facts: dict[str, Any] = {} if origin is None else {"started_from": origin}
+        self.progress = Progress(identity=identity | self.facts)
         if resume:
             self._resume()
         batches = ShowerBatches(
@@ -355,9 +370,15 @@ class Trainer:
                 better = self.communicator.broadcast_value(p.best is None or found["merit"] < p.best)
                 keep = self.config.evaluation.keep
                 if self.communicator.is_main and (better or keep == "last"):
-                    facts = {"merit": found["merit"], "step": p.step, "epoch": p.epoch, "seed": self.seed}
+                    facts: dict[str, Any] = {
+                        "merit": found["merit"],
+                        "step": p.step,
+                        "epoch": p.epoch,
+                        "seed": self.seed,
+                    }
                     state = dict(self.model.state_dict())
-                    save_model(self.model, self.out / MODEL, state, **facts, kept=keep, data=[self.record])
+                    facts |= {"kept": keep, "data": [self.record]} | self.facts
+                    save_model(self.model, self.out / MODEL, state, **facts)
                     self.directory.settle()
             p.waited = 0 if better else p.waited + 1
             p.best = self.communicator.broadcast_value(found["merit"] if better else p.best)

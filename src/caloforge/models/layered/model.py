@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from caloforge.errors import ConfigError, TrainingError
+from caloforge.errors import ConfigError, ModelError, TrainingError
 from caloforge.geometry import Detector
 from caloforge.models.base import (
     Condition,
@@ -34,6 +34,7 @@ from caloforge.models.layered.moment_matching import moments
 from caloforge.models.layered.noise_layout import noise_layout
 from caloforge.models.layered.shower_frame import MARGIN, follows_axis
 from caloforge.models.layered.shower_windows import ShowerWindows, Window
+from caloforge.models.layered.transfer import Place, check_transferable, transfer
 from caloforge.models.symmetries import symmetries
 from caloforge.models.training_metadata import DataFacts
 from caloforge.showers import ShowerBatch
@@ -167,6 +168,20 @@ class Layered(ShowerModel):
     def sampler(self) -> nn.Module:
         """The cell sampler; the layer sampler is fitted, not trained."""
         return self.cell_sampler
+
+    def transfer_from(self, donor: ShowerModel) -> list[str]:
+        """See the base class: the learned cells, see `transfer.py`; the layer sampler is fitted anew."""
+        if not isinstance(donor, Layered):
+            raise ModelError(
+                f"it is of the family {donor.family}, and the run of the family {self.family}; take a model "
+                "of that family"
+            )
+        check_transferable(donor.facts, self.facts, (donor.detector, self.detector))
+        there, here = (
+            Place(model.detector, model.geometry, model.layer_sampler, model.cell_sampler)
+            for model in (donor, self)
+        )
+        return transfer(there, here)
 
     # ---- fit
 
