@@ -85,6 +85,22 @@ def test_what_lies_behind_the_last_layer_of_the_donor_is_said():
     assert "of 37 layers lie deeper than its last one (22.7 radiation lengths)" in note
 
 
+def test_energies_of_hits_do_not_come_from_bins_of_one_cell():
+    """The density of a cell that is alone in its radial bin learns nothing: its energy is that of the bin."""
+    donor, target = made(), made("par04-siw", ())
+    alone = donor.geometry.symmetry_class[donor.geometry.radial_bin_sizes[donor.geometry.radial_bin] == 1]
+    assert len(alone) == 1
+    own, first = (model.cell_sampler.independent.coefficients for model in (donor, target))
+    rates = first[0].detach().clone()
+    with torch.no_grad():
+        own.fill_(0.25)
+        own[..., alone] = 99.0
+    target.transfer_from(donor)
+    torch.testing.assert_close(first[1:], torch.full_like(first[1:], 0.25))
+    # hits are divided among other cells
+    torch.testing.assert_close(first[0], rates)
+
+
 @pytest.mark.parametrize("detector", ["par04-siw", "par04-scipb"])
 def test_kernels_of_other_cells_go_with_the_length_of_a_displacement(detector):
     donor, target = made(), made(detector, ())

@@ -1,15 +1,14 @@
 """Transfer: the cell sampler of a new detector starts from that of a trained model.
 
-Parameters of a layer are interpolated in its depth in radiation lengths, those of a symmetry class or of a
-ring in their distance from the axis in Molière radii, and kernels, between meshes of different cells, in the
-length of a displacement. What is computed from the training showers (energy transform, largest numbers of
-hits, leakage correction, layer sampler) is fitted to those of the new detector.
+Parameters of a layer are interpolated in its depth in radiation lengths. Where the cells of a layer differ,
+means and widths of the energies of hits are interpolated in the distance from the axis in Molière radii, and
+kernels in the length of a displacement. What is computed from the training showers (energy transform,
+largest numbers of hits, leakage correction, layer sampler) is fitted to those of the new detector.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +28,18 @@ from caloforge.models.training_metadata import DataFacts
 FloatArray = NDArray[np.float64]
 # energy arguments at which polynomials of one range are expressed by those of another
 SAMPLES = 17
+# parameters of the shape (..., layers, classes or rings)
+OF_LAYERS = (
+    "coefficients",
+    "position_coefficients",
+    "scaled_position_coefficients",
+    "axis_coefficients",
+    "gain",
+    "residual_weight",
+    "offsets",
+    "axis_offsets",
+    "log_gain",
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Place:
 
     @property
     def pitch(self) -> FloatArray:
-        """Size of a cell along its columns and its rows, in Molière radii, that of a ring alone in a ring."""
+        """Size of a cell in Molière radii along x and y; twice that of a ring along the radius."""
         mesh = self.detector.mesh
         assert isinstance(mesh, CartesianMesh | CylindricalMesh)
         sizes = [mesh.cell_x, mesh.cell_y] if isinstance(mesh, CartesianMesh) else [mesh.cell_r, mesh.cell_r]
@@ -141,34 +152,25 @@ def transfer(donor: Place, target: Place) -> list[str]:
         donor: The trained one.
         target: The new one, with its first guesses.
     """
-    same = _same_cells(donor.geometry, target.geometry)
     by_layer = _interpolation(target.depths, donor.depths)
-    by_class = _matrix_of(donor, target, "symmetry_class", same)
-    by_ring = _matrix_of(donor, target, "ring", same)
-
-    def of_layers(parameter: Tensor, by_place: Tensor) -> Tensor:
-        """Parameters (..., layers, places) at the layers and places of the target."""
-        return torch.einsum("lm,...mc,kc->...lk", by_layer, parameter.double(), by_place).float()
-
     own, other = target.cell_sampler, donor.cell_sampler
-    _transfer_independent(donor, target, of_layers, by_class, same)
-    for mine, theirs in ((own.teacher, other.teacher), (own.student, other.student)):
-        _transfer_kernels(donor, target, mine, theirs, same)
-        mine.gain.copy_(of_layers(theirs.gain, by_class))
+    # both couplings of the teacher, for all cells of a layer
     one = torch.ones(1, 1, dtype=torch.float64)
-    own.teacher.residual_weight.copy_(of_layers(other.teacher.residual_weight, one))
-    own.student.residual_weight.copy_(of_layers(other.student.residual_weight, by_ring))
-    own.student.log_gain.copy_(of_layers(other.student.log_gain, by_ring))
-    offsets = torch.einsum("ab,xblc->xalc", _legendre_change(donor, target), other.student.offsets.double())
-    # those of the rate divide hits among the cells of a radial bin, which other cells share otherwise
-    first = 0 if same else 1
-    own.student.offsets[first:] = of_layers(offsets, by_class)[first:]
+    own.teacher.residual_weight.copy_(_mapped(other.teacher.residual_weight, by_layer, one))
     notes = _transfer_modes(own, other)
-    if same:
-        own.student.anisotropy.copy_(other.student.anisotropy)
-        own.student.ring_anisotropy.copy_(other.student.ring_anisotropy)
+    if _same_cells(donor.geometry, target.geometry):
+        _transfer_cells(donor, target, by_layer)
     else:
-        notes.append("its cells are others: kernels were taken over by the length of a displacement")
+        # of hits among the cells of a radial bin, and of what responds to them, first guesses are better
+        by_class = _energy_classes(donor, target)
+        found = _mapped(other.independent.coefficients, by_layer, by_class)
+        own.independent.coefficients[1:] = found[1:]
+        for mine, theirs in ((own.teacher, other.teacher), (own.student, other.student)):
+            _transfer_kernels(donor, target, mine, theirs)
+        notes.append(
+            "its cells are others: kernels were taken over by the length of a displacement, rates, gains and "
+            "terms of the position were not"
+        )
     beyond = int((target.depths > donor.depths[-1] + donor.layer_spacing).sum())
     if beyond:
         notes.append(
@@ -178,29 +180,34 @@ def transfer(donor: Place, target: Place) -> list[str]:
     return notes
 
 
-def _transfer_independent(
-    donor: Place, target: Place, of_layers: Callable[[Tensor, Tensor], Tensor], by_class: Tensor, same: bool
-) -> None:
-    """Density of the cells without couplings, and its terms of the axis."""
-    own, other = target.cell_sampler.independent, donor.cell_sampler.independent
-    coefficients = of_layers(other.coefficients, by_class)
-    if not same:
-        # the constant of the rate, likewise: the first guess goes with the size of a cell
-        coefficients[0, 0] = own.coefficients[0, 0]
-    own.coefficients.copy_(coefficients)
+def _mapped(parameter: Tensor, by_layer: Tensor, by_place: Tensor) -> Tensor:
+    """Parameters (..., layers, places) at the layers and places of the target."""
+    return torch.einsum("lm,...mc,kc->...lk", by_layer, parameter.double(), by_place).float()
+
+
+def _transfer_cells(donor: Place, target: Place, by_layer: Tensor) -> None:
+    """All parameters, for layers of the same cells, which may differ in size."""
+    own, other = target.cell_sampler, donor.cell_sampler
     # positions are in cells, depth covariances in cells times layers
     per_cell = float(target.pitch[0] / donor.pitch[0])
-    scale = torch.tensor([per_cell, per_cell * target.layer_spacing / donor.layer_spacing])
-    own.position_coefficients.copy_(
-        of_layers(other.position_coefficients, by_class) * scale[None, :, None, None]
-    )
-    own.scaled_position_coefficients.copy_(
-        of_layers(other.scaled_position_coefficients, by_class) * scale[:, None, None]
-    )
-    if own.axis is not None and other.axis is not None and own.axis.count == other.axis.count:
-        own.axis_coefficients.copy_(of_layers(other.axis_coefficients, by_class))
-        student, trained = target.cell_sampler.student, donor.cell_sampler.student
-        student.axis_offsets.copy_(of_layers(trained.axis_offsets, by_class))
+    per_covariance = per_cell * target.layer_spacing / donor.layer_spacing
+    scale = torch.tensor([per_cell, per_covariance])[:, None, None]
+    # beyond the energies of the donor its polynomials are constant
+    change = _legendre_change(donor, target)
+    theirs = dict(other.named_parameters())
+    for name, parameter in own.named_parameters():
+        value = theirs.get(name)
+        if value is None or name.startswith("student.azimuthal"):
+            continue
+        if name.rpartition(".")[2] in OF_LAYERS:
+            places = torch.eye(value.shape[-1], dtype=torch.float64)
+            value = _mapped(value, by_layer, places)
+        if name.endswith("position_coefficients"):
+            value = value * scale
+        if name == "student.offsets":
+            value = torch.einsum("ab,xblc->xalc", change, value.double()).float()
+        if value.shape == parameter.shape:
+            parameter.copy_(value)
 
 
 def _transfer_modes(own: CellSampler, other: CellSampler) -> list[str]:
@@ -212,13 +219,8 @@ def _transfer_modes(own: CellSampler, other: CellSampler) -> list[str]:
     return []
 
 
-def _transfer_kernels(
-    donor: Place, target: Place, own: NeighbourCoupling, other: NeighbourCoupling, same: bool
-) -> None:
-    """Kernels by class of displacement, or by the length of displacements."""
-    if same:
-        own.kernels.copy_(other.kernels)
-        return
+def _transfer_kernels(donor: Place, target: Place, own: NeighbourCoupling, other: NeighbourCoupling) -> None:
+    """Kernels by the length of their displacements."""
     length, area = donor.kernel_distances(), donor.cell_areas()[:, None]
     values = other.kernels[:, other.kernel_class].numpy()
     # the particles that reach a cell go with its size
@@ -253,12 +255,17 @@ def _same_cells(donor: LayerGeometry, target: LayerGeometry) -> bool:
     )
 
 
-def _matrix_of(donor: Place, target: Place, group: str, same: bool) -> Tensor:
-    """Weights of the donor's groups of cells for each of the target, (groups, groups)."""
-    there, here = getattr(donor.geometry, group), getattr(target.geometry, group)
-    if same:
-        return torch.eye(int(here.max()) + 1, dtype=torch.float64)
-    return _interpolation(target.radii_of(here), donor.radii_of(there))
+def _energy_classes(donor: Place, target: Place) -> Tensor:
+    """Weights of the donor's symmetry classes for each of the target, by their distance from the axis.
+
+    A radial bin of one cell gives its energy to it, whatever the density: such classes have learned nothing.
+    """
+    there, here = donor.geometry, target.geometry
+    learned = np.unique(there.symmetry_class[there.radial_bin_sizes[there.radial_bin] > 1])
+    known = donor.radii_of(there.symmetry_class)[learned]
+    weights = torch.zeros(here.symmetry_classes, there.symmetry_classes, dtype=torch.float64)
+    weights[:, learned] = _interpolation(target.radii_of(here.symmetry_class), known)
+    return weights
 
 
 def _interpolation(wanted: FloatArray, known: FloatArray) -> Tensor:
