@@ -116,7 +116,7 @@ def test_kernels_of_other_cells_go_with_the_length_of_a_displacement(detector):
                 own.kernels[0, where] = values[displacement] * there.cell_areas()[0]
                 own.kernels[1, where] = values[displacement]
     notes = target.transfer_from(donor)
-    assert any("kernels were taken over by the length of a displacement" in note for note in notes)
+    assert any("its cells are others: rates, gains and terms" in note for note in notes)
     for new in (target.cell_sampler.teacher, target.cell_sampler.student):
         length = here.kernel_distances()
         inside = new.reach.numpy() & (length < 3 * there.pitch[0]) & (length > 1.1 * there.pitch[0])
@@ -141,7 +141,6 @@ def test_radii_and_areas_of_cells_are_those_of_the_mesh():
 
 
 def test_polynomials_of_the_energy_are_those_of_the_same_energy():
-    """And constant beyond the energies that the donor was trained on."""
     donor, target = made(energy=(1e4, 5e5)), made(energy=(2e4, 2e5), seed=2)
     target.transfer_from(donor)
     energy = torch.tensor([2e4, 5e4, 2e5])
@@ -154,6 +153,18 @@ def test_polynomials_of_the_energy_are_those_of_the_same_energy():
         for model in (donor, target)
     ]
     torch.testing.assert_close(*values, atol=1e-4, rtol=1e-3)
+
+
+def test_rates_of_energies_that_the_donor_does_not_know_are_guessed():
+    """At a lower energy a layer has fewer hits than the donor has ever seen there."""
+    donor, target = made(), made(energy=(1e3, 5e5), seed=2)
+    before = {name: value.detach().clone() for name, value in target.cell_sampler.named_parameters()}
+    [note] = target.transfer_from(donor)
+    assert note.startswith("its energies end before those of the showers: rates")
+    own, theirs = (model.cell_sampler for model in (target, donor))
+    torch.testing.assert_close(own.teacher.kernels, theirs.teacher.kernels)
+    torch.testing.assert_close(own.independent.coefficients[0], before["independent.coefficients"][0])
+    torch.testing.assert_close(own.student.offsets, before["student.offsets"])
 
 
 @pytest.mark.parametrize(
@@ -207,7 +218,7 @@ def test_the_verb(tmp_path):
     with pytest.raises(ModelError, match="nothing: no such directory"):
         caloforge.train(tmp_path / "run.yaml", from_=tmp_path / "nothing", **options)
     outcome = caloforge.train(tmp_path / "run.yaml", from_=tmp_path / "donor", **options)
-    assert "note: " in outcome.text and "kernels were taken over" in outcome.text
+    assert "note: " in outcome.text and "its cells are others" in outcome.text
     card = json.loads((tmp_path / "r/model/model.json").read_text())
     digest = json.loads((tmp_path / "donor/model.json").read_text())["weights_sha256"]
     wanted = {"model": "donor", "detector": "clic-ecal-25", "weights_sha256": digest}

@@ -28,6 +28,8 @@ from caloforge.models.training_metadata import DataFacts
 FloatArray = NDArray[np.float64]
 # energy arguments at which polynomials of one range are expressed by those of another
 SAMPLES = 17
+# energies so little beyond the trained ones count as these
+ENERGY_SLACK = 1.1
 # parameters of the shape (..., layers, classes or rings)
 OF_LAYERS = (
     "coefficients",
@@ -158,19 +160,21 @@ def transfer(donor: Place, target: Place) -> list[str]:
     one = torch.ones(1, 1, dtype=torch.float64)
     own.teacher.residual_weight.copy_(_mapped(other.teacher.residual_weight, by_layer, one))
     notes = _transfer_modes(own, other)
-    if _same_cells(donor.geometry, target.geometry):
+    same, known = _same_cells(donor.geometry, target.geometry), _knows_energies(donor, target)
+    if same and known:
         _transfer_cells(donor, target, by_layer)
     else:
-        # of hits among the cells of a radial bin, and of what responds to them, first guesses are better
+        # rates of cells that differ, or of fewer hits than the donor has seen, are better guessed
         by_class = _energy_classes(donor, target)
         found = _mapped(other.independent.coefficients, by_layer, by_class)
         own.independent.coefficients[1:] = found[1:]
         for mine, theirs in ((own.teacher, other.teacher), (own.student, other.student)):
-            _transfer_kernels(donor, target, mine, theirs)
-        notes.append(
-            "its cells are others: kernels were taken over by the length of a displacement, rates, gains and "
-            "terms of the position were not"
-        )
+            if same:
+                mine.kernels.copy_(theirs.kernels)
+            else:
+                _transfer_kernels(donor, target, mine, theirs)
+        reason = "its energies end before those of the showers" if same else "its cells are others"
+        notes.append(f"{reason}: rates, gains and terms of the position start from first guesses")
     beyond = int((target.depths > donor.depths[-1] + donor.layer_spacing).sum())
     if beyond:
         notes.append(
@@ -192,9 +196,8 @@ def _transfer_cells(donor: Place, target: Place, by_layer: Tensor) -> None:
     per_cell = float(target.pitch[0] / donor.pitch[0])
     per_covariance = per_cell * target.layer_spacing / donor.layer_spacing
     scale = torch.tensor([per_cell, per_covariance])[:, None, None]
-    # beyond the energies of the donor its polynomials are constant
     change = _legendre_change(donor, target)
-    theirs = dict(other.named_parameters())
+    theirs: dict[str, Tensor] = dict(other.named_parameters())
     for name, parameter in own.named_parameters():
         value = theirs.get(name)
         if value is None or name.startswith("student.azimuthal"):
@@ -255,6 +258,12 @@ def _same_cells(donor: LayerGeometry, target: LayerGeometry) -> bool:
     )
 
 
+def _knows_energies(donor: Place, target: Place) -> bool:
+    """Whether the donor was trained on all energies of the target."""
+    (low, high), (least, most) = (place.layer_sampler.ranges.energy for place in (donor, target))
+    return least >= low / ENERGY_SLACK and most <= high * ENERGY_SLACK
+
+
 def _energy_classes(donor: Place, target: Place) -> Tensor:
     """Weights of the donor's symmetry classes for each of the target, by their distance from the axis.
 
@@ -280,13 +289,10 @@ def _interpolation(wanted: FloatArray, known: FloatArray) -> Tensor:
 
 
 def _legendre_change(donor: Place, target: Place) -> Tensor:
-    """Coefficients in the target's energy argument of polynomials in that of the donor, (terms, terms).
-
-    Beyond the trained energies of the donor its polynomials are constant.
-    """
+    """Coefficients in the target's energy argument of polynomials in that of the donor, (terms, terms)."""
     argument = torch.linspace(-1, 1, SAMPLES)
     low, high = (math.log(end) for end in target.layer_sampler.ranges.energy)
     energy = torch.exp((low + high) / 2 + argument * (high - low) / 2)
-    there = donor.layer_sampler.energy_argument(energy).clamp(-1, 1)
+    there = donor.layer_sampler.energy_argument(energy)
     solution: Tensor = torch.linalg.lstsq(legendre(argument).double(), legendre(there).double()).solution
     return solution
