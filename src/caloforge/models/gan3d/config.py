@@ -168,6 +168,15 @@ class Gan3dConfig(FamilyConfig):
     batch_norm_momentum: float = Field(default=0.01, gt=0, le=1)
     spectrum_edges: tuple[Energy, ...] = (0.06, 0.16, 0.25, 0.4, 0.6, 1.0)
 
+    def describe(self, training_showers: int) -> str:
+        """See the base class."""
+        if self.generator.kind == "blocks":
+            return ""
+        return (
+            f"one pass through 3D convolutions that displace normal variables of all cells, fitted to "
+            f"{training_showers:_} showers in closed form, then trained with a discriminator"
+        ).replace("_", " ")
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.fake_conditions == "fresh" and (self.weights.angle or self.weights.spectrum):
