@@ -131,11 +131,10 @@ def test_fit_recovers_a_planted_field():
     rng = torch.Generator().manual_seed(3)
     depth = torch.arange(layers)[:, None]
     with torch.no_grad():
-        planted.mean[..., 0] = 1.5 - 0.2 * torch.arange(shape.symmetry_classes) - 0.1 * depth
-        planted.mean[..., 1] = 0.3
+        level = 1.5 - 0.2 * torch.arange(shape.symmetry_classes) - 0.1 * depth
+        planted.mean[:] = level[..., None] + 0.3 * torch.linspace(-1, 1, planted.mean.shape[-1])
         planted.loadings[0, :, :, 0] = 0.6
         planted.loadings[1, :2, :, 0] = -0.4
-        planted.log_energy[:] = torch.linspace(-3, 4, planted.log_energy.shape[-1]).sqrt().nan_to_num(-3)
         planted.log_energy[:] = torch.linspace(-3, 4, planted.log_energy.shape[-1])
 
     def draw(field, count=3000):
@@ -143,7 +142,7 @@ def test_fit_recovers_a_planted_field():
         mean, sigma = field.moments(argument)
         common, rest = field.factor_field(argument, torch.randn(count, 2, generator=rng))
         own = torch.randn(mean.shape, generator=rng) * rest[..., field.radial_bin]
-        return field.energies(mean + sigma * (own + common[..., field.radial_bin])), argument
+        return field.energies(mean + sigma * (own + common[..., field.radial_bin]))[0], argument
 
     with torch.no_grad():
         showers, argument = draw(planted)

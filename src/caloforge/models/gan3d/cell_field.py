@@ -5,7 +5,7 @@ A cell has a latent variable t, and energy if t > 0:
     t = mu(E) + sigma(E) * (rest * eps + sum_k A_k(E) u_k),    energy = table(t) for t > 0, else 0,
 
 with one normal number eps per cell and a few normal factors u_k per shower (a factor analysis with censored
-observations). mu and log sigma are polynomials in the logarithm of the incident energy for each symmetry
+observations). mu and log sigma are piecewise linear in the logarithm of the incident energy for each symmetry
 class of cells of each layer; the table is a monotone map for each radial bin of each layer, so that the
 spectrum of hits is that of the training showers; the loadings A_k hold how layers and radial bins fluctuate
 together. The training of the network starts from here.
@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from caloforge.models.layered.geometry import LayerGeometry
 
 # degrees of the polynomials of the energy argument
-MEAN_DEGREE, SIGMA_DEGREE, RESPONSE_DEGREE, SPREAD_DEGREE = 5, 2, 3, 2
+RESPONSE_DEGREE, SPREAD_DEGREE = 3, 2
+# knots of piecewise linear functions of the energy argument, and the penalty on their second differences
+ENERGY_KNOTS, SMOOTHING = 9, 0.03
 # the table has so many knots up to this t, and continues in a straight line; they are equidistant in
 # sqrt(t + KNOT_OFFSET), since the weakest hits, near t = 0, have the widest range of energies
 KNOTS, LAST_KNOT, KNOT_OFFSET = 41, 8.0, 0.01
@@ -40,11 +42,17 @@ QUANTILE_HITS, QUANTILE_CELLS = 200_000, 5_000
 LARGEST_EXPLAINED = 0.9
 # a radial bin whose shift is less well known than this, in most showers, has no loadings
 MOST_VARIANCE = 30.0
-EM_STEPS, LEAST_NOISE = 200, 1e-3
+FACTOR_STEPS, LEAST_NOISE = 60, 1e-3
+# smallest variance of a factor at an end of the energies, over that of all
+LEAST_VARIANCE = 0.1
 # neighbouring cells of a bin, weighted by their information, from which a correlation is believed
 FEWEST_PAIRS = 300.0
 # showers whose shifts are computed at a time
 SHIFT_ROWS = 256
+# steps of the probit regression, and its largest |mu / sigma|
+PROBIT_STEPS, LARGEST_EDGE = 6, 4.5
+# MeV; and the largest logarithm of a ratio of sums that the noise of the cells makes up for
+SMALLEST_SUM, LARGEST_CORRECTION = 1e-9, 0.5
 # of the response; a Cornish-Fisher expansion is monotone up to about this
 LARGEST_SKEWNESS = 1.0
 # scale of trained changes of the table against those of other parameters
@@ -63,6 +71,13 @@ class EnergyArgument:
         return (energy.log() - self.offset) * self.scale
 
 
+def hats(argument: Tensor) -> Tensor:
+    """(N, ENERGY_KNOTS) weights of the knots in linear interpolation over the trained range, of (N,)."""
+    place = ((argument + 1) * ((ENERGY_KNOTS - 1) / 2)).clamp(0, ENERGY_KNOTS - 1)
+    knots = torch.arange(ENERGY_KNOTS, device=argument.device)
+    return (1 - (place[:, None] - knots).abs()).clamp_min(0)
+
+
 def powers(argument: Tensor, degree: int) -> Tensor:
     """(N, degree + 1) powers of (N,), from 0."""
     return torch.stack([argument**k for k in range(degree + 1)], dim=-1)
@@ -74,8 +89,8 @@ class CellField(nn.Module):
     L layers, K symmetry classes, B radial bins, F factors, m cells in a layer.
 
     Attributes:
-        mean: (L, K, MEAN_DEGREE + 1) coefficients of mu.
-        log_sigma: (L, K, SIGMA_DEGREE + 1) coefficients of the logarithm of sigma.
+        mean: (L, K, ENERGY_KNOTS) mu at the knots of the energy argument.
+        log_sigma: (L, K, ENERGY_KNOTS) logarithm of sigma there.
         loadings: (F, L, B, 2) coefficients of A, degree 1.
         log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots.
         table_change: The same shape, trained change of `log_energy`.
@@ -101,8 +116,8 @@ class CellField(nn.Module):
         self.layers, self.factors = layers, factors
         self.transverse = (geometry.rows, geometry.columns)
         classes, bins = geometry.symmetry_classes, len(geometry.radial_bin_sizes)
-        self.mean = nn.Parameter(torch.zeros(layers, classes, MEAN_DEGREE + 1))
-        self.log_sigma = nn.Parameter(torch.zeros(layers, classes, SIGMA_DEGREE + 1))
+        self.mean = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
+        self.log_sigma = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
         self.loadings = nn.Parameter(torch.zeros(factors, layers, bins, 2))
         self.register_buffer("log_energy", torch.zeros(layers, bins, KNOTS))
         self.table_change = nn.Parameter(torch.zeros(layers, bins, KNOTS))
@@ -126,16 +141,19 @@ class CellField(nn.Module):
 
     def class_moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of t of each symmetry class, (N, L, K) each."""
-        mean = torch.einsum("nd,lkd->nlk", powers(argument, MEAN_DEGREE), self.mean)
-        return mean, torch.einsum("nd,lkd->nlk", powers(argument, SIGMA_DEGREE), self.log_sigma).exp()
+        weights = hats(argument)
+        mean = torch.einsum("nd,lkd->nlk", weights, self.mean)
+        return mean, torch.einsum("nd,lkd->nlk", weights, self.log_sigma).exp()
 
     def moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
         """The same of all cells, (N, L, m) each."""
         mean, sigma = self.class_moments(argument)
         return mean[..., self.symmetry_class], sigma[..., self.symmetry_class]
 
-    def latent(self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor) -> Tensor:
-        """Latent variables of all cells, (N, L, m).
+    def latent(
+        self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Latent variables of all cells, and the standard deviation of their own noise in them, (N, L, m).
 
         Args:
             argument: (N,) energy argument.
@@ -146,9 +164,9 @@ class CellField(nn.Module):
         """
         mean, sigma = self.class_moments(argument)
         mean = mean + sigma * common[..., self.bin_of_class]
-        width = sigma * rest[..., self.bin_of_class]
         cells = self.symmetry_class
-        return mean[..., cells] + width[..., cells] * own + sigma[..., cells] * local
+        width = (sigma * rest[..., self.bin_of_class])[..., cells]
+        return mean[..., cells] + width * own + sigma[..., cells] * local, width
 
     def factor_field(self, argument: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         """What factors (N, F) add to each radial bin, and the rest of its standard deviation, (N, L, B)."""
@@ -156,15 +174,39 @@ class CellField(nn.Module):
         rest = (1 - slope.square().sum(1)).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
         return (slope * factors[:, :, None, None]).sum(1), rest
 
-    def energies(self, latent: Tensor) -> Tensor:
-        """Cell energies in MeV of t, (N, L, m)."""
+    def energies(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Cell energies in MeV of t, and the slope d ln(energy) / dt, (N, L, m) each."""
         # a comparison with NaN is false, so that no weights lead beyond the table
-        position = _knot_position(torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT))
+        hit = torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT)
+        position, density = _knot_position(hit)
         knot = position.detach().floor().clamp_max(KNOTS - 2)
         table = (self.log_energy + TABLE_SCALE * self.table_change).flatten()
         index = self._first_knot + knot.long()
-        low, high = table[index], table[index + 1]
-        return (low + (high - low) * (position - knot)).exp() * (latent > 0)
+        low, rise = table[index], table[index + 1] - table[index]
+        return (low + rise * (position - knot)).exp() * (latent > 0), rise * density
+
+    def conditioned(self, latent: Tensor, width: Tensor, log_total: Tensor) -> tuple[Tensor, Tensor]:
+        """Condition the noise of the cells on the sum of their energies.
+
+        To first order, cells that are independent normal numbers of widths w, given that the logarithm of the
+        sum of their energies x is larger by d, move by w^2 g d / sum w^2 g^2, where g = x' / sum x.
+
+        Args:
+            latent: (N, L, m) t of all cells.
+            width: (N, L, m) standard deviation of their noise.
+            log_total: (N,) logarithm of the sum that is wanted, MeV.
+
+        Returns:
+            Energies, (N, L, m) MeV, of about this sum, and t of the cells.
+        """
+        cells, slope = self.energies(latent)
+        total = cells.sum((1, 2)).clamp_min(SMALLEST_SUM)
+        gradient = cells * slope / total[:, None, None]
+        missing = (log_total - total.log()).clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION)
+        variance = width.square() * gradient
+        norm = (variance * gradient).sum((1, 2)).clamp_min(SMALLEST_SUM)
+        moved = latent + variance * (missing / norm)[:, None, None]
+        return self.energies(moved)[0], moved
 
     def log_response(self, argument: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
         """Logarithm of visible over incident energy, (N,).
@@ -180,7 +222,8 @@ class CellField(nn.Module):
         normal = factors @ self.response_loadings + rest * noise
         # first terms of a Cornish-Fisher expansion
         skewness = powers(argument, 1) @ self.response_skewness
-        return mean + spread * (normal + skewness / 6 * (normal.square() - 1))
+        skewed = normal + skewness / 6 * (normal.square() - 1)
+        return mean + spread * skewed / (1 + skewness.square() / 18).sqrt()
 
     # ---- fit
 
@@ -250,7 +293,7 @@ class CellField(nn.Module):
         return latent
 
     def _fit_moments(self, latent: Tensor, argument: Tensor, intervals: Tensor) -> None:
-        """Polynomials of mu and log sigma through the moments of t in each energy interval."""
+        """Mu and log sigma from the moments of t in each energy interval."""
         classes = self.mean.shape[1]
         member = nn.functional.one_hot(self.symmetry_class, classes).float()
         size = member.sum(0)
@@ -272,13 +315,12 @@ class CellField(nn.Module):
             (second / hit - height**2).clamp_min(1e-4).sqrt(),
             height / (edge + mills),
         ).clamp(*SIGMA_RANGE)
-        few = chance * cells < FEWEST_HITS
-        sigma = torch.where(few, 1.0, sigma)
-        mean = torch.where((chance > NEARLY_ALWAYS) & ~few, height, edge * sigma)
-        # the square root: polynomials do not fit exactly, and low energies count as well
+        sigma = torch.where(chance * cells < FEWEST_HITS, 1.0, sigma)
+        # the square root: lines do not fit exactly, and low energies count as well
         weight = (chance * cells + 1).clamp_max(1e5).sqrt()
-        self.mean.copy_(_weighted_polynomials(centres, mean, weight, MEAN_DEGREE))
-        self.log_sigma.copy_(_weighted_polynomials(centres, sigma.log(), weight, SIGMA_DEGREE))
+        self.log_sigma.copy_(_interpolations(centres, sigma.log(), weight))
+        sigma = torch.einsum("bd,lkd->blk", hats(centres), self.log_sigma).exp()
+        self.mean.copy_(_probit_regression(centres, chance, cells, height, sigma))
 
     def _fit_factors(self, latent: Tensor, argument: Tensor, response: Tensor) -> None:
         """Loadings by factor analysis of the common shifts of radial bins, and of the response."""
@@ -286,13 +328,18 @@ class CellField(nn.Module):
         known = (variance.flatten(1) < MOST_VARIANCE).float().mean(0) > 0.5
         joined = torch.cat([shift.flatten(1) * known, response[:, None]], 1)
         loading, scores, spread = _factor_analysis(joined, self.factors)
-        # one more step of the EM algorithm, with loadings that are straight lines in the energy argument
+        # a step of the EM algorithm, with loadings that are straight lines in the energy argument
         both = torch.cat([scores, scores * argument[:, None]], 1)
         moments = powers(argument, 1)
         gram = torch.kron((moments.T @ moments).contiguous(), spread.contiguous()) + both.T @ both
         gram = gram + 1e-3 * len(both) * torch.eye(len(gram))
         solution = torch.linalg.solve(gram, both.T @ joined)[:, :-1]
         plain, slope = solution.reshape(2, self.factors, *shift.shape[1:])
+        # the variance of the factors, too
+        second = _least_squares(moments, scores.square() + spread.diag())
+        ends = (moments.new_tensor([[1.0, -1.0], [1.0, 1.0]]) @ second).clamp_min(LEAST_VARIANCE).sqrt()
+        middle, tilt = (ends.sum(0) / 2)[:, None, None], ((ends[1] - ends[0]) / 2)[:, None, None]
+        plain, slope = plain * middle, slope * middle + plain * tilt
         explained = torch.maximum((plain + slope).square().sum(0), (plain - slope).square().sum(0))
         shrink = (LARGEST_EXPLAINED / explained.clamp_min(1e-9)).sqrt().clamp_max(1)
         self.loadings.copy_(torch.stack([plain * shrink, slope * shrink], -1))
@@ -358,7 +405,10 @@ def _intervals(argument: Tensor) -> Tensor:
 
 
 def _factor_analysis(values: Tensor, factors: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Factor analysis by the EM algorithm (Rubin, Thayer 1982): values = loading u + independent noise.
+    """Factor analysis by maximum likelihood (Lawley 1940): values = loading u + independent noise.
+
+    Given the noise, the loadings are eigenvectors of the covariance in units of the noise; the noise is what
+    is left of the variances. The two are found in turn.
 
     Args:
         values: (N, k), mean 0.
@@ -368,20 +418,17 @@ def _factor_analysis(values: Tensor, factors: int) -> tuple[Tensor, Tensor, Tens
         Loadings (k, factors), mean factors of each row (N, factors) and their covariance given a row.
     """
     values = values.double()
-    covariance = values.T @ values / len(values) + 1e-6 * torch.eye(values.shape[1], dtype=torch.float64)
-    size, vectors = torch.linalg.eigh(covariance)
-    loading = vectors[:, -factors:] * size[-factors:].sqrt() * 0.7
+    covariance = values.T @ values / len(values)
+    covariance.diagonal().clamp_(min=LEAST_NOISE)
     noise = 0.5 * covariance.diag()
-    identity = torch.eye(loading.shape[1], dtype=torch.float64)
-    for _ in range(EM_STEPS):
-        weighted = loading / noise[:, None]
-        spread = torch.linalg.inv(identity + loading.T @ weighted)
-        regression = weighted @ spread
-        second = spread + regression.T @ covariance @ regression
-        loading = torch.linalg.solve(second, regression.T @ covariance).T
-        noise = (covariance.diag() - (loading * (covariance @ regression)).sum(1)).clamp_min(LEAST_NOISE)
+    for _ in range(FACTOR_STEPS):
+        unit = noise.sqrt()
+        size, vectors = torch.linalg.eigh(covariance / unit / unit[:, None])
+        loading = unit[:, None] * vectors[:, -factors:] * (size[-factors:] - 1).clamp_min(0).sqrt()
+        left = covariance.diag() - loading.square().sum(1)
+        noise = torch.maximum(left, LEAST_NOISE * covariance.diag().clamp_min(1))
     weighted = loading / noise[:, None]
-    spread = torch.linalg.inv(identity + loading.T @ weighted)
+    spread = torch.linalg.inv(torch.eye(loading.shape[1], dtype=torch.float64) + loading.T @ weighted)
     return loading.float(), (values @ weighted @ spread).float(), spread.float()
 
 
@@ -391,10 +438,12 @@ def _knots() -> Tensor:
     return torch.linspace(first, last, KNOTS).square() - KNOT_OFFSET
 
 
-def _knot_position(latent: Tensor) -> Tensor:
-    """Position of t, not negative, in the table, in knots."""
+def _knot_position(latent: Tensor) -> tuple[Tensor, Tensor]:
+    """Position of t, not negative, in the table, in knots, and its slope."""
     first, last = math.sqrt(KNOT_OFFSET), math.sqrt(LAST_KNOT + KNOT_OFFSET)
-    return ((latent + KNOT_OFFSET).sqrt() - first) * ((KNOTS - 1) / (last - first))
+    scale = (KNOTS - 1) / (last - first)
+    root = (latent + KNOT_OFFSET).sqrt()
+    return (root - first) * scale, 0.5 * scale / root
 
 
 def _log_density(x: Tensor) -> Tensor:
@@ -442,12 +491,44 @@ def _least_squares(design: Tensor, values: Tensor) -> Tensor:
     return solution
 
 
-def _weighted_polynomials(centres: Tensor, values: Tensor, weight: Tensor, degree: int) -> Tensor:
-    """(L, K, degree + 1) coefficients through values (intervals, L, K) at the centres of the intervals."""
-    design = powers(centres, degree)
+def _probit_regression(
+    centres: Tensor, chance: Tensor, cells: Tensor, height: Tensor, sigma: Tensor
+) -> Tensor:
+    """(L, K, ENERGY_KNOTS) mu at the knots, from the fractions of cells that are hit.
+
+    Maximum likelihood of the numbers of hits, by iteratively reweighted least squares; where nearly all cells
+    are hit, their mean height is fitted instead.
+
+    Args:
+        centres: (intervals,) energy argument.
+        chance: (intervals, L, K) fraction of cells that are hit.
+        cells: (intervals, 1, K) number of cells.
+        height: (intervals, L, K) mean t of hits.
+        sigma: (intervals, L, K).
+    """
+    always = chance > NEARLY_ALWAYS
+    edge = torch.special.ndtri(torch.maximum(torch.minimum(chance, 1 - 0.5 / cells), 0.5 / cells))
+    precise = torch.where(always, cells, chance * cells + 1) / sigma.square()
+    solution = _interpolations(centres, torch.where(always, height, edge * sigma), precise)
+    for _ in range(PROBIT_STEPS):
+        found = torch.einsum("bd,lkd->blk", hats(centres), solution) / sigma
+        found = found.clamp(-LARGEST_EDGE, LARGEST_EDGE)
+        expected, density = torch.special.ndtr(found), _log_density(found).exp()
+        edge = found + ((chance - expected) / density).clamp(-1, 1)
+        weight = cells * density.square() / (expected * (1 - expected)).clamp_min(1e-6)
+        precise = (torch.where(always, cells, weight) + 1e-3) / sigma.square()
+        solution = _interpolations(centres, torch.where(always, height, edge * sigma), precise)
+    return solution
+
+
+def _interpolations(centres: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+    """(L, K, ENERGY_KNOTS) smooth lines through values (intervals, L, K) at the centres of the intervals."""
+    design = hats(centres)
     weight = weight.permute(1, 2, 0)
+    rough = torch.diff(torch.eye(ENERGY_KNOTS), n=2, dim=0)
+    penalty = SMOOTHING * rough.T @ rough + 1e-6 * torch.eye(ENERGY_KNOTS)
     gram = torch.einsum("bi,lkb,bj->lkij", design, weight, design)
-    gram = gram + 1e-6 * weight.mean() * torch.eye(degree + 1)
+    gram = gram + weight.mean(2)[..., None, None] * penalty
     target = torch.einsum("bi,lkb,lkb->lki", design, weight, values.permute(1, 2, 0))
     solution: Tensor = torch.linalg.solve(gram, target)
     return solution

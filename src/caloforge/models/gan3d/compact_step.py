@@ -110,6 +110,6 @@ class CompactStep:
         of_fake = scale(features(fake, energy, latent), energy)
         size = of_real.shape[1]
         directions = torch.randn(size, PROJECTIONS, device=real.device) * (PROJECTION_SCALE / math.sqrt(size))
-        single = energy_distance(of_fake, of_real).mean()
+        single = (energy_distance(of_fake, of_real) * features.importance).mean()
         projected = energy_distance(of_fake @ directions, of_real @ directions).mean()
         return single + projected

@@ -33,6 +33,8 @@ LARGEST = 6.0
 SPECTRUM_HITS = 1_000_000
 # cells
 CENTRE_SCALE = 6.0
+# weight of a sum over the whole shower
+SHOWER_WEIGHT = 10.0
 
 
 class PhysicsFeatures(nn.Module):
@@ -40,9 +42,12 @@ class PhysicsFeatures(nn.Module):
 
     Attributes:
         edges: (len(SPECTRUM),) MeV.
+        importance: (size,) weight of each feature in a mean over all: sums over the whole shower, which are
+            few, have a larger one.
     """
 
     edges: Tensor
+    importance: Tensor
     sums: Tensor
     zones: Tensor
     groups: Tensor
@@ -63,6 +68,11 @@ class PhysicsFeatures(nn.Module):
         for name, values in constants.items():
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)), persistent=False)
         self.register_buffer("edges", torch.ones(len(SPECTRUM)))
+        importance = np.ones(self.size, np.float32)
+        of_layers = layers * (2 * RINGS + 2)
+        for first, count in ((of_layers, 2), (of_layers + 2 + 12 * layers, 2 * RINGS + 10)):
+            importance[first : first + count] = SHOWER_WEIGHT
+        self.register_buffer("importance", torch.from_numpy(importance / importance.mean()), persistent=False)
 
     @property
     def size(self) -> int:
