@@ -142,7 +142,7 @@ def test_fit_recovers_a_planted_field():
         mean, sigma = field.moments(argument)
         common, rest = field.factor_field(argument, torch.randn(count, 2, generator=rng))
         own = torch.randn(mean.shape, generator=rng) * rest[..., field.radial_bin]
-        return field.energies(mean + sigma * (own + common[..., field.radial_bin]))[0], argument
+        return field.energies(mean + sigma * (own + common[..., field.radial_bin])), argument
 
     with torch.no_grad():
         showers, argument = draw(planted)

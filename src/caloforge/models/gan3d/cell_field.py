@@ -51,8 +51,6 @@ FEWEST_PAIRS = 300.0
 SHIFT_ROWS = 256
 # steps of the probit regression, and its largest |mu / sigma|
 PROBIT_STEPS, LARGEST_EDGE = 6, 4.5
-# MeV; and the largest logarithm of a ratio of sums that the noise of the cells makes up for
-SMALLEST_SUM, LARGEST_CORRECTION = 1e-9, 0.5
 # of the response; a Cornish-Fisher expansion is monotone up to about this
 LARGEST_SKEWNESS = 1.0
 # scale of trained changes of the table against those of other parameters
@@ -150,10 +148,8 @@ class CellField(nn.Module):
         mean, sigma = self.class_moments(argument)
         return mean[..., self.symmetry_class], sigma[..., self.symmetry_class]
 
-    def latent(
-        self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Latent variables of all cells, and the standard deviation of their own noise in them, (N, L, m).
+    def latent(self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor) -> Tensor:
+        """Latent variables of all cells, (N, L, m).
 
         Args:
             argument: (N,) energy argument.
@@ -164,9 +160,9 @@ class CellField(nn.Module):
         """
         mean, sigma = self.class_moments(argument)
         mean = mean + sigma * common[..., self.bin_of_class]
+        width = sigma * rest[..., self.bin_of_class]
         cells = self.symmetry_class
-        width = (sigma * rest[..., self.bin_of_class])[..., cells]
-        return mean[..., cells] + width * own + sigma[..., cells] * local, width
+        return mean[..., cells] + width[..., cells] * own + sigma[..., cells] * local
 
     def factor_field(self, argument: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         """What factors (N, F) add to each radial bin, and the rest of its standard deviation, (N, L, B)."""
@@ -174,39 +170,15 @@ class CellField(nn.Module):
         rest = (1 - slope.square().sum(1)).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
         return (slope * factors[:, :, None, None]).sum(1), rest
 
-    def energies(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Cell energies in MeV of t, and the slope d ln(energy) / dt, (N, L, m) each."""
+    def energies(self, latent: Tensor) -> Tensor:
+        """Cell energies in MeV of t, (N, L, m)."""
         # a comparison with NaN is false, so that no weights lead beyond the table
-        hit = torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT)
-        position, density = _knot_position(hit)
+        position = _knot_position(torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT))
         knot = position.detach().floor().clamp_max(KNOTS - 2)
         table = (self.log_energy + TABLE_SCALE * self.table_change).flatten()
         index = self._first_knot + knot.long()
-        low, rise = table[index], table[index + 1] - table[index]
-        return (low + rise * (position - knot)).exp() * (latent > 0), rise * density
-
-    def conditioned(self, latent: Tensor, width: Tensor, log_total: Tensor) -> tuple[Tensor, Tensor]:
-        """Condition the noise of the cells on the sum of their energies.
-
-        To first order, cells that are independent normal numbers of widths w, given that the logarithm of the
-        sum of their energies x is larger by d, move by w^2 g d / sum w^2 g^2, where g = x' / sum x.
-
-        Args:
-            latent: (N, L, m) t of all cells.
-            width: (N, L, m) standard deviation of their noise.
-            log_total: (N,) logarithm of the sum that is wanted, MeV.
-
-        Returns:
-            Energies, (N, L, m) MeV, of about this sum, and t of the cells.
-        """
-        cells, slope = self.energies(latent)
-        total = cells.sum((1, 2)).clamp_min(SMALLEST_SUM)
-        gradient = cells * slope / total[:, None, None]
-        missing = (log_total - total.log()).clamp(-LARGEST_CORRECTION, LARGEST_CORRECTION)
-        variance = width.square() * gradient
-        norm = (variance * gradient).sum((1, 2)).clamp_min(SMALLEST_SUM)
-        moved = latent + variance * (missing / norm)[:, None, None]
-        return self.energies(moved)[0], moved
+        low, high = table[index], table[index + 1]
+        return (low + (high - low) * (position - knot)).exp() * (latent > 0)
 
     def log_response(self, argument: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
         """Logarithm of visible over incident energy, (N,).
@@ -438,12 +410,10 @@ def _knots() -> Tensor:
     return torch.linspace(first, last, KNOTS).square() - KNOT_OFFSET
 
 
-def _knot_position(latent: Tensor) -> tuple[Tensor, Tensor]:
-    """Position of t, not negative, in the table, in knots, and its slope."""
+def _knot_position(latent: Tensor) -> Tensor:
+    """Position of t, not negative, in the table, in knots."""
     first, last = math.sqrt(KNOT_OFFSET), math.sqrt(LAST_KNOT + KNOT_OFFSET)
-    scale = (KNOTS - 1) / (last - first)
-    root = (latent + KNOT_OFFSET).sqrt()
-    return (root - first) * scale, 0.5 * scale / root
+    return ((latent + KNOT_OFFSET).sqrt() - first) * ((KNOTS - 1) / (last - first))
 
 
 def _log_density(x: Tensor) -> Tensor:

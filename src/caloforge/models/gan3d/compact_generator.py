@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from caloforge.models.base import Condition
 from caloforge.models.gan3d.cell_field import (
     LARGEST_EXPLAINED,
-    SMALLEST_SUM,
     CellField,
     EnergyArgument,
     powers,
@@ -27,6 +26,8 @@ from caloforge.models.layered.geometry import LayerGeometry
 CONDITION_DEGREE = 3
 # first grid: values at so many rings around the axis, those beyond are alike
 SEED_RINGS = 4
+# MeV
+SMALLEST_SUM = 1e-9
 # scale of outputs that shift many cells at once, whose weights must change slowly
 COMMON_SCALE = 0.1
 # weight of a diagonal neighbour
@@ -194,9 +195,9 @@ class CompactGenerator(nn.Module):
         # neighbours take nothing from the variance of a cell
         shared = (LOCAL_SCALE * self.correlation).square().sum(0)
         rest_width = (rest_width.square() - shared).clamp_min(LEAST_OWN).sqrt()
-        latent, width = self.field.latent(argument, common, rest_width, maps[:, 0], local)
+        latent = self.field.latent(argument, common, rest_width, maps[:, 0], local)
+        cells = self.field.energies(latent)
         log_total = condition.energy.log() + self.field.log_response(argument, factors, rest[:, 0])
-        cells, latent = self.field.conditioned(latent, width, log_total)
         log_scale = log_total - cells.sum((1, 2)).clamp_min(SMALLEST_SUM).log()
         return cells * log_scale.exp()[:, None, None], latent, log_scale
 
