@@ -39,12 +39,14 @@ FEWEST_HITS = 8
 # hits per radial bin from which quantiles are taken, and cells from which their latent distribution is
 QUANTILE_HITS, QUANTILE_CELLS = 200_000, 5_000
 # largest share of the variance of a cell that its shower's factors explain
-LARGEST_EXPLAINED = 0.9
+LARGEST_EXPLAINED = 0.98
 # a radial bin whose shift is less well known than this, in most showers, has no loadings
 MOST_VARIANCE = 30.0
 FACTOR_STEPS, LEAST_NOISE = 60, 1e-3
 # smallest variance of a factor at an end of the energies, over that of all
 LEAST_VARIANCE = 0.1
+# where no cell is hit near a knot
+LEAST_CEILING = 0.5
 # neighbouring cells of a bin, weighted by their information, from which a correlation is believed
 FEWEST_PAIRS = 300.0
 # showers whose shifts are computed at a time
@@ -91,6 +93,7 @@ class CellField(nn.Module):
         log_sigma: (L, K, ENERGY_KNOTS) logarithm of sigma there.
         loadings: (F, L, B, 2) coefficients of A, degree 1.
         log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots.
+        ceiling: (L, B, ENERGY_KNOTS) largest t at the knots of the energy argument.
         table_change: The same shape, trained change of `log_energy`.
         response: (RESPONSE_DEGREE + 1,) coefficients of the mean logarithm of visible over incident energy.
         response_spread: (SPREAD_DEGREE + 1,) of the logarithm of its standard deviation.
@@ -99,6 +102,7 @@ class CellField(nn.Module):
     """
 
     log_energy: Tensor
+    ceiling: Tensor
     response: Tensor
     response_spread: Tensor
     response_skewness: Tensor
@@ -118,6 +122,7 @@ class CellField(nn.Module):
         self.log_sigma = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
         self.loadings = nn.Parameter(torch.zeros(factors, layers, bins, 2))
         self.register_buffer("log_energy", torch.zeros(layers, bins, KNOTS))
+        self.register_buffer("ceiling", torch.full((layers, bins, ENERGY_KNOTS), LAST_KNOT))
         self.table_change = nn.Parameter(torch.zeros(layers, bins, KNOTS))
         # fitted well, and a training would make it worse
         self.register_buffer("response", torch.zeros(RESPONSE_DEGREE + 1))
@@ -162,13 +167,17 @@ class CellField(nn.Module):
         mean = mean + sigma * common[..., self.bin_of_class]
         width = sigma * rest[..., self.bin_of_class]
         cells = self.symmetry_class
-        return mean[..., cells] + width[..., cells] * own + sigma[..., cells] * local
+        latent = mean[..., cells] + width[..., cells] * own + sigma[..., cells] * local
+        ceiling = torch.einsum("nd,lbd->nlb", hats(argument), self.ceiling)
+        return torch.minimum(latent, ceiling[..., self.radial_bin])
 
     def factor_field(self, argument: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         """What factors (N, F) add to each radial bin, and the rest of its standard deviation, (N, L, B)."""
-        slope = self.loadings[..., 0] + argument[:, None, None, None] * self.loadings[..., 1]
-        rest = (1 - slope.square().sum(1)).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
-        return (slope * factors[:, :, None, None]).sum(1), rest
+        loadings = self.loadings[..., 0] + argument[:, None, None, None] * self.loadings[..., 1]
+        explained = loadings.square().sum(1)
+        within = (LARGEST_EXPLAINED / explained.clamp_min(LARGEST_EXPLAINED)).sqrt()
+        rest = (1 - explained * within.square()).sqrt()
+        return (loadings * factors[:, :, None, None]).sum(1) * within, rest
 
     def energies(self, latent: Tensor) -> Tensor:
         """Cell energies in MeV of t, (N, L, m)."""
@@ -217,6 +226,7 @@ class CellField(nn.Module):
             self._fit_moments(latent, argument, intervals)
             latent = self._fit_tables(showers, argument)
         self._fit_moments(latent, argument, intervals)
+        self._fit_ceiling(latent, argument)
         ratio = (showers.sum((1, 2)) / energy).clamp_min(1e-9).log()
         self.response.copy_(_least_squares(powers(argument, RESPONSE_DEGREE), ratio))
         residual = ratio - powers(argument, RESPONSE_DEGREE) @ self.response
@@ -294,6 +304,16 @@ class CellField(nn.Module):
         sigma = torch.einsum("bd,lkd->blk", hats(centres), self.log_sigma).exp()
         self.mean.copy_(_probit_regression(centres, chance, cells, height, sigma))
 
+    def _fit_ceiling(self, latent: Tensor, argument: Tensor) -> None:
+        """Largest t of each radial bin near each knot; a normal tail would reach too far at low energies."""
+        near = hats(argument) > 0
+        for knot in range(ENERGY_KNOTS):
+            if bool(near[:, knot].any()):
+                largest = latent[near[:, knot]].amax(0)
+                for number in range(self.ceiling.shape[1]):
+                    own = largest[:, self.radial_bin == number].amax(1)
+                    self.ceiling[:, number, knot] = own.clamp_min(LEAST_CEILING)
+
     def _fit_factors(self, latent: Tensor, argument: Tensor, response: Tensor) -> None:
         """Loadings by factor analysis of the common shifts of radial bins, and of the response."""
         shift, variance = self._shifts(latent, argument)
@@ -312,9 +332,7 @@ class CellField(nn.Module):
         ends = (moments.new_tensor([[1.0, -1.0], [1.0, 1.0]]) @ second).clamp_min(LEAST_VARIANCE).sqrt()
         middle, tilt = (ends.sum(0) / 2)[:, None, None], ((ends[1] - ends[0]) / 2)[:, None, None]
         plain, slope = plain * middle, slope * middle + plain * tilt
-        explained = torch.maximum((plain + slope).square().sum(0), (plain - slope).square().sum(0))
-        shrink = (LARGEST_EXPLAINED / explained.clamp_min(1e-9)).sqrt().clamp_max(1)
-        self.loadings.copy_(torch.stack([plain * shrink, slope * shrink], -1))
+        self.loadings.copy_(torch.stack([plain, slope], -1))
         found = loading[-1]
         self.response_loadings.copy_(
             found * min(1.0, math.sqrt(LARGEST_EXPLAINED) / max(float(found.norm()), 1e-9))

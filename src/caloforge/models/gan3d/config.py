@@ -84,7 +84,7 @@ class CompactGeneratorConfig(StrictModel):
     model_config = FILLED_FROM_PRESET
 
     kind: Literal["compact"] = "compact"
-    factors: int = Field(default=24, ge=1, le=256)
+    factors: int = Field(default=64, ge=1, le=256)
     width: int = Field(default=64, ge=4, le=1024)
     channels: tuple[Channels, Channels, Channels] = (12, 8, 2)
     radial_bins: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = Field(
