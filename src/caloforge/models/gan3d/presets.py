@@ -127,7 +127,7 @@ _COMPACT: dict[str, Any] = {
     "power": 0.5,
     "fake_conditions": "batch",
     "generator_updates": 1,
-    "adversarial_after": 700,
+    "adversarial_after": 400,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
