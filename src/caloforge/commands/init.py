@@ -78,7 +78,11 @@ def list_() -> Outcome:
     lines += ["detectors", *(f"  {name:<14} {text}" for name, text in facts["detectors"].items())]
     lines += ["models", *(f"  {family:<14} {', '.join(names)}" for family, names in facts["models"].items())]
     if facts["released"]:
-        lines += ["released models", *(f"  {name:<14} {text}" for name, text in facts["released"].items())]
+        width = max(14, *map(len, facts["released"]))
+        lines += [
+            "released models",
+            *(f"  {name:<{width}} {text}" for name, text in facts["released"].items()),
+        ]
     lines += ["studies", *(f"  {name}" for name in facts["studies"])]
     for kind in ("particles", "physics", "formats", "samplers", "backends", "targets"):
         lines += [
