@@ -237,7 +237,7 @@ def test_generated_on_the_cluster(cluster, model, tmp_path):
     finished = Queue.finished
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Queue, "finished", interrupt)
-        with pytest.raises(Interrupted, match=r"stopped; (107|214) of 500 showers of .*with resume=True"):
+        with pytest.raises(Interrupted, match=r"stopped; \d+ of 500 showers of .*with resume=True"):
             caloforge.generate(model, out=tmp_path / "many.h5", cluster=cluster.address, **options)
     assert not many.exists()
     with pytest.raises(OutputError, match="an interrupted campaign is there"):

@@ -50,7 +50,7 @@ class GeneratorConfig(StrictModel):
 
     model_config = FILLED_FROM_PRESET
 
-    kind: Literal["blocks"] = "blocks"
+    kind: Literal["published"] = "published"
     latent: int = Field(ge=3, le=65536)
     conditioning: Literal["multiply", "concatenate"]
     seed_channels: int = Field(ge=1, le=1024)
@@ -68,7 +68,7 @@ class DiscriminatorConfig(StrictModel):
 
     model_config = FILLED_FROM_PRESET
 
-    kind: Literal["blocks"] = "blocks"
+    kind: Literal["published"] = "published"
     blocks: tuple[ConvBlock, ...] = Field(min_length=1, max_length=256)
     pool: int = Field(default=2, ge=1, le=16)
 
@@ -130,7 +130,9 @@ class LossWeights(StrictModel):
 
 def _kind(value: Any) -> str:
     """Kind of a network; those of earlier releases are not named."""
-    return str(value.get("kind", "blocks") if isinstance(value, dict) else getattr(value, "kind", "blocks"))
+    return str(
+        value.get("kind", "published") if isinstance(value, dict) else getattr(value, "kind", "published")
+    )
 
 
 class Gan3dConfig(FamilyConfig):
@@ -147,11 +149,12 @@ class Gan3dConfig(FamilyConfig):
     family: Literal["gan3d"] = "gan3d"
     preset: Literal["orthogonal", "angle", "compact", "debug"] = "orthogonal"
     generator: Annotated[
-        Annotated[GeneratorConfig, Tag("blocks")] | Annotated[CompactGeneratorConfig, Tag("compact")],
+        Annotated[GeneratorConfig, Tag("published")] | Annotated[CompactGeneratorConfig, Tag("compact")],
         Discriminator(_kind),
     ]
     discriminator: Annotated[
-        Annotated[DiscriminatorConfig, Tag("blocks")] | Annotated[CompactDiscriminatorConfig, Tag("compact")],
+        Annotated[DiscriminatorConfig, Tag("published")]
+        | Annotated[CompactDiscriminatorConfig, Tag("compact")],
         Discriminator(_kind),
     ]
     weights: LossWeights
@@ -170,7 +173,7 @@ class Gan3dConfig(FamilyConfig):
 
     def describe(self, training_showers: int) -> str:
         """See the base class."""
-        if self.generator.kind == "blocks":
+        if self.generator.kind == "published":
             return ""
         return (
             f"one pass through 3D convolutions that displace normal variables of all cells, fitted to "
