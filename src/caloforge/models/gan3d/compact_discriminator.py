@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from caloforge.errors import ConfigError
-from caloforge.models.gan3d.cell_field import EnergyArgument, powers
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig
+from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
 from caloforge.models.layered.geometry import LayerGeometry
 
 CONDITION_DEGREE = 2

@@ -13,13 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.base import Condition
-from caloforge.models.gan3d.cell_field import (
-    LARGEST_EXPLAINED,
-    CellField,
-    EnergyArgument,
-    powers,
-)
+from caloforge.models.gan3d.cell_field import LARGEST_EXPLAINED, CellField
+from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.config import CompactGeneratorConfig
+from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
 from caloforge.models.layered.geometry import LayerGeometry
 
 # powers of the energy argument that the conditioning network sees
@@ -28,15 +25,14 @@ CONDITION_DEGREE = 3
 SEED_RINGS = 4
 # MeV
 SMALLEST_SUM = 1e-9
-# scale of outputs that shift many cells at once, whose weights must change slowly
-COMMON_SCALE = 0.1
+# scale of outputs that shift many cells at once, whose weights must change slowly, and of those that act cell
+# by cell
+COMMON_SCALE, LOCAL_SCALE = 0.1, 3.0
 # weight of a diagonal neighbour
 CORNER = 0.5
 # largest correlation of neighbours of the fit, over the largest possible one, and smallest variance of
 # the noise of a cell, in units of sigma squared
 LARGEST_COUPLING, LEAST_OWN = 0.8, 0.02
-# and of outputs that act cell by cell
-LOCAL_SCALE = 3.0
 Shape = tuple[int, int, int]
 
 
@@ -157,7 +153,7 @@ class CompactGenerator(nn.Module):
     @torch.no_grad()
     def fit(self, showers: Tensor, energy: Tensor) -> None:
         """Fit the closed-form start to showers (N, L, m) in MeV of energies (N,) in MeV."""
-        correlations = self.field.fit(showers, energy, self.argument(energy))
+        correlations = fit_cell_field(self.field, showers, energy, self.argument(energy))
         rest = (1 - self.field.loadings[..., 0].square().sum(0)).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
         # c times a map in which a neighbour has the weight w, and sqrt(r^2 - c^2) times the noise of a cell,
         # give neighbours the correlation 2 w c sqrt(r^2 - c^2)

@@ -13,7 +13,7 @@ from caloforge.models.base import Condition, Phase, TrainingBatch
 from caloforge.models.gan3d.compact_discriminator import CompactDiscriminator
 from caloforge.models.gan3d.compact_generator import CompactGenerator
 from caloforge.models.gan3d.energy_distance import energy_distance
-from caloforge.models.gan3d.losses import detached, measured_angle, percentage_error, spectrum_counts
+from caloforge.models.gan3d.losses import detached, image_terms, percentage_error
 from caloforge.models.gan3d.physics_features import hit_indicator
 
 if TYPE_CHECKING:
@@ -90,20 +90,25 @@ class CompactStep:
             parts["g_sum"] = percentage_error(showers.sum((1, 2)), real.sum((1, 2)))
             loss = loss + weights.sum * parts["g_sum"]
         images = showers.view(len(showers), *self.model.detector.shower_shape)
-        if weights.angle:
-            of_real = measured_angle(real.view_as(images))
-            parts["g_angle"] = (measured_angle(images) - of_real).abs().mean()
-            loss = loss + weights.angle * parts["g_angle"]
-        if weights.spectrum:
-            edges = self.config.spectrum_edges
-            wanted = spectrum_counts(real.view_as(images), edges).clamp_min(1.0)
-            parts["g_spectrum"] = percentage_error(spectrum_counts(images, edges), wanted)
-            loss = loss + weights.spectrum * parts["g_spectrum"]
+        terms = image_terms(images, real.view_as(images), weights, self.config.spectrum_edges)
+        for name, term in terms.items():
+            loss = loss + getattr(weights, name) * term
+        parts |= {f"g_{name}": term for name, term in terms.items()}
         empty = (showers.detach() <= 0).all()
         return Phase("generator", loss, detached(parts | {"g_loss": loss}), empty_images=empty)
 
     def _energy_distance(self, real: Tensor, fake: Tensor, latent: Tensor, energy: Tensor) -> Tensor:
-        """Of all features, and of random projections, which also see how features vary together."""
+        """Energy distance of single features and of random projections, which see how features vary together.
+
+        Args:
+            real: (N, L, m) MeV.
+            fake: (N, L, m) MeV, generated under the same conditions.
+            latent: (N, L, m) latent variables of the generated cells.
+            energy: (N,) incident energy, MeV.
+
+        Returns:
+            Scalar: the mean over features, weighted, plus the mean over projections.
+        """
         features, scale = self.model.features, self.model.feature_scale
         with torch.no_grad():
             of_real = scale(features(real, energy), energy)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from caloforge.models.gan3d.config import LossWeights
+
 # Keras: |t - p| / max(|t|, 1e-7)
 PERCENTAGE_FLOOR = 1e-7
 # smallest squared distance from the barycentre in the measured angle (Keras' epsilon in the original)
@@ -73,6 +75,30 @@ def spectrum_counts(energy: Tensor, edges: tuple[float, ...], softness: float = 
         [torch.sigmoid((log_energy - math.log(edge)) / softness).sum(1) for edge in edges], dim=1
     )
     return torch.cat([above[:, :-1] - above[:, 1:], above[:, -1:]], dim=1)
+
+
+def image_terms(
+    images: Tensor, real: Tensor, weights: LossWeights, edges: tuple[float, ...]
+) -> dict[str, Tensor]:
+    """The terms of the loss that compare generated images with real showers, those of weight 0 left out.
+
+    Args:
+        images: (N, Z, Y, X) generated cell energies, MeV.
+        real: The same of real showers.
+        weights: Weights of the loss.
+        edges: Rising edges of the spectrum, MeV.
+
+    Returns:
+        Scalars: `angle`, mean absolute difference of the measured angles, rad; `spectrum`, MAPE of counts.
+    """
+    terms = {}
+    if weights.angle:
+        terms["angle"] = (measured_angle(images) - measured_angle(real)).abs().mean()
+    if weights.spectrum:
+        # empty bins count as one cell, as in the original
+        wanted = spectrum_counts(real, edges).clamp_min(1.0)
+        terms["spectrum"] = percentage_error(spectrum_counts(images, edges), wanted)
+    return terms
 
 
 def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:

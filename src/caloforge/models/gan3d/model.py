@@ -13,12 +13,12 @@ from caloforge.errors import ConfigError
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
 from caloforge.models.checks import check_between
-from caloforge.models.gan3d.cell_field import EnergyArgument
 from caloforge.models.gan3d.compact_discriminator import CompactDiscriminator
 from caloforge.models.gan3d.compact_generator import CompactGenerator
 from caloforge.models.gan3d.compact_size import compact_numbers
 from caloforge.models.gan3d.compact_step import CompactStep
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig, Gan3dConfig
+from caloforge.models.gan3d.energy_argument import EnergyArgument
 from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
 from caloforge.models.gan3d.physics_features import FeatureScale, PhysicsFeatures
 from caloforge.models.gan3d.published_step import PublishedStep

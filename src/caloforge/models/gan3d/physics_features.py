@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.gan3d.cell_field import EnergyArgument, powers
+from caloforge.models.gan3d.energy_argument import EnergyArgument, least_squares, powers
 from caloforge.models.layered.geometry import LayerGeometry
 
 RINGS = 10
@@ -28,7 +28,7 @@ HIT_WIDTH, EDGE_WIDTH = 0.5, 0.2
 SMALL, SMALL_CELL = 1e-3, 1e-6
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 DEPTH_SHIFTS = (1, 2, 4)
-MEAN_DEGREE, VARIANCE_DEGREE = 4, 2
+MEAN_DEGREE, VARIANCE_DEGREE, PENALTY = 4, 2, 1e-4
 LARGEST = 6.0
 SPECTRUM_HITS = 1_000_000
 # cells
@@ -178,9 +178,9 @@ class FeatureScale(nn.Module):
         """Fit both polynomials to features (N, size) of showers of energies (N,) in MeV."""
         argument = self.argument(energy)
         design = powers(argument, MEAN_DEGREE)
-        self.mean.copy_(_ridge(design, features))
+        self.mean.copy_(least_squares(design, features, PENALTY))
         rest = features - design @ self.mean
-        self.variance.copy_(_ridge(powers(argument, VARIANCE_DEGREE), rest.square()))
+        self.variance.copy_(least_squares(powers(argument, VARIANCE_DEGREE), rest.square(), PENALTY))
         self.least.copy_(0.3 * rest.std(0) + 1e-4)
 
     def forward(self, features: Tensor, energy: Tensor) -> Tensor:
@@ -223,9 +223,3 @@ def _product(plane: Tensor, down: int, right: int) -> Tensor:
     near = plane[:, :, : rows - down, max(-right, 0) : columns - max(right, 0)]
     far = plane[:, :, down:, max(right, 0) : columns + min(right, 0)]
     return F.pad(near * far, (0, abs(right), 0, down))
-
-
-def _ridge(design: Tensor, values: Tensor) -> Tensor:
-    gram = design.T @ design + 1e-4 * len(design) * torch.eye(design.shape[1])
-    solution: Tensor = torch.linalg.solve(gram, design.T @ values)
-    return solution

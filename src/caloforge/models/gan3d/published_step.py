@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from caloforge.models.base import Condition, Phase, TrainingBatch
-from caloforge.models.gan3d.losses import detached, measured_angle, percentage_error, spectrum_counts
+from caloforge.models.gan3d.losses import detached, image_terms, percentage_error
 from caloforge.models.gan3d.network import Discriminator, Generator
 
 if TYPE_CHECKING:
@@ -89,15 +89,10 @@ class PublishedStep:
             + weights.energy * parts["g_energy"]
             + weights.sum * parts["g_sum"]
         )
-        if weights.angle:
-            parts["g_angle"] = (measured_angle(visible) - measured_angle(batch.showers)).abs().mean()
-            loss = loss + weights.angle * parts["g_angle"]
-        if weights.spectrum:
-            edges = self.config.spectrum_edges
-            # empty bins count as one cell, as in the original
-            wanted = spectrum_counts(batch.showers, edges).clamp_min(1.0)
-            parts["g_spectrum"] = percentage_error(spectrum_counts(visible, edges), wanted)
-            loss = loss + weights.spectrum * parts["g_spectrum"]
+        terms = image_terms(visible, batch.showers, weights, self.config.spectrum_edges)
+        for name, term in terms.items():
+            loss = loss + getattr(weights, name) * term
+        parts |= {f"g_{name}": term for name, term in terms.items()}
         empty = (total.detach() <= 0).all()
         return Phase("generator", loss, detached(parts | {"g_loss": loss}), empty_images=empty)
 

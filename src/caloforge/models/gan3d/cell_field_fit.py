@@ -1,0 +1,282 @@
+"""Closed-form fit of a `CellField` to showers.
+
+Tables of energies and moments of the latent variables t are found in turn; then what cells, radial bins and
+the response have in common. Shapes: N showers, L layers, K symmetry classes, B radial bins, F factors, m
+cells in a layer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from caloforge.models.gan3d.cell_field import (
+    KNOTS,
+    LARGEST_EXPLAINED,
+    RESPONSE_DEGREE,
+    SPREAD_DEGREE,
+    CellField,
+    table_knots,
+)
+from caloforge.models.gan3d.energy_argument import ENERGY_KNOTS, hats, least_squares, powers
+from caloforge.models.gan3d.latent_statistics import (
+    NEARLY_ALWAYS,
+    factor_analysis,
+    interpolations,
+    log_density,
+    probit_regression,
+)
+
+# energy intervals of the fit; rounds between latent moments and tables
+INTERVALS, ROUNDS = 16, 3
+SIGMA_RANGE = (0.05, 4.0)
+# a class with fewer hits in an energy interval has sigma 1
+FEWEST_HITS = 8
+# hits per radial bin from which quantiles are taken, and cells from which their latent distribution is
+QUANTILE_HITS, QUANTILE_CELLS = 200_000, 5_000
+# a radial bin whose shift is less well known than this, in most showers, has no loadings
+MOST_VARIANCE = 30.0
+# smallest variance of a factor at an end of the energies, over that of all
+LEAST_VARIANCE = 0.1
+# largest t of a bin in which no cell is hit near a knot
+LEAST_CEILING = 0.5
+# neighbouring cells of a bin, weighted by their information, from which a correlation is believed
+FEWEST_PAIRS = 300.0
+# showers whose shifts are computed at a time
+SHIFT_ROWS = 256
+# of the response; a Cornish-Fisher expansion is monotone up to about this
+LARGEST_SKEWNESS = 1.0
+
+
+@torch.no_grad()
+def fit_cell_field(
+    field: CellField, showers: Tensor, energy: Tensor, argument: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Fit all parameters and buffers of a field to showers.
+
+    Args:
+        field: The field, on the CPU; it is changed.
+        showers: (N, L, m) MeV.
+        energy: (N,) incident energy, MeV.
+        argument: (N,) energy argument.
+
+    Returns:
+        Correlation of the noise of neighbouring cells in the layer, and in depth, (L, B) each.
+    """
+    intervals = _intervals(argument)
+    latent = _fit_tables(field, showers, None)
+    for _ in range(ROUNDS):
+        _fit_moments(field, latent, argument, intervals)
+        latent = _fit_tables(field, showers, argument)
+    _fit_moments(field, latent, argument, intervals)
+    _fit_ceiling(field, latent, argument)
+    standard = _fit_response(field, showers.sum((1, 2)) / energy, argument)
+    _fit_factors(field, latent, argument, standard)
+    return _neighbour_correlations(field, latent, argument)
+
+
+def _fit_response(field: CellField, response: Tensor, argument: Tensor) -> Tensor:
+    """Fit mean, spread and skewness of the logarithm of the response (N,); returns it standardised, (N,)."""
+    ratio = response.clamp_min(1e-9).log()
+    field.response.copy_(least_squares(powers(argument, RESPONSE_DEGREE), ratio))
+    residual = ratio - powers(argument, RESPONSE_DEGREE) @ field.response
+    # E ln|x| of a standard normal number is -0.635
+    spread = least_squares(powers(argument, SPREAD_DEGREE), residual.abs().clamp_min(1e-5).log() + 0.635)
+    standard = residual / (powers(argument, SPREAD_DEGREE) @ spread).exp()
+    # the logarithm of a modulus is robust, but right for a normal number only
+    spread[0] += standard.std().log()
+    standard = (standard / standard.std()).clamp(-4, 4)
+    field.response_spread.copy_(spread)
+    skewness = least_squares(powers(argument, 1), standard**3)
+    field.response_skewness.copy_(skewness.clamp(-LARGEST_SKEWNESS, LARGEST_SKEWNESS))
+    return standard
+
+
+def _fit_tables(field: CellField, showers: Tensor, argument: Tensor | None) -> Tensor:
+    """Match the quantiles of hits to those of t; returns t of all cells, 0 where there is no hit."""
+    grid = table_knots()
+    moments = None if argument is None else field.moments(argument)
+    latent = torch.zeros_like(showers)
+    for layer in range(field.layers):
+        for number in range(field.log_energy.shape[1]):
+            cells = (field.radial_bin == number).nonzero().squeeze(1)
+            energy = showers[:, layer, cells]
+            hits = _sample(energy[energy > 0], QUANTILE_HITS).sort().values
+            if len(hits) < FEWEST_HITS:
+                everywhere = showers[:, :, cells]
+                hits = _sample(everywhere[everywhere > 0], QUANTILE_HITS).sort().values
+            if len(hits) < FEWEST_HITS:
+                continue
+            if moments is None:
+                below = _first_distribution(float((energy > 0).float().mean()), grid)
+            else:
+                mean, sigma = (part[:, layer, cells].flatten() for part in moments)
+                below = _hit_distribution(_sample(mean, QUANTILE_CELLS), _sample(sigma, QUANTILE_CELLS), grid)
+            knots = _quantile_table(hits.log(), below)
+            field.log_energy[layer, number] = knots
+            upper = torch.searchsorted(knots, energy.clamp_min(1e-12).log()).clamp(1, KNOTS - 1)
+            inside = (energy.clamp_min(1e-12).log() - knots[upper - 1]) / (knots[upper] - knots[upper - 1])
+            value = grid[upper - 1] + inside * (grid[upper] - grid[upper - 1])
+            latent[:, layer, cells] = torch.where(energy > 0, value.clamp_min(1e-3), 0.0)
+    return latent
+
+
+def _fit_moments(field: CellField, latent: Tensor, argument: Tensor, intervals: Tensor) -> None:
+    """Mu and log sigma from the moments of t in each energy interval."""
+    classes = field.mean.shape[1]
+    member = nn.functional.one_hot(field.symmetry_class, classes).float()
+    size = member.sum(0)
+    count = torch.bincount(intervals)
+    centres = torch.stack([argument[intervals == k].mean() for k in range(len(count))])
+    cells = count[:, None, None] * size
+    parts = [latent[intervals == k] for k in range(len(count))]
+    chance, first, second = (
+        torch.stack([(moment(part).mean(0) @ member) / size for part in parts])
+        for moment in ((lambda t: (t > 0).float()), (lambda t: t), torch.square)
+    )
+    hit = chance.clamp_min(1e-9)
+    edge = torch.special.ndtri(torch.maximum(torch.minimum(chance, 1 - 0.5 / cells), 0.5 / cells))
+    mills = log_density(edge).exp() / torch.special.ndtr(edge)
+    # t of hits is a normal number above 0: its mean is sigma * (mu / sigma + mills)
+    height = first / hit
+    sigma = torch.where(
+        chance > NEARLY_ALWAYS,
+        (second / hit - height**2).clamp_min(1e-4).sqrt(),
+        height / (edge + mills),
+    ).clamp(*SIGMA_RANGE)
+    sigma = torch.where(chance * cells < FEWEST_HITS, 1.0, sigma)
+    # the square root: lines do not fit exactly, and low energies count as well
+    weight = (chance * cells + 1).clamp_max(1e5).sqrt()
+    field.log_sigma.copy_(interpolations(centres, sigma.log(), weight))
+    sigma = torch.einsum("bd,lkd->blk", hats(centres), field.log_sigma).exp()
+    field.mean.copy_(probit_regression(centres, chance, cells, height, sigma))
+
+
+def _fit_ceiling(field: CellField, latent: Tensor, argument: Tensor) -> None:
+    """Largest t of each radial bin near each knot; a normal tail would reach too far at low energies."""
+    near = hats(argument) > 0
+    for knot in range(ENERGY_KNOTS):
+        if bool(near[:, knot].any()):
+            largest = latent[near[:, knot]].amax(0)
+            for number in range(field.ceiling.shape[1]):
+                own = largest[:, field.radial_bin == number].amax(1)
+                field.ceiling[:, number, knot] = own.clamp_min(LEAST_CEILING)
+
+
+def _fit_factors(field: CellField, latent: Tensor, argument: Tensor, response: Tensor) -> None:
+    """Loadings by factor analysis of the common shifts of radial bins, and of the response."""
+    shift, variance = _shifts(field, latent, argument)
+    known = (variance.flatten(1) < MOST_VARIANCE).float().mean(0) > 0.5
+    joined = torch.cat([shift.flatten(1) * known, response[:, None]], 1)
+    loading, scores, spread = factor_analysis(joined, field.factors)
+    # a step of the EM algorithm, with loadings that are straight lines in the energy argument
+    both = torch.cat([scores, scores * argument[:, None]], 1)
+    moments = powers(argument, 1)
+    gram = torch.kron((moments.T @ moments).contiguous(), spread.contiguous()) + both.T @ both
+    gram = gram + 1e-3 * len(both) * torch.eye(len(gram))
+    solution = torch.linalg.solve(gram, both.T @ joined)[:, :-1]
+    plain, slope = solution.reshape(2, field.factors, *shift.shape[1:])
+    # the variance of the factors, too
+    second = least_squares(moments, scores.square() + spread.diag())
+    ends = (moments.new_tensor([[1.0, -1.0], [1.0, 1.0]]) @ second).clamp_min(LEAST_VARIANCE).sqrt()
+    middle, tilt = (ends.sum(0) / 2)[:, None, None], ((ends[1] - ends[0]) / 2)[:, None, None]
+    plain, slope = plain * middle, slope * middle + plain * tilt
+    field.loadings.copy_(torch.stack([plain, slope], -1))
+    found = loading[-1]
+    field.response_loadings.copy_(
+        found * min(1.0, math.sqrt(LARGEST_EXPLAINED) / max(float(found.norm()), 1e-9))
+    )
+
+
+def _neighbour_correlations(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation of neighbours by the mean score of each cell, for what the bins do not have in common.
+
+    The score is the expected noise of a cell given whether it is hit, and how strongly. For a small
+    correlation rho, the mean of the product of two scores is rho times that of the information.
+    """
+    member = nn.functional.one_hot(field.radial_bin, field.log_energy.shape[1]).float()
+    sums = torch.zeros(2, 2, field.layers, member.shape[1])
+    for first in range(0, len(latent), SHIFT_ROWS):
+        rows = slice(first, first + SHIFT_ROWS)
+        score, known = _scores(field, latent[rows], argument[rows])
+        shift = (score @ member) / (known @ member).clamp_min(1)
+        rest = score - shift[..., field.radial_bin] * known
+        for part, values in enumerate((rest, known)):
+            plane = values.unflatten(2, field.transverse)  # type: ignore[no-untyped-call]
+            across = nn.functional.pad(plane[..., :-1] * plane[..., 1:], (0, 1))
+            across = across + nn.functional.pad(plane[..., :-1, :] * plane[..., 1:, :], (0, 0, 0, 1))
+            deep = nn.functional.pad(values[:, :-1] * values[:, 1:], (0, 0, 0, 1))
+            for kind, product in enumerate((across.flatten(2), deep)):
+                sums[part, kind] += product.sum(0) @ member
+    plane, depth = sums[0] / sums[1].clamp_min(FEWEST_PAIRS)
+    return plane, depth
+
+
+def _scores(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+    """Score of each cell for a shift of its t in units of sigma, and the information, (N, L, m) each."""
+    mean, sigma = field.moments(argument)
+    edge = mean / sigma
+    hit = latent > 0
+    mills = (log_density(edge) - torch.special.log_ndtr(-edge)).exp()
+    score = torch.where(hit, latent / sigma - edge, -mills).clamp(-5, 5)
+    return score, torch.where(hit, 1.0, (mills * (mills - edge)).clamp(1e-6, 1))
+
+
+def _shifts(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+    """One Newton step of the likelihood for a common shift of the cells of a bin, and its variance."""
+    bins = field.log_energy.shape[1]
+    member = nn.functional.one_hot(field.radial_bin, bins).float()
+    scores, information = [], []
+    for first in range(0, len(latent), SHIFT_ROWS):
+        rows = slice(first, first + SHIFT_ROWS)
+        score, known = _scores(field, latent[rows], argument[rows])
+        scores.append(score @ member)
+        information.append(known @ member)
+    weight = torch.cat(information).clamp_min(1e-6)
+    return (torch.cat(scores) / weight).clamp(-4, 4), 1 / weight
+
+
+def _intervals(argument: Tensor) -> Tensor:
+    """Number of the energy interval of each shower: narrow both in rank and in log energy."""
+    rank = torch.argsort(torch.argsort(argument)) / max(len(argument) - 1, 1)
+    width = (argument.max() - argument.min()).clamp_min(1e-9)
+    place = (rank + (argument - argument.min()) / width) / 2
+    found = (place * INTERVALS).floor().long().clamp_max(INTERVALS - 1)
+    numbers: Tensor = torch.unique(found, return_inverse=True)[1]
+    return numbers
+
+
+def _sample(values: Tensor, most: int) -> Tensor:
+    return values[:: max(1, -(-len(values) // most))]
+
+
+def _first_distribution(chance: float, grid: Tensor) -> Tensor:
+    """Probability that t of a hit is below the grid, if all cells of a bin were alike."""
+    chance = min(max(chance, 1e-4), 1 - 1e-4)
+    edge = torch.special.ndtri(torch.tensor(chance)) if chance < NEARLY_ALWAYS else torch.tensor(4.5)
+    below: Tensor = 1 - torch.special.ndtr(edge - grid) / torch.special.ndtr(edge)
+    return below
+
+
+def _hit_distribution(mean: Tensor, sigma: Tensor, grid: Tensor) -> Tensor:
+    """The same for cells with their own mean and sigma."""
+    above = torch.special.ndtr((mean - grid[:, None]) / sigma).sum(1)
+    below: Tensor = 1 - above / above[0].clamp_min(1e-9)
+    return below
+
+
+def _quantile_table(hits: Tensor, below: Tensor) -> Tensor:
+    """Logarithm of the energy at each knot: the quantile of ordered hits, rising everywhere."""
+    place = below.clamp(0, 1) * (len(hits) - 1)
+    lower = place.floor().long().clamp_max(len(hits) - 2)
+    knots = hits[lower] + (hits[lower + 1] - hits[lower]) * (place - lower)
+    # beyond the strongest hits the table goes on with a slope
+    beyond = below > 1 - 3 / len(hits)
+    rise = torch.cumsum(beyond * torch.diff(table_knots(), prepend=torch.zeros(1)), 0) * 0.25
+    last = knots[~beyond][-1] if bool((~beyond).any()) else knots[0]
+    knots = torch.where(beyond, last + rise, knots)
+    # log E gains at least this between knots
+    least = 1e-3 * torch.arange(KNOTS)
+    return torch.cummax(knots - least, 0).values + least
