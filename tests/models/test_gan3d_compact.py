@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from caloforge.conditions import Conditions
 from caloforge.config import build
-from caloforge.errors import ConfigError
+from caloforge.errors import ConfigError, TrainingError
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition, TrainingBatch
 from caloforge.models.gan3d.cell_field import CellField
@@ -239,20 +240,53 @@ def test_a_training_lowers_the_energy_distance():
     assert np.mean(found[-5:]) < 0.6 * np.mean(found[:3])
 
 
+def _part(batch, rows):
+    return Conditions.of(batch)[rows].with_showers(batch.showers[rows], detector=batch.detector)
+
+
 def _showers(model, count=64):
     rng = np.random.default_rng(0)
     shape = (count, *model.detector.shower_shape)
     cells = (rng.exponential(1.0, shape) * (rng.random(shape) < 0.3)).astype(np.float32)
     energy = rng.uniform(1e4, 5e5, count).astype(np.float32)
     cells *= (0.02 * energy / cells.sum((1, 2, 3)))[:, None, None, None]
-    from caloforge.conditions import Conditions
-
     straight = np.full(count, np.pi / 2, np.float32)
     conditions = Conditions(energy, straight, np.zeros(count, np.float32), np.full(count, 11, np.int32))
     return conditions.with_showers(cells, detector=model.detector)
 
 
+def test_more_factors_than_radial_bins():
+    # 2 layers of 3 bins have 6 shifts, and the response
+    model = make(
+        overrides=("mesh.nx=9", "mesh.ny=9", "mesh.layers_per_voxel=5"),
+        generator={"factors": 40, "width": 8, "channels": [2, 2, 2], "radial_bins": [0, 1, 3]},
+    )
+    model.fit([_showers(model)], np.random.default_rng(0))
+    loadings = model.generator.field.loadings.flatten(1).abs().sum(1)
+    assert int((loadings > 0).sum()) <= 16
+    assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+
+
+def test_a_long_sample_is_fitted_by_some_of_its_showers(monkeypatch):
+    model = make()
+    showers = _showers(model, 60)
+    monkeypatch.setattr("caloforge.models.gan3d.model.FEWEST_FIT", 10)
+    monkeypatch.setattr("caloforge.models.gan3d.model.FIT_NUMBERS", 0)
+    seen = []
+    monkeypatch.setattr(model.generator, "fit", lambda cells, energy: seen.append(energy))
+    rows = [slice(first, first + 7) for first in range(0, 60, 7)]
+    model.fit([_part(showers, part) for part in rows], np.random.default_rng(0))
+    # however the sample is divided into batches
+    assert seen[0].tolist() == showers.incident_energy[::6].tolist()
+
+
 # ---- what it does not do
+
+
+def test_too_few_showers_are_refused():
+    model = make()
+    with pytest.raises(TrainingError, match="3 showers to fit to, expected at least 4; give more data"):
+        model.fit([_showers(model, 3)], np.random.default_rng(0))
 
 
 def test_inclined_showers_are_refused():

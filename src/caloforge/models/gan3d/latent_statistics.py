@@ -27,7 +27,7 @@ def factor_analysis(values: Tensor, factors: int) -> tuple[Tensor, Tensor, Tenso
 
     Args:
         values: (N, k), mean 0.
-        factors: Number of factors; their variance is 1.
+        factors: Number of factors; their variance is 1. Those beyond k have no loadings.
 
     Returns:
         Loadings (k, factors), mean factors of each row (N, factors) and their covariance given a row.
@@ -42,6 +42,7 @@ def factor_analysis(values: Tensor, factors: int) -> tuple[Tensor, Tensor, Tenso
         loading = unit[:, None] * vectors[:, -factors:] * (size[-factors:] - 1).clamp_min(0).sqrt()
         left = covariance.diag() - loading.square().sum(1)
         noise = torch.maximum(left, LEAST_NOISE * covariance.diag().clamp_min(1))
+    loading = torch.nn.functional.pad(loading, (max(factors - loading.shape[1], 0), 0))
     weighted = loading / noise[:, None]
     spread = torch.linalg.inv(torch.eye(loading.shape[1], dtype=torch.float64) + loading.T @ weighted)
     return loading.float(), (values @ weighted @ spread).float(), spread.float()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caloforge.errors import ConfigError
+from caloforge.errors import ConfigError, TrainingError
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
 from caloforge.models.checks import check_between
@@ -27,8 +27,11 @@ from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts, TrainedRa
 from caloforge.showers import ShowerBatch
 from caloforge.transforms import PowerScale
 
-# cells that the closed-form start is fitted to, and the fewest showers
+# cells of the showers, evenly spaced in the sample, that the closed-form start is fitted to, and the fewest
+# showers
 FIT_NUMBERS, FEWEST_FIT = 40_000_000, 200
+# showers whose features are standardised, and the fewest that anything can be fitted to
+FEATURE_SHOWERS, FEWEST_SHOWERS = 20_000, 4
 # showers whose features are computed at a time
 FEATURE_ROWS = 64
 # of the logarithm of a cell's energy in MeV in the table of the compact generator
@@ -154,29 +157,41 @@ class Gan3d(ShowerModel):
             self.to(device)
 
     def _fit_compact(self, batches: Iterable[ShowerBatch]) -> None:
+        """Fit features, generator and discriminator to some showers of a sample; memory stays flat.
+
+        Raises:
+            TrainingError: Fewer than `FEWEST_SHOWERS` showers.
+        """
         count = sum(len(batch) for batch in batches)
+        if count < FEWEST_SHOWERS:
+            raise TrainingError(
+                f"{count} showers to fit to, expected at least {FEWEST_SHOWERS}; give more data"
+            )
         stored = max(FEWEST_FIT, FIT_NUMBERS // math.prod(self.detector.shower_shape))
-        keep = max(1, -(-count // stored))
-        parts, energies, rows, all_energies = [], [], [], []
-        self.features.fit(self._flat(batch)[::keep] for batch in batches)
-        for batch in batches:
-            showers, energy = self._flat(batch), torch.from_numpy(batch.incident_energy)
-            parts.append(showers[::keep])
-            energies.append(energy[::keep])
-            rows += [
-                self.features(showers[first : first + FEATURE_ROWS], energy[first : first + FEATURE_ROWS])
-                for first in range(0, len(showers), FEATURE_ROWS)
-            ]
-            all_energies.append(energy)
-        self.feature_scale.fit(torch.cat(rows), torch.cat(all_energies))
-        sample, energy = torch.cat(parts), torch.cat(energies)
+        sample, energy = map(torch.cat, zip(*self._spaced(batches, -(-count // stored)), strict=True))
+        self.features.fit(sample)
+        rows, energies = [], []
+        for showers, own in self._spaced(batches, -(-count // FEATURE_SHOWERS)):
+            parts = zip(showers.split(FEATURE_ROWS), own.split(FEATURE_ROWS), strict=True)
+            rows += [self.features(*part) for part in parts]
+            energies.append(own)
+        self.feature_scale.fit(torch.cat(rows), torch.cat(energies))
         generator, discriminator = self.generator, self.discriminator
         assert isinstance(generator, CompactGenerator)
         assert isinstance(discriminator, CompactDiscriminator)
         generator.fit(sample, energy)
         discriminator.fit(sample, energy)
 
+    def _spaced(self, batches: Iterable[ShowerBatch], every: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """One shower of every few: of each batch (n, L, m) in MeV, and their incident energies (n,)."""
+        first = 0
+        for batch in batches:
+            rows = slice(-first % every, None, every)
+            first += len(batch)
+            yield self._flat(batch)[rows], torch.from_numpy(batch.incident_energy[rows])
+
     def _flat(self, batch: ShowerBatch) -> Tensor:
+        """Showers above the threshold, (N, L, m), MeV."""
         showers: Tensor = self.transform.threshold_only(torch.from_numpy(batch.showers)).flatten(2)
         return showers
 

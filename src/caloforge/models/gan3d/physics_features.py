@@ -6,8 +6,6 @@ products of neighbouring cells, the spectrum of cells. Roots and logarithms make
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -82,9 +80,9 @@ class PhysicsFeatures(nn.Module):
         of_zones = GROUPS * (len(SHIFTS) + 2 + len(SPECTRUM)) + sum(k < self.layers for k in DEPTH_SHIFTS)
         return of_layers + of_showers + len(ZONES) * of_zones
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
-        """Set the edges of the spectrum; `batches` are showers (n, L, m) in MeV."""
-        hits = torch.cat([batch[batch > 0] for batch in batches])
+    def fit(self, showers: Tensor) -> None:
+        """Set the edges of the spectrum to quantiles of the hits of showers (N, L, m) in MeV."""
+        hits = showers[showers > 0]
         hits = hits[:: max(1, len(hits) // SPECTRUM_HITS)]
         if len(hits):
             self.edges.copy_(torch.quantile(hits[:SPECTRUM_HITS], torch.tensor(SPECTRUM)))
