@@ -172,7 +172,7 @@ class Gan3d(ShowerModel):
         self.features.fit(sample)
         rows, energies = [], []
         for showers, own in self._spaced(batches, -(-count // FEATURE_SHOWERS)):
-            parts = zip(showers.split(FEATURE_ROWS), own.split(FEATURE_ROWS), strict=True)
+            parts = zip(torch.split(showers, FEATURE_ROWS), torch.split(own, FEATURE_ROWS), strict=True)
             rows += [self.features(*part) for part in parts]
             energies.append(own)
         self.feature_scale.fit(torch.cat(rows), torch.cat(energies))
