@@ -116,14 +116,18 @@ def draw_events(samples, path):
     """Energy of each event, and mean hits of each layer."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (name, events), mark in zip(samples.items(), ("o", "x"), strict=False):
+    for (name, events), mark, color in zip(samples.items(), ("o", "x"), ("0.6", "C0"), strict=False):
         energy = ak.to_numpy(ak.sum(events["ECalHits.energy"], axis=1)) * 1e3
-        left.plot(np.arange(len(energy)), energy, mark, label=name)
+        left.plot(np.arange(len(energy)), energy, mark, color=color, ms=8, mew=2, label=name)
         layers = np.bincount(ak.to_numpy(ak.flatten(events["ECalHits.cellID"] & 0xFFFF)))
-        right.step(np.arange(len(layers)), layers / len(events), where="mid", label=name)
+        right.step(np.arange(len(layers)), layers / len(events), where="mid", color=color, lw=1.5, label=name)
     left.set(xlabel="event", ylabel="visible energy, MeV", xticks=np.arange(len(energy)))
     right.set(xlabel="layer", ylabel="hits per event")
-    left.legend(frameon=False)
+    left.set_xlim(-0.5, len(energy) - 0.5)
+    for axes in (left, right):
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False)
+    figure.get_layout_engine().set(wspace=0.05)
     figure.savefig(path, dpi=130)
 
 
