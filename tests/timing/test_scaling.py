@@ -25,7 +25,9 @@ from caloforge.training.preflight import synthetic_showers
 
 @pytest.fixture
 def plan():
-    run = load_run("demo", ["training.batch_size=8", "detector.mesh.nx=8", "detector.mesh.ny=8"])
+    settings = ["model.preset=debug", "training.batch_size=8", "detector.mesh.nx=8", "detector.mesh.ny=8"]
+    settings.append("training.evaluation.showers=150")
+    run = load_run("clic-electron", settings)
     return Plan(run.name, run.detector, run.beam, run.model, run.training, steps=4, processes=2)
 
 
