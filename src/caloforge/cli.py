@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 validation not within 
 undecided.
 """
 
+import itertools
 import json
 import sys
 import warnings
@@ -49,6 +50,8 @@ SUBVERBS = {
         "Time a training on one and several processes, and project it to many nodes.",
     ),
 }
+# options that take every word up to the next option
+SEVERAL_FILES = ("--data", "--like", "--training", "--triforce")
 # position of `config` in the help: after `check`
 CONFIG_POSITION = 3
 EPILOGUE = "Every verb also takes --json (result as JSON on stdout) and --traceback (full error trace)."
@@ -108,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if trace:
             raise
         verb = " ".join(("caloforge", *(error.command_chain or ())))
-        return _fail(ConfigError(f"{error}\nSee: {verb} --help"), as_json)
+        return _fail(ConfigError(f"{error}{_taken_by(error, tokens)}\nSee: {verb} --help"), as_json)
     except OSError as error:
         # errors that no verb translates: a name too long, a folder without permission, a full disk
         if trace:
@@ -119,6 +122,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print_error("stopped; nothing half-written is left behind", "yellow", 1)
     except MemoryError:
         return _print_error("error: out of memory; take fewer showers or a smaller batch size", "bold red", 1)
+
+
+def _taken_by(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
+    """Where an argument is missing: the option that took it as one of its files, for the message."""
+    for option in (option for option in SEVERAL_FILES if option in tokens):
+        values = list(itertools.takewhile(lambda word: word[:1] != "-", tokens[tokens.index(option) + 1 :]))
+        if isinstance(error, cyclopts.MissingArgumentError) and len(values) > 1:
+            return f" {option} took {' '.join(values)}, up to the next option: write it last."
+    return ""
 
 
 def _pop_flag(tokens: list[str], flag: str) -> bool:

@@ -18,6 +18,8 @@ from caloforge.errors import ConfigError, nearest
 from caloforge.yaml_loader import MAX_BYTES, StrictLoader
 
 T = TypeVar("T", bound="StrictModel")
+# problems of pydantic: a value in place of a mapping, or of a list
+NO_MAPPING, NO_LIST = ("model_type", "model_attributes_type", "dict_type"), ("tuple_type", "list_type")
 
 
 class StrictModel(BaseModel):
@@ -159,23 +161,32 @@ def build(model: type[T], document: Mapping[str, Any], name: str) -> T:
 
 
 def _problem_text(model: type[BaseModel], problem: Any, name: str) -> str:
-    is_value_error = problem["type"] == "value_error"
-    location = _without_tags(model, [str(part) for part in problem["loc"]], last=is_value_error)
+    whole = problem["type"] in ("value_error", *NO_MAPPING)
+    location = _without_tags(model, [str(part) for part in problem["loc"]], last=whole)
     where = f"{name} › {'.'.join(location)}" if location else name
     message = problem["msg"].removeprefix("Value error, ")
     got = problem.get("input")
     if problem["type"] == "extra_forbidden":
-        valid = _valid_names(model, location[:-1])
-        hint = nearest(location[-1], valid)
+        hint = _hint(model, [str(part) for part in problem["loc"]])
         return f"{where}: unknown setting (got {_short(got)}). {hint}".rstrip()
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         key = problem["ctx"]["discriminator"].strip("'")
+        # that of a function, as "_kind()"
+        key = "kind" if key.endswith("()") else key
         if problem["type"] == "union_tag_not_found":
             return f"{where}.{key}: this setting is required but absent"
         valid = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
         return f"{where}.{key}: got {problem['ctx']['tag']!r}. {nearest(problem['ctx']['tag'], valid)}"
     if problem["type"] == "missing":
+        if isinstance(problem["loc"][-1], int):
+            count = problem["loc"][-1] + 1
+            where = where.rpartition(".")[0]
+            return f"{where}: got {_short(list(got))}, expected at least {count} values"
         return f"{where}: this setting is required but absent"
+    if problem["type"] in NO_MAPPING:
+        return f"{where}: got {_short(got)}, expected settings, each as 'key: value'"
+    if problem["type"] in NO_LIST:
+        return f"{where}: got {_short(got)}, expected a list, which is given as a whole"
     if problem["type"] == "value_error":
         return f"{where}: {message}"
     return f"{where}: {message} (got {_short(got)})"
@@ -192,9 +203,7 @@ def _without_tags(model: type[BaseModel], location: list[str], *, last: bool) ->
         following = [
             m for c in models if part in c.model_fields for m in _models_in(c.model_fields[part].annotation)
         ]
-        tags = {str(f.default) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")}
-        tags |= {str(a) for c in models for n, f in c.model_fields.items() if n in ("kind", "family")
-                 for a in typing.get_args(f.annotation)}  # fmt: skip
+        tags = {tag for candidate in models for tag in _tags(candidate)}
         known = any(part in c.model_fields for c in models)
         if part in tags and not known and (last or depth < len(location) - 1):
             continue
@@ -203,23 +212,48 @@ def _without_tags(model: type[BaseModel], location: list[str], *, last: bool) ->
     return path
 
 
+def _tags(model: type[BaseModel]) -> set[str]:
+    """Values of `kind` or `family` that choose this model in a union."""
+    fields = [field for name, field in model.model_fields.items() if name in ("kind", "family")]
+    return {str(tag) for f in fields for tag in (f.default, *typing.get_args(f.annotation))}
+
+
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _valid_names(model: Any, location: list[str]) -> set[str]:
-    """Field names accepted at a location, following nested models, unions and lists."""
-    models = _models_in(model)
-    for part in location:
-        following: list[type[BaseModel]] = []
-        for candidate in models:
-            field = candidate.model_fields.get(part)
-            if field is not None:
-                following += _models_in(field.annotation)
-        # the tag of a union or the index of a list does not lead to other models
-        models = following or models
-    return {name for candidate in models for name in candidate.model_fields}
+def _hint(model: type[BaseModel], location: Sequence[str]) -> str:
+    """The nearest valid name of an unknown setting: of the same level, or one that is nested deeper.
+
+    Args:
+        model: The configuration class.
+        location: Keys, indices of lists and union tags that lead to the setting, and its name.
+    """
+    *path, name = location
+    models = [model]
+    for part in path:
+        following = [
+            m for c in models if part in c.model_fields for m in _models_in(c.model_fields[part].annotation)
+        ]
+        # an index of a list leads to no other model, the tag of a union to one of those of its key
+        models = following or [m for m in models if part in _tags(m)] or models
+    deeper = [found for candidate in models for found in _nested(candidate, name)]
+    if deeper:
+        return f"Did you mean {' or '.join(repr(found) for found in list(dict.fromkeys(deeper))[:3])}?"
+    return nearest(name, {field for candidate in models for field in candidate.model_fields})
+
+
+def _nested(model: type[BaseModel], name: str, depth: int = 2) -> list[str]:
+    """Dotted paths, in models inside a model, of settings of a name."""
+    found = []
+    for key, field in model.model_fields.items():
+        for inner in _models_in(field.annotation):
+            if name in inner.model_fields:
+                found.append(f"{key}.{name}")
+            elif depth > 1:
+                found += [f"{key}.{path}" for path in _nested(inner, name, depth - 1)]
+    return found
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

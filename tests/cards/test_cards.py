@@ -20,7 +20,7 @@ from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.released import model_folder, read_card, released_models
 from caloforge.models.store import save_model
 from caloforge.models.training_metadata import data_record, facts_of_file
-from caloforge.showers import ShowerWriter
+from caloforge.showers import ShowerWriter, joined_provenance
 
 NAME = "tiny-electron"
 DETECTOR = ("clic-ecal-25", ("mesh.nx=7", "mesh.ny=7"))
@@ -247,6 +247,17 @@ def test_an_arithmetic_counts_as_checked_where_nothing_new_fails(model, report, 
     assert collect_card(card, [report, worse])["facts"]["precisions"] == ["fp32"]
     page = card_markdown(collect_card(card, [report, worse]), NAME)
     assert "## Physics, 1 of 2" in page and "## Physics, 2 of 2" in page
+
+
+def test_what_made_a_truth_in_several_files(model, metrics, tmp_path):
+    made = [{"engine": "Geant4 11.2", "physics": "FTFP", "seed": 1}, {"engine": "Geant4 11.3", "seed": 2}]
+    copy = json.loads(json.dumps(metrics))
+    joined = joined_provenance.join(["a.h5", "b.h5"], [100, 50], made)
+    copy["provenance"]["files"][copy["truth"]["name"]] = joined | {"sha256": "0" * 64}
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(copy))
+    page = card_markdown(collect_card(read_card(model), [path]), NAME)
+    assert "150 showers of Geant4 11.2, FTFP; Geant4 11.3 (" in page and "seed 1, 2," in page
 
 
 def benchmark(path, digest):

@@ -73,6 +73,7 @@ def test_the_version(capsys):
         ),
         (["generate", "m", "-o", "x.h5", "--precision", "fp31"], ['"fp31"', '"fp32"']),
         (["list", "everything"], ["everything"]),
+        (["train", "--data", "a.h5", "demo", "-o", "x"], ["--run requires", "--data took a.h5 demo, up to"]),
     ],
 )
 def test_usage_errors_end_with_2_and_say_what_was_meant(capsys, arguments, messages):

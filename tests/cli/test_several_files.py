@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from caloforge.cli import main
+from caloforge.cli import build_app, main
 from caloforge.config import to_yaml
 from caloforge.models.store import load_model, read_verified_card
 from caloforge.run import load_run
@@ -40,7 +40,7 @@ def run(*words):
 def trained(folder):
     """Runs trained on a pattern, on a list of files, and on one file."""
     run("train", folder / "run.yaml", "--data", folder / "part-*.h5", "-o", folder / "pattern")
-    both = ("--data", folder / "part-1.h5", "--data", folder / "part-2.h5")
+    both = ("--data", folder / "part-1.h5", folder / "part-2.h5")
     run("train", folder / "run.yaml", *both, "-o", folder / "list")
     run("train", folder / "run.yaml", "--data", folder / "all.h5", "-o", folder / "one")
     return folder
@@ -99,3 +99,10 @@ def test_the_same_seed_twice_is_refused_by_every_verb(folder, tmp_path, capsys):
         assert main([*map(str, words)]) == 1
         assert "of the same run and seed 1 are in" in " ".join(capsys.readouterr().err.split()), words
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.h5"]
+
+
+@pytest.mark.parametrize("words", ["--data a.h5 b.h5", "--data a.h5 --data b.h5"])
+def test_an_option_takes_several_files(words):
+    """Up to the next option, and repeated."""
+    _, bound, _ = build_app().parse_args(["train", "demo", *words.split(), "-o", "out"])
+    assert [str(path) for path in bound.kwargs["data"]] == ["a.h5", "b.h5"]

@@ -100,3 +100,27 @@ def test_settings_that_cannot_be(setting):
         load_run("demo", [setting])
     assert caught.value.exit_code == 2
     assert setting.partition("=")[0].split(".")[-1] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        # the right name, at another level
+        ("model.factors=8", r"model\.factors: unknown setting .* Did you mean 'generator\.factors'"),
+        ("training.patience=3", r"Did you mean 'evaluation\.patience'"),
+        ("batch_size=3", r"Did you mean 'training\.batch_size'"),
+        # misspelt: the nearest of this kind of network, not of the other one
+        ("model.generator.factor=8", "Did you mean 'factors'"),
+        ("model.generator.latent=8", r"generator\.latent: unknown setting .* Valid names: channels, factors"),
+        ("model.generator.kind=wide", r"generator\.kind: got 'wide'\. Valid names: compact, published"),
+        ("model.generator.factors=0", r"generator\.factors: .*greater than or equal to 1 \(got 0\)"),
+        ("model.generator.radial_bins=[1, 2]", r"got \[1, 2\], expected rising rings from 0"),
+        ("model.generator.radial_bins=3", r"generator\.radial_bins: got 3, expected a list"),
+        ("model.generator.channels=[1, 2]", r"channels: got \[1, 2\], expected at least 3 values"),
+        ("model.generator=compact", r"generator: got 'compact', expected settings"),
+        ("model=null", r"model: got None, expected settings"),
+    ],
+)
+def test_a_setting_of_the_compact_3dgan_that_cannot_be_says_what_can(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        load_run("clic-electron-compact", [setting])

@@ -423,9 +423,13 @@ def test_numbers_that_make_no_campaign(tmp_path, options, words):
 
 def test_workers_that_keep_dying(tmp_path, monkeypatch):
     monkeypatch.setattr(pool.sys, "executable", "/bin/false")
-    with pytest.raises(SimulationError, match=r"showers 0 to 0: 3 workers died; .* status 1.* --resume"):
+    with pytest.raises(
+        SimulationError, match=r"showers 0 to 0: 3 workers died; .* status 1.* --resume"
+    ) as caught:
         simulate(tmp_path / "t.h5")
     assert list(tmp_path.iterdir()) == []
+    # a generation has the same workers
+    assert "detector" not in str(caught.value)
 
 
 def test_physics_without_its_data(tmp_path, monkeypatch):

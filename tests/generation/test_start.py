@@ -79,7 +79,7 @@ def test_the_released_model_in_machine_code_needs_no_torch(tmp_path, monkeypatch
 
 def test_a_form_that_was_kept_makes_the_same_showers(stored, monkeypatch):
     first = showers(stored, "numba")
-    monkeypatch.setattr(engine, "checked_form", lambda model: pytest.fail("it was kept"))
+    monkeypatch.setattr(engine, "compile_and_check", lambda model: pytest.fail("it was kept"))
     assert np.array_equal(showers(stored, "numba"), first)
     monkeypatch.undo()
     assert np.abs(showers(load_model(stored.folder), "torch") - first).sum() < 1e-3 * first.sum()
@@ -98,9 +98,9 @@ def test_a_damaged_form_is_made_again(stored, damage):
         "foreign": b"no tensors at all",
     }
     path.write_bytes(bad[damage])
-    assert compiled.read_form(stored) is None
+    assert compiled.read_compiled(stored) is None
     assert np.array_equal(showers(stored, "numba"), first)
-    assert compiled.read_form(stored) is not None
+    assert compiled.read_compiled(stored) is not None
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(stored, tmp_path, monkeypatch):
@@ -112,16 +112,16 @@ def test_a_cache_that_cannot_be_written_costs_time_only(stored, tmp_path, monkey
 
 def test_a_limit_on_the_size_of_files_costs_time_only(stored, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    form = engine.checked_form(load_model(stored.folder))
+    form = engine.compile_and_check(load_model(stored.folder))
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, limits[1]))
     try:
-        compiled.store_form(stored, form)
+        compiled.store_compiled(stored, form)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not compiled.is_stored(stored)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-    compiled.store_form(stored, form)
-    assert compiled.read_form(stored) is not None
+    compiled.store_compiled(stored, form)
+    assert compiled.read_compiled(stored) is not None
 
 
 def test_other_sources_are_other_code(stored, monkeypatch):
@@ -173,7 +173,7 @@ def test_auto_goes_on_where_code_cannot_be_compiled(stored, monkeypatch):
     def broken(model):
         raise ModelError("the family layered cannot be compiled here")
 
-    monkeypatch.setattr(engine, "checked_form", broken)
+    monkeypatch.setattr(engine, "compile_and_check", broken)
     assert plan_for(stored, 10**6, threads=1, say=said.append).backend == "torch"
     assert "cannot be compiled here" in said[-1]
     with pytest.raises(ModelError):

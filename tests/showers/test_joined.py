@@ -13,7 +13,7 @@ from caloforge.errors import DataError, OutputError
 from caloforge.showers import ShowerBatch, ShowerFile, ShowerWriter, joined
 from caloforge.showers.dataset import ShowerBatches
 from caloforge.showers.file_pattern import is_pattern, joined_path, matching_files
-from caloforge.showers.joined_provenance import parts_of
+from caloforge.showers.joined_provenance import engine_of, parts_of
 from caloforge.showers.joining import join_files
 from caloforge.showers.select import read_numbers
 
@@ -49,6 +49,16 @@ def same(one, other):
     np.testing.assert_array_equal(one.showers, other.showers)
     np.testing.assert_array_equal(one.incident_energy, other.incident_energy)
     np.testing.assert_array_equal(one.seconds, other.seconds)
+
+
+def test_the_engines_of_joined_files(three, tmp_path):
+    pattern, _ = three
+    with ShowerFile(pattern) as files:
+        assert engine_of(files.provenance) == "test"
+    put(tmp_path / "train-99.h5", make_batch(make_detector(), 5, seed=1), facts(99) | {"engine": "other"})
+    with ShowerFile(pattern) as files:
+        assert engine_of(files.provenance) == "test, other" and "test, other" in repr(files)
+    assert engine_of({}) == "unknown"
 
 
 def test_impact_points_of_some_of_the_files(three, tmp_path):

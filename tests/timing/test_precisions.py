@@ -95,8 +95,8 @@ def test_a_missing_package_is_named(electrons, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--precision", "all"], "give models, and --truth"),
-        (["clic-electron", "--precision", "all"], "give models, and --truth"),
+        (["--precision", "all"], "give at least one model"),
+        (["clic-electron", "--precision", "all"], "give --truth FILE"),
         (["clic-electron", "--truth", "TRUTH"], "--truth is for --precision all"),
         (["clic-electron", "--precision", "all", "--truth", "TRUTH", "--all-cores"], "on one core"),
         (["clic-electron", "--precision", "all", "--truth", "TRUTH", "-n", "9999"], "holds 400 showers"),

@@ -106,7 +106,7 @@ def write_run(folder):
         "model": MODEL,
         "training": {
             "batch_size": 12,
-            "epochs": 12,
+            "epochs": 6,
             "precision": "fp32",
             "threads": 1,
             "ema": 0.9,
@@ -212,6 +212,25 @@ def test_patience_ends_the_training(new_model, data, settings, tmp_path):
     assert result.reason == "patience"
     # the first evaluation is the best, two more bring nothing
     assert result.steps == 6
+    assert result.stalled_at is None
+
+
+def test_a_training_that_stalls_says_so(new_model, data, settings, tmp_path):
+    evaluation = {"share": 0.15, "showers": 36, "every_epochs": 0.1}
+    frozen = {"kind": "rmsprop", "learning_rate": 1e-30}
+    config = settings(evaluation=evaluation, optimizer=frozen, max_steps=12, ema=None)
+    seen = []
+    result = train_model(
+        new_model(batch_norm_momentum=1e-30),
+        data,
+        config,
+        tmp_path / "run",
+        seed=1,
+        progress=lambda step, total, note: seen.append(note),
+    )
+    # evaluated every second step
+    assert result.stalled_at == 2
+    assert seen[-1].endswith("at step 2")
 
 
 def test_limits(new_model, data, settings, tmp_path):
@@ -283,9 +302,10 @@ def test_the_toy_is_learnt(new_model, data, settings, tmp_path):
     evaluation = {"share": 0.15, "showers": 36, "every_epochs": 1}
     optimizer = {"kind": "adam", "learning_rate": 0.003, "momentum": 0.5}
     config = settings(epochs=12, evaluation=evaluation, optimizer=optimizer)
-    train_model(new_model(), data, config, tmp_path / "run", seed=1)
+    result = train_model(new_model(), data, config, tmp_path / "run", seed=1)
     merits = [row["eval_merit"] for row in rows(tmp_path / "run") if "eval_merit" in row]
     assert min(merits[-4:]) < 0.6 * merits[0]
+    assert result.stalled_at is None
 
 
 def test_the_learning_rate_in_the_log_is_that_of_the_last_update(new_model, data, settings, tmp_path):

@@ -98,3 +98,15 @@ def test_a_run_from_a_pipe_is_recorded_as_resolved(run, data, tmp_path):
         os.close(reading)
     assert (tmp_path / "run" / "resolved.yaml").is_file()
     assert not (tmp_path / "run" / "run.yaml").exists()
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_summary_of_a_training_that_stalled(run, data, tmp_path, keep):
+    settings = {"optimizer.learning_rate": 1e-30, "ema": "null", "evaluation.every_epochs": 0.1}
+    settings |= {"max_steps": 12, "threads": 1, "evaluation.keep": keep}
+    settings = [f"training.{key}={value}" for key, value in settings.items()]
+    settings.append("model.batch_norm_momentum=1e-30")
+    done = caloforge.train(run, data=data, out=tmp_path / "run", set_=settings, progress=False)
+    assert done["stalled_at"] == 2
+    kept = {"best": "of that step", "last": "of the last step"}[keep]
+    assert f"no better figure of merit since step 2 of 12. The model is the one {kept}" in done.text

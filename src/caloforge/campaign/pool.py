@@ -121,6 +121,16 @@ class Queue:
         self._returned.append(task)
 
 
+def workers_died(task: Task, reason: str) -> errors.SimulationError:
+    """The error of a block on which `MAX_TRIES` workers crashed; the last one for this reason."""
+    start, stop = task.interval
+    return errors.SimulationError(
+        f"showers {start} to {stop - 1}: {task.tries} workers died; the last one {reason}. Finished blocks "
+        "are kept: mend the cause (if the log does not tell it, most often too little memory: take fewer "
+        "workers), then run the same command with --resume"
+    )
+
+
 def _rate(showers: float, seconds: float) -> float:
     return showers / max(seconds, 1e-6)
 
@@ -309,12 +319,7 @@ class Pool:
             return
         queue.put_back(task)
         if task.tries >= MAX_TRIES:
-            start, stop = task.interval
-            raise errors.SimulationError(
-                f"showers {start} to {stop - 1}: {task.tries} workers died; the last one {exit_reason}. "
-                "Finished blocks are kept: mend the cause (memory, or a setting of the detector), then run "
-                "the same command with --resume"
-            )
+            raise workers_died(task, exit_reason)
         self._start(queue)
 
     def _remove(self, worker: Worker) -> None:

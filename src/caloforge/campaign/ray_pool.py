@@ -21,7 +21,7 @@ from typing import Any, Self
 from caloforge import errors
 from caloforge._version import __version__
 from caloforge.campaign.parts import block_name
-from caloforge.campaign.pool import MAX_TRIES, BlockSize, Interval, Queue, Task, Worker
+from caloforge.campaign.pool import MAX_TRIES, BlockSize, Interval, Queue, Task, Worker, workers_died
 from caloforge.files import write_bytes
 from caloforge.provenance import package_version
 from caloforge.ray_connection import CAMPAIGN, connected, first_line
@@ -274,12 +274,7 @@ class RayPool:
             raise errors.SimulationError(f"a worker of the cluster does not start: it {reason}")
         queue.put_back(task)
         if task.tries >= MAX_TRIES:
-            start, stop = task.interval
-            raise errors.SimulationError(
-                f"showers {start} to {stop - 1}: {task.tries} workers died; the last one {reason}. Finished "
-                "blocks are kept: mend the cause (memory, or a setting of the detector), then run the same "
-                "command with --resume"
-            )
+            raise workers_died(task, reason)
 
     def _check_versions(self, answer: dict[str, Any]) -> None:
         here = {"caloforge": __version__, **{name: package_version(name) for name in self._packages}}

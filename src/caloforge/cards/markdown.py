@@ -128,6 +128,13 @@ def _training(data: Sequence[Json], card: Json) -> str:
 
 
 def _source(facts: Json) -> str:
+    """What made the showers of a file, or of each of the files that were read as one."""
+    from caloforge.showers.joined_provenance import parts_of
+
+    return "; ".join(dict.fromkeys(_made_by(part) for part in parts_of(facts)))
+
+
+def _made_by(facts: Json) -> str:
     parts = [facts.get("engine", "unknown"), facts.get("physics", "")]
     parts += [f"cut {facts['production_cut']}"] if "production_cut" in facts else []
     return ", ".join(part for part in parts if part)

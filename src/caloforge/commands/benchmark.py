@@ -106,9 +106,12 @@ def _precision_plan(
     from caloforge.timing.precisions import PrecisionPlan
     from caloforge.timing.sources import trained
 
-    if not models or truth is None:
+    if not models:
+        raise ConfigError("--precision all compares models with Geant4: give at least one model")
+    if truth is None:
         raise ConfigError(
-            "--precision all compares models with Geant4: give models, and --truth with a shower file"
+            "--precision all compares models with Geant4: give --truth FILE, showers that they were not "
+            "trained on, such as of: caloforge simulate RUN -n 2000 --seed 77 -o truth.h5"
         )
     if all_cores:
         raise ConfigError("--precision all measures on one core; leave --all-cores out")

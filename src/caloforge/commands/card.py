@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from caloforge.commands.options import FilePath
+from caloforge.commands.options import SEVERAL, FilePath
 from caloforge.commands.outcome import Outcome
 from caloforge.files import write_text
 from caloforge.run_directory import CARD, README
@@ -16,7 +14,7 @@ def card(
     model: str | Path,
     *reports: FilePath,
     benchmark: FilePath | None = None,
-    data: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
+    data: Annotated[list[FilePath] | None, SEVERAL] = None,
     name: str | None = None,
 ) -> Outcome:
     """Write the card of a model from the reports of its validations.
@@ -28,7 +26,7 @@ def card(
         model: A run directory, a model directory, or the name of a released model.
         reports: Report directories of `caloforge validate`; one for each precision that was validated.
         benchmark: Directory or benchmark.json of a `caloforge benchmark` in which the model was timed.
-        data: Shower file it was trained on, where the training did not record it; repeatable.
+        data: Shower files it was trained on, where the training did not record them.
         name: What the model is called; the default is the name of its directory.
     """
     from caloforge.cards import card_markdown, collect_card, describe_model

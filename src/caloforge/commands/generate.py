@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 from cyclopts import Parameter
 
 from caloforge.campaign_part import Part
-from caloforge.commands.options import FilePath, FilePaths, Seed, Showers, Whole, Workers
+from caloforge.commands.options import SEVERAL, FilePath, FilePaths, Seed, Showers, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import ConfigError
@@ -81,7 +81,7 @@ def generate(
     model: str | Path,
     *,
     out: Annotated[FilePath | None, Parameter(name=["-o", "--out"], required=True)] = None,
-    like: Annotated[FilePaths | None, Parameter(negative=())] = None,
+    like: Annotated[FilePaths | None, SEVERAL] = None,
     n: Annotated[Showers | None, Parameter(name=["-n", "--n"])] = None,
     energy: str | None = None,
     theta: str = "90 deg",
@@ -167,14 +167,14 @@ def generate(
         check_memory(stored.detector, n)
     elif n is not None and out is not None and not (resume and Path(out).exists()):
         check_output(Path(out), stored.detector, n, force=force)
-    conditions, asked = _conditions(stored, like, n, energy, theta, phi, particle, impact, seed)
+    conditions, condition_source = _conditions(stored, like, n, energy, theta, phi, particle, impact, seed)
     total = len(conditions)
     first, last = (0, total) if piece is None else piece.interval(total)
     conditions = conditions[first:last]
     if (
         resume
         and out is not None
-        and _is_finished(out, stored, {**asked, "seed": seed}, (first, last, total))
+        and _is_finished(out, stored, {**condition_source, "seed": seed}, (first, last, total))
     ):
         discard_blocks(Path(out))
         text = f"{len(conditions)} showers in {out}, which was finished already"
@@ -198,12 +198,12 @@ def generate(
         if out is None:
             return generate_batch(stored, conditions, **options)
         which = {"n": total} if piece is None else {"n": total, "interval": [first, last]}
-        provenance = provenance_of(stored, plan, seed, asked | which)
+        provenance = provenance_of(stored, plan, seed, condition_source | which)
         options |= {"provenance": provenance, "first": first, "force": force}
         if in_blocks:
             workers = threads if cluster is not None else threads or all_cores()
-            where: dict[str, Any] = {"workers": workers, "cluster": cluster, "resume": resume}
-            generate_campaign(stored, conditions, Path(out), asked=asked, total=total, **where, **options)
+            options |= {"workers": workers, "cluster": cluster, "resume": resume, "total": total}
+            generate_campaign(stored, conditions, Path(out), condition_source=condition_source, **options)
             how = f"{plan.backend} {plan.precision}, batches of {plan.batch_size}"
         else:
             generate_file(stored, conditions, Path(out), **options)
@@ -217,7 +217,7 @@ def generate(
 
 
 def _is_finished(
-    out: FilePath, model: "StoredModel", asked: dict[str, Any], interval: tuple[int, int, int]
+    out: FilePath, model: "StoredModel", condition_source: dict[str, Any], interval: tuple[int, int, int]
 ) -> bool:
     """Whether the output holds these showers of this model."""
     from caloforge.showers import ShowerFile
@@ -229,7 +229,7 @@ def _is_finished(
     with ShowerFile(out) as file:
         found = interval_of(file.provenance, file.detector.geometry_digest, len(file))
     first, last, total = interval
-    facts = {**asked, "model_digest": model.weights_sha256, "n": total, "interval": [first, last]}
+    facts = {**condition_source, "model_digest": model.weights_sha256, "n": total, "interval": [first, last]}
     return found is not None and found == interval_of(facts, geometry, last - first)
 
 
@@ -254,5 +254,5 @@ def _conditions(
         path = joined_path(like)
         return conditions_like(path, model.detector, n), model_provenance.like(path)
     beam = beam_from_text(model.claim, energy=energy, theta=theta, phi=phi, particle=particle, impact=impact)
-    asked = {"beam": beam.model_dump(mode="json")}
-    return conditions_sampled(beam, model.detector.mesh, seed, n or 0), asked
+    condition_source = {"beam": beam.model_dump(mode="json")}
+    return conditions_sampled(beam, model.detector.mesh, seed, n or 0), condition_source

@@ -39,6 +39,9 @@ def _whole(least: int, most: int) -> Callable[[Any, Sequence[Token]], int]:
     return read
 
 
+# an option with one or several values: `--data a.h5 b.h5`, or repeated
+SEVERAL = Parameter(negative=(), consume_multiple=1)
+
 Count = Annotated[int, Parameter(converter=_whole(0, MAX_INTEGER))]
 Whole = Annotated[int, Parameter(converter=_whole(1, MAX_INTEGER))]
 Showers = Annotated[int, Parameter(converter=_whole(1, MAX_SHOWERS))]

@@ -17,6 +17,7 @@ from caloforge.geometry import Detector, load_detector, preset_names
 from caloforge.models.registry import families_for
 from caloforge.run import recipe_text
 from caloforge.showers import ShowerFile
+from caloforge.showers.joined_provenance import engine_of
 from caloforge.showers.summary import LISTED_ENERGIES, needs_log_axis, particle_name
 from caloforge.units import format_angle, format_energy
 
@@ -62,12 +63,11 @@ def run_from_showers(path: Path) -> str:
     simulated = (
         not detector.layers and "# The detector has no layers: it cannot be simulated, only trained on.\n"
     )
-    made = provenance.get("engine", "unknown")
     settings = yaml.safe_dump(
         document, sort_keys=False, allow_unicode=True, width=WIDTH, default_flow_style=None
     )
     return (
-        f"# A run for the showers of {path.name} (engine: {made}). Train on it:\n"
+        f"# A run for the showers of {path.name} (engine: {engine_of(provenance)}). Train on it:\n"
         f"#   caloforge train RUN.yaml --data {path.name} -o runs/first\n"
         f"{simulated or ''}{settings}"
     )

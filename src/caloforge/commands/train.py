@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import FilePath, FilePaths, Seed
+from caloforge.commands.options import SEVERAL, FilePath, FilePaths, Seed
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.config import to_yaml
@@ -19,6 +19,7 @@ from caloforge.units import format_energy
 
 if TYPE_CHECKING:
     from caloforge.models.base import ShowerModel
+    from caloforge.training.config import EvaluationConfig
     from caloforge.training.loop import TrainingResult
     from caloforge.training.process_group import Communicator
 
@@ -35,7 +36,7 @@ ENDS = {
 def train(
     run: str,
     *,
-    data: Annotated[FilePaths, Parameter(negative=())],
+    data: Annotated[FilePaths, SEVERAL],
     out: Annotated[FilePath, Parameter(name=["-o", "--out"])],
     seed: Seed | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
@@ -114,6 +115,7 @@ def train(
         best=result.best,
         ended_before=result.ended_before,
         parts=result.parts,
+        stalled_at=result.stalled_at,
         seconds=asdict(result.seconds),
     )
 
@@ -136,7 +138,20 @@ def _summary(result: "TrainingResult", config: RunConfig, out: Path, world_size:
         if world_size > 1:
             waited += f", for other processes {percent(result.seconds.communication / result.seconds.total)}"
         lines.append(waited)
+    if result.stalled_at is not None:
+        lines.append(_stalled(result.stalled_at, result.steps, config.training.evaluation, out))
     return "\n".join(lines)
+
+
+def _stalled(best_step: int, steps: int, evaluation: "EvaluationConfig", out: Path) -> str:
+    """What to say of a training that has not got better for long."""
+    kept = "of that step" if evaluation.keep == "best" else "of the last step"
+    early = "" if evaluation.patience else "; training.evaluation.patience ends such a training early"
+    return (
+        f"note: the training stalled: no better figure of merit since step {best_step} of {steps}. The model "
+        f"is the one {kept}. See the curves with caloforge inspect {out} -o pictures; a smaller "
+        f"training.optimizer.learning_rate or more showers may help{early}"
+    )
 
 
 def _energies(limits: list[float]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from caloforge.commands.options import FilePath, ShortSeed, Whole, Workers
+from caloforge.commands.options import SEVERAL, FilePath, ShortSeed, Whole, Workers
 from caloforge.commands.outcome import Outcome
 from caloforge.commands.progress import Meter
 from caloforge.errors import OutputError
@@ -30,12 +30,12 @@ def validate(
     thresholds: str = "3dgan",
     classifier: bool = True,
     truth2: FilePath | None = None,
-    training: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
+    training: Annotated[list[FilePath] | None, SEVERAL] = None,
     reweight: Annotated[bool, Parameter(negative=())] = False,
     threshold: str | None = None,
     neural: Annotated[list[Network] | None, Parameter(negative=())] = None,
     repeats: Whole = 1,
-    triforce: Annotated[list[FilePath] | None, Parameter(negative=())] = None,
+    triforce: Annotated[list[FilePath] | None, SEVERAL] = None,
     protocol: Literal["calochallenge"] | None = None,
     pdf: bool = True,
     seed: ShortSeed = 0,
@@ -59,15 +59,14 @@ def validate(
         thresholds: Name of a threshold set (strict, 3dgan), or a YAML file.
         classifier: Also train boosted trees to distinguish the samples.
         truth2: A second, independent sample of the full simulation, for the floor of every metric.
-        training: Shower file that the generator was trained on, to find near copies of its showers;
-            repeatable.
+        training: Shower files that the generator was trained on, to find near copies of their showers.
         reweight: Thin samples to the truth's incident spectrum instead of refusing them.
         threshold: Voxels above this energy are hits, such as "0.3 MeV".
         neural: Also train this neural classifier, repeatable; strong sees every cell; the others are
             those of the CaloChallenge. Minutes to hours.
         repeats: Trainings of each neural classifier.
-        triforce: Shower file of the full simulation to train a particle classifier and an energy regressor
-            on, repeatable; minutes.
+        triforce: Shower files of the full simulation to train a particle classifier and an energy regressor
+            on; minutes.
         protocol: Add the metrics of a submission to the CaloChallenge.
         pdf: Also draw every figure as a PDF.
         seed: Seed of the bootstrap and of every training.

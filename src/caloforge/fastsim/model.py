@@ -19,7 +19,7 @@ from caloforge.generation.opening import open_model
 from caloforge.generation.plan import Plan
 from caloforge.generation.runtimes import BUILT_IN
 from caloforge.geometry import Detector
-from caloforge.models.compiled_form import NoiseOf
+from caloforge.models.compiled_model import NoiseOf
 from caloforge.models.store import StoredModel
 
 # distance of an impact point from the nearest that the model knows which is reported, mm
@@ -168,7 +168,7 @@ class FastModel:
 
 
 def _noise_of(stream: NoiseStream, numbers: Sequence[int]) -> NoiseOf:
-    """The noise of a batch whose showers have any numbers, for `CompiledForm`."""
+    """The noise of a batch whose showers have any numbers, for `CompiledModel`."""
     memory = np.empty((0, *stream.shape), np.float32)
 
     def noise(start: int, stop: int) -> NDArray[np.float32]:

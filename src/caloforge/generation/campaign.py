@@ -118,7 +118,7 @@ def generate_campaign(
     out: Path,
     *,
     seed: int,
-    asked: Mapping[str, Any],
+    condition_source: Mapping[str, Any],
     total: int,
     first: int = 0,
     plan: Plan,
@@ -140,7 +140,7 @@ def generate_campaign(
         conditions: Conditions of the showers.
         out: The shower file.
         seed: Seed of the noise.
-        asked: Source of the conditions: a file (`like`) or a `beam`.
+        condition_source: Source of the conditions: a file (`like`) or a `beam`.
         total: Showers of the whole campaign.
         first: Number of the first shower, of a part of a campaign.
         plan: How the model runs in each worker; on a CPU, in one thread.
@@ -173,7 +173,7 @@ def generate_campaign(
     open_model(model, plan)
     run_by = ("backend", "precision", "batch_size")
     settings = {
-        **asked,
+        **condition_source,
         "model": model.digest,
         "seed": seed,
         "n": total,
@@ -187,7 +187,7 @@ def generate_campaign(
         "plan": asdict(plan),
         "seed": seed,
         "first": first,
-        "conditions": dict(asked) if "beam" in asked else encoded(conditions),
+        "conditions": dict(condition_source) if "beam" in condition_source else encoded(conditions),
     }
     # blocks begin where chunks of the file do, and batches of one core
     unit = math.lcm(plan.batch_size, chunk_rows(detector))

@@ -1,7 +1,7 @@
-"""Cache of compiled forms of models, which were checked against torch on this machine. Imports no torch.
+"""Cache of compiled models, which were checked against torch on this machine. Imports no torch.
 
-A form is stored in the cache folder as safetensors, by a digest of everything that determines the machine
-code (processor, versions, sources) and by the model. It was compared with torch before it was written.
+Each is stored in the cache folder as safetensors, by a digest of everything that determines the machine code
+(processor, versions, sources) and by the model. It was compared with torch before it was written.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from caloforge.errors import CaloforgeError
 from caloforge.files import cache_folder, write_bytes
 from caloforge.generation.plan import LoadedModel, Plan
-from caloforge.models.compiled_form import CompiledForm
-from caloforge.models.registry import FAMILIES, compiled_form_of
+from caloforge.models.compiled_model import CompiledModel
+from caloforge.models.registry import FAMILIES, compiled_class_of
 from caloforge.models.store import StoredModel
 from caloforge.provenance import cpu, digest_json, package_version
 
@@ -30,7 +30,7 @@ CHECKSUM = "crc32"
 
 
 def code_folder(family: str) -> Path:
-    """Folder of the compiled forms of a family, for this processor and these versions."""
+    """Folder of the compiled models of a family, for this processor and these versions."""
     name, flags = cpu()
     sources = _sources(family)
     key = {
@@ -57,11 +57,11 @@ def is_compiled(family: str) -> bool:
     return any(code_folder(family).glob("*.safetensors"))
 
 
-def read_form(model: StoredModel) -> CompiledForm | None:
-    """Read the compiled form of a model; None if it is missing or damaged."""
+def read_compiled(model: StoredModel) -> CompiledModel | None:
+    """Read the compiled model; None if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
-    kind = compiled_form_of(model.config)
+    kind = compiled_class_of(model.config)
     try:
         with safe_open(_path(model), framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
@@ -74,15 +74,15 @@ def read_form(model: StoredModel) -> CompiledForm | None:
 
 
 def is_stored(model: StoredModel) -> bool:
-    """Whether there is a file with the form of a model, which may be damaged."""
+    """Whether there is a compiled model on disk, which may be damaged."""
     return _path(model).is_file()
 
 
-def store_form(model: StoredModel, form: CompiledForm) -> None:
-    """Write the form of a model; if that fails, the next process compiles it again."""
+def store_compiled(model: StoredModel, compiled: CompiledModel) -> None:
+    """Write a compiled model; if that fails, the next process compiles it again."""
     from safetensors.numpy import save
 
-    arrays, path = form.arrays(), _path(model)
+    arrays, path = compiled.arrays(), _path(model)
     data = save(arrays, {CHECKSUM: _checksum(arrays)})
     with contextlib.suppress(CaloforgeError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,6 @@ def _checksum(arrays: dict[str, NDArray[Any]]) -> str:
     return str(total)
 
 
-def loaded_form(form: CompiledForm, model: StoredModel | ShowerModel, plan: Plan) -> LoadedModel:
-    """Wrap a compiled form as a loaded model."""
-    return LoadedModel(plan, model.detector, model.energy_meaning, form.noise_shape, lambda: form)
+def as_loaded_model(compiled: CompiledModel, model: StoredModel | ShowerModel, plan: Plan) -> LoadedModel:
+    """Wrap a compiled model as a loaded model."""
+    return LoadedModel(plan, model.detector, model.energy_meaning, compiled.noise_shape, lambda: compiled)

@@ -16,11 +16,11 @@ from caloforge.conditions import Conditions
 from caloforge.errors import ModelError
 from caloforge.exporting.graph import export_graph, quantize_graph
 from caloforge.files import cache_folder
-from caloforge.generation.compiled import loaded_form
+from caloforge.generation.compiled import as_loaded_model
 from caloforge.generation.plan import Generate, LoadedModel, Plan
 from caloforge.generation.runtimes import Arrays, Precision, Runtime, open_runtime
 from caloforge.models.base import ShowerModel
-from caloforge.models.compiled_form import CompiledForm, NoiseOf
+from caloforge.models.compiled_model import CompiledModel, NoiseOf
 from caloforge.models.parity import check_parity, condition_of, graph_inputs
 from caloforge.provenance import digest_json, package_version
 
@@ -52,7 +52,7 @@ def load_on_backend(model: ShowerModel, plan: Plan) -> LoadedModel:
     plan.check()
     model.to(plan.device).eval()
     if plan.backend == "numba":
-        return loaded_form(checked_form(model), model, plan)
+        return as_loaded_model(compile_and_check(model), model, plan)
     if plan.backend == "torch":
         generate = _with_torch(model, plan)
         return _loaded_model(model, plan, lambda: generate)
@@ -95,7 +95,7 @@ def _with_torch(model: ShowerModel, plan: Plan) -> Generate:
     return generate
 
 
-def checked_form(model: ShowerModel) -> CompiledForm:
+def compile_and_check(model: ShowerModel) -> CompiledModel:
     """Compile a model with Numba and compare it with torch.
 
     Raises:
@@ -106,11 +106,11 @@ def checked_form(model: ShowerModel) -> CompiledForm:
         raise ModelError(f"the family {model.family} has no compiled form; take the backend torch")
     from numba.core.errors import NumbaError
 
-    form = model.cpu().eval().compiled()
+    compiled = model.cpu().eval().compiled()
 
     def run(given: Arrays) -> NDArray[np.float32]:
         noise = np.asarray(given["noise"], np.float32)
-        return form(condition_of(model, given).to_numpy(), lambda start, stop: noise[start:stop])
+        return compiled(condition_of(model, given).to_numpy(), lambda start, stop: noise[start:stop])
 
     try:
         check_parity(model, run, "numba")
@@ -119,7 +119,7 @@ def checked_form(model: ShowerModel) -> CompiledForm:
         raise ModelError(
             f"the family {model.family} cannot be compiled here: {reason}; take the backend torch"
         ) from error
-    return form
+    return compiled
 
 
 def _checked_runtime(model: ShowerModel, plan: Plan) -> Runtime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from caloforge.generation.compiled import loaded_form, read_form, store_form
+from caloforge.generation.compiled import as_loaded_model, read_compiled, store_compiled
 from caloforge.generation.plan import LoadedModel, Plan
 from caloforge.models.store import StoredModel
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def open_model(model: ShowerModel | StoredModel, plan: Plan) -> LoadedModel:
     """Load a model on a backend.
 
-    A stored model needs no torch if a checked compiled form of it is in the cache folder.
+    A stored model needs no torch if a checked compiled model of it is in the cache folder.
 
     Raises:
         ConfigError, MissingDependencyError: The plan cannot be executed on this machine.
@@ -24,13 +24,13 @@ def open_model(model: ShowerModel | StoredModel, plan: Plan) -> LoadedModel:
     """
     plan.check()
     if isinstance(model, StoredModel) and plan.backend == "numba" and model.compilable:
-        form = read_form(model)
-        if form is None:
-            from caloforge.generation.engine import checked_form
+        compiled = read_compiled(model)
+        if compiled is None:
+            from caloforge.generation.engine import compile_and_check
 
-            form = checked_form(model.load())
-            store_form(model, form)
-        return loaded_form(form, model, plan)
+            compiled = compile_and_check(model.load())
+            store_compiled(model, compiled)
+        return as_loaded_model(compiled, model, plan)
     from caloforge.generation.engine import load_on_backend
 
     return load_on_backend(model.load() if isinstance(model, StoredModel) else model, plan)

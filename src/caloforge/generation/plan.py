@@ -17,7 +17,7 @@ from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, MissingDependencyError
 from caloforge.generation.runtimes import BACKENDS, BUILT_IN, WRITER, Precision
 from caloforge.geometry import Detector
-from caloforge.models.compiled_form import NoiseOf
+from caloforge.models.compiled_model import NoiseOf
 from caloforge.showers.file import EnergyMeaning
 
 CUDA_BATCH = 2048

@@ -28,7 +28,7 @@ from caloforge.conditions import Condition as Condition
 from caloforge.config import StrictModel
 from caloforge.errors import ConfigError, ModelError
 from caloforge.geometry import Detector, RaggedMesh
-from caloforge.models.compiled_form import CompiledForm
+from caloforge.models.compiled_model import CompiledModel
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 from caloforge.showers import ShowerBatch
 from caloforge.showers.file import EnergyMeaning
@@ -155,12 +155,12 @@ class ShowerModel(nn.Module, ABC):
             noise: (N, *noise_shape) standard normal.
         """
 
-    def compiled(self) -> CompiledForm:
+    def compiled(self) -> CompiledModel:
         """A compiled form of `generate` for the CPU; the weights must not change afterwards.
 
         It gives the same showers as arrays, up to float rounding, and requests the noise of a few showers at
         a time, which stays in the cache. Several threads may call it at once. The registry names its class,
-        so that a stored compiled form can be loaded without torch.
+        so that a stored compiled model can be loaded without torch.
         """
         raise NotImplementedError(f"the family {self.family} has no compiled form")
 

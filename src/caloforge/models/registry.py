@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from caloforge.beam import BeamConfig, ClaimedRange
     from caloforge.geometry import Detector
     from caloforge.models.base import ShowerModel
-    from caloforge.models.compiled_form import CompiledForm
+    from caloforge.models.compiled_model import CompiledModel
     from caloforge.models.training_metadata import DataFacts
 
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Family:
     """A family: its configuration, and "module:class" of its `ShowerModel`, imported when it is built.
 
-    `ragged`: whether it supports ragged meshes. `compiled`: "module:class" of its `CompiledForm`, empty if
+    `ragged`: whether it supports ragged meshes. `compiled`: "module:class" of its `CompiledModel`, empty if
     there is none; its import must not import torch. The field `family` of the configuration has the name of
     the family as its default.
     """
@@ -149,10 +149,10 @@ def _class_of(name: str, entry: Family) -> type[ShowerModel]:
     return family
 
 
-def compiled_form_of(config: ModelConfig) -> type[CompiledForm]:
-    """The class of the compiled form of a family that has one; does not import torch."""
-    form: type[CompiledForm] = FAMILIES.resolve(family_name(config), entry_of(config).compiled)
-    return form
+def compiled_class_of(config: ModelConfig) -> type[CompiledModel]:
+    """The class of the compiled models of a family that has one; does not import torch."""
+    found: type[CompiledModel] = FAMILIES.resolve(family_name(config), entry_of(config).compiled)
+    return found
 
 
 def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, seed: int = 0) -> ShowerModel:

@@ -28,6 +28,7 @@ from caloforge.showers.batch import (
 )
 from caloforge.showers.file_pattern import Files, is_pattern, joined_path
 from caloforge.showers.hdf5 import Hdf5File
+from caloforge.showers.joined_provenance import engine_of
 from caloforge.units import format_energy
 
 FORMAT = "caloforge-showers"
@@ -304,7 +305,7 @@ class ShowerFile:
             **impact_facts(*(self.column(name) for name in IMPACT)),
             "detector": self.detector.name,
             "voxels": f"{self.energy_meaning} energy",
-            "made by": str(self.provenance.get("engine", "unknown")),
+            "made by": engine_of(self.provenance),
         }
 
     def iterate(self, size: int = 256, *, stop: int | None = None) -> Iterator[ShowerBatch]:

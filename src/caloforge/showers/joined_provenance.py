@@ -85,6 +85,12 @@ def parts_of(provenance: Json) -> Iterator[Json]:
         yield _merged(common, part)
 
 
+def engine_of(provenance: Json) -> str:
+    """What made the showers of a file, such as "Geant4 11.3.2"; of joined files each engine once."""
+    engines = dict.fromkeys(str(part["engine"]) for part in parts_of(provenance) if part.get("engine"))
+    return ", ".join(engines) or "unknown"
+
+
 def complete(intervals: Sequence[ShowerInterval | None]) -> bool:
     """Whether intervals, in order, are all showers of one run and seed."""
     first = intervals[0]

@@ -33,6 +33,7 @@ class Progress:
         parts: Earlier parts of the epoch, done by other numbers of processes: [processes, batches] each.
         seconds: Wall time of all runs so far.
         best: Best figure of merit, None before the first evaluation.
+        best_step: Its step; None in checkpoints of earlier versions until there is a better one.
         waited: Evaluations since the best one.
         evaluated: Step of the last evaluation, -1 before the first.
         precision: "fp32" or "bf16", chosen once for the whole training.
@@ -48,6 +49,7 @@ class Progress:
     parts: list[list[int]] = field(default_factory=list)
     seconds: float = 0.0
     best: float | None = None
+    best_step: int | None = None
     waited: int = 0
     evaluated: int = -1
     precision: str = "fp32"

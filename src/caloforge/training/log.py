@@ -102,6 +102,8 @@ class MetricsLog:
     def add_evaluation(self, progress: Progress, found: dict[str, float], seconds: TimeSplit) -> None:
         """Write the result of an evaluation and the wall time by activity."""
         self._merit = f"merit {found['merit']:.3g}"
+        if progress.waited and progress.best is not None and progress.best_step is not None:
+            self._merit += f", best {progress.best:.3g} at step {progress.best_step}"
         spent = {f"seconds_{name}": round(value, 3) for name, value in asdict(seconds).items()}
         self._write(progress, {f"eval_{name}": value for name, value in found.items()} | spent)
 

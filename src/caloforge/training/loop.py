@@ -57,6 +57,8 @@ from caloforge.training.timers import Clock, TimeSplit
 
 # from this step on a generator that makes empty images only has collapsed
 COLLAPSE_STEP = 10
+# a training has stalled if it got no better for so many evaluations, which are this fraction of its steps
+STALL_EVALUATIONS, STALL_FRACTION = 5, 0.5
 # seed component that separates the generator of the fit from those of the steps
 FIT_STREAM = 2**32 - 1
 ProgressCallback = Callable[[int, int, str], None]
@@ -74,6 +76,7 @@ class TrainingResult:
         ended_before: Whether it was finished before this run, which then changed nothing.
         batch_size: Showers per batch on each process.
         parts: Energies, angles and particles of the trained and held-out showers, see `Split.describe`.
+        stalled_at: Step of the best figure of merit, if the training has not got better for long; else None.
     """
 
     steps: int
@@ -83,6 +86,7 @@ class TrainingResult:
     ended_before: bool = False
     batch_size: int = 0
     parts: dict[str, Any] = field(default_factory=dict)
+    stalled_at: int | None = None
 
 
 def train_model(
@@ -260,7 +264,7 @@ class Trainer:
         p = self.progress
         assert p.best is not None
         split, batch = self.clock.split(), self.schedule.batches.batch_size
-        return TrainingResult(p.step, p.best, reason, split, ended_before, batch, self.parts)
+        return TrainingResult(p.step, p.best, reason, split, ended_before, batch, self.parts, stalled_at(p))
 
     def _end_reason(self) -> str | None:
         """Why the training ends at the current step; None if it goes on."""
@@ -382,6 +386,7 @@ class Trainer:
                     self.directory.settle()
             p.waited = 0 if better else p.waited + 1
             p.best = self.communicator.broadcast_value(found["merit"] if better else p.best)
+            p.best_step = p.step if better else p.best_step
             p.evaluated = p.step
         self.log.add_evaluation(p, found, self.clock.split())
 
@@ -401,3 +406,11 @@ class Trainer:
                 self.directory.settle()
             self.saved = time.monotonic()
             self.communicator.barrier()
+
+
+def stalled_at(progress: Progress) -> int | None:
+    """Step of the best figure of merit, if a training has not got better for long; else None."""
+    if progress.best_step is None or progress.waited < STALL_EVALUATIONS:
+        return None
+    unchanged = progress.evaluated - progress.best_step
+    return progress.best_step if unchanged >= STALL_FRACTION * progress.evaluated else None

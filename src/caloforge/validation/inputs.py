@@ -16,6 +16,7 @@ from caloforge.conditions import Conditions
 from caloforge.geometry import Detector
 from caloforge.output import readable
 from caloforge.showers import ShowerFile
+from caloforge.showers.joined_provenance import engine_of
 from caloforge.validation import compatibility as same
 from caloforge.validation.conditions import Bin
 from caloforge.validation.observed_sample import Sample, check_unseen, joined, read_sample
@@ -128,7 +129,7 @@ def _training_input(truth: ShowerFile, reference: Conditions, path: Path | str) 
 
 def _names(files: list[ShowerFile]) -> list[str]:
     """Geant4 for a full simulation by it, file stems otherwise; a number after names that come twice."""
-    engine = str(files[0].provenance.get("engine", ""))
+    engine = engine_of(files[0].provenance)
     wanted = [
         "Geant4" if "geant4" in engine.lower() else "truth",
         *(readable(f.path.stem) for f in files[1:]),

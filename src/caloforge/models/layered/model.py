@@ -22,7 +22,7 @@ from caloforge.models.base import (
     require_regular_mesh,
 )
 from caloforge.models.checks import check_between, check_rising
-from caloforge.models.compiled_form import CompiledForm
+from caloforge.models.compiled_model import CompiledModel
 from caloforge.models.layered.cell_density import CellCondition, Cells, heaviside
 from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.config import LayeredConfig
@@ -449,7 +449,7 @@ class Layered(ShowerModel):
             showers = self.windows.frame.showers(showers, cell_condition.window.position)
         return showers.view(-1, *self.detector.shower_shape)
 
-    def compiled(self) -> CompiledForm:
+    def compiled(self) -> CompiledModel:
         """See the base class."""
         # importing the compiler takes half a second
         from caloforge.models.layered.numba_backend.read_weights import compiled_generator

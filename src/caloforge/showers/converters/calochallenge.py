@@ -31,9 +31,9 @@ from caloforge.showers.converters.common import (
     ForeignFile,
     Progress,
     Source,
+    infer_energy_meaning,
     new_showers,
     pdg_number,
-    recognise_meaning,
     single_particle,
     stored_particle,
 )
@@ -112,7 +112,7 @@ def open_calochallenge(
 def _recognise(sample: _Sample, detector: Detector, pdg_id: int) -> EnergyMeaning:
     with ForeignFile(sample.path, "CaloChallenge") as file:
         pdg_ids = np.full(len(sample.energy), pdg_id, np.int32)
-        return recognise_meaning(file, "showers", sample.energy, detector, pdg_ids)
+        return infer_energy_meaning(file, "showers", sample.energy, detector, pdg_ids)
 
 
 def _read_header(path: Path) -> _Sample:

@@ -231,7 +231,7 @@ def check_angles(path: Path, theta: NDArray[np.float64]) -> Floats:
     return theta.astype(np.float32)
 
 
-def recognise_meaning(
+def infer_energy_meaning(
     file: ForeignFile, name: str, energy: Floats, detector: Detector, pdg_ids: NDArray[np.int32]
 ) -> EnergyMeaning:
     """Determine from the response whether energies are visible or sampling-fraction corrected.

@@ -7,7 +7,7 @@ which is the y axis of caloforge. A barrel is symmetric in the azimuth around th
 is ignored.
 
 Par04's own script writes visible energy, that of LEMURS divides it by the sampling fraction; the response
-decides which it is (see `recognise_meaning`).
+decides which it is (see `infer_energy_meaning`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from caloforge.showers.converters.common import (
     Source,
     check_angles,
     check_no_azimuth,
+    infer_energy_meaning,
     new_showers,
     pdg_number,
-    recognise_meaning,
     single_particle,
     stored_particle,
 )
@@ -149,7 +149,7 @@ def _particle(sample: _Sample, particle: str | None) -> int:
 def _recognise(sample: _Sample, detector: Detector, pdg_id: int) -> EnergyMeaning:
     with ForeignFile(sample.path, FORMAT_NAME) as file:
         pdg_ids = np.full(len(sample.energy), pdg_id, np.int32)
-        return recognise_meaning(file, "showers", sample.energy, detector, pdg_ids)
+        return infer_energy_meaning(file, "showers", sample.energy, detector, pdg_ids)
 
 
 def _batches(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caloforge.conditions import Conditions
 from caloforge.geometry import Detector
-from caloforge.models.compiled_form import NoiseOf
+from caloforge.models.compiled_model import NoiseOf
 from caloforge.models.layered.condition_scale import ConditionScale
 from caloforge.models.layered.constants import FLOW_LEADING, RESAMPLER_NOISE
 from caloforge.models.layered.numba_backend.axis_window import axis_positions, axis_workspace

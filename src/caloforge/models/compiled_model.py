@@ -17,7 +17,7 @@ from caloforge.models.training_metadata import DataFacts
 NoiseOf = Callable[[int, int], NDArray[np.float32]]
 
 
-class CompiledForm(Protocol):
+class CompiledModel(Protocol):
     """A compiled `generate` of a model, single-threaded; several threads may call it at once."""
 
     def __call__(self, conditions: Conditions, noise: NoiseOf, /) -> NDArray[np.float32]:
