@@ -42,11 +42,11 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-# mypy and sphinx use one core each; pytest runs on all (tests/conftest.py)
+# mypy and sphinx use one core each; pytest runs on all (tests/conftest.py), the slow tests in their small form
+# beside the others: they wait for processes, and the tests are collected once
 test: $(VENV)/.dev
 	+$(MAKE) --jobs=2 lint docs
-	CALOFORGE_SCALE=small $(BIN)/pytest -m slow --durations=5
-	$(BIN)/pytest --durations=10
+	CALOFORGE_SCALE=small $(BIN)/pytest -m "slow or not slow" --durations=15
 
 clean:
 	rm -rf $(VENV) $(DEMO) docs/_build .pytest_cache .mypy_cache .ruff_cache
