@@ -9,7 +9,13 @@ from scipy import stats
 
 from caloforge.errors import ConfigError
 from caloforge.geometry import load_detector
-from caloforge.models.layered.cell_density import CellCondition, CellDensity, Cells, gumbel_from_normal
+from caloforge.models.layered.cell_density import (
+    CellCondition,
+    CellDensity,
+    Cells,
+    gumbel_from_normal,
+    heaviside,
+)
 from caloforge.models.layered.constants import RESAMPLER_NOISE
 from caloforge.models.layered.energy_transform import LARGEST_SHIFT, SPLIT, EnergyTransform
 from caloforge.models.layered.features import FeatureLayout, layer_features
@@ -340,6 +346,33 @@ def test_anisotropy_couples_more_along_the_direction_from_the_axis(model):
     along, across = added[1, middle + 1, middle + 1], added[1, middle + 1, middle + 3]
     assert float(along / across) == pytest.approx(3.0, rel=1e-5)
     assert float(added[1, middle + 2, middle + 1]) == pytest.approx(float(added[1, middle + 1, middle + 2]))
+
+
+def test_hits_of_the_first_draw_stay_however_strong_the_coupling_is(model, condition):
+    """What a hit adds to its neighbours comes beside it, not in its place."""
+    sampler, noise = model.cell_sampler, cell_noise(model, 6)
+    with torch.no_grad():
+        sampler.student.kernels[0], sampler.student.log_gain[0] = 2.0, 2.0
+        inverse_exponential = gumbel_from_normal(noise[0]).exp()
+        first = heaviside(sampler.independent(condition).rate * inverse_exponential - 1)
+        drawn = sampler.draw(condition, noise).hit_mask
+    bins = first @ sampler.bin_membership
+    room = (bins <= condition.hit_counts) & (bins > 0)
+    # where no other cell is left to be hit, all stay in any case
+    room &= condition.hit_counts < sampler.bin_membership.sum(0)
+    assert room.sum() > 20
+    lost = (first * (1 - drawn)) @ sampler.bin_membership
+    assert not lost[room].any()
+
+
+def test_weights_that_prefer_no_hits_still_load(model):
+    """In models of earlier releases hits of the first draw are like others."""
+    student = model.cell_sampler.student
+    assert student.preference > 0
+    state = student.state_dict()
+    del state["preference"]
+    student.load_state_dict(state)
+    assert student.preference == 0
 
 
 def test_offsets_are_legendre_polynomials_of_the_energy(model):

@@ -7,6 +7,7 @@ from the axis, so it is stronger along that direction than across it, Eq. 15.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ CHANNELS = 16
 SCALES = (0.04, 0.1)
 # where every cell is hit, pairs of hits do not depend on the gain, which must not drift
 LOG_GAIN_RANGE = (-2.0, 2.0)
+# a hit of the first draw stays, and what it adds to its neighbours comes beside it, not in its place
+PREFERENCE = 1000.0
 
 
 class NeighbourCoupling(nn.Module):
@@ -168,12 +171,14 @@ class StudentCoupling(NeighbourCoupling):
             teacher's.
         gain: (2, layers, classes) the teacher's.
         azimuthal: Coupling of azimuthal modes, Eq. 16.
+        preference: () Q of Eq. 15: how much larger rates of cells are that the first draw hits.
         axis_offsets: (2, K, layers, classes) of Eq. 22, added to log rate and to the mean in standard
             deviations. Only with a window.
     """
 
     ring: Tensor
     radial_bin: Tensor
+    preference: Tensor
     double_angle: Tensor
     kernel_double_angle: Tensor
     inner_places: Tensor
@@ -224,6 +229,7 @@ class StudentCoupling(NeighbourCoupling):
         self.offsets = nn.Parameter(torch.zeros(3, LEGENDRE_TERMS, layers, geometry.symmetry_classes))
         self.log_gain = nn.Parameter(torch.zeros(2, layers, int(geometry.ring.max()) + 1))
         self.azimuthal = AzimuthalCoupling(layers, geometry)
+        self.register_buffer("preference", torch.tensor(PREFERENCE))
         self.axis = axis
         if axis is not None:
             self.axis_offsets = nn.Parameter(torch.zeros(2, axis.count, layers, geometry.symmetry_classes))
@@ -254,7 +260,8 @@ class StudentCoupling(NeighbourCoupling):
             independent.rate * log_rate_offset.exp(), independent.mean, independent.log_sigma + width
         )
         coupled = offset_density.coupled(added_rate, mean_shift + mean + self.azimuthal(residuals))
-        return coupled.within(condition)
+        preferred = replace(coupled, rate=coupled.rate * (1 + self.preference * hit_mask))
+        return preferred.within(condition)
 
     def gains(self) -> Tensor:
         """See the base class."""
@@ -280,6 +287,11 @@ class StudentCoupling(NeighbourCoupling):
     def weighted_double_angle(self) -> Tensor:
         """Cosine and sine of twice the azimuth of each cell, with the weight of its ring, (2, 2, cells)."""
         return self.double_angle * (1 + self.ring_anisotropy[:, None, self.ring])
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # in models of earlier releases hits of the first draw are like others
+        state.setdefault(prefix + "preference", torch.zeros_like(self.preference))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def _apply_kernel(self, grid: Tensor, kernel_index: int) -> Tensor:
         """See the base class."""

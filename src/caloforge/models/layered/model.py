@@ -147,6 +147,8 @@ class Layered(ShowerModel):
         check_between(
             "cell_sampler.independent.energy_transform.median_energy", median_energy, *MEDIAN_ENERGY_RANGE
         )
+        preference = self.cell_sampler.student.preference
+        check_between("cell_sampler.student.preference", preference, 0, LARGEST_VALUE)
         check_between("steps", self.steps, 0, 2**40)
 
     @property

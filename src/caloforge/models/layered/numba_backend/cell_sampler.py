@@ -62,6 +62,8 @@ from caloforge.models.layered.numba_backend.simd import (
 )
 
 Array = NDArray[Any]
+# slope of the step, as in `cell_density.py`
+STEEP = f32(1e8)
 RESIDUAL_LIMIT = f32(LARGEST_SKEWED)
 LEAST_LOG_RATE, LARGEST_LOG_RATE = (f32(end) for end in LOG_RATE_RANGE)
 LEAST_LOG_SIGMA, LARGEST_LOG_SIGMA = (f32(end) for end in LOG_SIGMA_RANGE)
@@ -375,8 +377,11 @@ def _coupled_rates(tables, axis, window, layer, work):
                 offset = log_rate_offset
                 if axis is not None:
                     offset = add_terms(offset, axis.rate_offset, layer, block, window.terms, m)
-                value = exp(load(rate_ratio, place) + offset) + added_rate * exp(load(work.gumbel, place))
-                store(value, rate_ratio, place)
+                log_ratio = load(rate_ratio, place)
+                value = exp(log_ratio + offset) + added_rate * exp(load(work.gumbel, place))
+                # 1 where the first draw has a hit
+                hit = smaller(larger(log_ratio * STEEP, ZERO), ONE)
+                store(value * (ONE + tables.scalars[9] * hit), rate_ratio, place)
 
 
 @inner

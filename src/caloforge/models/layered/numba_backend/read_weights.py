@@ -158,6 +158,7 @@ def cell_tables(sampler: CellSampler, layout: NoiseLayout, mesh_columns: int) ->
     median_energy, split = float(transform.median_energy), float(transform.knots[SPLIT])
     scalars = [math.log(median_energy), median_energy, transform.minimum, independent.threshold, split, *ends]
     scalars += transform.middles
+    scalars.append(float(student.preference))
     modes = student.azimuthal.modes.view(geometry.cells, MODES, -1).sum(2).numpy()
     kernels = _kernel_rows(student)
     kernel_size = 3 * KERNEL * LANES

@@ -48,9 +48,9 @@ class CellTables(NamedTuple):
         mode_coupling: (bins, MODE_SOURCES, bins, MODES) see `AzimuthalCoupling`.
         centred_low: (layers, bins, LOW_DEGREE + 1) see `EnergyTransform`.
         centred_high: (layers, bins, HIGH_DEGREE) likewise.
-        scalars: (9,) logarithm of the median energy, median energy, transformed energy of the weakest hit,
+        scalars: (10,) logarithm of the median energy, median energy, transformed energy of the weakest hit,
             threshold, transformed energy of the knot SPLIT, distances of the first and the last knot from it,
-            and of the middles of the ranges below and above.
+            and of the middles of the ranges below and above; preference, see `StudentCoupling`.
         noise_size: Length of the noise of a layer.
         grid: (4,) numbers in a padded layer of pairs, and in a row of it; rows without padding; whether the
             first row follows the last.
