@@ -12,6 +12,7 @@ from caloforge.config import build
 from caloforge.errors import ConfigError, MissingDependencyError
 from caloforge.geometry import load_detector
 from caloforge.models.base import TrainingBatch
+from caloforge.models.layered.model import Layered
 from caloforge.models.symmetries import Symmetry, symmetries
 from caloforge.models.training_metadata import TrainedRange
 from caloforge.observables import measured_angle
@@ -191,6 +192,19 @@ def test_the_choice_of_arithmetic_leaves_no_trace(new_model):
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [(0.5, "bf16"), (0.9, "fp32")])
+def test_bf16_is_chosen_if_it_is_clearly_faster(seconds, chosen, new_model, monkeypatch):
+    times = iter([1.0, seconds])
+    monkeypatch.setattr("caloforge.training.precision._bf16_is_usable", lambda _device: True)
+    monkeypatch.setattr("caloforge.training.precision._time", lambda _action: next(times))
+    batch = TrainingBatch.of(make_showers(2))
+    assert choose_precision(new_model(), batch, "auto") == chosen
+    # moments of the layered family are small differences of large sums: with bf16 its couplings ran away
+    assert not Layered.trains_in_bf16
+    monkeypatch.setattr(type(new_model()), "trains_in_bf16", False)
+    assert choose_precision(new_model(), batch, "auto") == "fp32"
 
 
 def test_slow_bf16_is_not_tried_further(new_model, monkeypatch):

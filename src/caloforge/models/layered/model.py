@@ -71,6 +71,8 @@ class Layered(ShowerModel):
 
     family = "layered"
     takes_impact = True
+    # moments are small differences of large sums
+    trains_in_bf16 = False
     compilable = True
     config: LayeredConfig
     leakage_correction: Tensor
