@@ -41,9 +41,10 @@ def test_the_code_cites_every_equation_of_the_page_and_no_other():
 
 
 def test_the_page_of_the_released_model_says_what_it_is():
-    folder = "src/caloforge/pretrained/clic-electron"
-    page = read(f"{folder}/README.md")
-    assert page == card_markdown(json.loads(read(f"{folder}/model.json")), "clic-electron")
-    # what it stores, of how many showers, and what it learns
-    assert "resampled from those of 13 920 stored training showers" in page
-    assert "learned conditional density" in page
+    for name, showers in (("clic-electron", "13 920"), ("par04-siw-electron", "1 574")):
+        folder = f"src/caloforge/pretrained/{name}"
+        page = read(f"{folder}/README.md")
+        assert page == card_markdown(json.loads(read(f"{folder}/model.json")), name)
+        # what it stores, of how many showers, and what it learns
+        assert f"resampled from those of {showers} stored training showers" in page
+        assert "learned conditional density" in page

@@ -1,10 +1,11 @@
-"""The released model against Geant4 showers that it was not trained on."""
+"""The released model against Geant4 showers that it was not trained on; what all of them have."""
 
 import numpy as np
 import pytest
 
 import caloforge
 from caloforge import observables as obs
+from caloforge.models.released import claimed_ranges, read_card, released_models
 from caloforge.showers import ShowerFile
 
 # what 400 showers can tell, in standard errors
@@ -56,3 +57,15 @@ def test_no_shower_is_there_twice(samples):
     _, generated, detector = samples
     values = obs.observe(generated, detector, threshold=0.3)
     assert obs.distinct_showers(values["fingerprint"]) == len(generated)
+
+
+@pytest.mark.parametrize("name", released_models())
+def test_each_is_small_and_makes_showers_of_its_range(name):
+    card = read_card(name)
+    assert card["card"]["validations"] and card["weights_bytes"] < 10e6
+    energies = claimed_ranges(card)["energy"]
+    showers = caloforge.generate(
+        name, energy=f"{energies[0]} MeV:{energies[1]} MeV", n=4, seed=1, backend="torch"
+    )
+    response = showers.visible_energy() / showers.incident_energy
+    assert (response > 0).all() and response.max() < 3 * response.min()
