@@ -104,6 +104,15 @@ def test_a_mesh_too_small_for_the_kernels_is_refused(make_model):
         make_model("angle", "par04-siw", weights={"angle": 0.0})
 
 
+def test_a_network_larger_than_the_memory_is_refused(make_model):
+    wide = {"filters": 1024, "kernel": (32, 32, 32), "same": True}
+    last = {"filters": 1, "kernel": (3, 3, 3), "same": True}
+    with pytest.raises(
+        ConfigError, match=r"model gan3d: .* take 1\.\d* TB, this machine has .* fewer filters"
+    ):
+        make_model("debug", overrides=("mesh.nx=7", "mesh.ny=7"), generator={"blocks": [*[wide] * 9, last]})
+
+
 def test_fewer_and_wider_filters_through_the_configuration(make_model):
     wide = [
         {"filters": 4, "kernel": [3, 7, 7], "same": True, "upsample": [4, 4, 4]},

@@ -8,7 +8,7 @@ import pytest
 from toy import train
 
 import caloforge
-from caloforge.errors import DataError, OutputError, TrainingError
+from caloforge.errors import DataError, ModelError, OutputError, TrainingError
 from caloforge.training import local_copy
 from caloforge.training.checkpoint import checkpoints
 
@@ -110,3 +110,16 @@ def test_the_summary_of_a_training_that_stalled(run, data, tmp_path, keep):
     assert done["stalled_at"] == 2
     kept = {"best": "of that step", "last": "of the last step"}[keep]
     assert f"no better figure of merit since step 2 of 12. The model is the one {kept}" in done.text
+
+
+def test_all_weights_come_from_a_model_of_the_same_network_alone(run, data, tmp_path):
+    train(run, data, tmp_path / "first", 1)
+    train(run, data, tmp_path / "second", 1, start=tmp_path / "first")
+    wider = ["model.generator.latent=7", "training.max_steps=1"]
+    for start, message in (
+        (tmp_path / "first", r"another network than this run: generator\..* of shape .*, expected of shape"),
+        ("clic-electron", "got a model of the family layered, expected gan3d"),
+    ):
+        with pytest.raises(ModelError, match=message) as caught:
+            caloforge.train(run, data=data, out=tmp_path / "x", start=start, set_=wider, progress=False)
+        assert "\n" not in str(caught.value) and not (tmp_path / "x").exists()

@@ -18,6 +18,8 @@ from caloforge.run_directory import MODEL, RESOLVED, RUN
 from caloforge.units import format_energy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from caloforge.models.base import ShowerModel
     from caloforge.training.config import EvaluationConfig
     from caloforge.training.loop import TrainingResult
@@ -180,12 +182,30 @@ def _load_weights(model: "ShowerModel", start: str | Path) -> None:
     Raises:
         ModelError: There is no such model, or it has another network.
     """
-    from caloforge.models.store import load_model
+    from caloforge.models.store import read_model
 
+    stored = read_model(start)
+    if stored.family != model.family:
+        raise ModelError(
+            f"--start {start}: got a model of the family {stored.family}, expected {model.family}, that "
+            "of the run: all weights are taken over"
+        )
+    given, own = stored.load().state_dict(), model.state_dict()
     try:
-        model.load_state_dict(load_model(start).state_dict())
+        # a family may adapt to the shapes of some tensors
+        model.load_state_dict(given)
     except RuntimeError as error:
-        raise ModelError(f"{start}: not a model of the network of this run ({error})") from error
+        shapes = {name: (_shape(own.get(name)), _shape(given.get(name))) for name in {**own, **given}}
+        name = next(name for name, (expected, got) in shapes.items() if expected != got)
+        expected, got = shapes[name]
+        raise ModelError(
+            f"--start {start}: it has another network than this run: {name} is {got} there, expected "
+            f"{expected}; take a run with its model settings, or leave --start out"
+        ) from error
+
+
+def _shape(tensor: "Tensor | None") -> str:
+    return "absent" if tensor is None else f"of shape {tuple(tensor.shape)}"
 
 
 def _transfer(model: "ShowerModel", source: str | Path, *, resume: bool) -> tuple[dict[str, str], list[str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
 from caloforge.errors import ConfigError
+from caloforge.number_format import size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 
 # largest model that is loaded without --allow-large; the published 3DGANs have up to 4 million numbers
 LARGEST_MODEL = 100_000_000
-# of the largest type of a weight
-BYTES = 8
+# of the largest type of a weight, and of the usual one
+BYTES, FLOAT_BYTES = 8, 4
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -52,6 +54,24 @@ def check_size(config: FamilyConfig, detector: Detector, facts: DataFacts, weigh
                 f"the model would hold {count:.3g} {what}, expected at most {LARGEST_MODEL:.3g}; if you know "
                 "who made it, caloforge generate --allow-large takes it"
             )
+
+
+def check_memory(config: FamilyConfig, detector: Detector, facts: DataFacts) -> None:
+    """Refuse a model that this machine cannot hold, before it is built.
+
+    Raises:
+        ConfigError: Weights, tables and the activations of one shower are larger than the memory, or the
+            model does not fit the detector.
+    """
+    from caloforge.models.registry import family_name, family_of
+
+    needed = FLOAT_BYTES * family_of(config).count_numbers(config, detector, facts)
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > most:
+        raise ConfigError(
+            f"model {family_name(config)}: weights, tables and one shower take {size(needed)}, this machine "
+            f"has {size(most)} of memory; take fewer filters or channels, smaller kernels, or a smaller mesh"
+        )
 
 
 def check_state(model: ShowerModel, state: dict[str, Tensor]) -> None:

@@ -165,9 +165,11 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
         seed: Seed of the weights.
 
     Raises:
-        ConfigError: The model does not fit the detector, or the impact points of the showers.
+        ConfigError: The model does not fit the detector, the impact points of the showers, or the memory.
     """
     import torch
+
+    from caloforge.models.checks import check_memory
 
     family = family_of(config)
     if facts.ranges.off_axis and not family.takes_impact:
@@ -177,6 +179,7 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
             "beside the axis of the mesh, and this family makes them on the axis alone; simulate with "
             "beam.impact: centre" + (f", or take a family that can: {', '.join(able)}" if able else "")
         )
+    check_memory(config, detector, facts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return family(config, detector, facts)
