@@ -59,6 +59,7 @@ class CellField(nn.Module):
     response_loadings: Tensor
     symmetry_class: Tensor
     radial_bin: Tensor
+    bin_member: Tensor
     bin_of_class: Tensor
     _first_knot: Tensor
 
@@ -87,6 +88,8 @@ class CellField(nn.Module):
         bin_of_class = torch.from_numpy(geometry.radial_bin[first])
         self.register_buffer("bin_of_class", bin_of_class, persistent=False)
         self.register_buffer("radial_bin", radial_bin, persistent=False)
+        bin_member = nn.functional.one_hot(radial_bin, bins).float()
+        self.register_buffer("bin_member", bin_member, persistent=False)
         bin_of_layer = np.arange(layers)[:, None] * bins + geometry.radial_bin
         self.register_buffer("_first_knot", torch.from_numpy(bin_of_layer * KNOTS), persistent=False)
 
@@ -147,6 +150,10 @@ class CellField(nn.Module):
         low, high = table[index], table[index + 1]
         return (low + (high - low) * (position - knot)).exp() * (latent > 0)
 
+    def bin_sums(self, cells: Tensor) -> Tensor:
+        """(N, L, B) sums over the radial bins of each layer, of (N, L, m)."""
+        return cells @ self.bin_member
+
     def log_response(self, argument: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
         """Logarithm of visible over incident energy, (N,).
 
@@ -163,6 +170,11 @@ class CellField(nn.Module):
         skewness = powers(argument, 1) @ self.response_skewness
         skewed = normal + skewness / 6 * (normal.square() - 1)
         return mean + spread * skewed / (1 + skewness.square() / 18).sqrt()
+
+    def response_score(self, log_response: Tensor, argument: Tensor) -> Tensor:
+        """Logarithms of the response (N,), less their mean, over their spread."""
+        spread = (powers(argument, SPREAD_DEGREE) @ self.response_spread).exp()
+        return ((log_response - powers(argument, RESPONSE_DEGREE) @ self.response) / spread).clamp(-4, 4)
 
 
 def table_knots() -> Tensor:

@@ -63,7 +63,8 @@ def fit_cell_field(
         argument: (N,) energy argument.
 
     Returns:
-        Correlation of the noise of neighbouring cells in the layer, and in depth, (L, B) each.
+        Correlation of the noise of neighbouring cells in the layer, and in depth, (L, B, 2) each: at the
+        lowest and at the highest energy; between, it is a straight line in the energy argument.
     """
     intervals = _intervals(argument)
     latent = _fit_tables(field, showers, None)
@@ -197,7 +198,8 @@ def _neighbour_correlations(field: CellField, latent: Tensor, argument: Tensor) 
     correlation rho, the mean of the product of two scores is rho times that of the information.
     """
     member = nn.functional.one_hot(field.radial_bin, field.log_energy.shape[1]).float()
-    sums = torch.zeros(2, 2, field.layers, member.shape[1])
+    # of products by argument^0 and argument^1, of information by argument^0 to argument^2
+    sums = torch.zeros(2, 2, 3, field.layers, member.shape[1])
     for first in range(0, len(latent), SHIFT_ROWS):
         rows = slice(first, first + SHIFT_ROWS)
         score, known = _scores(field, latent[rows], argument[rows])
@@ -209,9 +211,27 @@ def _neighbour_correlations(field: CellField, latent: Tensor, argument: Tensor) 
             across = across + nn.functional.pad(plane[..., :-1, :] * plane[..., 1:, :], (0, 0, 0, 1))
             deep = nn.functional.pad(values[:, :-1] * values[:, 1:], (0, 0, 0, 1))
             for kind, product in enumerate((across.flatten(2), deep)):
-                sums[part, kind] += product.sum(0) @ member
-    plane, depth = sums[0] / sums[1].clamp_min(FEWEST_PAIRS)
-    return plane, depth
+                by_power = torch.einsum("np,nlm->plm", powers(argument[rows], 2), product)
+                sums[part, kind] += by_power @ member
+    return _line(*sums[:, 0]), _line(*sums[:, 1])
+
+
+def _line(product: Tensor, information: Tensor) -> Tensor:
+    """Ends of the straight line rho in the energy argument for which product = rho * information.
+
+    Args:
+        product: (3, L, B) sums weighted by powers of the argument.
+        information: The same.
+
+    Returns:
+        (L, B, 2) at the arguments -1 and 1.
+    """
+    own = torch.stack([information[:2], information[1:]]).permute(2, 3, 0, 1)
+    # FEWEST_PAIRS without correlation, at both ends
+    own = own + FEWEST_PAIRS * torch.eye(2)
+    line = torch.linalg.solve(own, product[:2].permute(1, 2, 0))
+    ends: Tensor = line @ line.new_tensor([[1.0, 1.0], [-1.0, 1.0]])
+    return ends
 
 
 def _scores(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,14 +17,13 @@ from caloforge.models.gan3d.cell_field import LARGEST_EXPLAINED, CellField
 from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.config import CompactGeneratorConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
+from caloforge.models.gan3d.sum_transport import SMALLEST_SUM, SumTransport
 from caloforge.models.layered.geometry import LayerGeometry
 
 # powers of the energy argument that the conditioning network sees
 CONDITION_DEGREE = 3
 # first grid: values at so many rings around the axis, those beyond are alike
 SEED_RINGS = 4
-# MeV
-SMALLEST_SUM = 1e-9
 # scale of outputs that shift many cells at once, whose weights must change slowly, and of those that act cell
 # by cell
 COMMON_SCALE, LOCAL_SCALE = 0.1, 3.0
@@ -33,6 +32,8 @@ CORNER = 0.5
 # largest correlation of neighbours of the fit, over the largest possible one, and smallest variance of
 # the noise of a cell, in units of sigma squared
 LARGEST_COUPLING, LEAST_OWN = 0.8, 0.02
+# showers generated at a time in the fit
+FIT_ROWS = 64
 Shape = tuple[int, int, int]
 
 
@@ -110,8 +111,8 @@ class CompactGenerator(nn.Module):
 
     A conditioning network maps factors and energy to a code. The code makes a coarse grid and modulates three
     convolutions, at a quarter to a half of the resolution, each with noise of its own. Their output, and the
-    noise of neighbouring cells, displace the latent variables of `CellField`, and the sum of the cells is
-    scaled to a visible energy drawn from the response.
+    noise of neighbouring cells, displace the latent variables of `CellField`. The cells are scaled so that
+    layers and rings share the energy as in training showers; their sum is drawn from the response.
     """
 
     def __init__(
@@ -136,7 +137,9 @@ class CompactGenerator(nn.Module):
         self.displacement = nn.Linear(width, layers * bins)
         self.readout = nn.Parameter(torch.zeros(high, layers, bins))
         self.neighbours = NeighbourMaps()
-        self.correlation = nn.Parameter(torch.zeros(self.neighbours.count - 1, layers, bins))
+        # middle and slope, in the energy argument
+        self.correlation = nn.Parameter(torch.zeros(self.neighbours.count - 1, layers, bins, 2))
+        self.sums = SumTransport(layers, bins, argument)
         nn.init.zeros_(self.displacement.weight)
         nn.init.zeros_(self.displacement.bias)
         self.register_buffer("seed_ring", _rings(self.grids[0]), persistent=False)
@@ -153,14 +156,38 @@ class CompactGenerator(nn.Module):
     @torch.no_grad()
     def fit(self, showers: Tensor, energy: Tensor) -> None:
         """Fit the closed-form start to showers (N, L, m) in MeV of energies (N,) in MeV."""
-        correlations = fit_cell_field(self.field, showers, energy, self.argument(energy))
-        rest = (1 - self.field.loadings[..., 0].square().sum(0)).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
+        argument = self.argument(energy)
+        correlations = fit_cell_field(self.field, showers, energy, argument)
+        rest = (
+            (1 - self.field.loadings[..., 0].square().sum(0))
+            .clamp_min(1 - LARGEST_EXPLAINED)
+            .sqrt()[..., None]
+        )
         # c times a map in which a neighbour has the weight w, and sqrt(r^2 - c^2) times the noise of a cell,
         # give neighbours the correlation 2 w c sqrt(r^2 - c^2)
         for number, (rho, weight) in enumerate(zip(correlations, self.neighbours.weights, strict=True)):
             share = (rho.abs() / (weight * rest.square())).clamp_max(LARGEST_COUPLING)
-            coupling = rest * ((1 - (1 - share.square()).sqrt()) / 2).sqrt()
-            self.correlation[number] = rho.sign() * coupling / LOCAL_SCALE
+            ends = rho.sign() * rest * ((1 - (1 - share.square()).sqrt()) / 2).sqrt() / LOCAL_SCALE
+            middle_and_slope = ends.new_tensor([[0.5, -0.5], [0.5, 0.5]])
+            self.correlation[number] = ends @ middle_and_slope
+        response = self.field.response_score(
+            (showers.sum((1, 2)) / energy).clamp_min(SMALLEST_SUM).log(), argument
+        )
+        self._fit_sums(showers, energy, response)
+
+    def _fit_sums(self, showers: Tensor, energy: Tensor, response: Tensor) -> None:
+        """Compare the sums of layers and rings with those of as many generated showers."""
+        # the same noise in every process
+        rng = torch.Generator().manual_seed(0)
+        found = []
+        for own in torch.split(energy, FIT_ROWS):
+            noise = torch.randn(len(own), *self.noise_shape, generator=rng)
+            cells, _, log_response = self._cells(own, noise)
+            found.append(
+                (self.field.bin_sums(cells), self.field.response_score(log_response, self.argument(own)))
+            )
+        generated, scores = map(torch.cat, zip(*found, strict=True))
+        self.sums.fit(generated, self.field.bin_sums(showers), energy, (scores, response))
 
     def forward(self, condition: Condition, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Generate showers.
@@ -170,10 +197,22 @@ class CompactGenerator(nn.Module):
             noise: (N, *noise_shape) standard normal.
 
         Returns:
-            Showers (N, L, m) in MeV; the latent variables t of their cells, positive where hit; logarithm of
-            the factor, (N,), that brought their sum to the visible energy.
+            Showers (N, L, m) in MeV; the latent variables t of their cells, positive where hit; mean square
+            of the logarithm of the factors, (N,), that brought their sums to the wanted ones.
         """
-        argument = self.argument(condition.energy)
+        energy = condition.energy
+        cells, latent, log_response = self._cells(energy, noise)
+        sums = self.field.bin_sums(cells)
+        factors = self.sums(sums, energy, self.field.response_score(log_response, self.argument(energy)))
+        scaled = (sums * factors).sum((1, 2)).clamp_min(SMALLEST_SUM)
+        factors = factors * (energy * log_response.exp() / scaled)[:, None, None]
+        weight = sums / sums.sum((1, 2), keepdim=True).clamp_min(SMALLEST_SUM)
+        distortion = (weight * factors.clamp_min(SMALLEST_SUM).log().square()).sum((1, 2))
+        return cells * factors[..., self.field.radial_bin], latent, distortion
+
+    def _cells(self, energy: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cells before their sums are moved, latent variables, logarithm of the response."""
+        argument = self.argument(energy)
         sizes = [self.factors, 1, *map(math.prod, self.grids)]
         factors, rest, *grids = torch.split(noise, sizes, dim=1)
         images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
@@ -183,19 +222,17 @@ class CompactGenerator(nn.Module):
         for number, conv in enumerate(self.convs):
             x = self._upsampled(conv(x, images[number], code), number)
         maps = self.neighbours(images[-1])
-        displacements = torch.cat([x.flatten(3), maps[:, 1:]], 1)
-        weights = LOCAL_SCALE * torch.cat([self.readout, self.correlation])
-        local = (displacements * weights[..., self.field.radial_bin]).sum(1)
+        coupling = LOCAL_SCALE * (
+            self.correlation[..., 0] + argument[:, None, None, None] * self.correlation[..., 1]
+        )
+        local = (LOCAL_SCALE * x.flatten(3) * self.readout[..., self.field.radial_bin]).sum(1)
+        local = local + (maps[:, 1:] * coupling[..., self.field.radial_bin]).sum(1)
         common, rest_width = self.field.factor_field(argument, factors)
         common = common + COMMON_SCALE * self.displacement(code).view_as(common)
         # neighbours take nothing from the variance of a cell
-        shared = (LOCAL_SCALE * self.correlation).square().sum(0)
-        rest_width = (rest_width.square() - shared).clamp_min(LEAST_OWN).sqrt()
+        rest_width = (rest_width.square() - coupling.square().sum(1)).clamp_min(LEAST_OWN).sqrt()
         latent = self.field.latent(argument, common, rest_width, maps[:, 0], local)
-        cells = self.field.energies(latent)
-        log_total = condition.energy.log() + self.field.log_response(argument, factors, rest[:, 0])
-        log_scale = log_total - cells.sum((1, 2)).clamp_min(SMALLEST_SUM).log()
-        return cells * log_scale.exp()[:, None, None], latent, log_scale
+        return self.field.energies(latent), latent, self.field.log_response(argument, factors, rest[:, 0])
 
     def _upsampled(self, x: Tensor, number: int) -> Tensor:
         """Linear interpolation to the next grid, one axis at a time."""

@@ -7,6 +7,7 @@ import math
 
 from caloforge.models.gan3d.cell_field import KNOTS
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig
+from caloforge.models.gan3d.sum_transport import GROUPS
 
 # activations of both networks and of the features for each cell, and parameters of each layer and cell of a
 # quadrant: upper estimates
@@ -25,11 +26,13 @@ def compact_numbers(
     low, middle, high = generator.channels
     convolutions = KERNEL * ((low + 1) * (low + middle) + (middle + 1) * high)
     code = width * (factors + width + 4 * low * layers + layers * bins + 2 * (low + middle + high) + 8)
-    tables = layers * bins * (2 * KNOTS + 2 * factors + high + 2) + FIELD * cells
+    tables = layers * bins * (2 * KNOTS + 2 * factors + high + 4) + FIELD * cells
+    # of the sums: a map at each knot, and what fits it
+    sums = 8 * (layers + min(GROUPS, layers) * bins) ** 2
     images = [math.prod(-(-n // (1 << k)) for n in shape) for k in range(len(discriminator.channels) + 1)]
     channels = [2, *discriminator.channels]
     strided = STRIDED_KERNEL * sum(a * b for a, b in itertools.pairwise(channels))
     dense = discriminator.width * (channels[-1] * images[-1] + 4 * layers + discriminator.width)
     activations = ACTIVATIONS * cells + sum(a * b for a, b in zip(channels, images, strict=True))
     grids = cells * (low + middle + high) // 4
-    return convolutions + code + tables + strided + dense + activations + grids
+    return convolutions + code + tables + strided + dense + activations + grids + sums

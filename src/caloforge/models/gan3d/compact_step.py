@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # random projections of the features whose energy distance is taken as well, and their width
 PROJECTIONS, PROJECTION_SCALE = 200, 3.0
-# weight of the mean square of the logarithm of the factor that brings a shower to its visible energy
+# weight of the mean square of the logarithm of the factors that bring a shower to its sums
 SCALE_WEIGHT = 0.3
 # the adversarial term grows over so many steps, so that the discriminator can learn first
 RAMP = 300
@@ -53,8 +53,8 @@ class CompactStep:
 
     def _generate(self, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
         noise = self.model.example_noise(len(condition), condition.energy.device)
-        showers, latent, log_scale = self.generator(condition, noise)
-        return showers.float(), latent.float(), log_scale.float()
+        showers, latent, distortion = self.generator(condition, noise)
+        return showers.float(), latent.float(), distortion.float()
 
     def _discriminator_phase(self, real: Tensor, condition: Condition) -> Phase:
         with torch.no_grad():
@@ -71,9 +71,9 @@ class CompactStep:
         return Phase("discriminator", loss, detached(parts | {"d_loss": loss}))
 
     def _generator_phase(self, real: Tensor, condition: Condition, ramp: float) -> Phase:
-        showers, latent, log_scale = self._generate(condition)
+        showers, latent, distortion = self._generate(condition)
         weights = self.config.weights
-        parts: dict[str, Tensor] = {"g_scale": log_scale.square().mean()}
+        parts: dict[str, Tensor] = {"g_scale": distortion.mean()}
         loss = SCALE_WEIGHT * parts["g_scale"]
         if weights.energy_distance:
             parts["g_energy_distance"] = self._energy_distance(real, showers, latent, condition.energy)

@@ -23,11 +23,10 @@ class EnergyArgument:
         return (energy.log() - self.offset) * self.scale
 
 
-def hats(argument: Tensor) -> Tensor:
-    """(N, ENERGY_KNOTS) weights of the knots in linear interpolation over the trained range, of (N,)."""
-    place = ((argument + 1) * ((ENERGY_KNOTS - 1) / 2)).clamp(0, ENERGY_KNOTS - 1)
-    knots = torch.arange(ENERGY_KNOTS, device=argument.device)
-    return (1 - (place[:, None] - knots).abs()).clamp_min(0)
+def hats(argument: Tensor, knots: int = ENERGY_KNOTS) -> Tensor:
+    """(N, knots) weights of equidistant knots in linear interpolation over the trained range, of (N,)."""
+    place = ((argument + 1) * ((knots - 1) / 2)).clamp(0, knots - 1)
+    return (1 - (place[:, None] - torch.arange(knots, device=argument.device)).abs()).clamp_min(0)
 
 
 def powers(argument: Tensor, degree: int) -> Tensor:

@@ -20,7 +20,7 @@ from caloforge.models.gan3d.compact_step import CompactStep
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig, Gan3dConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument
 from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
-from caloforge.models.gan3d.physics_features import FeatureScale, PhysicsFeatures
+from caloforge.models.gan3d.physics_features import LEAST_WIDTH, FeatureScale, PhysicsFeatures
 from caloforge.models.gan3d.published_step import PublishedStep
 from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts, TrainedRange
@@ -86,7 +86,7 @@ class Gan3d(ShowerModel):
         self.generator = CompactGenerator(generator, shape, geometry, argument)
         self.discriminator = CompactDiscriminator(discriminator, shape, geometry, argument, self._image)
         self.features = PhysicsFeatures(shape[0], geometry)
-        self.feature_scale = FeatureScale(argument, self.features.size)
+        self.feature_scale = FeatureScale(argument, self.features.size, LEAST_WIDTH)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def _image(self, showers: Tensor) -> Tensor:

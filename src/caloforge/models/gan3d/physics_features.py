@@ -26,7 +26,9 @@ HIT_WIDTH, EDGE_WIDTH = 0.5, 0.2
 SMALL, SMALL_CELL = 1e-3, 1e-6
 SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))
 DEPTH_SHIFTS = (1, 2, 4)
-MEAN_DEGREE, VARIANCE_DEGREE, PENALTY = 4, 2, 1e-4
+MEAN_DEGREE, WIDTH_DEGREE, PENALTY = 4, 2, 1e-4
+# smallest width of a feature, over that of all showers, and at all
+LEAST_WIDTH, SMALLEST_WIDTH = 0.3, 1e-4
 LARGEST = 6.0
 SPECTRUM_HITS = 1_000_000
 # cells
@@ -152,41 +154,55 @@ class PhysicsFeatures(nn.Module):
 
 
 class FeatureScale(nn.Module):
-    """Standardises features: less their mean, over their standard deviation, both polynomials of log E.
+    """Standardises features: less their mean, over their standard deviation.
+
+    The mean and the logarithm of the standard deviation are polynomials of log E.
 
     Attributes:
         mean: (MEAN_DEGREE + 1, size) coefficients.
-        variance: (VARIANCE_DEGREE + 1, size) coefficients.
+        log_width: (WIDTH_DEGREE + 1, size) coefficients.
         least: (size,) smallest standard deviation.
     """
 
     mean: Tensor
-    variance: Tensor
+    log_width: Tensor
     least: Tensor
 
-    def __init__(self, argument: EnergyArgument, size: int) -> None:
-        """Mean 0, variance 1."""
+    def __init__(self, argument: EnergyArgument, size: int, least: float) -> None:
+        """Mean 0, variance 1; `least` is the smallest width over that of all showers."""
         super().__init__()
-        self.argument = argument
+        self.argument, self._least = argument, least
         self.register_buffer("mean", torch.zeros(MEAN_DEGREE + 1, size))
-        self.register_buffer("variance", torch.zeros(VARIANCE_DEGREE + 1, size))
+        self.register_buffer("log_width", torch.zeros(WIDTH_DEGREE + 1, size))
         self.register_buffer("least", torch.ones(size))
 
     def fit(self, features: Tensor, energy: Tensor) -> None:
         """Fit both polynomials to features (N, size) of showers of energies (N,) in MeV."""
         argument = self.argument(energy)
-        design = powers(argument, MEAN_DEGREE)
+        design, squares = powers(argument, MEAN_DEGREE), powers(argument, WIDTH_DEGREE)
         self.mean.copy_(least_squares(design, features, PENALTY))
         rest = features - design @ self.mean
-        self.variance.copy_(least_squares(powers(argument, VARIANCE_DEGREE), rest.square(), PENALTY))
-        self.least.copy_(0.3 * rest.std(0) + 1e-4)
+        self.least.copy_(self._least * rest.std(0) + SMALLEST_WIDTH)
+        log_rest = torch.maximum(rest.abs(), self.least / 10).log()
+        self.log_width.copy_(least_squares(squares, log_rest, PENALTY))
+        # the mean logarithm of a modulus gives the dependence on the energy, the variance the size
+        self.log_width[0] += (rest / (squares @ self.log_width).exp()).std(0).clamp_min(SMALLEST_WIDTH).log()
 
     def forward(self, features: Tensor, energy: Tensor) -> Tensor:
         """Standardised features, within +-LARGEST."""
+        mean, width = self._moments(energy)
+        return ((features - mean) / width).clamp(-LARGEST, LARGEST)
+
+    def restore(self, standardised: Tensor, energy: Tensor) -> Tensor:
+        """The inverse of `forward`."""
+        mean, width = self._moments(energy)
+        return mean + width * standardised
+
+    def _moments(self, energy: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, (N, size) each."""
         argument = self.argument(energy)
-        variance = powers(argument, VARIANCE_DEGREE) @ self.variance
-        width = torch.maximum(variance.clamp_min(1e-12).sqrt(), self.least)
-        return ((features - powers(argument, MEAN_DEGREE) @ self.mean) / width).clamp(-LARGEST, LARGEST)
+        width = torch.maximum((powers(argument, WIDTH_DEGREE) @ self.log_width).exp(), self.least)
+        return powers(argument, MEAN_DEGREE) @ self.mean, width
 
 
 def _sums(geometry: LayerGeometry) -> NDArray[np.float32]:
