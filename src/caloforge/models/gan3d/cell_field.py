@@ -104,7 +104,7 @@ class CellField(nn.Module):
     def moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
         """The same of all cells, (N, L, m) each."""
         mean, sigma = self.class_moments(argument)
-        return mean[..., self.symmetry_class], sigma[..., self.symmetry_class]
+        return self._of_classes(mean), self._of_classes(sigma)
 
     def latent(self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor) -> Tensor:
         """Latent variables of all cells, (N, L, m).
@@ -117,12 +117,11 @@ class CellField(nn.Module):
             local: (N, L, m) displacement of each cell.
         """
         mean, sigma = self.class_moments(argument)
-        mean = mean + sigma * common[..., self.bin_of_class]
-        width = sigma * rest[..., self.bin_of_class]
-        cells = self.symmetry_class
-        latent = mean[..., cells] + width[..., cells] * own + sigma[..., cells] * local
+        mean = mean + sigma * common.index_select(-1, self.bin_of_class)
+        width = sigma * rest.index_select(-1, self.bin_of_class)
+        latent = self._of_classes(mean) + self._of_classes(width) * own + self._of_classes(sigma) * local
         ceiling = torch.einsum("nd,lbd->nlb", hats(argument), self.ceiling)
-        return torch.minimum(latent, ceiling[..., self.radial_bin])
+        return torch.minimum(latent, self.of_bins(ceiling))
 
     def factor_field(self, argument: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
         """Displacement of each radial bin by the factors, and the standard deviation left to the cells.
@@ -147,8 +146,18 @@ class CellField(nn.Module):
         knot = position.detach().floor().clamp_max(KNOTS - 2)
         table = (self.log_energy + TABLE_SCALE * self.table_change).flatten()
         index = self._first_knot + knot.long()
-        low, high = table[index], table[index + 1]
+        low, high = _look_up(table, index), _look_up(table, index + 1)
         return (low + (high - low) * (position - knot)).exp() * (latent > 0)
+
+    # index_select along the last axis: other ways to index are exported with two transpositions
+
+    def of_bins(self, values: Tensor) -> Tensor:
+        """Values of radial bins (..., B) for each cell, (..., m)."""
+        return values.index_select(-1, self.radial_bin)
+
+    def _of_classes(self, values: Tensor) -> Tensor:
+        """Values of symmetry classes (..., K) for each cell, (..., m)."""
+        return values.index_select(-1, self.symmetry_class)
 
     def bin_sums(self, cells: Tensor) -> Tensor:
         """(N, L, B) sums over the radial bins of each layer, of (N, L, m)."""
@@ -175,6 +184,10 @@ class CellField(nn.Module):
         """Logarithms of the response (N,), less their mean, over their spread."""
         spread = (powers(argument, SPREAD_DEGREE) @ self.response_spread).exp()
         return ((log_response - powers(argument, RESPONSE_DEGREE) @ self.response) / spread).clamp(-4, 4)
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    return table.index_select(0, index.flatten()).view_as(index)
 
 
 def table_knots() -> Tensor:

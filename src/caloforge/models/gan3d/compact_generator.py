@@ -84,7 +84,6 @@ class NeighbourMaps(nn.Module):
     Sums of these with weights are symmetric 3 x 3 x 3 convolutions of the noise.
     """
 
-    count = 3
     # of the nearest neighbours, in the layer and in depth
     weights = (0.5 / math.sqrt(1 + CORNER**2), math.sqrt(0.5))
     kernel: Tensor
@@ -95,15 +94,15 @@ class NeighbourMaps(nn.Module):
         kernel = torch.tensor([[CORNER, 1, CORNER], [1, 0, 1], [CORNER, 1, CORNER]])
         self.register_buffer("kernel", (kernel * self.weights[0])[None, None], persistent=False)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """(N, 1, L, Y, X) to (N, 3, L, m): the noise itself, in the layer, in front and behind."""
+    def forward(self, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1, L, Y, X) to (N, L, m) each: the noise itself, in the layer, in front and behind."""
         layers, rows, columns = noise.shape[2:]
         kernels = self.kernel.expand(layers, 1, 3, 3)
         plane = F.conv2d(noise.reshape(-1, layers, rows, columns), kernels, padding=1, groups=layers)
         flat = noise.reshape(-1, layers, rows * columns)
         padded = F.pad(flat, (0, 0, 1, 1))
         depth = (padded[:, :-2] + padded[:, 2:]) * math.sqrt(0.5)
-        return torch.stack([flat, plane.reshape(-1, layers, rows * columns), depth], 1)
+        return flat, plane.reshape(-1, layers, rows * columns), depth
 
 
 class CompactGenerator(nn.Module):
@@ -114,6 +113,8 @@ class CompactGenerator(nn.Module):
     noise of neighbouring cells, displace the latent variables of `CellField`. The cells are scaled so that
     layers and rings share the energy as in training showers; their sum is drawn from the response.
     """
+
+    seed_ring: Tensor
 
     def __init__(
         self, config: CompactGeneratorConfig, shape: Shape, geometry: LayerGeometry, argument: EnergyArgument
@@ -138,7 +139,7 @@ class CompactGenerator(nn.Module):
         self.readout = nn.Parameter(torch.zeros(high, layers, bins))
         self.neighbours = NeighbourMaps()
         # middle and slope, in the energy argument
-        self.correlation = nn.Parameter(torch.zeros(self.neighbours.count - 1, layers, bins, 2))
+        self.correlation = nn.Parameter(torch.zeros(len(self.neighbours.weights), layers, bins, 2))
         self.sums = SumTransport(layers, bins, argument)
         nn.init.zeros_(self.displacement.weight)
         nn.init.zeros_(self.displacement.bias)
@@ -208,7 +209,7 @@ class CompactGenerator(nn.Module):
         factors = factors * (energy * log_response.exp() / scaled)[:, None, None]
         weight = sums / sums.sum((1, 2), keepdim=True).clamp_min(SMALLEST_SUM)
         distortion = (weight * factors.clamp_min(SMALLEST_SUM).log().square()).sum((1, 2))
-        return cells * factors[..., self.field.radial_bin], latent, distortion
+        return cells * self.field.of_bins(factors), latent, distortion
 
     def _cells(self, energy: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cells before their sums are moved, latent variables, logarithm of the response."""
@@ -218,20 +219,24 @@ class CompactGenerator(nn.Module):
         images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
         code = self.code(torch.cat([factors, powers(argument, CONDITION_DEGREE)[:, 1:]], 1))
         x = self.seed(code).view(code.shape[0], -1, self.grids[0][0], SEED_RINGS)
-        x = x[..., self.seed_ring]
+        x = x.index_select(-1, self.seed_ring.flatten()).view(*x.shape[:-1], *self.grids[0][1:])
         for number, conv in enumerate(self.convs):
             x = self._upsampled(conv(x, images[number], code), number)
-        maps = self.neighbours(images[-1])
+        own, *neighbours = self.neighbours(images[-1])
         coupling = LOCAL_SCALE * (
             self.correlation[..., 0] + argument[:, None, None, None] * self.correlation[..., 1]
         )
-        local = (LOCAL_SCALE * x.flatten(3) * self.readout[..., self.field.radial_bin]).sum(1)
-        local = local + (maps[:, 1:] * coupling[..., self.field.radial_bin]).sum(1)
+        # one by one: a sum over a channel axis is slower
+        maps = [*x.flatten(3).unbind(1), *neighbours]
+        weights = [*(LOCAL_SCALE * self.readout), *coupling.unbind(1)]
+        local = torch.zeros(())
+        for values, weight in zip(maps, weights, strict=True):
+            local = local + values * self.field.of_bins(weight)
         common, rest_width = self.field.factor_field(argument, factors)
         common = common + COMMON_SCALE * self.displacement(code).view_as(common)
         # neighbours take nothing from the variance of a cell
         rest_width = (rest_width.square() - coupling.square().sum(1)).clamp_min(LEAST_OWN).sqrt()
-        latent = self.field.latent(argument, common, rest_width, maps[:, 0], local)
+        latent = self.field.latent(argument, common, rest_width, own, local)
         return self.field.energies(latent), latent, self.field.log_response(argument, factors, rest[:, 0])
 
     def _upsampled(self, x: Tensor, number: int) -> Tensor:

@@ -86,7 +86,7 @@ class CompactGeneratorConfig(StrictModel):
     kind: Literal["compact"] = "compact"
     factors: int = Field(default=64, ge=1, le=256)
     width: int = Field(default=64, ge=4, le=1024)
-    channels: tuple[Channels, Channels, Channels] = (12, 8, 2)
+    channels: tuple[Channels, Channels, Channels] = (8, 4, 2)
     radial_bins: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = Field(
         default=(0, 1, 2, 3, 5, 8), min_length=1, max_length=32
     )
