@@ -34,8 +34,8 @@ FIT_NUMBERS, FEWEST_FIT = 40_000_000, 200
 FEATURE_SHOWERS, FEWEST_SHOWERS = 20_000, 4
 # showers whose features are computed at a time
 FEATURE_ROWS = 64
-# of the logarithm of a cell's energy in MeV in the table of the compact generator
-LOG_ENERGY_RANGE = (-60.0, 30.0)
+# of logarithms: of a cell's energy in MeV in the table of the compact generator, of widths of sums
+LOG_RANGE = (-60.0, 30.0)
 LARGEST_WEIGHT = 300.0
 
 
@@ -112,10 +112,12 @@ class Gan3d(ShowerModel):
         for name, buffer in self.named_buffers():
             if name.endswith(("running_var", "num_batches_tracked")):
                 check_between(name, buffer, 0, math.inf)
-            if name.endswith("log_energy"):
-                check_between(name, buffer, *LOG_ENERGY_RANGE)
-        for name, weight in self.generator.named_parameters(prefix="generator") if self.compact else ():
-            check_between(name, weight.detach(), -LARGEST_WEIGHT, LARGEST_WEIGHT)
+            if name.endswith(("log_energy", "log_width")):
+                check_between(name, buffer, *LOG_RANGE)
+        if isinstance(self.generator, CompactGenerator):
+            fitted = self.generator.sums.named_buffers(prefix="generator.sums")
+            for name, weight in (*self.generator.named_parameters(prefix="generator"), *fitted):
+                check_between(name, weight.detach(), -LARGEST_WEIGHT, LARGEST_WEIGHT)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:

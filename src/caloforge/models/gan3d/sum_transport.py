@@ -10,11 +10,11 @@ Given the incident energy E and the standardised response z, y is taken as norma
 generated ones. Of all maps that take one normal distribution to the other, this one displaces y least
 (optimal transport; Dowson and Landau 1982). With y standardised by its mean and width at E,
 
-    y' = B z + A (y - C z),    A = G^-1/2 (G^1/2 T G^1/2)^1/2 G^-1/2,
+    y' = beta z + M (y - gamma z),    M = Gamma^-1/2 (Gamma^1/2 Sigma Gamma^1/2)^1/2 Gamma^-1/2,
 
-with the slopes B and C of training and generated showers, and the covariances T and G of what is left. The
-cells are scaled by one factor for each layer and one for each radial bin of each group of layers, which bring
-the sums to y'; they are found by iterative proportional fitting (Deming and Stephan 1940).
+with slopes beta and covariances Sigma of what is left for training showers, gamma and Gamma for generated
+ones. The cells are scaled by one factor for each layer and one for each radial bin of each group of layers,
+which bring the sums to y'; they are found by iterative proportional fitting (Deming and Stephan 1940).
 
 Shapes: N showers, L layers, B radial bins, G groups of layers, D = L + G * B entries of y.
 """
@@ -49,7 +49,7 @@ class SumTransport(nn.Module):
     """Factors for the cells of each layer and radial bin.
 
     Attributes:
-        map: (MAP_KNOTS, D, D + 1) A, and B - A C in the last column.
+        map: (MAP_KNOTS, D, D + 1) M, and beta - M gamma in the last column.
         generated: Mean and width of y of generated showers.
         wanted: The same of training showers.
     """
