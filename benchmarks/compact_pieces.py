@@ -59,6 +59,18 @@ def without_factors(model: Gan3d) -> Gan3d:
     return model
 
 
+def without_dipoles(model: Gan3d) -> Gan3d:
+    model = copy.deepcopy(model)
+    model.generator.field.dipole.data.zero_()
+    return model
+
+
+def without_transport(model: Gan3d) -> Gan3d:
+    model = copy.deepcopy(model)
+    model.generator.sums.forward = lambda sums, *_: torch.ones_like(sums)
+    return model
+
+
 @torch.inference_mode()
 def draw(model: Gan3d, condition: Condition, seed: int) -> Tensor:
     """Showers, (N, L, Y, X), MeV."""
@@ -111,6 +123,8 @@ def main() -> None:
         "closed form": start,
         "without neighbours": without_neighbours(start),
         "without factors": without_factors(start),
+        "without dipoles": without_dipoles(start),
+        "without the sums of layers and rings": without_transport(start),
         **{str(path): load_model(path).eval() for path in args.models},
     }
     with ShowerFile(args.test) as file:

@@ -2,13 +2,15 @@
 
 A cell has a latent variable t, and energy if t > 0:
 
-    t = mu(E) + sigma(E) * (rest * eps + sum_k A_k(E) u_k),    energy = table(t) for t > 0, else 0,
+    t = mu(E) + sigma(E) * (rest * eps + sum_k A_k(E) u_k + sum_k P_k (v_k cos phi + w_k sin phi)),
+    energy = table(t) for t > 0, else 0,
 
-with one normal number eps per cell and a few normal factors u_k per shower (a factor analysis with censored
-observations). mu and log sigma are piecewise linear in the logarithm of the incident energy for each symmetry
-class of cells of each layer; the table is a monotone map for each radial bin of each layer, so that the
-spectrum of hits is that of the training showers; the loadings A_k hold how layers and radial bins fluctuate
-together. `cell_field_fit` fits all of it to showers, and the training of the network starts from there.
+with one normal number eps per cell, and normal factors u_k and dipoles v_k, w_k per shower (a factor analysis
+with censored observations); phi is the azimuth of the cell. mu and log sigma are piecewise linear in the
+logarithm of the incident energy for each symmetry class of cells of each layer; the table is a monotone map
+for each radial bin of each layer, so that the spectrum of hits is that of the training showers; the loadings
+A_k hold how layers and radial bins fluctuate together, P_k how they move to one side. `cell_field_fit` fits
+all of it to showers, and the training of the network starts from there.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ RESPONSE_DEGREE, SPREAD_DEGREE = 3, 2
 KNOTS, LAST_KNOT, KNOT_OFFSET = 41, 8.0, 0.01
 # largest fraction of the variance of a cell that its shower's factors explain
 LARGEST_EXPLAINED = 0.98
+# factors of the displacement to one side
+DIPOLES = 3
 # scale of trained changes of the table against those of other parameters
 TABLE_SCALE = 0.1
 
@@ -42,6 +46,7 @@ class CellField(nn.Module):
         mean: (L, K, ENERGY_KNOTS) mu at the knots of the energy argument.
         log_sigma: (L, K, ENERGY_KNOTS) logarithm of sigma there.
         loadings: (F, L, B, 2) coefficients of A, degree 1.
+        dipole: (DIPOLES, L, B) loadings P.
         log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots of t.
         table_change: (L, B, KNOTS) trained change of `log_energy`.
         ceiling: (L, B, ENERGY_KNOTS) largest t at the knots of the energy argument.
@@ -60,6 +65,7 @@ class CellField(nn.Module):
     symmetry_class: Tensor
     radial_bin: Tensor
     bin_member: Tensor
+    direction: Tensor
     bin_of_class: Tensor
     _first_knot: Tensor
 
@@ -72,6 +78,7 @@ class CellField(nn.Module):
         self.mean = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
         self.log_sigma = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
         self.loadings = nn.Parameter(torch.zeros(factors, layers, bins, 2))
+        self.dipole = nn.Parameter(torch.zeros(DIPOLES, layers, bins))
         self.register_buffer("log_energy", torch.zeros(layers, bins, KNOTS))
         self.register_buffer("ceiling", torch.full((layers, bins, ENERGY_KNOTS), LAST_KNOT))
         self.table_change = nn.Parameter(torch.zeros(layers, bins, KNOTS))
@@ -88,6 +95,7 @@ class CellField(nn.Module):
         bin_of_class = torch.from_numpy(geometry.radial_bin[first])
         self.register_buffer("bin_of_class", bin_of_class, persistent=False)
         self.register_buffer("radial_bin", radial_bin, persistent=False)
+        self.register_buffer("direction", _directions(*self.transverse), persistent=False)
         bin_member = nn.functional.one_hot(radial_bin, bins).float()
         self.register_buffer("bin_member", bin_member, persistent=False)
         bin_of_layer = np.arange(layers)[:, None] * bins + geometry.radial_bin
@@ -123,21 +131,26 @@ class CellField(nn.Module):
         ceiling = torch.einsum("nd,lbd->nlb", hats(argument), self.ceiling)
         return torch.minimum(latent, self.of_bins(ceiling))
 
-    def factor_field(self, argument: Tensor, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Displacement of each radial bin by the factors, and the standard deviation left to the cells.
+    def factor_field(
+        self, argument: Tensor, factors: Tensor, dipoles: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Displacements of each radial bin, and the standard deviation left to the cells.
 
         Args:
             argument: (N,) energy argument.
             factors: (N, F) standard normal.
+            dipoles: (N, DIPOLES, 2) standard normal, along x and y.
 
         Returns:
-            (N, L, B) each, in units of sigma.
+            Displacement by the factors, (N, L, B), and by the dipoles, (2, N, L, B), which a cell has times
+            its `direction`; standard deviation (N, L, B). All are in units of sigma.
         """
         loadings = self.loadings[..., 0] + argument[:, None, None, None] * self.loadings[..., 1]
-        explained = loadings.square().sum(1)
+        explained = loadings.square().sum(1) + self.dipole.square().sum(0)
         within = (LARGEST_EXPLAINED / explained.clamp_min(LARGEST_EXPLAINED)).sqrt()
         rest = (1 - explained * within.square()).sqrt()
-        return (loadings * factors[:, :, None, None]).sum(1) * within, rest
+        aside = torch.einsum("nka,klb->anlb", dipoles, self.dipole) * within
+        return (loadings * factors[:, :, None, None]).sum(1) * within, aside, rest
 
     def energies(self, latent: Tensor) -> Tensor:
         """Cell energies in MeV of t, (N, L, m)."""
@@ -184,6 +197,14 @@ class CellField(nn.Module):
         """Logarithms of the response (N,), less their mean, over their spread."""
         spread = (powers(argument, SPREAD_DEGREE) @ self.response_spread).exp()
         return ((log_response - powers(argument, RESPONSE_DEGREE) @ self.response) / spread).clamp(-4, 4)
+
+
+def _directions(rows: int, columns: int) -> Tensor:
+    """(2, m) cos phi and sin phi of the cells around the middle of the window; 0 on the axis."""
+    y, x = (np.arange(size) - (size - 1) / 2 for size in (rows, columns))
+    place = np.stack(np.broadcast_arrays(x, y[:, None])).reshape(2, -1)
+    radius = np.hypot(*place)
+    return torch.from_numpy((place / np.where(radius > 0, radius, 1)).astype(np.float32))
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:

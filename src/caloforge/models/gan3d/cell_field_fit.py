@@ -75,6 +75,7 @@ def fit_cell_field(
     _fit_ceiling(field, latent, argument)
     standard = _fit_response(field, showers.sum((1, 2)) / energy, argument)
     _fit_factors(field, latent, argument, standard)
+    _fit_dipoles(field, latent, argument)
     return _neighbour_correlations(field, latent, argument)
 
 
@@ -191,6 +192,15 @@ def _fit_factors(field: CellField, latent: Tensor, argument: Tensor, response: T
     )
 
 
+def _fit_dipoles(field: CellField, latent: Tensor, argument: Tensor) -> None:
+    """Loadings by factor analysis of the shifts of radial bins to one side, along x and y alike."""
+    sides = [_shifts(field, latent, argument, direction) for direction in field.direction]
+    shift, variance = (torch.cat(parts).flatten(1) for parts in zip(*sides, strict=True))
+    known = (variance < MOST_VARIANCE).float().mean(0) > 0.5
+    loading, _, _ = factor_analysis(shift * known, len(field.dipole))
+    field.dipole.copy_(loading.T.view_as(field.dipole))
+
+
 def _neighbour_correlations(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
     """Correlation of neighbours by the mean score of each cell, for what the bins do not have in common.
 
@@ -244,16 +254,20 @@ def _scores(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor,
     return score, torch.where(hit, 1.0, (mills * (mills - edge)).clamp(1e-6, 1))
 
 
-def _shifts(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
-    """One Newton step of the likelihood for a common shift of the cells of a bin, and its variance."""
-    bins = field.log_energy.shape[1]
-    member = nn.functional.one_hot(field.radial_bin, bins).float()
+def _shifts(
+    field: CellField, latent: Tensor, argument: Tensor, direction: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """One Newton step of the likelihood for a common shift of the cells of a bin, and its variance.
+
+    The shift of a cell is multiplied by `direction` (m,), 1 by default.
+    """
+    member = field.bin_member if direction is None else field.bin_member * direction[:, None]
     scores, information = [], []
     for first in range(0, len(latent), SHIFT_ROWS):
         rows = slice(first, first + SHIFT_ROWS)
         score, known = _scores(field, latent[rows], argument[rows])
         scores.append(score @ member)
-        information.append(known @ member)
+        information.append(known @ member.square())
     weight = torch.cat(information).clamp_min(1e-6)
     return (torch.cat(scores) / weight).clamp(-4, 4), 1 / weight
 

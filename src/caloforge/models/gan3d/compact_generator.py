@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.base import Condition
-from caloforge.models.gan3d.cell_field import LARGEST_EXPLAINED, CellField
+from caloforge.models.gan3d.cell_field import DIPOLES, LARGEST_EXPLAINED, CellField
 from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.config import CompactGeneratorConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
@@ -151,8 +151,12 @@ class CompactGenerator(nn.Module):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Factors, one number for the response, then one for each point of each grid, in one vector."""
-        return (self.factors + 1 + sum(map(math.prod, self.grids)),)
+        """Factors, one number for the response, dipoles, one for each point of each grid, in one vector."""
+        return (sum(self._noise_sizes),)
+
+    @property
+    def _noise_sizes(self) -> list[int]:
+        return [self.factors, 1, 2 * DIPOLES, *map(math.prod, self.grids)]
 
     @torch.no_grad()
     def fit(self, showers: Tensor, energy: Tensor) -> None:
@@ -214,8 +218,7 @@ class CompactGenerator(nn.Module):
     def _cells(self, energy: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cells before their sums are moved, latent variables, logarithm of the response."""
         argument = self.argument(energy)
-        sizes = [self.factors, 1, *map(math.prod, self.grids)]
-        factors, rest, *grids = torch.split(noise, sizes, dim=1)
+        factors, rest, dipoles, *grids = torch.split(noise, self._noise_sizes, dim=1)
         images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
         code = self.code(torch.cat([factors, powers(argument, CONDITION_DEGREE)[:, 1:]], 1))
         x = self.seed(code).view(code.shape[0], -1, self.grids[0][0], SEED_RINGS)
@@ -226,14 +229,14 @@ class CompactGenerator(nn.Module):
         coupling = LOCAL_SCALE * (
             self.correlation[..., 0] + argument[:, None, None, None] * self.correlation[..., 1]
         )
+        common, aside, rest_width = self.field.factor_field(argument, factors, dipoles.view(-1, DIPOLES, 2))
+        common = common + COMMON_SCALE * self.displacement(code).view_as(common)
         # one by one: a sum over a channel axis is slower
-        maps = [*x.flatten(3).unbind(1), *neighbours]
-        weights = [*(LOCAL_SCALE * self.readout), *coupling.unbind(1)]
+        maps = [*x.flatten(3).unbind(1), *neighbours, *self.field.direction]
+        weights = [*(LOCAL_SCALE * self.readout), *coupling.unbind(1), *aside]
         local = torch.zeros(())
         for values, weight in zip(maps, weights, strict=True):
             local = local + values * self.field.of_bins(weight)
-        common, rest_width = self.field.factor_field(argument, factors)
-        common = common + COMMON_SCALE * self.displacement(code).view_as(common)
         # neighbours take nothing from the variance of a cell
         rest_width = (rest_width.square() - coupling.square().sum(1)).clamp_min(LEAST_OWN).sqrt()
         latent = self.field.latent(argument, common, rest_width, own, local)
