@@ -306,3 +306,11 @@ def test_seconds_are_kept_where_all_files_have_them(tmp_path):
     join_files(tmp_path / "?.h5", tmp_path / "out.h5")
     with ShowerFile(tmp_path / "out.h5") as file:
         assert not file.has_seconds and len(file) == 10
+
+
+def test_several_files_are_recorded_by_their_names(three):
+    record = joined.file_record(three[0])
+    assert record["file"] == "train-*.h5"
+    assert [part["file"] for part in record["files"]] == ["train-9.h5", "train-10.h5", "train-11.h5"]
+    named = joined_path([three[0].with_name("train-9.h5"), three[0].with_name("train-10.h5")])
+    assert joined.file_record(named)["file"] == "train-9.h5, train-10.h5"

@@ -14,6 +14,8 @@ from caloforge.errors import DataError
 # one path or pattern, or several of them
 Files = Path | str | Sequence[Path | str]
 
+# names that are written out
+MOST_NAMES = 4
 _SPECIAL = re.compile(r"[*?\[\]{},]")
 _BRACES = re.compile(r"\{.*,.*\}", re.DOTALL)
 
@@ -42,6 +44,19 @@ def joined_path(paths: Files) -> Path:
         # below one root, so that the pattern itself is absolute
         return Path(f"/{{{','.join(str(Path(text).absolute())[1:] for text in texts)}}}")
     return Path(f"{{{','.join(texts)}}}")
+
+
+def pattern_name(path: Path) -> str:
+    """Name of a shower file without its folder; of a pattern, the names of its alternatives.
+
+    Examples:
+        >>> pattern_name(Path("runs/a.h5"))
+        'a.h5'
+        >>> pattern_name(Path("{runs/a.h5,runs/b-*.h5}"))
+        'a.h5, b-*.h5'
+    """
+    names = [Path(text).name for text in itertools.islice(_alternatives(str(path)), MOST_NAMES + 1)]
+    return ", ".join(names) if len(names) <= MOST_NAMES else ", ".join([*names[:MOST_NAMES], "..."])
 
 
 def _escaped(text: str) -> str:

@@ -17,7 +17,13 @@ from caloforge.provenance import digest_file
 from caloforge.showers import joined_provenance
 from caloforge.showers.batch import ShowerBatch
 from caloforge.showers.file import ShowerFile
-from caloforge.showers.file_pattern import Files, is_pattern, joined_path, matching_files
+from caloforge.showers.file_pattern import (
+    Files,
+    is_pattern,
+    joined_path,
+    matching_files,
+    pattern_name,
+)
 from caloforge.showers.joined_provenance import ShowerInterval, interval_of, parts_of
 
 # files that are kept open
@@ -241,4 +247,4 @@ def file_record(path: Path) -> dict[str, Any]:
     with JoinedShowers(path) as files:
         parts = [{"file": part.name, "sha256": digest_file(part)} for part in files.paths]
     whole = hashlib.sha256("".join(part["sha256"] for part in parts).encode()).hexdigest()
-    return {"file": path.name, "sha256": whole, "files": parts}
+    return {"file": pattern_name(path), "sha256": whole, "files": parts}

@@ -10,6 +10,7 @@ from caloforge.conditions import Conditions
 from caloforge.metrics.equivalent_statistics import fewest_showers, is_limit, median_showers
 from caloforge.metrics.resampling import Metric
 from caloforge.number_format import plain
+from caloforge.showers.file_pattern import pattern_name
 from caloforge.validation.conditions import INCLUSIVE
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.thresholds import ThresholdSet
@@ -129,7 +130,7 @@ def describe_sample(sample: Sample) -> dict[str, Any]:
     negative = sample.negative
     return {
         "name": sample.name,
-        "file": sample.path.name,
+        "file": pattern_name(sample.path),
         "showers": len(sample),
         "empty_showers": sample.empty,
         "negative_voxels": negative.voxels,
