@@ -10,6 +10,7 @@ import re
 import pytest
 from pages import INDENTED, NAMES, ROOT, read
 
+from caloforge.cards import card_markdown
 from caloforge.models.registry import family_of
 from caloforge.models.store import read_model
 
@@ -18,6 +19,16 @@ CARD = json.loads((ROOT / f"src/caloforge/pretrained/{MODEL}/model.json").read_t
 SECTION = re.compile(r"^## The released model\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
 # a number with an uncertainty, as the pages write it
 MEASURED = re.compile(r"([−-]?\d+\.\d+) ± (\d+\.\d+)")
+
+
+@pytest.mark.parametrize(
+    "card",
+    sorted((ROOT / "src/caloforge/pretrained").glob("*/model.json")),
+    ids=lambda card: card.parent.name,
+)
+def test_the_page_of_each_released_model_is_its_card(card):
+    page = card.with_name("README.md").read_text(encoding="utf-8")
+    assert page == card_markdown(json.loads(card.read_text(encoding="utf-8")), card.parent.name)
 
 
 def one_line(text):
