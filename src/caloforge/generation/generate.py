@@ -104,12 +104,15 @@ class _BatchGenerators:
 
     def make(self, conditions: Conditions, start: int) -> ShowerBatch:
         """Generate the showers from index `start` on."""
-        begin = time.perf_counter()
         try:
             generate, noise = self._free.pop()
         except IndexError:
             noise = NoiseStream(self.seed, self.loaded.noise_shape)
             generate = self.loaded.worker()
+            # loads the machine code of the noise
+            noise.lend(start, start + 1)
+        # without what each thread does once, which takes as long as hundreds of showers
+        begin = time.perf_counter()
         showers = generate(conditions, lambda first, last: noise.lend(start + first, start + last))
         self._free.append((generate, noise))
         seconds = (time.perf_counter() - begin) / len(conditions)
