@@ -46,26 +46,18 @@ def closed_form(train: Path) -> Gan3d:
     return model.eval()
 
 
-def without_neighbours(model: Gan3d) -> Gan3d:
+def without(model: Gan3d, *names: str) -> Gan3d:
+    """A model in which these parameters and buffers of the generator are 0."""
     model = copy.deepcopy(model)
-    model.generator.correlation.data.zero_()
-    return model
-
-
-def without_factors(model: Gan3d) -> Gan3d:
-    model = copy.deepcopy(model)
-    model.generator.field.loadings.data.zero_()
-    model.generator.field.response_loadings.zero_()
-    return model
-
-
-def without_dipoles(model: Gan3d) -> Gan3d:
-    model = copy.deepcopy(model)
-    model.generator.field.dipole.data.zero_()
+    state = model.generator.state_dict()
+    for name in names:
+        # the same memory
+        state[name].zero_()
     return model
 
 
 def without_transport(model: Gan3d) -> Gan3d:
+    """A model whose sums of layers and rings are as they fall."""
     model = copy.deepcopy(model)
     model.generator.sums.forward = lambda sums, *_: torch.ones_like(sums)
     return model
@@ -121,9 +113,9 @@ def main() -> None:
     start = closed_form(args.train)
     variants = {
         "closed form": start,
-        "without neighbours": without_neighbours(start),
-        "without factors": without_factors(start),
-        "without dipoles": without_dipoles(start),
+        "without neighbours": without(start, "correlation"),
+        "without factors": without(start, "field.loadings", "field.response_loadings"),
+        "without dipoles": without(start, "field.dipole"),
         "without the sums of layers and rings": without_transport(start),
         **{str(path): load_model(path).eval() for path in args.models},
     }
