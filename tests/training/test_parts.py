@@ -205,6 +205,8 @@ def test_bf16_is_chosen_if_it_is_clearly_faster(seconds, chosen, new_model, monk
     assert not Layered.trains_in_bf16
     monkeypatch.setattr(type(new_model()), "trains_in_bf16", False)
     assert choose_precision(new_model(), batch, "auto") == "fp32"
+    with pytest.raises(ConfigError, match=r"training\.precision: got bf16.*expected fp32 or auto"):
+        choose_precision(new_model(), batch, "bf16")
 
 
 def test_slow_bf16_is_not_tried_further(new_model, monkeypatch):

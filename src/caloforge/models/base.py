@@ -77,7 +77,7 @@ class ShowerModel(nn.Module, ABC):
         compilable: Whether the family implements `compiled`.
         takes_impact: Whether `generate` uses `impact_x` and `impact_y` of a condition. Others are trained on
             showers through the axis of the mesh alone; those with other impact points are refused.
-        trains_in_bf16: Whether `training.precision: auto` may choose bf16.
+        trains_in_bf16: Whether `training.precision` may be bf16.
         config: The family's configuration.
         detector: Detector of the showers; determines their shape.
         facts: Metadata of the training data.

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from caloforge.errors import ConfigError
 from caloforge.models.base import ShowerModel, TrainingBatch
 from caloforge.training.config import Precision
 
@@ -28,11 +29,19 @@ def choose_precision(model: ShowerModel, batch: TrainingBatch, wanted: Precision
 
     Families that need fp32 are trained in it. Weights, running statistics and the state of torch's generator
     are restored.
+
+    Raises:
+        ConfigError: bf16 is wanted of a family that needs fp32.
     """
+    if not model.trains_in_bf16:
+        if wanted == "bf16":
+            raise ConfigError(
+                f"training.precision: got bf16, in which a training of the family {model.family} runs away; "
+                "expected fp32 or auto"
+            )
+        return "fp32"
     if wanted != "auto":
         return wanted
-    if not model.trains_in_bf16:
-        return "fp32"
     device = batch.showers.device
     small = batch[:2]
     state = {name: value.clone() for name, value in model.state_dict().items()}
