@@ -32,8 +32,10 @@ SMALL = {
 }
 
 
-def make(detector="clic-ecal-25", overrides=("mesh.nx=9", "mesh.ny=9"), facts=FACTS, **changes):
-    config = build(Gan3dConfig, {"preset": "compact", **SMALL, **changes}, "model")
+def make(
+    detector="clic-ecal-25", overrides=("mesh.nx=9", "mesh.ny=9"), facts=FACTS, preset="compact", **changes
+):
+    config = build(Gan3dConfig, {"preset": preset, **SMALL, **changes}, "model")
     return build_model(config, load_detector(detector, tuple(overrides)), facts, seed=1)
 
 
@@ -58,6 +60,18 @@ def fitted(electrons, sample):
 @pytest.mark.parametrize("overrides", [("mesh.nx=9", "mesh.ny=9"), ("mesh.nx=9", "mesh.ny=7")])
 def test_contract(overrides):
     check_model(lambda: make(overrides=overrides, adversarial_after=0))
+
+
+INCLINED = ORTHOGONAL.model_copy(
+    update={"theta": (1.1, math.pi - 1.1), "impact_x": (-2.5, 2.5), "impact_y": (-2.5, 2.5)}
+)
+
+
+@pytest.mark.parametrize("overrides", [("mesh.nx=9", "mesh.ny=9"), ("mesh.nx=9", "mesh.ny=8")])
+def test_contract_of_inclined_showers(overrides):
+    facts = FACTS.model_copy(update={"ranges": INCLINED})
+    changes = {"generator": {**SMALL["generator"], "window": 7}, "adversarial_after": 0}
+    check_model(lambda: make(overrides=overrides, facts=facts, preset="compact-angle", **changes))
 
 
 def test_energy_distance_is_the_mean_over_pairs():
@@ -203,7 +217,8 @@ def test_start_has_the_hits_layers_and_response_of_the_training_showers(fitted, 
 
 def test_features_of_training_showers_are_standardised(fitted, sample):
     condition = Condition.of(sample)
-    values = fitted.feature_scale(fitted.features(fitted._flat(sample), condition.energy), condition.energy)
+    cells = fitted.cells(TrainingBatch.of(sample))
+    values = fitted.feature_scale(fitted.features(cells, condition.energy), condition.energy)
     assert values.mean(0).abs().max() < 0.3
     assert float(values.std(0).median()) == pytest.approx(1, abs=0.1)
 
@@ -211,7 +226,7 @@ def test_features_of_training_showers_are_standardised(fitted, sample):
 def test_discriminator_knows_the_energy_of_a_sum(fitted, sample):
     # before training, the energy is the visible energy times a constant
     condition = Condition.of(sample)
-    showers = fitted._flat(sample)
+    showers = fitted.cells(TrainingBatch.of(sample))
     _, found = fitted.discriminator(showers, (showers > 0).float(), condition.energy)
     torch.testing.assert_close(
         found.exp() / showers.sum((1, 2)), (found.exp() / showers.sum((1, 2))).mean().expand(len(found))
@@ -281,7 +296,7 @@ def test_a_long_sample_is_fitted_by_some_of_its_showers(monkeypatch):
     monkeypatch.setattr("caloforge.models.gan3d.model.FEWEST_FIT", 10)
     monkeypatch.setattr("caloforge.models.gan3d.model.FIT_NUMBERS", 0)
     seen = []
-    monkeypatch.setattr(model.generator, "fit", lambda cells, energy: seen.append(energy))
+    monkeypatch.setattr(model.generator, "fit", lambda cells, condition: seen.append(condition.energy))
     rows = [slice(first, first + 7) for first in range(0, 60, 7)]
     model.fit([_part(showers, part) for part in rows], np.random.default_rng(0))
     # however the sample is divided into batches
@@ -297,10 +312,21 @@ def test_too_few_showers_are_refused():
         model.fit([_showers(model, 3)], np.random.default_rng(0))
 
 
-def test_inclined_showers_are_refused():
-    ranges = ORTHOGONAL.model_copy(update={"theta": (1.1, 2.0)})
-    with pytest.raises(ConfigError, match=r"one direction, the showers have theta from 1.1 to 2 rad"):
-        make(facts=FACTS.model_copy(update={"ranges": ranges}))
+def test_one_direction_has_no_angle_to_regress():
+    with pytest.raises(ConfigError, match=r"weights.angle: the showers have one direction"):
+        make(weights={"angle": 0.1})
+
+
+def test_published_networks_refuse_showers_off_the_axis():
+    ranges = ORTHOGONAL.model_copy(update={"impact_x": (-2.5, 2.5)})
+    config = build(Gan3dConfig, {"preset": "debug"}, "model")
+    with pytest.raises(
+        ConfigError,
+        match=r"up to 2\.5 mm beside the axis of the mesh, and this model makes them on the axis alone",
+    ):
+        build_model(
+            config, load_detector("clic-ecal-25"), FACTS.model_copy(update={"ranges": ranges}), seed=1
+        )
 
 
 def test_cylinders_are_refused():

@@ -126,6 +126,11 @@ class ShowerModel(nn.Module, ABC):
             ValueError: Names the tensor, its value and the expectation.
         """
 
+    @classmethod
+    def takes_impacts(cls, config: Any) -> bool:  # noqa: ARG003
+        """Whether a model of some configuration uses impact points; by default `takes_impact` says it."""
+        return cls.takes_impact
+
     @property
     def ranges(self) -> TrainedRange:
         """Range of the conditions in the training data."""

@@ -172,11 +172,11 @@ def build_model(config: ModelConfig, detector: Detector, facts: DataFacts, *, se
     from caloforge.models.checks import check_memory
 
     family = family_of(config)
-    if facts.ranges.off_axis and not family.takes_impact:
+    if facts.ranges.off_axis and not family.takes_impacts(config):
         able = [name for name, entry in FAMILIES.usable().items() if _class_of(name, entry).takes_impact]
         raise ConfigError(
             f"model {family_name(config)}: the showers enter up to {facts.ranges.farthest_impact:.4g} mm "
-            "beside the axis of the mesh, and this family makes them on the axis alone; simulate with "
+            "beside the axis of the mesh, and this model makes them on the axis alone; simulate with "
             "beam.impact: centre" + (f", or take a family that can: {', '.join(able)}" if able else "")
         )
     check_memory(config, detector, facts)

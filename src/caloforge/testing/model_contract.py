@@ -200,7 +200,9 @@ def _check_impacts(model: ShowerModel, batch: TrainingBatch) -> None:
     ranges = model.ranges
     if not ranges.off_axis:
         return
-    assert model.takes_impact, "the family does not declare takes_impact, and was built for impact points"
+    assert model.takes_impacts(model.config), (
+        "the family does not declare takes_impact, and was built for impact points"
+    )
     noise = torch.randn((SHOWERS, *model.noise_shape), generator=torch.Generator().manual_seed(4))
     low, high = (
         replace(

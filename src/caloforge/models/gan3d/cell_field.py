@@ -11,6 +11,10 @@ logarithm of the incident energy for each symmetry class of cells of each layer;
 for each radial bin of each layer, so that the spectrum of hits is that of the training showers; the loadings
 A_k hold how layers and radial bins fluctuate together, P_k how they move to one side. `cell_field_fit` fits
 all of it to showers, and the training of the network starts from there.
+
+For inclined or displaced showers the cells are those of a window around the axis. mu then depends on the
+inclination as well, with coefficients that are piecewise linear in the logarithm of the energy, and on where
+the axis lies in its cell and on its direction, by a polynomial.
 """
 
 from __future__ import annotations
@@ -22,6 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.gan3d.energy_argument import ENERGY_KNOTS, hats, powers
+from caloforge.models.gan3d.shower_axis import (
+    INCLINATION_DEGREE,
+    RESPONSE_TERMS,
+    WIDTH_TERMS,
+    AxisWindow,
+    ShowerAxis,
+)
 from caloforge.models.layered.geometry import LayerGeometry
 
 # degrees of the polynomials of the energy argument
@@ -50,11 +61,19 @@ class CellField(nn.Module):
         log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots of t.
         table_change: (L, B, KNOTS) trained change of `log_energy`.
         ceiling: (L, B, ENERGY_KNOTS) largest t at the knots of the energy argument.
-        response: (RESPONSE_DEGREE + 1,) coefficients of the mean logarithm of visible over incident energy.
-        response_spread: (SPREAD_DEGREE + 1,) of the logarithm of its standard deviation.
+        response: (RESPONSE_DEGREE + 1,) coefficients of the mean logarithm of visible over incident energy;
+            with a window RESPONSE_TERMS more.
+        response_spread: (SPREAD_DEGREE + 1,) of the logarithm of its standard deviation; with a window
+            WIDTH_TERMS more.
         response_skewness: (2,) third cumulant of the standardised response, as a straight line.
         response_loadings: (F,) correlation of the response with the factors.
+        inclined_mean: (INCLINATION_DEGREE, L, K, ENERGY_KNOTS) coefficients of mu / sigma for the powers of
+            the inclination; with a window only.
+        axis_mean: (terms, L, K) likewise for the place and direction of the axis.
     """
+
+    inclined_mean: Tensor
+    axis_mean: Tensor
 
     log_energy: Tensor
     ceiling: Tensor
@@ -69,10 +88,12 @@ class CellField(nn.Module):
     bin_of_class: Tensor
     _first_knot: Tensor
 
-    def __init__(self, layers: int, geometry: LayerGeometry, factors: int) -> None:
+    def __init__(
+        self, layers: int, geometry: LayerGeometry, factors: int, window: AxisWindow | None = None
+    ) -> None:
         """Zeros; `fit_cell_field` gives the values."""
         super().__init__()
-        self.layers, self.factors = layers, factors
+        self.layers, self.factors, self.window = layers, factors, window
         self.transverse = (geometry.rows, geometry.columns)
         classes, bins = geometry.symmetry_classes, len(geometry.radial_bin_sizes)
         self.mean = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
@@ -83,10 +104,15 @@ class CellField(nn.Module):
         self.register_buffer("ceiling", torch.full((layers, bins, ENERGY_KNOTS), LAST_KNOT))
         self.table_change = nn.Parameter(torch.zeros(layers, bins, KNOTS))
         # fitted, not trained: in the energy distance it is one feature of many, and would drift
-        self.register_buffer("response", torch.zeros(RESPONSE_DEGREE + 1))
-        self.register_buffer("response_spread", torch.zeros(SPREAD_DEGREE + 1))
+        inclined = window is not None
+        self.register_buffer("response", torch.zeros(RESPONSE_DEGREE + 1 + RESPONSE_TERMS * inclined))
+        self.register_buffer("response_spread", torch.zeros(SPREAD_DEGREE + 1 + WIDTH_TERMS * inclined))
         self.register_buffer("response_skewness", torch.zeros(2))
         self.register_buffer("response_loadings", torch.zeros(factors))
+        if window is not None:
+            of_inclination = torch.zeros(INCLINATION_DEGREE, layers, classes, ENERGY_KNOTS)
+            self.inclined_mean = nn.Parameter(of_inclination)
+            self.axis_mean = nn.Parameter(torch.zeros(window.terms.count, layers, classes))
         symmetry_class = torch.from_numpy(geometry.symmetry_class)
         radial_bin = torch.from_numpy(geometry.radial_bin)
         self.register_buffer("symmetry_class", symmetry_class, persistent=False)
@@ -103,28 +129,47 @@ class CellField(nn.Module):
 
     # ---- evaluation
 
-    def class_moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
+    def class_moments(self, argument: Tensor, axis: ShowerAxis | None = None) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of t of each symmetry class, (N, L, K) each."""
         weights = hats(argument)
         mean = torch.einsum("nd,lkd->nlk", weights, self.mean)
-        return mean, torch.einsum("nd,lkd->nlk", weights, self.log_sigma).exp()
+        sigma = torch.einsum("nd,lkd->nlk", weights, self.log_sigma).exp()
+        if axis is None:
+            return mean, sigma
+        design = inclination_design(argument, axis)
+        return mean + sigma * torch.einsum("nd,lkd->nlk", design, _joined(self.inclined_mean)), sigma
 
-    def moments(self, argument: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of all cells, (N, L, m) each."""
-        mean, sigma = self.class_moments(argument)
-        return self._of_classes(mean), self._of_classes(sigma)
+    def axis_displacement(self, argument: Tensor, axis: ShowerAxis) -> Tensor:
+        """What place and direction of the axis add to mu / sigma, (N, L, m)."""
+        assert self.window is not None
+        terms = self.window.polynomial_terms(axis, argument)
+        return self.window.terms.values(terms, self.axis_mean)
 
-    def latent(self, argument: Tensor, common: Tensor, rest: Tensor, own: Tensor, local: Tensor) -> Tensor:
+    def moments(self, argument: Tensor, axis: ShowerAxis | None = None) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of t of all cells, (N, L, m) each."""
+        mean, sigma = map(self._of_classes, self.class_moments(argument, axis))
+        return mean if axis is None else mean + sigma * self.axis_displacement(argument, axis), sigma
+
+    def latent(
+        self,
+        moments: tuple[Tensor, Tensor],
+        argument: Tensor,
+        common: Tensor,
+        rest: Tensor,
+        own: Tensor,
+        local: Tensor,
+    ) -> Tensor:
         """Latent variables of all cells, (N, L, m).
 
         Args:
+            moments: Of the symmetry classes.
             argument: (N,) energy argument.
             common: (N, L, B) displacement of each radial bin.
             rest: (N, L, B) standard deviation that is left for the noise of the cells.
             own: (N, L, m) noise.
             local: (N, L, m) displacement of each cell.
         """
-        mean, sigma = self.class_moments(argument)
+        mean, sigma = moments
         mean = mean + sigma * common.index_select(-1, self.bin_of_class)
         width = sigma * rest.index_select(-1, self.bin_of_class)
         latent = self._of_classes(mean) + self._of_classes(width) * own + self._of_classes(sigma) * local
@@ -176,16 +221,18 @@ class CellField(nn.Module):
         """(N, L, B) sums over the radial bins of each layer, of (N, L, m)."""
         return cells @ self.bin_member
 
-    def log_response(self, argument: Tensor, factors: Tensor, noise: Tensor) -> Tensor:
+    def log_response(
+        self, argument: Tensor, factors: Tensor, noise: Tensor, axis: ShowerAxis | None = None
+    ) -> Tensor:
         """Logarithm of visible over incident energy, (N,).
 
         Args:
             argument: (N,) energy argument.
             factors: (N, F).
             noise: (N,) what does not follow from the factors, normal.
+            axis: Of the showers, with a window.
         """
-        mean = powers(argument, RESPONSE_DEGREE) @ self.response
-        spread = (powers(argument, SPREAD_DEGREE) @ self.response_spread).exp()
+        mean, spread = self._response_moments(argument, axis)
         rest = (1 - self.response_loadings.square().sum()).clamp_min(1 - LARGEST_EXPLAINED).sqrt()
         normal = factors @ self.response_loadings + rest * noise
         # first terms of a Cornish-Fisher expansion
@@ -193,10 +240,38 @@ class CellField(nn.Module):
         skewed = normal + skewness / 6 * (normal.square() - 1)
         return mean + spread * skewed / (1 + skewness.square() / 18).sqrt()
 
-    def response_score(self, log_response: Tensor, argument: Tensor) -> Tensor:
+    def response_score(
+        self, log_response: Tensor, argument: Tensor, axis: ShowerAxis | None = None
+    ) -> Tensor:
         """Logarithms of the response (N,), less their mean, over their spread."""
-        spread = (powers(argument, SPREAD_DEGREE) @ self.response_spread).exp()
-        return ((log_response - powers(argument, RESPONSE_DEGREE) @ self.response) / spread).clamp(-4, 4)
+        mean, spread = self._response_moments(argument, axis)
+        return ((log_response - mean) / spread).clamp(-4, 4)
+
+    def _response_moments(self, argument: Tensor, axis: ShowerAxis | None) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the logarithm of the response, (N,) each."""
+        of_mean, of_spread = response_designs(argument, axis)
+        return of_mean @ self.response, (of_spread @ self.response_spread).exp()
+
+
+def response_designs(argument: Tensor, axis: ShowerAxis | None) -> tuple[Tensor, Tensor]:
+    """Functions of energy and axis for the mean and the spread of the response, (N, coefficients) each."""
+    designs = powers(argument, RESPONSE_DEGREE), powers(argument, SPREAD_DEGREE)
+    if axis is None:
+        return designs
+    return (
+        torch.cat([designs[0], axis.terms[:, :RESPONSE_TERMS]], 1),
+        torch.cat([designs[1], axis.terms[:, :WIDTH_TERMS]], 1),
+    )
+
+
+def inclination_design(argument: Tensor, axis: ShowerAxis) -> Tensor:
+    """(N, INCLINATION_DEGREE * ENERGY_KNOTS) powers of the inclination times weights of the knots."""
+    return (axis.powers()[:, :, None] * hats(argument)[:, None]).flatten(1)
+
+
+def _joined(coefficients: Tensor) -> Tensor:
+    """(L, K, powers * knots) from (powers, L, K, knots)."""
+    return coefficients.permute(1, 2, 0, 3).flatten(2)
 
 
 def _directions(rows: int, columns: int) -> Tensor:

@@ -12,14 +12,15 @@ import math
 import torch
 from torch import Tensor, nn
 
+from caloforge.models.gan3d.axis_fit import fit_axis
 from caloforge.models.gan3d.cell_field import (
     KNOTS,
     LARGEST_EXPLAINED,
-    RESPONSE_DEGREE,
-    SPREAD_DEGREE,
     CellField,
+    response_designs,
     table_knots,
 )
+from caloforge.models.gan3d.censored_sample import NO_CELL, CensoredSample
 from caloforge.models.gan3d.energy_argument import ENERGY_KNOTS, hats, least_squares, powers
 from caloforge.models.gan3d.latent_statistics import (
     NEARLY_ALWAYS,
@@ -28,6 +29,7 @@ from caloforge.models.gan3d.latent_statistics import (
     log_density,
     probit_regression,
 )
+from caloforge.models.gan3d.shower_axis import ShowerAxis
 
 # energy intervals of the fit; rounds between latent moments and tables
 INTERVALS, ROUNDS = 16, 3
@@ -44,49 +46,49 @@ LEAST_VARIANCE = 0.1
 LEAST_CEILING = 0.5
 # neighbouring cells of a bin, weighted by their information, from which a correlation is believed
 FEWEST_PAIRS = 300.0
-# showers whose shifts are computed at a time
-SHIFT_ROWS = 256
 # of the response; a Cornish-Fisher expansion is monotone up to about this
 LARGEST_SKEWNESS = 1.0
 
 
 @torch.no_grad()
 def fit_cell_field(
-    field: CellField, showers: Tensor, energy: Tensor, argument: Tensor
+    field: CellField, showers: Tensor, energy: Tensor, argument: Tensor, axis: ShowerAxis | None = None
 ) -> tuple[Tensor, Tensor]:
     """Fit all parameters and buffers of a field to showers.
 
     Args:
         field: The field, on the CPU; it is changed.
-        showers: (N, L, m) MeV.
+        showers: (N, L, m) MeV; negative for cells of a window that are not in the mesh.
         energy: (N,) incident energy, MeV.
         argument: (N,) energy argument.
+        axis: Of the showers, if they are in windows.
 
     Returns:
         Correlation of the noise of neighbouring cells in the layer, and in depth, (L, B, 2) each: at the
         lowest and at the highest energy; between, it is a straight line in the energy argument.
     """
     intervals = _intervals(argument)
-    latent = _fit_tables(field, showers, None)
+    sample = CensoredSample(field, argument, axis, _fit_tables(field, showers, None))
     for _ in range(ROUNDS):
-        _fit_moments(field, latent, argument, intervals)
-        latent = _fit_tables(field, showers, argument)
-    _fit_moments(field, latent, argument, intervals)
-    _fit_ceiling(field, latent, argument)
-    standard = _fit_response(field, showers.sum((1, 2)) / energy, argument)
-    _fit_factors(field, latent, argument, standard)
-    _fit_dipoles(field, latent, argument)
-    return _neighbour_correlations(field, latent, argument)
+        _fit_moments(sample, intervals)
+        sample.latent = _fit_tables(field, showers, sample.moments())
+    _fit_moments(sample, intervals)
+    _fit_ceiling(sample)
+    standard = _fit_response(field, showers.clamp_min(0).sum((1, 2)) / energy, argument, axis)
+    _fit_factors(sample, standard)
+    _fit_dipoles(sample)
+    return _neighbour_correlations(sample)
 
 
-def _fit_response(field: CellField, response: Tensor, argument: Tensor) -> Tensor:
+def _fit_response(field: CellField, response: Tensor, argument: Tensor, axis: ShowerAxis | None) -> Tensor:
     """Fit mean, spread and skewness of the logarithm of the response (N,); returns it standardised, (N,)."""
     ratio = response.clamp_min(1e-9).log()
-    field.response.copy_(least_squares(powers(argument, RESPONSE_DEGREE), ratio))
-    residual = ratio - powers(argument, RESPONSE_DEGREE) @ field.response
+    of_mean, of_spread = response_designs(argument, axis)
+    field.response.copy_(least_squares(of_mean, ratio))
+    residual = ratio - of_mean @ field.response
     # E ln|x| of a standard normal number is -0.635
-    spread = least_squares(powers(argument, SPREAD_DEGREE), residual.abs().clamp_min(1e-5).log() + 0.635)
-    standard = residual / (powers(argument, SPREAD_DEGREE) @ spread).exp()
+    spread = least_squares(of_spread, residual.abs().clamp_min(1e-5).log() + 0.635)
+    standard = residual / (of_spread @ spread).exp()
     # the logarithm of a modulus is robust, but right for a normal number only
     spread[0] += standard.std().log()
     standard = (standard / standard.std()).clamp(-4, 4)
@@ -96,15 +98,24 @@ def _fit_response(field: CellField, response: Tensor, argument: Tensor) -> Tenso
     return standard
 
 
-def _fit_tables(field: CellField, showers: Tensor, argument: Tensor | None) -> Tensor:
-    """Match the quantiles of hits to those of t; returns t of all cells, 0 where there is no hit."""
+def _fit_tables(field: CellField, showers: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Match the quantiles of hits to those of t.
+
+    Args:
+        field: The field.
+        showers: (N, L, m) MeV, negative where there is no cell.
+        moments: Means and standard deviations of t of all cells, (N, L, m) each; at first none.
+
+    Returns:
+        t of all cells, 0 where there is no hit, `NO_CELL` where there is no cell.
+    """
     grid = table_knots()
-    moments = None if argument is None else field.moments(argument)
-    latent = torch.zeros_like(showers)
+    latent = torch.where(showers < 0, NO_CELL, 0.0)
     for layer in range(field.layers):
         for number in range(field.log_energy.shape[1]):
             cells = (field.radial_bin == number).nonzero().squeeze(1)
             energy = showers[:, layer, cells]
+            exists = energy >= 0
             hits = _sample(energy[energy > 0], QUANTILE_HITS).sort().values
             if len(hits) < FEWEST_HITS:
                 everywhere = showers[:, :, cells]
@@ -112,41 +123,38 @@ def _fit_tables(field: CellField, showers: Tensor, argument: Tensor | None) -> T
             if len(hits) < FEWEST_HITS:
                 continue
             if moments is None:
-                below = _first_distribution(float((energy > 0).float().mean()), grid)
+                below = _first_distribution(float((energy[exists] > 0).float().mean()), grid)
             else:
-                mean, sigma = (part[:, layer, cells].flatten() for part in moments)
+                mean, sigma = (part[:, layer, cells][exists] for part in moments)
                 below = _hit_distribution(_sample(mean, QUANTILE_CELLS), _sample(sigma, QUANTILE_CELLS), grid)
             knots = _quantile_table(hits.log(), below)
             field.log_energy[layer, number] = knots
             upper = torch.searchsorted(knots, energy.clamp_min(1e-12).log()).clamp(1, KNOTS - 1)
             inside = (energy.clamp_min(1e-12).log() - knots[upper - 1]) / (knots[upper] - knots[upper - 1])
             value = grid[upper - 1] + inside * (grid[upper] - grid[upper - 1])
-            latent[:, layer, cells] = torch.where(energy > 0, value.clamp_min(1e-3), 0.0)
+            latent[:, layer, cells] = torch.where(energy > 0, value.clamp_min(1e-3), latent[:, layer, cells])
     return latent
 
 
-def _fit_moments(field: CellField, latent: Tensor, argument: Tensor, intervals: Tensor) -> None:
+def _fit_moments(sample: CensoredSample, intervals: Tensor) -> None:
     """Mu and log sigma from the moments of t in each energy interval."""
-    classes = field.mean.shape[1]
-    member = nn.functional.one_hot(field.symmetry_class, classes).float()
-    size = member.sum(0)
-    count = torch.bincount(intervals)
-    centres = torch.stack([argument[intervals == k].mean() for k in range(len(count))])
-    cells = count[:, None, None] * size
-    parts = [latent[intervals == k] for k in range(len(count))]
-    chance, first, second = (
-        torch.stack([(moment(part).mean(0) @ member) / size for part in parts])
-        for moment in ((lambda t: (t > 0).float()), (lambda t: t), torch.square)
+    field = sample.field
+    member = nn.functional.one_hot(field.symmetry_class, field.mean.shape[1]).float()
+    parts = [sample[intervals == k] for k in range(int(intervals.max()) + 1)]
+    centres = torch.stack([part.argument.mean() for part in parts])
+    cells, chance, first, level, square = (
+        torch.stack(sums) for sums in zip(*(_class_sums(part, member) for part in parts), strict=True)
     )
+    cells = cells.clamp_min(1)
+    chance, first, level, second = (values / cells for values in (chance, first, level, square))
     hit = chance.clamp_min(1e-9)
     edge = torch.special.ndtri(torch.maximum(torch.minimum(chance, 1 - 0.5 / cells), 0.5 / cells))
     mills = log_density(edge).exp() / torch.special.ndtr(edge)
+    always = chance > NEARLY_ALWAYS
+    height = torch.where(always, level, first) / hit
     # t of hits is a normal number above 0: its mean is sigma * (mu / sigma + mills)
-    height = first / hit
     sigma = torch.where(
-        chance > NEARLY_ALWAYS,
-        (second / hit - height**2).clamp_min(1e-4).sqrt(),
-        height / (edge + mills),
+        always, (second / hit - height**2).clamp_min(1e-4).sqrt(), height / (edge + mills)
     ).clamp(*SIGMA_RANGE)
     sigma = torch.where(chance * cells < FEWEST_HITS, 1.0, sigma)
     # the square root: lines do not fit exactly, and low energies count as well
@@ -154,11 +162,26 @@ def _fit_moments(field: CellField, latent: Tensor, argument: Tensor, intervals: 
     field.log_sigma.copy_(interpolations(centres, sigma.log(), weight))
     sigma = torch.einsum("bd,lkd->blk", hats(centres), field.log_sigma).exp()
     field.mean.copy_(probit_regression(centres, chance, cells, height, sigma))
+    if sample.axis is not None:
+        fit_axis(sample)
 
 
-def _fit_ceiling(field: CellField, latent: Tensor, argument: Tensor) -> None:
+def _class_sums(sample: CensoredSample, member: Tensor) -> tuple[Tensor, ...]:
+    """Sums over showers and the cells of a class, (L, K) each.
+
+    Returns:
+        Cells; hits; t of the hits; t less what the axis adds, and its square.
+    """
+    latent, centred = sample.latent, sample.centred()
+    hits = latent > 0
+    parts = (latent > NO_CELL).float(), hits.float(), latent * hits, centred, centred.square()
+    return tuple(part.sum(0) @ member for part in parts)
+
+
+def _fit_ceiling(sample: CensoredSample) -> None:
     """Largest t of each radial bin near each knot; a normal tail would reach too far at low energies."""
-    near = hats(argument) > 0
+    field, latent = sample.field, sample.latent
+    near = hats(sample.argument) > 0
     for knot in range(ENERGY_KNOTS):
         if bool(near[:, knot].any()):
             largest = latent[near[:, knot]].amax(0)
@@ -167,9 +190,10 @@ def _fit_ceiling(field: CellField, latent: Tensor, argument: Tensor) -> None:
                 field.ceiling[:, number, knot] = own.clamp_min(LEAST_CEILING)
 
 
-def _fit_factors(field: CellField, latent: Tensor, argument: Tensor, response: Tensor) -> None:
+def _fit_factors(sample: CensoredSample, response: Tensor) -> None:
     """Loadings by factor analysis of the common shifts of radial bins, and of the response."""
-    shift, variance = _shifts(field, latent, argument)
+    field, argument = sample.field, sample.argument
+    shift, variance = _shifts(sample)
     known = (variance.flatten(1) < MOST_VARIANCE).float().mean(0) > 0.5
     joined = torch.cat([shift.flatten(1) * known, response[:, None]], 1)
     loading, scores, spread = factor_analysis(joined, field.factors)
@@ -192,27 +216,28 @@ def _fit_factors(field: CellField, latent: Tensor, argument: Tensor, response: T
     )
 
 
-def _fit_dipoles(field: CellField, latent: Tensor, argument: Tensor) -> None:
+def _fit_dipoles(sample: CensoredSample) -> None:
     """Loadings by factor analysis of the shifts of radial bins to one side, along x and y alike."""
-    sides = [_shifts(field, latent, argument, direction) for direction in field.direction]
+    field = sample.field
+    sides = [_shifts(sample, direction) for direction in field.direction]
     shift, variance = (torch.cat(parts).flatten(1) for parts in zip(*sides, strict=True))
     known = (variance < MOST_VARIANCE).float().mean(0) > 0.5
     loading, _, _ = factor_analysis(shift * known, len(field.dipole))
     field.dipole.copy_(loading.T.view_as(field.dipole))
 
 
-def _neighbour_correlations(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
+def _neighbour_correlations(sample: CensoredSample) -> tuple[Tensor, Tensor]:
     """Correlation of neighbours by the mean score of each cell, for what the bins do not have in common.
 
     The score is the expected noise of a cell given whether it is hit, and how strongly. For a small
     correlation rho, the mean of the product of two scores is rho times that of the information.
     """
-    member = nn.functional.one_hot(field.radial_bin, field.log_energy.shape[1]).float()
+    field = sample.field
+    member = field.bin_member
     # of products by argument^0 and argument^1, of information by argument^0 to argument^2
     sums = torch.zeros(2, 2, 3, field.layers, member.shape[1])
-    for first in range(0, len(latent), SHIFT_ROWS):
-        rows = slice(first, first + SHIFT_ROWS)
-        score, known = _scores(field, latent[rows], argument[rows])
+    for some in sample.parts():
+        score, known = some.scores()
         shift = (score @ member) / (known @ member).clamp_min(1)
         rest = score - shift[..., field.radial_bin] * known
         for part, values in enumerate((rest, known)):
@@ -221,7 +246,7 @@ def _neighbour_correlations(field: CellField, latent: Tensor, argument: Tensor) 
             across = across + nn.functional.pad(plane[..., :-1, :] * plane[..., 1:, :], (0, 0, 0, 1))
             deep = nn.functional.pad(values[:, :-1] * values[:, 1:], (0, 0, 0, 1))
             for kind, product in enumerate((across.flatten(2), deep)):
-                by_power = torch.einsum("np,nlm->plm", powers(argument[rows], 2), product)
+                by_power = torch.einsum("np,nlm->plm", powers(some.argument, 2), product)
                 sums[part, kind] += by_power @ member
     return _line(*sums[:, 0]), _line(*sums[:, 1])
 
@@ -244,28 +269,16 @@ def _line(product: Tensor, information: Tensor) -> Tensor:
     return ends
 
 
-def _scores(field: CellField, latent: Tensor, argument: Tensor) -> tuple[Tensor, Tensor]:
-    """Score of each cell for a shift of its t in units of sigma, and the information, (N, L, m) each."""
-    mean, sigma = field.moments(argument)
-    edge = mean / sigma
-    hit = latent > 0
-    mills = (log_density(edge) - torch.special.log_ndtr(-edge)).exp()
-    score = torch.where(hit, latent / sigma - edge, -mills).clamp(-5, 5)
-    return score, torch.where(hit, 1.0, (mills * (mills - edge)).clamp(1e-6, 1))
-
-
-def _shifts(
-    field: CellField, latent: Tensor, argument: Tensor, direction: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def _shifts(sample: CensoredSample, direction: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """One Newton step of the likelihood for a common shift of the cells of a bin, and its variance.
 
     The shift of a cell is multiplied by `direction` (m,), 1 by default.
     """
-    member = field.bin_member if direction is None else field.bin_member * direction[:, None]
+    member = sample.field.bin_member
+    member = member if direction is None else member * direction[:, None]
     scores, information = [], []
-    for first in range(0, len(latent), SHIFT_ROWS):
-        rows = slice(first, first + SHIFT_ROWS)
-        score, known = _scores(field, latent[rows], argument[rows])
+    for part in sample.parts():
+        score, known = part.scores()
         scores.append(score @ member)
         information.append(known @ member.square())
     weight = torch.cat(information).clamp_min(1e-6)

@@ -1,10 +1,11 @@
-"""The compact discriminator: 3D convolutions beside layer sums and hits; it also regresses the energy."""
+"""The compact discriminator: 3D convolutions beside layer sums and hits; regresses energy and angle."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from caloforge.errors import ConfigError
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
+from caloforge.models.gan3d.shower_axis import MEAN_TERMS, AxisWindow, ShowerAxis
 from caloforge.models.layered.geometry import LayerGeometry
 
 CONDITION_DEGREE = 2
@@ -22,7 +24,6 @@ SLOPE = 0.2
 SMALL = 1e-3
 # of an image, in image units
 LEAST_WIDTH = 0.05
-Shape = tuple[int, int, int]
 
 
 class CompactDiscriminator(nn.Module):
@@ -31,6 +32,8 @@ class CompactDiscriminator(nn.Module):
     Convolutions of stride 2 see the images of the cells and which cells are hit; a dense layer sees cube
     roots of layer sums and square roots of hits of the layers. Spectral normalisation bounds their slopes
     (Miyato et al. 2018). The energy is estimated from the sums and hits alone, not from the condition.
+    With a window, which follows the axis, the score also depends on the axis, and theta is estimated from
+    where the centres of the layers lie in the mesh.
 
     Attributes:
         sum_scale: (L,) typical cube roots of layer sums.
@@ -48,19 +51,30 @@ class CompactDiscriminator(nn.Module):
     def __init__(
         self,
         config: CompactDiscriminatorConfig,
-        shape: Shape,
+        layers: int,
         geometry: LayerGeometry,
         argument: EnergyArgument,
         image: Callable[[Tensor], Tensor],
+        window: AxisWindow | None = None,
     ) -> None:
-        """Random weights; `image` maps energies in MeV to image units.
+        """Random weights.
+
+        Args:
+            config: Of the network.
+            layers: Of the detector.
+            geometry: The cells of a layer, of the mesh or of a window.
+            argument: Of the energy.
+            image: Maps energies in MeV to image units.
+            window: Windows around the axes of inclined or displaced showers.
 
         Raises:
             ConfigError: The mesh is too small for the convolutions.
         """
         super().__init__()
-        self.argument, self.image, self.transverse = argument, image, shape[1:]
-        layers, sizes = shape[0], list(shape)
+        self.argument, self.image, self.window = argument, image, window
+        self.transverse = (geometry.rows, geometry.columns)
+        shape = (layers, *self.transverse)
+        sizes = list(shape)
         channels = [2, *config.channels]
         convs: list[nn.Module] = []
         for first, second in itertools.pairwise(channels):
@@ -78,11 +92,14 @@ class CompactDiscriminator(nn.Module):
         self.image_code = spectral_norm(nn.Linear(images, width))
         self.layer_code = spectral_norm(nn.Linear(2 * layers, width))
         self.real_fake = spectral_norm(nn.Linear(2 * width, 1))
-        self.projection = spectral_norm(nn.Linear(CONDITION_DEGREE, 2 * width, bias=False))
+        known = CONDITION_DEGREE + MEAN_TERMS * (window is not None)
+        self.projection = spectral_norm(nn.Linear(known, 2 * width, bias=False))
         self.energy = nn.Sequential(nn.Linear(2 * layers, width), nn.SiLU(), nn.Linear(width, 1))
         last = self.energy[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
+        if window is not None:
+            self.direction = LayerDirection(window, layers, width)
         self.register_buffer("sum_scale", torch.ones(layers))
         self.register_buffer("hit_scale", torch.ones(layers))
         symmetry_class = torch.from_numpy(geometry.symmetry_class)
@@ -110,13 +127,16 @@ class CompactDiscriminator(nn.Module):
         variance = (image.square() @ member).mean(0) - expected.square().mean(0)
         self.image_width.copy_(variance.clamp_min(0).sqrt().clamp_min(LEAST_WIDTH))
 
-    def forward(self, showers: Tensor, hits: Tensor, energy: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, showers: Tensor, hits: Tensor, energy: Tensor, axis: ShowerAxis | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Score and energy.
 
         Args:
             showers: (N, L, m) MeV.
             hits: (N, L, m) 1 where hit, else 0.
             energy: (N,) incident energy, MeV, the condition of the score.
+            axis: Of the showers, with a window, likewise.
 
         Returns:
             Score, (N,), positive for real ones; logarithm of the estimated incident energy in MeV, (N,).
@@ -133,9 +153,52 @@ class CompactDiscriminator(nn.Module):
         code = F.leaky_relu(self.image_code(self.convs(x).flatten(1)), SLOPE)
         code = torch.cat([code, F.leaky_relu(self.layer_code(layers), SLOPE)], 1)
         condition = powers(self.argument(energy), CONDITION_DEGREE)[:, 1:]
+        if axis is not None:
+            condition = torch.cat([condition, axis.terms], 1)
         score = self.real_fake(code).squeeze(1) + (code * self.projection(condition)).sum(1)
         total = sums.sum(1).clamp_min(SMALL).log()
         return score, total + self.energy(layers).squeeze(1)
+
+
+class LayerDirection(nn.Module):
+    """Estimates theta from the centres of the layers: a straight line through them, corrected by a network.
+
+    Attributes:
+        place: (m, 2) x and y of the cells of a window from its centre, in cells.
+    """
+
+    place: Tensor
+
+    def __init__(self, window: AxisWindow, layers: int, width: int) -> None:
+        """No correction."""
+        super().__init__()
+        self.frame = window.frame
+        y, x = np.indices((window.geometry.rows, window.geometry.columns)).reshape(2, -1)
+        middle = [(window.geometry.columns - 1) / 2, (window.geometry.rows - 1) / 2]
+        place = torch.from_numpy((np.stack([x, y], 1) - middle).astype(np.float32))
+        self.register_buffer("place", place, persistent=False)
+        self.correction = nn.Sequential(nn.Linear(3 * layers, width), nn.SiLU(), nn.Linear(width, 1))
+        last = self.correction[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, showers: Tensor, axis: ShowerAxis) -> Tensor:
+        """(N,) theta in rad of windows (N, L, m) in MeV."""
+        layer = showers.sum(2)
+        centre = (showers @ self.place) / layer.clamp_min(SMALL)[..., None] + axis.position.cell.float()
+        centre = centre * self.frame.cell_size.float()
+        depth = self.frame.depth.float()
+        weight = (layer / layer.sum(1, keepdim=True).clamp_min(SMALL))[..., None]
+        middle, deep = (weight * centre).sum(1, keepdim=True), (weight[..., 0] * depth).sum(1)
+        away = depth - deep[:, None]
+        spread = (weight[..., 0] * away.square()).sum(1).clamp_min(SMALL)
+        slope = (weight * away[..., None] * (centre - middle)).sum(1) / spread[:, None]
+        theta = torch.acos((slope[:, 1] / (1 + slope.square().sum(1)).sqrt()).clamp(-0.999, 0.999))
+        rest = (centre - middle - slope[:, None] * away[..., None]) * weight.sqrt()
+        known = torch.cat([rest.flatten(1), weight[..., 0].sqrt()], 1)
+        corrected: Tensor = theta + self.correction(known).squeeze(1)
+        return corrected
 
 
 def _cube_root(sums: Tensor) -> Tensor:

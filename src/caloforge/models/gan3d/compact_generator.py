@@ -17,6 +17,7 @@ from caloforge.models.gan3d.cell_field import DIPOLES, LARGEST_EXPLAINED, CellFi
 from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.config import CompactGeneratorConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
+from caloforge.models.gan3d.shower_axis import INCLINATION_DEGREE, AxisWindow, ShowerAxis
 from caloforge.models.gan3d.sum_transport import SMALLEST_SUM, SumTransport
 from caloforge.models.layered.geometry import LayerGeometry
 
@@ -117,17 +118,33 @@ class CompactGenerator(nn.Module):
     seed_ring: Tensor
 
     def __init__(
-        self, config: CompactGeneratorConfig, shape: Shape, geometry: LayerGeometry, argument: EnergyArgument
+        self,
+        config: CompactGeneratorConfig,
+        layers: int,
+        geometry: LayerGeometry,
+        argument: EnergyArgument,
+        window: AxisWindow | None = None,
     ) -> None:
-        """Random weights, which change nothing before the training: displacements start at 0."""
+        """Random weights, which change nothing before the training: displacements start at 0.
+
+        Args:
+            config: Of the network.
+            layers: Of the detector.
+            geometry: The cells of a layer, of the mesh or of a window.
+            argument: Of the energy.
+            window: Windows around the axes of inclined or displaced showers; without, the axis is that of the
+                mesh.
+        """
         super().__init__()
+        shape = (layers, geometry.rows, geometry.columns)
         self.shape, self.argument, self.factors = shape, argument, config.factors
-        layers = shape[0]
-        self.field = CellField(layers, geometry, config.factors)
+        self.window = window
+        self.field = CellField(layers, geometry, config.factors, window)
         width, (low, middle, high) = config.width, config.channels
         self.grids = _grids(shape)
+        known = CONDITION_DEGREE + INCLINATION_DEGREE * (window is not None)
         self.code = nn.Sequential(
-            nn.Linear(config.factors + CONDITION_DEGREE, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+            nn.Linear(config.factors + known, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
         self.seed = nn.Linear(width, low * self.grids[0][0] * SEED_RINGS)
         self.convs = nn.ModuleList(
@@ -140,7 +157,7 @@ class CompactGenerator(nn.Module):
         self.neighbours = NeighbourMaps()
         # middle and slope, in the energy argument
         self.correlation = nn.Parameter(torch.zeros(len(self.neighbours.weights), layers, bins, 2))
-        self.sums = SumTransport(layers, bins, argument)
+        self.sums = SumTransport(layers, bins, argument, inclined=window is not None)
         nn.init.zeros_(self.displacement.weight)
         nn.init.zeros_(self.displacement.bias)
         self.register_buffer("seed_ring", _rings(self.grids[0]), persistent=False)
@@ -158,11 +175,16 @@ class CompactGenerator(nn.Module):
     def _noise_sizes(self) -> list[int]:
         return [self.factors, 1, 2 * DIPOLES, *map(math.prod, self.grids)]
 
+    def axis(self, condition: Condition) -> ShowerAxis | None:
+        """The axes of showers, where these are inclined or displaced."""
+        return None if self.window is None else self.window(condition, self.argument(condition.energy))
+
     @torch.no_grad()
-    def fit(self, showers: Tensor, energy: Tensor) -> None:
-        """Fit the closed-form start to showers (N, L, m) in MeV of energies (N,) in MeV."""
+    def fit(self, showers: Tensor, condition: Condition) -> None:
+        """Fit the closed-form start to showers (N, L, m) in MeV, negative where there is no cell."""
+        energy, axis = condition.energy, self.axis(condition)
         argument = self.argument(energy)
-        correlations = fit_cell_field(self.field, showers, energy, argument)
+        correlations = fit_cell_field(self.field, showers, energy, argument, axis)
         rest = (
             (1 - self.field.loadings[..., 0].square().sum(0))
             .clamp_min(1 - LARGEST_EXPLAINED)
@@ -175,52 +197,57 @@ class CompactGenerator(nn.Module):
             ends = rho.sign() * rest * ((1 - (1 - share.square()).sqrt()) / 2).sqrt() / LOCAL_SCALE
             middle_and_slope = ends.new_tensor([[0.5, -0.5], [0.5, 0.5]])
             self.correlation[number] = ends @ middle_and_slope
-        response = self.field.response_score(
-            (showers.sum((1, 2)) / energy).clamp_min(SMALLEST_SUM).log(), argument
-        )
-        self._fit_sums(showers, energy, response)
+        sums = torch.cat([self.field.bin_sums(part.clamp_min(0)) for part in torch.split(showers, FIT_ROWS)])
+        log_response = (sums.sum((1, 2)) / energy).clamp_min(SMALLEST_SUM).log()
+        self._fit_sums(sums, condition, self.field.response_score(log_response, argument, axis))
 
-    def _fit_sums(self, showers: Tensor, energy: Tensor, response: Tensor) -> None:
-        """Compare the sums of layers and rings with those of as many generated showers."""
+    def _fit_sums(self, sums: Tensor, condition: Condition, response: Tensor) -> None:
+        """Compare the sums of layers and rings (N, L, B) with those of as many generated showers."""
         # the same noise in every process
         rng = torch.Generator().manual_seed(0)
         found = []
-        for own in torch.split(energy, FIT_ROWS):
+        for first in range(0, len(sums), FIT_ROWS):
+            own = condition[slice(first, first + FIT_ROWS)]
             noise = torch.randn(len(own), *self.noise_shape, generator=rng)
-            cells, _, log_response = self._cells(own, noise)
-            found.append(
-                (self.field.bin_sums(cells), self.field.response_score(log_response, self.argument(own)))
-            )
+            axis = self.axis(own)
+            cells, _, log_response = self._cells(own.energy, noise, axis)
+            score = self.field.response_score(log_response, self.argument(own.energy), axis)
+            found.append((self.field.bin_sums(cells), score))
         generated, scores = map(torch.cat, zip(*found, strict=True))
-        self.sums.fit(generated, self.field.bin_sums(showers), energy, (scores, response))
+        self.sums.fit(generated, sums, condition.energy, (scores, response), self.axis(condition))
 
     def forward(self, condition: Condition, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Generate showers.
 
         Args:
-            condition: N conditions; the incident energy is used.
+            condition: N conditions; without a window only the incident energy is used.
             noise: (N, *noise_shape) standard normal.
 
         Returns:
-            Showers (N, L, m) in MeV; the latent variables t of their cells, positive where hit; mean square
-            of the logarithm of the factors, (N,), that brought their sums to the wanted ones.
+            Showers (N, L, m) in MeV, or windows of them; the latent variables t of their cells, positive
+            where hit; mean square of the logarithm of the factors, (N,), that brought their sums to the
+            wanted ones.
         """
-        energy = condition.energy
-        cells, latent, log_response = self._cells(energy, noise)
+        energy, axis = condition.energy, self.axis(condition)
+        cells, latent, log_response = self._cells(energy, noise, axis)
         sums = self.field.bin_sums(cells)
-        factors = self.sums(sums, energy, self.field.response_score(log_response, self.argument(energy)))
+        score = self.field.response_score(log_response, self.argument(energy), axis)
+        factors = self.sums(sums, energy, score, axis)
         scaled = (sums * factors).sum((1, 2)).clamp_min(SMALLEST_SUM)
         factors = factors * (energy * log_response.exp() / scaled)[:, None, None]
         weight = sums / sums.sum((1, 2), keepdim=True).clamp_min(SMALLEST_SUM)
         distortion = (weight * factors.clamp_min(SMALLEST_SUM).log().square()).sum((1, 2))
         return cells * self.field.of_bins(factors), latent, distortion
 
-    def _cells(self, energy: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _cells(self, energy: Tensor, noise: Tensor, axis: ShowerAxis | None) -> tuple[Tensor, Tensor, Tensor]:
         """Cells before their sums are moved, latent variables, logarithm of the response."""
         argument = self.argument(energy)
         factors, rest, dipoles, *grids = torch.split(noise, self._noise_sizes, dim=1)
         images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
-        code = self.code(torch.cat([factors, powers(argument, CONDITION_DEGREE)[:, 1:]], 1))
+        known = [factors, powers(argument, CONDITION_DEGREE)[:, 1:]] + (
+            [] if axis is None else [axis.powers()]
+        )
+        code = self.code(torch.cat(known, 1))
         x = self.seed(code).view(code.shape[0], -1, self.grids[0][0], SEED_RINGS)
         x = x.index_select(-1, self.seed_ring.flatten()).view(*x.shape[:-1], *self.grids[0][1:])
         for number, conv in enumerate(self.convs):
@@ -234,13 +261,23 @@ class CompactGenerator(nn.Module):
         # one by one: a sum over a channel axis is slower
         maps = [*x.flatten(3).unbind(1), *neighbours, *self.field.direction]
         weights = [*(LOCAL_SCALE * self.readout), *coupling.unbind(1), *aside]
-        local = torch.zeros(())
+        local = torch.zeros(()) if axis is None else self.field.axis_displacement(argument, axis)
         for values, weight in zip(maps, weights, strict=True):
             local = local + values * self.field.of_bins(weight)
         # neighbours take nothing from the variance of a cell
         rest_width = (rest_width.square() - coupling.square().sum(1)).clamp_min(LEAST_OWN).sqrt()
-        latent = self.field.latent(argument, common, rest_width, own, local)
-        return self.field.energies(latent), latent, self.field.log_response(argument, factors, rest[:, 0])
+        moments = self.field.class_moments(argument, axis)
+        latent = self.field.latent(moments, argument, common, rest_width, own, local)
+        cells = self.field.energies(latent)
+        if axis is not None:
+            available = self._available(axis)
+            cells, latent = cells * available, latent * available
+        return cells, latent, self.field.log_response(argument, factors, rest[:, 0], axis)
+
+    def _available(self, axis: ShowerAxis) -> Tensor:
+        """1 for the cells of windows that are in the mesh, else 0, (N, L, m)."""
+        assert self.window is not None
+        return self.window.frame.available(axis.position)
 
     def _upsampled(self, x: Tensor, number: int) -> Tensor:
         """Linear interpolation to the next grid, one axis at a time."""

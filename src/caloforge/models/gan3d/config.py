@@ -78,7 +78,9 @@ class CompactGeneratorConfig(StrictModel):
 
     `factors` normal numbers describe a shower as a whole; `width` is that of the network that conditions on
     them and on the energy; `channels` those at a quarter, a quarter to a half, and a half of the resolution;
-    `radial_bins` the first ring of each radial bin with a spectrum of its own.
+    `radial_bins` the first ring of each radial bin with a spectrum of its own; `window` the cells across of
+    the window that follows the axis of inclined or displaced showers, by default the mesh and two cells more
+    on each side.
     """
 
     model_config = FILLED_FROM_PRESET
@@ -90,11 +92,14 @@ class CompactGeneratorConfig(StrictModel):
     radial_bins: tuple[Annotated[int, Field(ge=0, le=1000)], ...] = Field(
         default=(0, 1, 2, 3, 5, 8), min_length=1, max_length=32
     )
+    window: int | None = Field(default=None, ge=5, le=1001)
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
         if self.radial_bins[0] != 0 or any(b <= a for a, b in itertools.pairwise(self.radial_bins)):
             raise ValueError(f"radial_bins: got {list(self.radial_bins)}, expected rising rings from 0")
+        if self.window is not None and self.window % 2 == 0:
+            raise ValueError(f"window: got {self.window}, expected an odd number of cells")
         return self
 
 
@@ -115,7 +120,8 @@ class LossWeights(StrictModel):
     """Weights of the terms of the loss; a term of weight 0 is not computed.
 
     `real_fake` the adversarial term; `energy` mean absolute percentage error (MAPE) of the regressed energy;
-    `sum` MAPE of the visible energy; `angle` mean absolute error of the angle measured in the image, rad;
+    `sum` MAPE of the visible energy; `angle` mean absolute error of the angle theta, measured in the image,
+    or regressed by a compact discriminator, rad;
     `spectrum` MAPE of the number of cells in energy bins, made differentiable by soft bin edges;
     `energy_distance` the energy distance of standardised physics features, for compact networks.
     """
@@ -147,7 +153,7 @@ class Gan3dConfig(FamilyConfig):
     presets = PRESETS
 
     family: Literal["gan3d"] = "gan3d"
-    preset: Literal["orthogonal", "angle", "compact", "debug"] = "orthogonal"
+    preset: Literal["orthogonal", "angle", "compact", "compact-angle", "debug"] = "orthogonal"
     generator: Annotated[
         Annotated[GeneratorConfig, Tag("published")] | Annotated[CompactGeneratorConfig, Tag("compact")],
         Discriminator(_kind),

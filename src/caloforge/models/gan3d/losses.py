@@ -95,10 +95,13 @@ def image_terms(
     if weights.angle:
         terms["angle"] = (measured_angle(images) - measured_angle(real)).abs().mean()
     if weights.spectrum:
-        # empty bins count as one cell, as in the original
-        wanted = spectrum_counts(real, edges).clamp_min(1.0)
-        terms["spectrum"] = percentage_error(spectrum_counts(images, edges), wanted)
+        terms["spectrum"] = spectrum_error(images, real, edges)
     return terms
+
+
+def spectrum_error(images: Tensor, real: Tensor, edges: tuple[float, ...]) -> Tensor:
+    """MAPE of the counts of `spectrum_counts`; empty bins count as one cell, as in the original."""
+    return percentage_error(spectrum_counts(images, edges), spectrum_counts(real, edges).clamp_min(1.0))
 
 
 def detached(parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caloforge.conditions import Conditions
 from caloforge.errors import ConfigError, TrainingError
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch, require_regular_mesh
@@ -22,8 +23,10 @@ from caloforge.models.gan3d.energy_argument import EnergyArgument
 from caloforge.models.gan3d.network import Discriminator, Generator, count_numbers
 from caloforge.models.gan3d.physics_features import LEAST_WIDTH, FeatureScale, PhysicsFeatures
 from caloforge.models.gan3d.published_step import PublishedStep
+from caloforge.models.gan3d.shower_axis import AxisWindow
 from caloforge.models.layered.geometry import layer_geometry
-from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts, TrainedRange
+from caloforge.models.layered.shower_frame import follows_axis
+from caloforge.models.training_metadata import DataFacts
 from caloforge.showers import ShowerBatch
 from caloforge.transforms import PowerScale
 
@@ -58,7 +61,7 @@ class Gan3d(ShowerModel):
 
         Raises:
             ConfigError: The mesh is ragged or does not fit the networks, or has no angle to measure; or a
-                compact network is given showers at an angle or a cylindrical mesh.
+                compact network is given a cylindrical mesh.
         """
         super().__init__(config, detector, facts)
         shape = require_regular_mesh(detector, self.family)
@@ -80,13 +83,30 @@ class Gan3d(ShowerModel):
         generator, discriminator = self.config.generator, self.config.discriminator
         assert isinstance(generator, CompactGeneratorConfig)
         assert isinstance(discriminator, CompactDiscriminatorConfig)
-        _check_compact(self.detector, self.ranges)
-        geometry = layer_geometry(self.detector, self.ranges, generator.radial_bins)
+        if not isinstance(self.detector.mesh, CartesianMesh):
+            raise ConfigError(
+                f"model.preset: compact networks need a cartesian mesh, {self.detector.name} has a "
+                f"{self.detector.mesh.kind} one; take the preset debug, or family: layered"
+            )
+        self.window: AxisWindow | None = None
+        if follows_axis(self.detector, self.ranges):
+            self.window = AxisWindow(self.detector, self.ranges, generator.window, generator.radial_bins)
+            geometry = self.window.geometry
+        else:
+            geometry = layer_geometry(self.detector, self.ranges, generator.radial_bins)
+            if self.config.weights.angle:
+                raise ConfigError(
+                    "model.weights.angle: the showers have one direction, whose regression learns nothing; "
+                    "set it to 0"
+                )
         argument = EnergyArgument(*self.facts.response_argument())
-        self.generator = CompactGenerator(generator, shape, geometry, argument)
-        self.discriminator = CompactDiscriminator(discriminator, shape, geometry, argument, self._image)
-        self.features = PhysicsFeatures(shape[0], geometry)
-        self.feature_scale = FeatureScale(argument, self.features.size, LEAST_WIDTH)
+        layers, inclined = shape[0], self.window is not None
+        self.generator = CompactGenerator(generator, layers, geometry, argument, self.window)
+        self.discriminator = CompactDiscriminator(
+            discriminator, layers, geometry, argument, self._image, self.window
+        )
+        self.features = PhysicsFeatures(layers, geometry)
+        self.feature_scale = FeatureScale(argument, self.features.size, LEAST_WIDTH, inclined=inclined)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def _image(self, showers: Tensor) -> Tensor:
@@ -98,13 +118,19 @@ class Gan3d(ShowerModel):
         return image
 
     @classmethod
-    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:  # noqa: ARG003
+    def takes_impacts(cls, config: Gan3dConfig) -> bool:
+        """See the base class: the compact networks do."""
+        return cls.takes_impact or config.generator.kind == "compact"
+
+    @classmethod
+    def count_numbers(cls, config: Gan3dConfig, detector: Detector, facts: DataFacts) -> int:
         """See the base class; includes the images between the blocks, which dominate."""
         shape = require_regular_mesh(detector, cls.family)
         generator, discriminator = config.generator, config.discriminator
         if isinstance(generator, CompactGeneratorConfig):
             assert isinstance(discriminator, CompactDiscriminatorConfig)
-            return compact_numbers(generator, discriminator, shape)
+            window = follows_axis(detector, facts.ranges)
+            return compact_numbers(generator, discriminator, shape, window=window)
         return count_numbers(config, shape)
 
     def check_weights(self) -> None:
@@ -141,8 +167,7 @@ class Gan3d(ShowerModel):
     def generate(self, condition: Condition, noise: Tensor) -> Tensor:
         """Generate showers in MeV, cells below the threshold set to 0."""
         if self.compact:
-            cells = self.generator(condition, noise)[0].float()
-            showers = cells.view(-1, *self.detector.shower_shape)
+            showers = self._showers(self.generator(condition, noise)[0].float(), condition)
         else:
             showers = self.transform.inverse(self.images(condition, noise))
         thresholded: Tensor = self.transform.threshold_only(showers)
@@ -170,54 +195,56 @@ class Gan3d(ShowerModel):
                 f"{count} showers to fit to, expected at least {FEWEST_SHOWERS}; give more data"
             )
         stored = max(FEWEST_FIT, FIT_NUMBERS // math.prod(self.detector.shower_shape))
-        sample, energy = map(torch.cat, zip(*self._spaced(batches, -(-count // stored)), strict=True))
-        self.features.fit(sample)
-        rows, energies = [], []
-        for showers, own in self._spaced(batches, -(-count // FEATURE_SHOWERS)):
-            parts = zip(torch.split(showers, FEATURE_ROWS), torch.split(own, FEATURE_ROWS), strict=True)
-            rows += [self.features(*part) for part in parts]
-            energies.append(own)
-        self.feature_scale.fit(torch.cat(rows), torch.cat(energies))
         generator, discriminator = self.generator, self.discriminator
         assert isinstance(generator, CompactGenerator)
         assert isinstance(discriminator, CompactDiscriminator)
-        generator.fit(sample, energy)
-        discriminator.fit(sample, energy)
+        parts, conditions = zip(*self._spaced(batches, -(-count // stored)), strict=True)
+        sample, condition = torch.cat(parts), Conditions.joined(conditions).to_torch()
+        self.features.fit(sample)
+        self._fit_scale(batches, -(-count // FEATURE_SHOWERS))
+        discriminator.fit(sample, condition.energy)
+        if self.window is not None:
+            # the generator must tell cells without energy from those that are not in the mesh
+            for first in range(0, len(sample), FEATURE_ROWS):
+                rows = slice(first, first + FEATURE_ROWS)
+                position = self.window.frame.position(condition[rows])
+                sample[rows] -= 1 - self.window.frame.available(position)
+        generator.fit(sample, condition)
 
-    def _spaced(self, batches: Iterable[ShowerBatch], every: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One shower of every few: of each batch (n, L, m) in MeV, and their incident energies (n,)."""
+    def _fit_scale(self, batches: Iterable[ShowerBatch], every: int) -> None:
+        """Standardise the features of one shower of every few."""
+        rows, conditions = [], []
+        for cells, own in self._spaced(batches, every):
+            split = (torch.split(x, FEATURE_ROWS) for x in (cells, torch.from_numpy(own.energy)))
+            rows += [self.features(*part) for part in zip(*split, strict=True)]
+            conditions.append(own)
+        condition = Conditions.joined(conditions).to_torch()
+        assert isinstance(self.generator, CompactGenerator)
+        axis = self.generator.axis(condition)
+        self.feature_scale.fit(torch.cat(rows), condition.energy, axis)
+
+    def _spaced(self, batches: Iterable[ShowerBatch], every: int) -> Iterator[tuple[Tensor, Conditions]]:
+        """One shower of every few: of each batch (n, L, m) in MeV, and their conditions."""
         first = 0
         for batch in batches:
             rows = slice(-first % every, None, every)
             first += len(batch)
-            yield self._flat(batch)[rows], torch.from_numpy(batch.incident_energy[rows])
+            yield self.cells(TrainingBatch.of(batch)[rows]), Conditions.of(batch)[rows]
 
-    def _flat(self, batch: ShowerBatch) -> Tensor:
-        """Showers above the threshold, (N, L, m), MeV."""
-        showers: Tensor = self.transform.threshold_only(torch.from_numpy(batch.showers)).flatten(2)
-        return showers
+    def cells(self, batch: TrainingBatch) -> Tensor:
+        """Cells of showers above the threshold, of the mesh or of windows, (N, L, m), MeV."""
+        showers: Tensor = self.transform.threshold_only(batch.showers)
+        if self.window is None:
+            return showers.flatten(2)
+        return self.window.frame.windows(showers, self.window.frame.position(batch.condition))
+
+    def _showers(self, cells: Tensor, condition: Condition) -> Tensor:
+        """Showers (N, *shower_shape) from their cells (N, L, m)."""
+        if self.window is None:
+            return cells.view(-1, *self.detector.shower_shape)
+        return self.window.frame.showers(cells, self.window.frame.position(condition))
 
     def step(self, batch: TrainingBatch) -> Iterator[Phase]:
         """The updates of `CompactStep` or `PublishedStep`."""
         step = CompactStep(self) if self.compact else PublishedStep(self)
         return step(batch)
-
-
-def _check_compact(detector: Detector, ranges: TrainedRange) -> None:
-    """Refuse conditions that the compact networks do not have.
-
-    Raises:
-        ConfigError: A cylindrical mesh, or more than one direction.
-    """
-    if not isinstance(detector.mesh, CartesianMesh):
-        raise ConfigError(
-            f"model.preset: compact networks need a cartesian mesh, {detector.name} has a "
-            f"{detector.mesh.kind} one; take the preset debug, or family: layered"
-        )
-    for name in ("theta", "phi"):
-        low, high = getattr(ranges, name)
-        if high - low > ANGLE_SLACK:
-            raise ConfigError(
-                f"model.preset: compact networks are for one direction, the showers have {name} from "
-                f"{low:.4g} to {high:.4g} rad; take the preset angle, or family: layered"
-            )

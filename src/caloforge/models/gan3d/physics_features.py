@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caloforge.models.gan3d.energy_argument import EnergyArgument, least_squares, powers
+from caloforge.models.gan3d.shower_axis import MEAN_TERMS, WIDTH_TERMS, ShowerAxis
 from caloforge.models.layered.geometry import LayerGeometry
 
 RINGS = 10
@@ -156,11 +157,11 @@ class PhysicsFeatures(nn.Module):
 class FeatureScale(nn.Module):
     """Standardises features: less their mean, over their standard deviation.
 
-    The mean and the logarithm of the standard deviation are polynomials of log E.
+    The mean and the logarithm of the standard deviation are polynomials of log E, and of terms of the axis.
 
     Attributes:
-        mean: (MEAN_DEGREE + 1, size) coefficients.
-        log_width: (WIDTH_DEGREE + 1, size) coefficients.
+        mean: (MEAN_DEGREE + 1, size) coefficients; with an axis MEAN_TERMS more.
+        log_width: (WIDTH_DEGREE + 1, size) coefficients; with an axis WIDTH_TERMS more.
         least: (size,) smallest standard deviation.
     """
 
@@ -168,18 +169,24 @@ class FeatureScale(nn.Module):
     log_width: Tensor
     least: Tensor
 
-    def __init__(self, argument: EnergyArgument, size: int, least: float) -> None:
-        """Mean 0, variance 1; `least` is the smallest width over that of all showers."""
+    def __init__(self, argument: EnergyArgument, size: int, least: float, *, inclined: bool = False) -> None:
+        """Mean 0, variance 1.
+
+        Args:
+            argument: Of the energy.
+            size: Number of features.
+            least: Smallest width over that of all showers.
+            inclined: Whether the showers have an axis.
+        """
         super().__init__()
         self.argument, self._least = argument, least
-        self.register_buffer("mean", torch.zeros(MEAN_DEGREE + 1, size))
-        self.register_buffer("log_width", torch.zeros(WIDTH_DEGREE + 1, size))
+        self.register_buffer("mean", torch.zeros(MEAN_DEGREE + 1 + MEAN_TERMS * inclined, size))
+        self.register_buffer("log_width", torch.zeros(WIDTH_DEGREE + 1 + WIDTH_TERMS * inclined, size))
         self.register_buffer("least", torch.ones(size))
 
-    def fit(self, features: Tensor, energy: Tensor) -> None:
+    def fit(self, features: Tensor, energy: Tensor, axis: ShowerAxis | None = None) -> None:
         """Fit both polynomials to features (N, size) of showers of energies (N,) in MeV."""
-        argument = self.argument(energy)
-        design, squares = powers(argument, MEAN_DEGREE), powers(argument, WIDTH_DEGREE)
+        design, squares = self._designs(energy, axis)
         self.mean.copy_(least_squares(design, features, PENALTY))
         rest = features - design @ self.mean
         self.least.copy_(self._least * rest.std(0) + SMALLEST_WIDTH)
@@ -188,21 +195,28 @@ class FeatureScale(nn.Module):
         # the mean logarithm of a modulus gives the dependence on the energy, the variance the size
         self.log_width[0] += (rest / (squares @ self.log_width).exp()).std(0).clamp_min(SMALLEST_WIDTH).log()
 
-    def forward(self, features: Tensor, energy: Tensor) -> Tensor:
+    def forward(self, features: Tensor, energy: Tensor, axis: ShowerAxis | None = None) -> Tensor:
         """Standardised features, within +-LARGEST."""
-        mean, width = self._moments(energy)
+        mean, width = self._moments(energy, axis)
         return ((features - mean) / width).clamp(-LARGEST, LARGEST)
 
-    def restore(self, standardised: Tensor, energy: Tensor) -> Tensor:
+    def restore(self, standardised: Tensor, energy: Tensor, axis: ShowerAxis | None = None) -> Tensor:
         """The inverse of `forward`."""
-        mean, width = self._moments(energy)
+        mean, width = self._moments(energy, axis)
         return mean + width * standardised
 
-    def _moments(self, energy: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, (N, size) each."""
+    def _designs(self, energy: Tensor, axis: ShowerAxis | None) -> tuple[Tensor, Tensor]:
+        """Functions of energy and axis for mean and width, (N, coefficients) each."""
         argument = self.argument(energy)
-        width = torch.maximum((powers(argument, WIDTH_DEGREE) @ self.log_width).exp(), self.least)
-        return powers(argument, MEAN_DEGREE) @ self.mean, width
+        designs = powers(argument, MEAN_DEGREE), powers(argument, WIDTH_DEGREE)
+        if axis is None:
+            return designs
+        return torch.cat([designs[0], axis.terms], 1), torch.cat([designs[1], axis.terms[:, :WIDTH_TERMS]], 1)
+
+    def _moments(self, energy: Tensor, axis: ShowerAxis | None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, (N, size) each."""
+        of_mean, of_width = self._designs(energy, axis)
+        return of_mean @ self.mean, torch.maximum((of_width @ self.log_width).exp(), self.least)
 
 
 def _sums(geometry: LayerGeometry) -> NDArray[np.float32]:

@@ -130,9 +130,18 @@ _COMPACT: dict[str, Any] = {
     "adversarial_after": 400,
 }
 
+# the same for inclined showers, in windows that follow their axes
+_COMPACT_ANGLE: dict[str, Any] = {
+    **_COMPACT,
+    "generator": {"kind": "compact", "radial_bins": [0, 1, 2, 3, 5, 8, 12, 17], "window": 45},
+    "discriminator": {"kind": "compact"},
+    "weights": {**_COMPACT["weights"], "angle": 0.05},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "orthogonal": _ORTHOGONAL,
     "angle": _ANGLE,
     "compact": _COMPACT,
+    "compact-angle": _COMPACT_ANGLE,
     "debug": _DEBUG,
 }

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from caloforge.models.gan3d.energy_argument import EnergyArgument, hats
 from caloforge.models.gan3d.physics_features import FeatureScale
+from caloforge.models.gan3d.shower_axis import ShowerAxis
 
 # groups of layers
 GROUPS = 5
@@ -58,16 +59,16 @@ class SumTransport(nn.Module):
     groups: Tensor
     group_of_layer: Tensor
 
-    def __init__(self, layers: int, bins: int, argument: EnergyArgument) -> None:
-        """The map that changes nothing; `fit` gives another."""
+    def __init__(self, layers: int, bins: int, argument: EnergyArgument, *, inclined: bool = False) -> None:
+        """The map that changes nothing; `fit` gives another. `inclined` showers have an axis."""
         super().__init__()
         self.layers, self.bins, self.argument = layers, bins, argument
         group = np.arange(layers) * min(GROUPS, layers) // layers
         count = int(group[-1]) + 1
         size = layers + count * bins
         self.register_buffer("map", torch.eye(size, size + 1).repeat(MAP_KNOTS, 1, 1))
-        self.generated = FeatureScale(argument, size, LEAST_WIDTH)
-        self.wanted = FeatureScale(argument, size, LEAST_WIDTH)
+        self.generated = FeatureScale(argument, size, LEAST_WIDTH, inclined=inclined)
+        self.wanted = FeatureScale(argument, size, LEAST_WIDTH, inclined=inclined)
         groups = torch.from_numpy(np.eye(count, dtype=np.float32)[group].T.copy())
         self.register_buffer("groups", groups, persistent=False)
         self.register_buffer("group_of_layer", torch.from_numpy(group), persistent=False)
@@ -79,7 +80,12 @@ class SumTransport(nn.Module):
 
     @torch.no_grad()
     def fit(
-        self, generated: Tensor, training: Tensor, energy: Tensor, responses: tuple[Tensor, Tensor]
+        self,
+        generated: Tensor,
+        training: Tensor,
+        energy: Tensor,
+        responses: tuple[Tensor, Tensor],
+        axis: ShowerAxis | None = None,
     ) -> None:
         """Fit the map.
 
@@ -88,35 +94,39 @@ class SumTransport(nn.Module):
             training: (N, L, B) of training showers of the same energies.
             energy: (N,) incident energies, MeV.
             responses: (N,) standardised responses of the generated and the training showers.
+            axis: Of the showers, if they are inclined.
         """
         weights = hats(self.argument(energy), MAP_KNOTS).double()
         moments = []
         scales = self.generated, self.wanted
         for sums, scale, z in zip((generated, training), scales, responses, strict=True):
             y = self.coordinates(sums)
-            scale.fit(y, energy)
-            moments.append(_moments(scale(y, energy).double(), z.double(), weights))
+            scale.fit(y, energy, axis)
+            moments.append(_moments(scale(y, energy, axis).double(), z.double(), weights))
         for knot in range(MAP_KNOTS):
             (slope, covariance), (wanted_slope, wanted) = ((part[0][knot], part[1][knot]) for part in moments)
             linear = optimal_map(covariance, wanted)
             self.map[knot] = torch.cat([linear, (wanted_slope - linear @ slope)[:, None]], 1)
 
-    def forward(self, sums: Tensor, energy: Tensor, response: Tensor) -> Tensor:
+    def forward(
+        self, sums: Tensor, energy: Tensor, response: Tensor, axis: ShowerAxis | None = None
+    ) -> Tensor:
         """Factors that move the sums, the visible energy apart.
 
         Args:
             sums: (N, L, B) of generated showers, MeV.
             energy: (N,) incident energies, MeV.
             response: (N,) standardised.
+            axis: Of the showers, if they are inclined.
 
         Returns:
             (N, L, B).
         """
-        y = self.generated(self.coordinates(sums), energy)
+        y = self.generated(self.coordinates(sums), energy, axis)
         known = torch.cat([y, response[:, None]], 1)
         moved = torch.einsum("kij,nj->nki", self.map, known)
         moved = (hats(self.argument(energy), MAP_KNOTS)[..., None] * moved).sum(1)
-        wanted = self.wanted.restore(moved, energy).pow(3) - SMALL_FRACTION
+        wanted = self.wanted.restore(moved, energy, axis).pow(3) - SMALL_FRACTION
         return self._factors(sums, wanted.clamp_min(0))
 
     def _fractions(self, sums: Tensor) -> tuple[Tensor, Tensor]:

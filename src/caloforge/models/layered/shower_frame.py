@@ -67,13 +67,21 @@ class ShowerFrame(nn.Module):
     centre: Tensor
     cell_size: Tensor
 
-    def __init__(self, detector: Detector, ranges: TrainedRange) -> None:
-        """The frame of showers in a cartesian mesh."""
+    def __init__(self, detector: Detector, ranges: TrainedRange, half: int | None = None) -> None:
+        """The frame of showers in a cartesian mesh.
+
+        Args:
+            detector: With the mesh.
+            ranges: Trained conditions.
+            half: Cells on either side of the centre of a window; by default, and at most, half of the mesh
+                and `MARGIN`.
+        """
         super().__init__()
         mesh = detector.mesh
         assert isinstance(mesh, CartesianMesh)
         self.rows, self.columns = mesh.layer_shape()
-        self.reach = (self.columns // 2 + MARGIN, self.rows // 2 + MARGIN)
+        widest = (self.columns // 2 + MARGIN, self.rows // 2 + MARGIN)
+        self.reach = widest if half is None else (min(half, widest[0]), min(half, widest[1]))
         depth = detector.active_depths() - detector.layer_fronts()[detector.axis_layer]
         self.register_buffer("depth", torch.from_numpy(depth), persistent=False)
         centre = [(self.columns - 1) / 2, (self.rows - 1) / 2]
@@ -306,11 +314,14 @@ class AxisTerms(nn.Module):
             terms: (operations, N, layers, count).
             field: (N, layers, cells).
         """
-        classes = self.averages.shape[0]
-        spread = field.new_zeros(*field.shape[:2], len(terms) * classes)
-        spread = spread.index_add_(2, self.places, field).view(*field.shape[:2], len(terms), classes)
-        found = torch.einsum("onlk,nloc->klc", terms, spread) / len(field)
+        found = torch.einsum("onlk,nloc->klc", terms, self.by_operation(field)) / len(field)
         return torch.einsum("ckj,klc->jlc", self.averages, found)
+
+    def by_operation(self, field: Tensor) -> Tensor:
+        """Values of cells (N, layers, cells) by operation and class, (N, layers, operations, classes)."""
+        shape = (*field.shape[:2], len(self.operations), self.averages.shape[0])
+        found = field.new_zeros(*field.shape[:2], shape[2] * shape[3]).index_add_(2, self.places, field)
+        return found.view(shape)
 
 
 def _terms(
