@@ -24,6 +24,8 @@ SLOPE = 0.2
 SMALL = 1e-3
 # of an image, in image units
 LEAST_WIDTH = 0.05
+# of a layer in the estimate of the direction, as a share of the energy
+LEAST_WEIGHT = 1e-4
 
 
 class CompactDiscriminator(nn.Module):
@@ -195,8 +197,10 @@ class LayerDirection(nn.Module):
         spread = (weight[..., 0] * away.square()).sum(1).clamp_min(SMALL)
         slope = (weight * away[..., None] * (centre - middle)).sum(1) / spread[:, None]
         theta = torch.acos((slope[:, 1] / (1 + slope.square().sum(1)).sqrt()).clamp(-0.999, 0.999))
-        rest = (centre - middle - slope[:, None] * away[..., None]) * weight.sqrt()
-        known = torch.cat([rest.flatten(1), weight[..., 0].sqrt()], 1)
+        # a root whose slope is finite where a layer is empty
+        importance = (weight + LEAST_WEIGHT).sqrt()
+        rest = (centre - middle - slope[:, None] * away[..., None]) * importance
+        known = torch.cat([rest.flatten(1), importance[..., 0]], 1)
         corrected: Tensor = theta + self.correction(known).squeeze(1)
         return corrected
 
