@@ -15,6 +15,7 @@ from caloforge.showers import ShowerBatch
 
 RANGES = TrainedRange(energy=(1e3, 5e4), theta=(math.pi / 2,) * 2, phi=(0.0, 0.0), pdg_ids=(22,))
 FACTS = DataFacts(ranges=RANGES, response_fit=(0.02, -0.002))
+DEBUG = {"family": "layered", "preset": "debug"}
 STEPS, BATCH = 30, 50
 
 # detector, overrides, particles of a GeV, thickness of the active plates of each layer by its index
@@ -63,7 +64,7 @@ def made_up(detector, particles, thickness, count, seed):
 
 
 def trained(detector, batch):
-    config = {"family": "layered", "preset": "debug", "likelihood_steps": STEPS, "matching_steps": STEPS}
+    config = DEBUG | {"likelihood_steps": STEPS, "matching_steps": STEPS}
     model = build_model(read_model_config(config, "model"), detector, FACTS, seed=1)
     model.fit([batch], np.random.default_rng(0))
     optimizers = {n: torch.optim.Adam(p.parameters(), lr=0.01) for n, p in model.optimized().items()}
@@ -110,10 +111,42 @@ def test_a_ragged_mesh_is_refused_with_what_its_layers_have_not_in_common():
         {"id": 1, "r_edges": ["0 mm", "2 mm", "20 mm"], "nphi": 10},
     ]
     detector = load_detector({"name": "ragged", "mesh": {"kind": "ragged", "layers": layers}})
-    config = read_model_config({"family": "layered", "preset": "debug"}, "model")
+    config = read_model_config(DEBUG, "model")
     with pytest.raises(ConfigError) as refused:
         build_model(config, detector, FACTS, seed=1)
     message = str(refused.value)
     assert "the mesh of ragged is ragged, its layers have 2 to 20 cells" in message
     assert "needs a cartesian or cylindrical mesh, the same cells in every layer" in message
     assert "frozen" in message
+
+
+def test_layers_behind_the_end_of_a_shower_stay_empty_at_another_energy():
+    """Showers that end at a depth which grows with the energy; behind it one layer in fifty has a hit."""
+    detector = load_detector("clic-ecal-25", ("mesh.nx=5", "mesh.ny=5"))
+    rng, count, layers = np.random.default_rng(2), 1200, detector.n_layers
+    energy = np.exp(rng.uniform(*np.log(RANGES.energy), count)).astype(np.float32)
+    end = 4 + 4 * np.log(energy / 1e3)
+    inside = np.arange(layers) < end[:, None] + rng.normal(0, 1, (count, 1))
+    expected = np.where(inside, 4.0, 0.02)[:, :, None] / 25
+    showers = (0.2 * (rng.random((count, layers, 25)) < expected)).astype(np.float32)
+    angles = np.full(count, math.pi / 2, np.float32), np.zeros(count, np.float32)
+    real = ShowerBatch(showers.reshape(count, layers, 5, 5), energy, *angles, np.full(count, 22, np.int32))
+    model = build_model(read_model_config(DEBUG, "model"), detector, FACTS, seed=1)
+    model.fit([real], np.random.default_rng(0))
+    noise = torch.randn((count, model.layer_sampler.noise_size), generator=torch.Generator().manual_seed(1))
+    made = model.sample_features(Condition.of(real), noise).hit_counts.sum(2).numpy()
+    want, low = (showers > 0).sum(2), energy < 5e3
+    behind = (np.arange(layers) > end[:, None] + 4) & low[:, None]
+    assert made[behind].mean() == pytest.approx(want[behind].mean(), rel=0.25)
+    assert made[low].mean() == pytest.approx(want[low].mean(), rel=0.04)
+
+
+def test_models_of_earlier_releases_map_hits_and_empty_layers_alike():
+    detector = load_detector("clic-ecal-25", ("mesh.nx=5", "mesh.ny=5"))
+    model = build_model(read_model_config(DEBUG, "model"), detector, FACTS, seed=1)
+    sampler, counts = model.layer_sampler, model.layout.root_counts
+    sampler.least[counts] = 1
+    state = sampler.state_dict()
+    del state["least"]
+    sampler.load_state_dict(state)
+    assert sampler.least.max() < 0

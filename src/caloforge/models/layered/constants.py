@@ -29,6 +29,11 @@ MEAN_DEGREE = 5
 KNOTS, LAST_SCORE, LARGEST_SCORE = 61, 3.0, 4.5
 # features at the end of the vector: centre and depth covariance along x and y
 POSITION_FEATURES = 4
+# in place of the score of a number of hits that stays 0; scores below the second number stand for that, and
+# become the last one, which is no hits wherever the axis of the shower is
+EMPTY_SCORE, EMPTY_BELOW, EMPTY_ROOT = -32.0, -16.0, -1e3
+# limit of a feature that has none
+LEAST_FEATURE = -1e5
 # bins of energy whose centres are no further apart than this are one
 LEAST_GAP = 1e-6
 

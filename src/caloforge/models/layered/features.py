@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from caloforge.models.layered.constants import LEAST_ROOT, POSITION_FEATURES, ROOT_MEAN, ROOT_WIDTH
 from caloforge.models.layered.geometry import LayerGeometry
@@ -80,6 +80,11 @@ class FeatureLayout:
         return (
             (features[:, self.root_counts].clamp_min(0) ** 2).floor().view(-1, self.layers, self.radial_bins)
         )
+
+    def with_counts(self, values: Tensor, others: float) -> Tensor:
+        """(N, size) with values of radial bins (N, layers, bins) at the numbers of hits, and others."""
+        ends = (self.root_counts.start, self.size - self.root_counts.stop)
+        return nn.functional.pad(values.flatten(1), ends, value=others)
 
     def bin_energy(self, features: Tensor, threshold: float) -> Tensor:
         """Energies of the radial bins in MeV, (N, layers, bins), Eq. 7 before the common factor.

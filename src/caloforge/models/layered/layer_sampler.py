@@ -8,7 +8,8 @@ learned density of the scores (`layer_flow.py`). Everything is fitted in closed 
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,17 @@ from torch import Tensor, nn
 
 from caloforge.models.base import Condition
 from caloforge.models.layered.condition_scale import ConditionScale
-from caloforge.models.layered.constants import KNOTS, LARGEST_SCORE, LAST_SCORE, LEAST_GAP, MEAN_DEGREE
+from caloforge.models.layered.constants import (
+    EMPTY_BELOW,
+    EMPTY_ROOT,
+    EMPTY_SCORE,
+    KNOTS,
+    LARGEST_SCORE,
+    LAST_SCORE,
+    LEAST_FEATURE,
+    LEAST_GAP,
+    MEAN_DEGREE,
+)
 from caloforge.models.layered.features import FeatureLayout
 from caloforge.models.layered.layer_flow import LayerFlow
 from caloforge.models.layered.neighbour_resampler import NeighbourResampler
@@ -35,6 +46,19 @@ SHOWERS_PER_BIN = 150
 ROWS = 512
 
 
+@dataclass(frozen=True)
+class Occupancy:
+    """Where showers have no hits, and where they have some, at any energy that they are resampled at.
+
+    Attributes:
+        empty: (N, size) true for numbers of hits that stay 0.
+        least: (size,) least value of each feature that is not empty.
+    """
+
+    empty: Tensor
+    least: Tensor
+
+
 class LayerSampler(nn.Module):
     """Marginal transforms of the features, and a sampler of their normal scores; `fit` fills the buffers.
 
@@ -42,6 +66,9 @@ class LayerSampler(nn.Module):
     particle, shower)` takes the scores of training showers; `forward(noise, columns, particle)` makes scores
     (N, size) from standard normal noise (N, `noise_size`); `check(name)` raises ValueError for weights that
     index what is not there. `NeighbourResampler` resamples stored showers, `LayerFlow` is a learned density.
+
+    Attributes:
+        least: (size,) least value of each feature: 1 for the number of hits of a bin that stays hit.
     """
 
     mean: Tensor
@@ -49,6 +76,7 @@ class LayerSampler(nn.Module):
     centres: Tensor
     quantiles: Tensor
     knot_scores: Tensor
+    least: Tensor
 
     def __init__(
         self,
@@ -75,6 +103,7 @@ class LayerSampler(nn.Module):
         scores = torch.linspace(-LAST_SCORE, LAST_SCORE, KNOTS)
         self.register_buffer("quantiles", scores[None, :, None].repeat(BINS, 1, size))
         self.register_buffer("knot_scores", scores, persistent=False)
+        self.register_buffer("least", torch.full((size,), LEAST_FEATURE))
         self.layout = layout
         columns = self.columns(torch.ones(1), torch.zeros(1), torch.zeros(1), torch.zeros(1)).shape[1]
         self.resampler = NeighbourResampler(layer, len(ranges.pdg_ids)) if kind == "resampling" else None
@@ -133,7 +162,12 @@ class LayerSampler(nn.Module):
     # ---- fit
 
     def fit(
-        self, features: NDArray[np.float32], condition: Condition, shower: Tensor, stored_showers: int
+        self,
+        features: NDArray[np.float32],
+        condition: Condition,
+        shower: Tensor,
+        stored_showers: int,
+        occupancy: Occupancy | None = None,
     ) -> None:
         """Fit the marginal transforms and the sampler of scores.
 
@@ -142,6 +176,7 @@ class LayerSampler(nn.Module):
             condition: N conditions, those of the rows.
             shower: (N,) index of the shower that a row is an image of.
             stored_showers: Number of rows that the sampler of scores is fitted to, at most.
+            occupancy: What resampled showers take over from stored ones as it is.
         """
         design, showers = self._terms(condition).double().numpy(), len(np.unique(shower.numpy()))
         values = self._inward(torch.from_numpy(features)).double().numpy()
@@ -161,6 +196,9 @@ class LayerSampler(nn.Module):
         scores = torch.cat([self.normal_scores(kept[part], asked[part]) for part in parts])
         columns = self.columns(self.energy_argument(asked.energy), asked.theta, asked.phi, asked.pdg_id)
         self.of_scores.fit(scores, columns, self.scale.angles, self.particle(asked.pdg_id), shower[rows])
+        if self.resampler is not None and occupancy is not None:
+            self.resampler.keep_empty(occupancy.empty[rows])
+            self.least.copy_(occupancy.least)
 
     def _rows_to_keep(self, condition: Condition, stored_showers: int) -> Tensor:
         """Rows that cover the energies evenly, particle by particle, in the order of energy."""
@@ -234,7 +272,8 @@ class LayerSampler(nn.Module):
         energy_argument = self.energy_argument(condition.energy)
         columns = self.columns(energy_argument, condition.theta, condition.phi, condition.pdg_id)
         scores: Tensor = self.of_scores(noise, columns, self.particle(condition.pdg_id))
-        return scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+        limited = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE)
+        return limited if self.resampler is None else torch.where(scores < EMPTY_BELOW, EMPTY_SCORE, limited)
 
     def features(self, scores: Tensor, condition: Condition) -> Tensor:
         """Features of normal scores, (N, size), Eq. 6."""
@@ -255,7 +294,15 @@ class LayerSampler(nn.Module):
         first, last = (slopes.index_select(0, index.view(-1)).view_as(place) for slopes in tails)
         value = start + inside * (stop - start) + above * last + below * first
         mean, spread = self._mean_and_spread(condition)
-        return self._outward(mean + spread * (weight[..., None] * value).sum(0))
+        made = self._outward(mean + spread * (weight[..., None] * value).sum(0))
+        if self.resampler is None:
+            return made
+        return torch.where(scores < EMPTY_BELOW, EMPTY_ROOT, torch.maximum(made, self.least))
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # in models of earlier releases hits come and go with the energy
+        state.setdefault(prefix + "least", torch.full_like(self.least, LEAST_FEATURE))
+        super()._load_from_state_dict(state, prefix, *rest)
 
     def _inward(self, features: Tensor) -> Tensor:
         return features if self.layout is None else self.layout.bin_roots(features)

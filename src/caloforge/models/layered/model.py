@@ -26,10 +26,10 @@ from caloforge.models.compiled_model import CompiledModel
 from caloforge.models.layered.cell_density import CellCondition, Cells, heaviside
 from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.config import LayeredConfig
-from caloforge.models.layered.constants import KERNEL, KNOTS
+from caloforge.models.layered.constants import KERNEL, KNOTS, LEAST_FEATURE
 from caloforge.models.layered.features import FeatureLayout, feature_images, layer_features
 from caloforge.models.layered.geometry import layer_geometry
-from caloforge.models.layered.layer_sampler import BINS, LayerSampler
+from caloforge.models.layered.layer_sampler import BINS, LayerSampler, Occupancy
 from caloforge.models.layered.moment_matching import moments
 from caloforge.models.layered.noise_layout import noise_layout
 from caloforge.models.layered.shower_frame import MARGIN, follows_axis
@@ -218,7 +218,10 @@ class Layered(ShowerModel):
         energies = self.layout.bin_energy(torch.from_numpy(features), self.config.cell_threshold)
         response = torch.from_numpy(features[:, 0])
         features[:, 0] -= self._fit_leakage_correction(energies, response, condition).numpy()
-        self.layer_sampler.fit(features, condition, torch.cat(numbers), stored)
+        counts = self.layout.hit_counts(torch.from_numpy(features))
+        least = self.layout.with_counts(torch.ones_like(counts[:1]), LEAST_FEATURE)[0]
+        occupancy = Occupancy(self.layout.with_counts(counts == 0, 0), least)
+        self.layer_sampler.fit(features, condition, torch.cat(numbers), stored, occupancy)
 
     def _fit_windows(
         self,
@@ -257,7 +260,12 @@ class Layered(ShowerModel):
         rest = windows.expectation.rest(features, position, energy_argument)
         images, asked = windows.images_of(rest), windows.feature_condition(condition, position)
         numbers = torch.arange(len(rest)).repeat(len(images))
-        self.layer_sampler.fit(torch.cat(images).numpy(), _joined([asked] * len(images)), numbers, stored)
+        # a bin may be empty because of where the axis is, a layer hardly
+        empty = self.layout.with_counts((hits.sum(2, keepdim=True) == 0).expand_as(hits), 0)
+        occupancy = Occupancy(empty.repeat(len(images), 1), self.layer_sampler.least)
+        self.layer_sampler.fit(
+            torch.cat(images).numpy(), _joined([asked] * len(images)), numbers, stored, occupancy
+        )
 
     def _fit_leakage_correction(self, bin_energy: Tensor, response: Tensor, condition: Condition) -> Tensor:
         """Fit Eq. 2, and return the correction of each row, (N,).

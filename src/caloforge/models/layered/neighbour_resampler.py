@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from caloforge.models.checks import check_between, check_shape
 from caloforge.models.layered.constants import (
+    EMPTY_SCORE,
     FIRST_JOINT,
     FOLD,
     JITTER,
@@ -44,7 +45,8 @@ class NeighbourResampler(nn.Module):
     """Normal scores of training showers, and their nearest neighbours; `fit` fills the buffers.
 
     Attributes:
-        normal_scores: (showers, size) float16, grouped by particle, in the order of energy.
+        normal_scores: (showers, size) float16, grouped by particle, in the order of energy; EMPTY_SCORE for
+            numbers of hits that stay 0.
         neighbours: (showers, NEIGHBOURS) int16 indices of the nearest neighbours of each shower.
         coordinates: (showers, LEADING) leading principal coordinates.
         directions: (LEADING, size) leading principal directions.
@@ -116,6 +118,10 @@ class NeighbourResampler(nn.Module):
             position.append(columns[own, 1 : 1 + angles] / (2 * METRIC_SCALE))
             nearest = first + _nearest_neighbours(torch.cat(position, dim=1), shower[own])
             self.neighbours[own] = nearest.short()
+
+    def keep_empty(self, empty: Tensor) -> None:
+        """Mark numbers of hits that are 0 at any energy, where (showers, size) is true."""
+        self.normal_scores = self.normal_scores.masked_fill(empty, EMPTY_SCORE)
 
     def check(self, name: str) -> None:
         """Refuse indices of showers that are not there.

@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 
 from caloforge.models.layered.constants import (
+    EMPTY_BELOW,
+    EMPTY_ROOT,
     FIRST_JOINT,
     FOLD,
     JITTER,
@@ -28,7 +30,7 @@ from caloforge.models.layered.constants import (
 from caloforge.models.layered.numba_backend.float_math import HALF, ONE, ZERO, exp, f32, inner
 
 LAST, STEP, LIMIT = f32(LAST_SCORE), f32(2 * LAST_SCORE / (KNOTS - 1)), f32(LARGEST_SCORE)
-JITTER_WEIGHT = f32(JITTER)
+JITTER_WEIGHT, NO_HITS = f32(JITTER), f32(EMPTY_ROOT)
 # without fastmath, in the order of the tensors: a rounding may select another stored shower
 exact = njit(error_model="numpy")
 
@@ -131,7 +133,8 @@ def splice_features(tables, columns, splice, spreads, out):
         score = tables.normal_scores[row, k]
         for d in range(LEADING):
             score += shifts[part, d] * tables.directions[d, k]
-        out[k] += spreads[k] * standard_value(low, high, low_tails, high_tails, weight, k, score)
+        made = out[k] + spreads[k] * standard_value(low, high, low_tails, high_tails, weight, k, score)
+        out[k] = NO_HITS if score < f32(EMPTY_BELOW) else max(made, tables.least[k])
 
 
 @inner

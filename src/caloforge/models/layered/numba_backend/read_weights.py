@@ -125,6 +125,7 @@ def layer_tables(sampler: LayerSampler, leakage_correction: Tensor) -> LayerTabl
         front=resampler.front.contiguous().numpy(),
         back=resampler.back.contiguous().numpy(),
         layers=resampler.layers,
+        least=sampler.least.contiguous().numpy(),
         **marginals,
     )
 

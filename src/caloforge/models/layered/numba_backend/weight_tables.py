@@ -152,6 +152,7 @@ class LayerTables(NamedTuple):
         tails: (energy bins, 2, size) slopes below the first and above the last knot.
         centres: (energy bins,).
         leakage_correction: (layers,) beta of Eq. 2.
+        least: (size,) least value of each feature.
     """
 
     mean: FloatArray
@@ -168,6 +169,7 @@ class LayerTables(NamedTuple):
     tails: FloatArray
     centres: FloatArray
     leakage_correction: FloatArray
+    least: FloatArray
 
 
 class FlowTables(NamedTuple):
