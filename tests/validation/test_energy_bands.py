@@ -1,4 +1,4 @@
-"""Boosted trees by energy: which bands there are, and a defect at an edge that a spectrum hides."""
+"""Boosted trees by energy and particle: which bands there are, and a defect that a spectrum hides."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -65,7 +65,7 @@ def test_listed_energies_are_bands_of_their_own(few):
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
-    """Validation of three energies with impact points; only the lowest energy is wrong."""
+    """Validation of three energies of two particles with impact points; only the lowest energy is wrong."""
     folder = tmp_path_factory.mktemp("bands")
 
     def showers(seed):
@@ -73,6 +73,7 @@ def result(tmp_path_factory):
         scale = np.repeat([1e4, 5e4, 1e5], 300) / batch.incident_energy
         batch.showers *= scale[:, None, None, None].astype(np.float32)
         batch.incident_energy *= scale.astype(np.float32)
+        batch.pdg_id[::2] = 22
         batch.impact_x = np.random.default_rng(seed).uniform(-2.5, 2.5, 900).astype(np.float32)
         return batch
 
@@ -90,7 +91,8 @@ def test_a_defect_at_the_edge_is_seen_there(result):
     at = {
         where: metrics["classifier_auc"] for where, metrics in shower.items() if "classifier_auc" in metrics
     }
-    assert list(at) == ["energy-10", "energy-50", "energy-100", "inclusive"]
+    energies, particles = ["energy-10", "energy-50", "energy-100"], ["particle-e-", "particle-gamma"]
+    assert list(at) == [*energies, *particles, "inclusive"]
     assert at["energy-10"]["value"] > max(0.8, at["inclusive"]["value"] + 0.1)
     assert at["energy-10"]["status"] == "fail"
     for where in ("energy-50", "energy-100"):
@@ -105,6 +107,10 @@ def test_report_has_the_figure_and_a_row_for_each_energy(result):
     assert "AUC of boosted trees" in page
     assert "wrong: by energy" in page and "AUC of full simulation" in page
     assert "position resolution" in page
+    assert "wrong: by particle" in page and "wrong: particles told apart" in page
+    observables = result.metrics["generators"]["wrong"]["observables"]
+    apart = observables["particles"]["particle-e--or-gamma"]["particle_auc"]
+    assert abs(apart["value"]) < 5 * apart["uncertainty"]
 
 
 def test_table_leaves_out_what_was_not_measured(few):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +60,78 @@ def auc_and_floor(
     halves = rng.permutation(truth)
     floor, floor_error = _auc(halves[: len(halves) // 2], halves[len(halves) // 2 :], seed, threads)
     return Metric(value, uncertainty, floor), floor_error
+
+
+@dataclass(frozen=True)
+class Area:
+    """Area under a ROC curve, and its standard error."""
+
+    value: float
+    uncertainty: float
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How well two classes are told apart in full simulation and in a generated sample.
+
+    Attributes:
+        full: Area of full simulation.
+        fast: Area of the generated sample.
+        shift: Their difference. Its floor is what two full simulations of these sizes would show.
+    """
+
+    full: Area
+    fast: Area
+    shift: Metric
+
+
+def separation(
+    full: tuple[NDArray[np.float32], ...],
+    fast: tuple[NDArray[np.float32], ...],
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    max_per_class: int = MAX_PER_CLASS,
+) -> Separation:
+    """Areas of boosted trees that are trained on full simulation to tell two classes apart.
+
+    Every shower is scored by trees that were not trained on it, a generated one by those of one fold, chosen
+    at random, so that both areas are those of the same trees.
+
+    Args:
+        full: (n, k) features of either class, of full simulation.
+        fast: The same of the generated sample.
+        seed: Seed of the folds, the trees and the bootstrap.
+        threads: Threads of the training.
+        max_per_class: Larger classes are reduced to this many random showers.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    rng = np.random.default_rng(seed)
+    parts = [thinned(part, max_per_class, rng) for part in (*full, *fast)]
+    sizes = [len(part) for part in parts]
+    features = np.split(binned(np.concatenate(parts)), [sum(sizes[:2])])
+    labels = [np.repeat([0, 1], sizes[:2]), np.repeat([0, 1], sizes[2:])]
+    scores = [np.zeros(len(label)) for label in labels]
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    splits = [folds.split(*sample) for sample in zip(features, labels, strict=True)]
+    fold_areas = []
+    with threadpool_limits(limits=threads):
+        for (train, *own), (_, *other) in zip(*splits, strict=True):
+            trees = _fit(features[0][train], labels[0][train], seed)
+            held = [*own, *other]
+            for sample, score, test in zip(features, scores, held, strict=True):
+                score[test] = trees.predict_proba(sample[test])[:, 1]
+            both = zip(scores, labels, held, strict=True)
+            fold_areas.append([_area(s[t][lab[t] == 0], s[t][lab[t] == 1]) for s, lab, t in both])
+    values = np.mean(fold_areas, axis=0)
+    drawn = [bootstrap_areas(s[lab == 0], s[lab == 1], seed) for s, lab in zip(scores, labels, strict=True)]
+    errors = [float(np.std(areas, ddof=1)) for areas in drawn]
+    # mean size of a normal deviation of two independent samples of full simulation
+    floor = np.sqrt(2 / np.pi) * errors[0] * np.sqrt(1 + len(scores[0]) / len(scores[1]))
+    shift = Metric(float(values[1] - values[0]), float(np.hypot(*errors)), float(floor))
+    areas = [Area(float(value), error) for value, error in zip(values, errors, strict=True)]
+    return Separation(*areas, shift)
 
 
 def _auc(

@@ -1,4 +1,7 @@
-"""Boosted trees in bands of the incident energy: one classifier over a spectrum cannot see its ends."""
+"""Boosted trees in bands of the incident energy, and for each of several particles.
+
+One classifier over a spectrum cannot see its ends.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from caloforge.metrics.tree_classifier import auc_and_floor
 from caloforge.observables import high_level_features
 from caloforge.validation import formatting
 from caloforge.validation.comparison import Difference
-from caloforge.validation.conditions import INCLUSIVE, MAX_LISTED, Array, Bin
+from caloforge.validation.conditions import INCLUSIVE, MAX_LISTED, Array, Axis, Bin
 from caloforge.validation.figure_data import Figure, Series
 from caloforge.validation.multivariate import SHOWER
 from caloforge.validation.observed_sample import Sample
@@ -117,10 +120,10 @@ def band_areas(
     Args:
         truth: Full simulation.
         generated: The samples to judge.
-        bands: From `energy_bands`.
+        bands: From `energy_bands`, or of particles.
         seed: Seed of folds, trees and bootstrap.
         workers: Threads; trees release the interpreter lock.
-        tell: Called with ("trees by energy", done, total).
+        tell: Called with ("trees by band", done, total).
     """
     features = {s.name: high_level_features(s.values, s.conditions.energy) for s in (truth, *generated)}
     jobs = [(sample, band) for sample in generated for band in bands]
@@ -140,7 +143,7 @@ def band_areas(
     with ThreadPoolExecutor(workers) as pool:
         for done, area in enumerate(pool.map(train, jobs), start=1):
             found.append(area)
-            tell("trees by energy", done, len(jobs))
+            tell("trees by band", done, len(jobs))
     return found
 
 
@@ -151,7 +154,8 @@ def band_differences(areas: Sequence[BandArea]) -> list[Difference]:
 
 def band_figure(generated: Sequence[Sample], areas: Sequence[BandArea]) -> Figure | None:
     """The area against the energy, with that of full simulation; None for a single band."""
-    own = {s.name: [a for a in areas if a.generator == s.name] for s in generated}
+    of_energy = [a for a in areas if a.band.axis == "energy"]
+    own = {s.name: [a for a in of_energy if a.generator == s.name] for s in generated}
     first = next(iter(own.values()), [])
     if len(first) < 2:
         return None
@@ -174,12 +178,12 @@ def band_figure(generated: Sequence[Sample], areas: Sequence[BandArea]) -> Figur
     )
 
 
-def band_table(verdict: Verdict) -> Table | None:
-    """One row per band: trees, and response and hits where these bins have them; None without bands."""
+def band_table(verdict: Verdict, axis: Axis) -> Table | None:
+    """One row per band of an axis: trees, and response and hits where its bins have them; None without."""
     found: dict[Bin, dict[tuple[str, str], Metric]] = {}
     for judgement in verdict.judgements:
         d = judgement.difference
-        if d.bin.axis == "energy" and d.place is None:
+        if d.bin.axis == axis and d.place is None:
             found.setdefault(d.bin, {})[d.observable, d.metric] = d.result
     bands = {band: results for band, results in found.items() if (SHOWER, METRIC) in results}
     columns = [c for c in COLUMNS if any(c[1:] in results for results in bands.values())]
@@ -192,8 +196,8 @@ def band_table(verdict: Verdict) -> Table | None:
         )
         for band, results in bands.items()
     )
-    head = ("energy", *(title for title, *_ in columns), "AUC of the trees", "AUC of full simulation")
-    return Table("whole", f"{verdict.generator}: by energy", head, rows) if rows else None
+    head = (axis, *(title for title, *_ in columns), "AUC of the trees", "AUC of full simulation")
+    return Table("whole", f"{verdict.generator}: by {axis}", head, rows) if rows else None
 
 
 def _cell(result: Metric | None, metric: str) -> str:

@@ -10,13 +10,16 @@ from caloforge.metrics.registry import metrics
 from caloforge.metrics.resampling import Metric
 from caloforge.metrics.submission import Submission
 from caloforge.validation import formatting
-from caloforge.validation.conditions import INCLUSIVE
+from caloforge.validation.conditions import INCLUSIVE, Axis
 from caloforge.validation.energy_bands import band_table
 from caloforge.validation.multivariate import CORRELATION, SHOWER, CorrelationComparison
+from caloforge.validation.particle_separation import PARTICLES, ParticlePair, pair_table
 from caloforge.validation.report_model import Card, Contents, Matrix, Table
 from caloforge.validation.response import mip_peaks, position_resolution, summarise_response
 from caloforge.validation.verdict import Verdict
 
+# conditions that trees are trained in bands of
+BAND_AXES: tuple[Axis, ...] = ("energy", "particle")
 # columns of the CaloChallenge table: key, title, factor
 ROW = (
     ("fpd_1e3", "FPD · 10³", 1.0),
@@ -63,9 +66,20 @@ def add_position(contents: Contents) -> None:
 def add_whole_showers(contents: Contents) -> None:
     """Tables of the metrics of all observables at once."""
     contents.cards.append(Card(SHOWER, "whole showers", "whole"))
+    tables: list[Table] = []
     for verdict in contents.verdicts:
-        by_energy = band_table(verdict)
-        contents.tables += [_whole_table(verdict), *([by_energy] if by_energy else [])]
+        bands = [band_table(verdict, axis) for axis in BAND_AXES]
+        tables += [_whole_table(verdict), *(table for table in bands if table)]
+    # those of pairs of particles follow
+    contents.tables = [*tables, *contents.tables]
+
+
+def add_particle_pairs(contents: Contents, pairs: list[ParticlePair]) -> None:
+    """Tables of how well particles are told apart; nothing for a single particle."""
+    if pairs:
+        contents.cards.append(Card(PARTICLES, "particles told apart", "whole"))
+        found = [pair_table(sample.name, pairs) for sample in contents.generated]
+        contents.tables += [table for table in found if table]
 
 
 def add_correlations(contents: Contents, found: CorrelationComparison) -> None:

@@ -43,11 +43,18 @@ from caloforge.validation.multivariate import (
 )
 from caloforge.validation.observed_sample import Sample
 from caloforge.validation.optional_tests import Slow, add_slow, check_networks, check_protocol
+from caloforge.validation.particle_separation import (
+    ParticlePair,
+    pair_differences,
+    particle_bands,
+    particle_pairs,
+)
 from caloforge.validation.pdf_figures import Drawers
 from caloforge.validation.report import build_report
 from caloforge.validation.report_model import Contents
 from caloforge.validation.report_sections import (
     add_correlations,
+    add_particle_pairs,
     add_position,
     add_response,
     add_whole_showers,
@@ -277,18 +284,27 @@ class _Job:
         add_position(contents)
         correlated = compare_correlations(samples[0], judged)
         add_correlations(contents, correlated)
-        areas = self._band_areas(samples, judged)
+        areas, pairs = self._band_areas(samples, judged), self._particle_pairs(samples, judged)
         figure = band_figure(judged, areas)
         contents.figures += [figure] if figure else []
-        return contents, [*differences, *correlated.differences, *band_differences(areas)]
+        add_particle_pairs(contents, pairs)
+        differences += [*correlated.differences, *band_differences(areas), *pair_differences(pairs)]
+        return contents, differences
 
     def _band_areas(self, samples: Sequence[Sample], judged: Sequence[Sample]) -> list[BandArea]:
-        """Areas of boosted trees by energy, between the first sample and those judged."""
+        """Areas of boosted trees by energy and particle, between the first sample and those judged."""
         if not self.classifier:
             return []
         # the same bands for the generators and the second truth
-        bands = energy_bands(samples, self.bins)
+        bands = [*energy_bands(samples, self.bins), *particle_bands(samples, self.bins)]
         return band_areas(samples[0], judged, bands, seed=self.seed, workers=self.workers, tell=self.tell)
+
+    def _particle_pairs(self, samples: Sequence[Sample], judged: Sequence[Sample]) -> list[ParticlePair]:
+        """How well particles are told apart, in the first sample and in those judged."""
+        if not self.classifier:
+            return []
+        bands = particle_bands(samples, self.bins)
+        return particle_pairs(samples[0], judged, bands, seed=self.seed, workers=self.workers, tell=self.tell)
 
     def _examine(self, truth: Sample, judged: list[Sample]) -> tuple[list[Difference], list[Figure]]:
         """Several observables at once."""
@@ -362,6 +378,7 @@ class _Job:
         among, _ = self._examine(first, [second])
         among += compare_correlations(first, [second]).differences
         among += band_differences(self._band_areas(samples, [second]))
+        among += pair_differences(self._particle_pairs(samples, [second]))
         among += self._multivariate(first, second, trained_on)
         among += list(summarise(among))
 

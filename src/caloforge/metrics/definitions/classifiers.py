@@ -23,6 +23,14 @@ METRICS = (
         max_showers=MAX_PER_CLASS,
         card="AUC, boosted trees on observables",
     ),
+    # of several particles, see `validation.particle_separation`
+    MetricDefinition(
+        "particle_auc",
+        "ΔAUC",
+        "difference of the areas of trees that tell two particles apart",
+        threshold="magnitude",
+        requires="classifier",
+    ),
     # of several generators, see `validation.multivariate.compare_generators`
     MetricDefinition("log_posterior", "log posterior", "mean log posterior among the generators"),
 )
