@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -129,9 +130,9 @@ def separation(
     errors = [float(np.std(areas, ddof=1)) for areas in drawn]
     # mean size of a normal deviation of two independent samples of full simulation
     floor = np.sqrt(2 / np.pi) * errors[0] * np.sqrt(1 + len(scores[0]) / len(scores[1]))
-    shift = Metric(float(values[1] - values[0]), float(np.hypot(*errors)), float(floor))
-    areas = [Area(float(value), error) for value, error in zip(values, errors, strict=True)]
-    return Separation(*areas, shift)
+    shift = Metric(float(values[1] - values[0]), math.hypot(*errors), float(floor))
+    full_area, fast_area = (Area(float(v), error) for v, error in zip(values, errors, strict=True))
+    return Separation(full_area, fast_area, shift)
 
 
 def _auc(
