@@ -8,6 +8,7 @@ import caloforge
 from caloforge import ShowerFile
 from caloforge.cli import main
 from caloforge.generation.runtimes import BACKENDS
+from caloforge.metrics.resampling import Metric
 from caloforge.timing import precisions
 from caloforge.timing.precisions import PrecisionPlan, compare_precisions, precision_table
 from caloforge.timing.sources import Source, trained
@@ -76,11 +77,32 @@ def test_every_path_is_compared_with_geant4_and_with_torch(electrons, measured):
     assert rows["numba", "fp32"]["reason"] == "the family has no compiled form"
     json.dumps(document)
     table = precision_table({**document, "command": "caloforge benchmark"})
+    assert "CNN" not in table
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
     assert "| small | onnx int8 | 2, 1 | " in table
     assert "| 10.00 ± " in table and "| 1.0e-01 |" in table
     assert "- small, torch bf16: too slow: 12 s a shower" in table
+
+
+def test_the_cnn_judges_each_kind_of_showers_once(electrons, measured, monkeypatch):
+    judged = []
+
+    def classify(truth, sample, names, *, repeats, seed, measure_floor):
+        judged.append(sample.name)
+        assert (names, repeats, measure_floor) == (["strong"], 1, False)
+        return {"strong": (Metric(0.5 + 0.1 * len(judged), 0.01, 0.5), None)}
+
+    monkeypatch.setattr(precisions, "classify", classify)
+    document = compare_precisions(PrecisionPlan((GAN,), electrons, SHOWERS, cnn=True))
+    assert judged == ["torch fp32", "onnx int8", "openvino int8"]
+    areas = {
+        (row["backend"], row["precision"]): row.get("cnn", {}).get("value") for row in document["results"]
+    }
+    assert areas["torch", "fp32"] == areas["onnx", "fp32"] == pytest.approx(0.6)
+    assert areas["onnx", "int8"] == pytest.approx(0.7)
+    table = precision_table({**document, "command": "caloforge benchmark"})
+    assert "| CNN, AUC |" in table and "| 0.700 ± 0.010 |" in table
 
 
 def test_a_missing_package_is_named(electrons, monkeypatch):
@@ -98,6 +120,7 @@ def test_a_missing_package_is_named(electrons, monkeypatch):
         (["--precision", "all"], "give at least one model"),
         (["clic-electron", "--precision", "all"], "give --truth FILE"),
         (["clic-electron", "--truth", "TRUTH"], "--truth is for --precision all"),
+        (["clic-electron", "--cnn"], "--cnn is for --precision all"),
         (["clic-electron", "--precision", "all", "--truth", "TRUTH", "--all-cores"], "on one core"),
         (["clic-electron", "--precision", "all", "--truth", "TRUTH", "-n", "9999"], "holds 400 showers"),
     ],

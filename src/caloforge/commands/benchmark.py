@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ def benchmark(
     n: Annotated[Showers | None, Parameter(name=["-n", "--n"])] = None,
     precision: Literal["validated", "all"] = "validated",
     truth: FilePath | None = None,
+    cnn: Annotated[bool, Parameter(negative=())] = False,
     all_cores: Annotated[bool, Parameter(negative=())] = False,
     out: Annotated[FilePath | None, Parameter(name=["-o", "--out"])] = None,
     quick: Annotated[bool, Parameter(negative=())] = False,
@@ -45,6 +47,8 @@ def benchmark(
             default all.
         precision: The arithmetic that the card of a model allows, or all.
         truth: With `--precision all`: shower file of Geant4 that the models were not trained on.
+        cnn: With `--precision all`: also train the CNN of `validate --neural strong` on the showers of each
+            path, which takes minutes.
         all_cores: Measure on all cores, too.
         out: Output directory, with benchmark.json and benchmark.md, or precisions.json and precisions.md.
         quick: Rough figures in a minute, not to be published.
@@ -60,9 +64,10 @@ def benchmark(
         out = check_new(out, force=force)
     if precision == "all":
         every = _precision_plan(models, truth, n, quick=quick, all_cores=all_cores, seed=seed)
-        return _precisions(every, out, progress=progress)
-    if truth is not None:
-        raise ConfigError("--truth is for --precision all; Geant4 is timed by showers of its own")
+        return _precisions(replace(every, cnn=cnn), out, progress=progress)
+    if truth is not None or cnn:
+        option = "--cnn" if truth is None else "--truth"
+        raise ConfigError(f"{option} is for --precision all; Geant4 is timed by showers of its own")
     config = load_run(run)
     cores = len(os.sched_getaffinity(0))
     plan = Plan(

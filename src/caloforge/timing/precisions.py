@@ -31,11 +31,14 @@ from caloforge.timing.machine import machine, quietest_core
 from caloforge.timing.sources import Source
 from caloforge.timing.tables import machine_line
 from caloforge.timing.timed_process import measure
+from caloforge.validation.classifiers import STRONG, classify
 from caloforge.validation.conditions import INCLUSIVE, AtFixedConditions
 from caloforge.validation.observed_sample import Sample, read_sample
 
 FORMAT, FORMAT_VERSION = "caloforge-precisions", 1
 REFERENCE = ("torch", "fp32")
+# paths that differ less than this make the same showers, but for rounding
+SAME_SHOWERS = 1e-5
 # making the showers of the comparison takes at most so long, s
 LONGEST_COMPARISON = 300.0
 SHIFTS = ("response", "hits")
@@ -52,6 +55,7 @@ class PrecisionPlan:
         batches: Batch sizes that are timed.
         seconds: Intended time of one measurement, s.
         seed: Seed of the noise.
+        cnn: Also train the CNN that judges cells; minutes for each path with showers of its own.
     """
 
     models: tuple[Source, ...]
@@ -60,6 +64,7 @@ class PrecisionPlan:
     batches: tuple[int, ...] = (1, 128)
     seconds: float = 3.0
     seed: int = 1
+    cnn: bool = False
 
 
 def compare_precisions(plan: PrecisionPlan, report: Report = lambda *_: None) -> dict[str, Any]:
@@ -76,6 +81,7 @@ def compare_precisions(plan: PrecisionPlan, report: Report = lambda *_: None) ->
         folder, read = Path(name), _reader(plan)
         truth = read(plan.truth, "truth")
         reference: Sample | None = None
+        cnn: dict[str, Any] = {}
         for done, (source, backend, precision) in enumerate(paths):
             report(done, len(paths), f"{source.name}, {backend} {precision}")
             row: dict[str, Any] = {"name": source.name, "backend": backend, "precision": precision}
@@ -88,6 +94,11 @@ def compare_precisions(plan: PrecisionPlan, report: Report = lambda *_: None) ->
                 reference = sample if reference is None else reference
                 row |= _accuracy(truth, sample, plan.seed)
                 row["other_cells"] = _other_cells(sample, reference)
+                if plan.cnn:
+                    report(done, len(paths), f"{source.name}, {backend} {precision}, CNN")
+                    known = sample is not reference and row["other_cells"] < SAME_SHOWERS
+                    row["cnn"] = cnn if known else _cnn(truth, sample, plan.seed)
+                    cnn = row["cnn"] if sample is reference else cnn
                 made.unlink()
             rows.append(row)
     report(len(paths), len(paths), "")
@@ -175,6 +186,12 @@ def _accuracy(truth: Sample, sample: Sample, seed: int) -> dict[str, Any]:
     return {name: metric.to_json() for name, metric in found.items()}
 
 
+def _cnn(truth: Sample, sample: Sample, seed: int) -> dict[str, Any]:
+    """Area of the CNN on every cell, with its uncertainty."""
+    [(area, _)] = classify(truth, sample, [STRONG], repeats=1, seed=seed, measure_floor=False).values()
+    return area.to_json()
+
+
 def _shifting(sample: Sample) -> NDArray[np.float64]:
     """What `SHIFTS` compares, (N, k)."""
     return np.stack([sample.values[name].astype(np.float64) for name in SHIFTS], axis=1)
@@ -188,16 +205,21 @@ def _other_cells(sample: Sample, reference: Sample) -> float:
 
 # ---- the table
 
-HEADINGS = ("", "arithmetic", "CPU ms a shower", "trees, AUC", "mean response", "mean hits", "in other cells")
+TIMES, CNN = "CPU ms a shower", "CNN, AUC"
+HEADINGS = ("", "arithmetic", TIMES, "trees, AUC", CNN, "mean response", "mean hits", "in other cells")
 
 
 def precision_table(document: dict[str, Any]) -> str:
     """The table in Markdown, what cannot run with the reason, and the machine."""
     batches = ", ".join(map(str, document["batches"]))
-    headings = [f"{h}, batch {batches}" if h == "CPU ms a shower" else h for h in HEADINGS]
+    headings = [f"{h}, batch {batches}" if h == TIMES else h for h in HEADINGS]
     rules = ["---" if column < 2 else "---:" for column in range(len(headings))]
     measured = [row for row in document["results"] if row.get("ms")]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rules, *map(_cells, measured)))
+    lines = [headings, rules, *map(_cells, measured)]
+    if not any("cnn" in row for row in measured):
+        column = HEADINGS.index(CNN)
+        lines = [[*cells[:column], *cells[column + 1 :]] for cells in lines]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     reasons = [
         f"- {row['name']}, {row['backend']} {row['precision']}: {row['reason']}"
         for row in document["results"]
@@ -214,12 +236,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
     times = ", ".join(plain(ms) for ms in row["ms"].values())
     front = [row["name"], f"{row['backend']} {row['precision']}", times]
     if "trees" not in row:
-        return [*front, "", "", "", ""]
-    trees = Metric(**row["trees"])
+        return [*front, *[""] * (len(HEADINGS) - len(front))]
+    areas = [Metric(**row[name]) if name in row else None for name in ("trees", "cnn")]
     shifts = [Metric(**row[name]) for name in SHIFTS]
     return [
         *front,
-        f"{trees.value:.3f} ± {trees.uncertainty:.3f}",
+        *("" if area is None else f"{area.value:.3f} ± {area.uncertainty:.3f}" for area in areas),
         *(f"{100 * s.value:.2f} ± {100 * s.uncertainty:.2f} %" for s in shifts),
         f"{row['other_cells']:.1e}",
     ]

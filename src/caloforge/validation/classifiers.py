@@ -35,6 +35,7 @@ def classify(
     *,
     repeats: int,
     seed: int,
+    measure_floor: bool = True,
     progress: Callable[[int, int], object] | None = None,
 ) -> dict[str, tuple[Metric, Metric]]:
     """Train classifiers between full simulation and a generated sample.
@@ -43,10 +44,10 @@ def classify(
         truth: Full simulation.
         generated: The sample to judge.
         names: By the protocol of the CaloChallenge "low" (voxels), "low-normed" (voxels over the energy of
-            their layer), "high" (observables), "cnn" (3D ResNet); "strong" is `strong_classifier`, whose
-            floor is measured.
+            their layer), "high" (observables), "cnn" (3D ResNet); "strong" is `strong_classifier`.
         repeats: Trainings of each.
         seed: Seed of splits and weights.
+        measure_floor: Whether "strong" is trained once more, between halves of the truth.
         progress: Called with thousandths done and 1000 x the number of networks.
 
     Returns:
@@ -74,7 +75,7 @@ def classify(
                 images=images(truth.detector, truth.conditions),
                 repeats=repeats,
                 seed=seed,
-                measure_floor=True,
+                measure_floor=measure_floor,
                 progress=tell,
             )
         else:
