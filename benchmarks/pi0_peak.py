@@ -1,11 +1,12 @@
 """The pi0 mass peak and what else hits show: Geant4 alone against a model at its gate.
 
     python benchmarks/pi0_peak.py MODEL -o peak                        # pi0 of 10 to 30 GeV, 5 m in front
-    python benchmarks/pi0_peak.py MODEL -o zh --events ZH250_ISR.edm4hep.root
+    python benchmarks/pi0_peak.py MODEL -o zh --events ZH250_ISR.edm4hep.root --repeat 40
 
 MODEL takes photons at any impact point. Pi0 decay in Geant4; both photons are found by a simple clustering of
 hits, and their mass is computed from energies and positions. With `--events` energies of events and hits of
-layers are compared instead. Both simulations see the same particles. Writes full.root, fast.root, a picture.
+layers are compared instead, means over `--repeat` simulations of each event. Both simulations see the same
+particles. Writes full.root, fast.root, and a picture.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import uproot
 from matplotlib.figure import Figure
 
 import caloforge
+from caloforge.fastsim.events.reading import read_events
 
 MASS = 0.1349768
 ENERGIES = (10.0, 30.0)
@@ -112,15 +114,66 @@ def draw_masses(samples, path):
     figure.savefig(path, dpi=130)
 
 
-def draw_events(samples, path):
-    """Energy of each event, and mean hits of each layer."""
+def repeat_events(path, copy, repeats):
+    """The final particles of every event of a file, the whole file so many times; returns its events."""
+    originals = list(read_events(Path(path)))
+    with pyhepmc.open(copy, "w") as file:
+        for number in range(repeats * len(originals)):
+            columns = originals[number % len(originals)].columns
+            event = pyhepmc.GenEvent(pyhepmc.Units.GEV, pyhepmc.Units.MM)
+            event.event_number = number
+            for row in np.flatnonzero(columns["generatorStatus"] == 1):
+                momentum = [float(columns[f"momentum.{axis}"][row]) for axis in "xyz"]
+                energy = float(np.hypot(columns["mass"][row], np.linalg.norm(momentum)))
+                place = [float(columns[f"vertex.{axis}"][row]) for axis in "xyz"]
+                # HepMC has lengths of c t
+                vertex = pyhepmc.GenVertex((*place, 299.792458 * float(columns["time"][row])))
+                vertex.add_particle_in(pyhepmc.GenParticle((0, 0, energy, energy), 23, 2))
+                pdg = int(columns["PDG"][row])
+                vertex.add_particle_out(pyhepmc.GenParticle((*momentum, energy), pdg, 1))
+                event.add_vertex(vertex)
+            file.write(event)
+    return len(originals)
+
+
+def measured(events):
+    """Visible energy (MeV), hits, and hits of each layer, of each event."""
+    energy = ak.to_numpy(ak.sum(events["ECalHits.energy"], axis=1)) * 1e3
+    layers = [np.bincount(np.asarray(cells & 0xFFFF), minlength=64) for cells in events["ECalHits.cellID"]]
+    return energy, ak.to_numpy(ak.num(events["ECalHits.cellID"])), np.array(layers)
+
+
+def mean(values):
+    """Mean over the repeats (first axis) and its standard error."""
+    error = values.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0 * values[0]
+    return values.mean(axis=0), error
+
+
+def compare_events(samples, count):
+    """Means over the repeats, with standard errors: of each event, of all, and of all hits of each layer."""
+    found = {}
+    for name, events in samples.items():
+        energy, hits, layers = (part.reshape(-1, count, *part.shape[1:]) for part in measured(events))
+        found[name] = {
+            "energy": mean(energy), "hits": mean(hits), "layers": mean(layers.mean(axis=1)),
+            "all energy": mean(energy.sum(axis=1)), "all hits": mean(hits.sum(axis=1)),
+        }  # fmt: skip
+    return found
+
+
+def draw_events(found, path):
+    """Energy of each event, and mean hits of each layer, with standard errors."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for (name, events), mark, color in zip(samples.items(), ("o", "x"), ("0.6", "C0"), strict=False):
-        energy = ak.to_numpy(ak.sum(events["ECalHits.energy"], axis=1)) * 1e3
-        left.plot(np.arange(len(energy)), energy, mark, color=color, ms=8, mew=2, label=name)
-        layers = np.bincount(ak.to_numpy(ak.flatten(events["ECalHits.cellID"] & 0xFFFF)))
-        right.step(np.arange(len(layers)), layers / len(events), where="mid", color=color, lw=1.5, label=name)
+    for (name, means), mark, color in zip(found.items(), ("o", "x"), ("0.6", "C0"), strict=False):
+        energy, error = means["energy"]
+        left.errorbar(
+            np.arange(len(energy)), energy, error, fmt=mark, color=color, ms=8, mew=2, capsize=4, label=name
+        )
+        layers, error = means["layers"]
+        last = np.flatnonzero(layers)[-1] + 1
+        right.step(np.arange(last), layers[:last], where="mid", color=color, lw=1.5, label=name)
+        right.errorbar(np.arange(last), layers[:last], error[:last], fmt="none", color=color, lw=1)
     left.set(xlabel="event", ylabel="visible energy, MeV", xticks=np.arange(len(energy)))
     right.set(xlabel="layer", ylabel="hits per event")
     left.set_xlim(-0.5, len(energy) - 0.5)
@@ -137,6 +190,7 @@ def main():
     parser.add_argument("-d", "--detector", default="clic-ecal-25")
     parser.add_argument("-n", type=int, default=300, help="pi0")
     parser.add_argument("--events", help="events of your own, in place of pi0")
+    parser.add_argument("--repeat", type=int, default=1, help="simulations of each event, with --events")
     parser.add_argument("--distance", default="30 cm", help="of the face, with --events")
     parser.add_argument("--facing", default="x", help="side of the face, with --events")
     parser.add_argument("--seed", type=int, default=1)
@@ -144,11 +198,13 @@ def main():
     arguments = parser.parse_args()
     out = Path(arguments.out)
     out.mkdir(parents=True)
-    events = arguments.events
     settings = {"distance": arguments.distance, "facing": arguments.facing}
-    if events is None:
+    if arguments.events is None:
         events, settings = out / "pi0.hepmc", {"distance": f"{DISTANCE:g} mm"}
         write_pions(events, arguments.n, arguments.seed)
+    else:
+        events = out / "events.hepmc"
+        count = repeat_events(arguments.events, events, arguments.repeat)
     samples = {}
     for name, file, fast in ((FULL, "full.root", None), (FAST, "fast.root", arguments.model)):
         if name == FAST and fast is None:
@@ -160,7 +216,11 @@ def main():
         print(outcome.text)
         samples[name] = uproot.open(out / file)["events"].arrays()
     if arguments.events is not None:
-        draw_events(samples, out / "events.png")
+        found = compare_events(samples, count)
+        draw_events(found, out / "events.png")
+        for name, means in found.items():
+            for key in ("energy", "hits", "all energy", "all hits"):
+                print(name, key, *(np.round(value, 2).tolist() for value in means[key]))
         return
     # one calibration, of Geant4, for both
     energy = ak.sum(samples[FULL]["ECalHits.energy"])

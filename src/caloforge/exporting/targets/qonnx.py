@@ -55,7 +55,8 @@ def _convert(model: ShowerModel, folder: Path) -> tuple[str, ...]:
     if unsuited := sorted(found & UNSUITED):
         raise ModelError(
             f"the family {model.family} cannot become firmware: its graph has {', '.join(unsuited)}, which "
-            "have no fixed schedule in hardware; a network of convolutions (gan3d) has none of them"
+            "have no fixed schedule in hardware; a network of convolutions alone (gan3d, but for its preset "
+            "compact) has none of them"
         )
     quantize_graph(model, graph, graph, for_hardware=True)
     from qonnx.core.modelwrapper import ModelWrapper
