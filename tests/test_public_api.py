@@ -6,9 +6,10 @@ import caloforge
 
 CLASSES = {"CaloforgeError", "Detector", "RunConfig", "ShowerBatch", "ShowerFile", "ShowerWriter"}
 SIGNATURES = {
-    "benchmark": "*models, run=clic-electron, n=None, precision=validated, truth=None, "
-    "all_cores=False, out=None, quick=False, seed=1, "
-    "force=False, progress=True",
+    "benchmark": "*models, run=clic-electron, n=None, precision=validated, truth=None, cnn=False, "
+    "all_cores=False, out=None, quick=False, seed=1, force=False, progress=True",
+    "benchmark_resources": "run, *, data, truth, out, showers=None, seeds=3, set_=None, cnn=False, "
+    "geant4=20, resume=False, progress=True",
     "benchmark_scaling": "run=demo, *, data=None, processes=None, steps=30, nodes=128, network=omni-path, "
     "per_node=1, out=None, seed=1, force=False, progress=True",
     "card": "model, *reports, benchmark=None, data=None, name=None",

@@ -26,6 +26,7 @@ from caloforge._version import __version__
 if TYPE_CHECKING:
     from caloforge import plot
     from caloforge.commands.benchmark import benchmark, benchmark_scaling
+    from caloforge.commands.benchmark_resources import benchmark_resources
     from caloforge.commands.card import card
     from caloforge.commands.check import check
     from caloforge.commands.cite import cite
@@ -59,6 +60,7 @@ __all__ = [
     "ShowerWriter",
     "__version__",
     "benchmark",
+    "benchmark_resources",
     "benchmark_scaling",
     "card",
     "check",
@@ -95,6 +97,7 @@ _MODULES = {
     "ShowerBatch": "caloforge.showers",
     "ShowerFile": "caloforge.showers",
     "ShowerWriter": "caloforge.showers",
+    "benchmark_resources": "caloforge.commands.benchmark_resources",
     "benchmark_scaling": "caloforge.commands.benchmark",
     "config_schema": "caloforge.commands.config",
     "config_show": "caloforge.commands.config",

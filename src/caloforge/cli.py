@@ -49,6 +49,10 @@ SUBVERBS = {
         "benchmark:benchmark_scaling",
         "Time a training on one and several processes, and project it to many nodes.",
     ),
+    "benchmark resources": (
+        "benchmark_resources:benchmark_resources",
+        "Measure what numbers of training showers and time of training give.",
+    ),
 }
 # options that take every word up to the next option
 SEVERAL_FILES = ("--data", "--like", "--training", "--triforce")

@@ -32,7 +32,7 @@ OPTIONS = {
     "card": "MODEL REPORTS --benchmark --data --name",
     "submit": "WHERE COMMAND --nodes --array --processes --gpus --cpus --memory --time --image --volume "
     "--env --secret --setup --name --sbatch --namespace --dashboard --print",
-    "benchmark": "MODELS --run -n/--n --precision --truth --all-cores -o/--out --quick --seed --force "
+    "benchmark": "MODELS --run -n/--n --precision --truth --cnn --all-cores -o/--out --quick --seed --force "
     "--progress/--no-progress",
     "doctor": "",
     "cite": "",
@@ -40,6 +40,8 @@ OPTIONS = {
     "config schema": "",
     "benchmark scaling": "RUN --data --processes --steps --nodes --network --per-node -o/--out --seed "
     "--force --progress/--no-progress",
+    "benchmark resources": "RUN --data --truth -o/--out --showers --seeds --set --cnn --geant4 --resume "
+    "--progress/--no-progress",
 }
 
 

@@ -66,6 +66,9 @@ def check(
         mark = "FAILED" if "error" in facts else "ok"
         lines.append(f"{number}. {name:<16} {mark:<7} {facts['text']}")
         results[name] = facts
+    if not failed and (expected := _expected(config, results.get("data", {}).get("n", n))):
+        lines.append(expected["text"])
+        results["expected"] = expected
     from caloforge.validation.conditions import MIN_SHOWERS
 
     if n < MIN_SHOWERS:
@@ -162,3 +165,27 @@ def _training(config: RunConfig, data: Path | None, n: int) -> dict[str, Any]:
         f"{size(trial.checkpoint_bytes)} a checkpoint"
     )
     return {"text": text, "seconds_per_step": trial.seconds, "checked_in": time.perf_counter() - start}
+
+
+def _expected(config: RunConfig, n: int) -> dict[str, Any]:
+    """What a training on n showers gives, by the curves that come with caloforge; empty without any."""
+    from caloforge.models.registry import family_name
+    from caloforge.timing.resources.curves import curves_for, expectation
+    from caloforge.training.data_split import check_count
+
+    nearest = curves_for(config.detector, config.beam.pdg_id, family_name(config.model))
+    found = None if nearest is None else expectation(nearest[0], n)
+    if nearest is None or found is None:
+        return {}
+    (document, same), trees, training = nearest, found.trees, config.training
+    batches = max(1, check_count(n, training) // training.batch_size)
+    seconds = found.step_seconds * min(training.max_steps or math.inf, training.epochs * batches)
+    identity = document["identity"]
+    text = (
+        f"expected of {n} showers: boosted trees {trees.mean:.2f} ± {trees.error:.2f} (0.5: as Geant4), "
+        f"{found.how} with {identity['beam']['particle']} in {identity['detector']}; the training takes "
+        f"about {duration(seconds)} of CPU time there ({document['machine']['cpu']})"
+    )
+    if not same:
+        text += f"; {config.detector.name} may differ: caloforge benchmark resources measures it"
+    return {"text": text, "trees": trees.mean, "spread": trees.error, "how": found.how, "same_detector": same}

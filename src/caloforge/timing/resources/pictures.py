@@ -1,0 +1,69 @@
+"""Figure of a study of resources: fidelity against the number of training showers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from caloforge.geometry.plot_style import FAINT, INK, SERIES, new_figure, style
+from caloforge.timing.resources.curves import Node, nodes
+from caloforge.timing.resources.tables import DISTANCES, EQUIVALENTS, settings_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS = (
+    ("trees, area under the ROC curve", ("trees",)),
+    ("Wasserstein-1 distance, median and worst", DISTANCES),
+    ("equivalent showers of Geant4, median and worst", EQUIVALENTS),
+)
+
+
+def fidelity_figure(document: dict[str, Any]) -> Figure:
+    """Draw areas of the trees, distances and equivalent statistics of all trainings, and their means.
+
+    Dotted: what two samples of Geant4 of these sizes show, or the most that can be seen.
+
+    Args:
+        document: A resources.json.
+    """
+    figure = new_figure(13.0, 4.4)
+    figure.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.12, wspace=0.2)
+    everything = nodes(document)
+    curves: dict[tuple[str, ...], list[Node]] = {}
+    for node in everything:
+        curves.setdefault(node.settings, []).append(node)
+    for axes, (title, figures) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        for colour, curve in zip(SERIES, curves.values(), strict=False):
+            for line, name in zip(("-", "--"), figures, strict=False):
+                _draw(axes, curve, name, colour, line)
+        axes.axhline(_level(everything, figures[0]), linestyle=":", color=INK, linewidth=0.9, zorder=0)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        style(axes, title, "training showers")
+        axes.grid(visible=True, color=FAINT, linewidth=0.3)
+    figure.axes[0].legend(fontsize=8, frameon=False, labelcolor=INK)
+    figure.axes[2].set_yscale("log")
+    return figure
+
+
+def _level(everything: list[Node], name: str) -> float:
+    """The floor of a figure."""
+    return float(everything[0].rows[0][name]["floor"])
+
+
+def _draw(axes: Axes, curve: list[Node], name: str, colour: str, line: str) -> None:
+    found = [(node.showers, spread) for node in curve if (spread := node.figure(name)) is not None]
+    label = settings_name(curve[0]) if line == "-" else None
+    axes.plot(
+        [showers for showers, _ in found],
+        [spread.mean for _, spread in found],
+        line,
+        color=colour,
+        linewidth=1.3,
+        marker="o" if len(found) == 1 else "",
+        label=label,
+    )
+    for node in curve:
+        values = [row[name]["value"] for row in node.rows if name in row]
+        axes.plot([node.showers] * len(values), values, "o", color=colour, markersize=4, alpha=0.7)
