@@ -212,6 +212,14 @@ def test_data_that_the_training_did_not_record(model, report, folder):
         collect_card(card, [report], data=[folder / "truth.h5"])
 
 
+def test_the_command_names_the_particle_where_there_are_several(model, report):
+    card = collect_card(read_card(model), [report])
+    assert "--particle" not in card_markdown(card, NAME)
+    for ranges in (card["facts"]["ranges"], card["facts"].get("claimed") or {}):
+        ranges["pdg_ids"] = [11, 22]
+    assert '" --particle e- -o showers.h5' in card_markdown(card, NAME)
+
+
 @pytest.mark.parametrize(
     ("kept", "said"),
     [

@@ -38,7 +38,12 @@ def test_the_code_cites_every_equation_of_the_page_and_no_other():
 
 
 def test_the_page_of_the_released_model_says_what_it_is():
-    released = {"clic-electron": "13 920", "clic-electron-wide": "7 524", "par04-siw-electron": "1 574"}
+    released = {
+        "clic-electron": "13 920",
+        "clic-electron-wide": "7 524",
+        "clic-em": "10 500",
+        "par04-siw-electron": "1 574",
+    }
     for name, showers in released.items():
         folder = f"src/caloforge/pretrained/{name}"
         page = read(f"{folder}/README.md")

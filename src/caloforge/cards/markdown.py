@@ -94,9 +94,12 @@ def _weights(card: Json) -> str:
 
 def _usage(card: Json, name: str) -> str:
     low, high = (format_energy(float(f"{e:.3g}")) for e in claimed_ranges(card)["energy"])
+    # of several particles, generate wants to be told which
+    first, *others = trained_conditions(card)["particles"].split(", ")
+    particle = f" --particle {first}" if others else ""
     return (
         "## Use\n\n```sh\n"
-        f'caloforge generate {name} -n 10000 --energy "{low}:{high}" -o showers.h5\n'
+        f'caloforge generate {name} -n 10000 --energy "{low}:{high}"{particle} -o showers.h5\n'
         f"caloforge validate truth.h5 {name} -o report\n```"
     )
 
