@@ -5,7 +5,7 @@ import pytest
 
 import caloforge
 from caloforge import observables as obs
-from caloforge.models.released import claimed_ranges, read_card, released_models
+from caloforge.models.released import claimed_ranges, read_card, released_models, trained_conditions
 from caloforge.showers import ShowerFile
 
 # what 400 showers can tell, in standard errors
@@ -59,13 +59,20 @@ def test_no_shower_is_there_twice(samples):
     assert obs.distinct_showers(values["fingerprint"]) == len(generated)
 
 
-@pytest.mark.parametrize("name", released_models())
-def test_each_is_small_and_makes_showers_of_its_range(name):
+def models_and_particles():
+    """Every released model, with each of its particles."""
+    for name in released_models():
+        for particle in trained_conditions(read_card(name))["particles"].split(", "):
+            yield pytest.param(name, particle, id=f"{name}, {particle}")
+
+
+@pytest.mark.parametrize(("name", "particle"), list(models_and_particles()))
+def test_each_is_small_and_makes_showers_of_its_range(name, particle):
     card = read_card(name)
     assert card["card"]["validations"] and card["weights_bytes"] < 10e6
-    energies = claimed_ranges(card)["energy"]
+    low, high = claimed_ranges(card)["energy"]
     showers = caloforge.generate(
-        name, energy=f"{energies[0]} MeV:{energies[1]} MeV", n=4, seed=1, backend="torch"
+        name, energy=f"{low} MeV:{high} MeV", particle=particle, n=4, seed=1, backend="torch"
     )
     response = showers.visible_energy() / showers.incident_energy
     assert (response > 0).all() and response.max() < 3 * response.min()
