@@ -18,7 +18,7 @@ from caloforge.generation.runtimes import open_runtime
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition
 from caloforge.models.layered.cell_density import gumbel_from_normal
-from caloforge.models.layered.constants import LANES
+from caloforge.models.layered.constants import EMPTY_SCORE, LANES
 from caloforge.models.layered.noise_layout import noise_layout
 from caloforge.models.layered.numba_backend.float_math import exp, gumbel
 from caloforge.models.layered.numba_backend.simd import (
@@ -161,9 +161,8 @@ def test_noise_layout_holds_every_cell_once_and_classes_of_a_bin_together(shape)
 def test_a_shower_without_energy_stays_empty():
     model = model_of(("mesh.nx=9", "mesh.ny=9"))
     with torch.no_grad():
-        # no hits in any radial bin
-        model.layer_sampler.mean[:, model.layout.root_counts] = -100
-        model.layer_sampler.quantiles[..., model.layout.root_counts] = 0
+        # no hits in any radial bin of any stored shower
+        model.layer_sampler.resampler.normal_scores[:, model.layout.root_counts] = EMPTY_SCORE
     condition, noise = asked(model, 3)
     assert compiled(model, condition, noise).sum() == 0
 
