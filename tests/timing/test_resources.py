@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,15 @@ import caloforge
 from caloforge import ShowerFile
 from caloforge.cli import main
 from caloforge.errors import Interrupted
+from caloforge.geometry import load_detector
 from caloforge.run import load_run
 from caloforge.timing.resources import point, study
-from caloforge.timing.resources.curves import expectation, nodes
+from caloforge.timing.resources.curves import curves_for, expectation, nodes, stored_curves
 from caloforge.timing.resources.point import choose_showers
 from caloforge.timing.resources.study import Plan, run_study
-from caloforge.timing.resources.tables import cost_rows, markdown_page
+from caloforge.timing.resources.tables import cost_rows, markdown_page, markdown_tables
 
+DOCS = Path(__file__).parents[2] / "docs"
 LIBRARY = ["model={family: frozen}", "training={evaluation: {share: 0.04}}"]
 SET = ["--set", LIBRARY[0], "--set", LIBRARY[1]]
 
@@ -189,3 +192,42 @@ def test_the_cost_of_a_campaign():
     costs = [hours for _, hours in cost_rows(document)]
     assert costs == pytest.approx([1e9 / 3600, (3600 + 60) / 3600, 100])
     assert cost_rows({**document, "geant4_cpu_seconds": None}) == []
+
+
+def test_the_stored_curves_are_those_of_the_command_and_of_the_guide():
+    guide = (DOCS / "how-to/resources.md").read_text(encoding="utf-8")
+    assert stored_curves()
+    for document in stored_curves():
+        identity = document["identity"]
+        assert (document["format"], document["format_version"]) == (study.FORMAT, study.FORMAT_VERSION)
+        detector = load_detector(identity["detector"])
+        assert curves_for(detector, document["pdg_id"], identity["family"]) == (document, True)
+        curve = [node for node in nodes(document) if node.settings == nodes(document)[0].settings]
+        areas = [node.figure("trees").mean for node in curve]
+        assert len(areas) >= 3 and areas == sorted(areas, reverse=True)
+        assert expectation(document, 300).trees.error > 0
+        name = f"resources-{identity['detector']}-{identity['family']}"
+        # written by scripts/write_resources.py
+        tables = (DOCS / f"how-to/{name}.inc").read_text(encoding="utf-8")
+        assert tables == markdown_tables(document) and f"{name}.inc" in guide
+        assert (DOCS / f"images/{name}.png").is_file() and f"{name}.png" in guide
+
+
+def test_other_detectors_get_the_curves_of_the_family():
+    document, same = curves_for(load_detector("par04-scipb"), 11, "layered")
+    assert document["identity"]["detector"] == "par04-siw" and not same
+    assert curves_for(load_detector("par04-scipb"), 11, "gan3d") is None
+
+
+def test_check_says_what_to_expect(monkeypatch):
+    monkeypatch.setattr("caloforge.commands.check._fullsim", lambda *_: {"text": "not tried"})
+    monkeypatch.setattr("caloforge.commands.check._training", lambda *_: {"text": "not tried"})
+    found = caloforge.check("par04-siw-electron", n=1000)
+    document, same = curves_for(load_detector("par04-siw"), 11, "layered")
+    trees = expectation(document, 1000).trees
+    assert same and found["steps"]["expected"]["trees"] == trees.mean
+    assert f"expected of 1000 showers: boosted trees {trees.mean:.2f} ± " in found.text
+    assert "may differ" not in found.text
+    other = caloforge.check("par04-siw-electron", n=1000, set_=["detector.mesh.nphi=8"])
+    assert "may differ: caloforge benchmark resources" in other.text
+    assert "expected" not in caloforge.check("par04-siw-electron", n=1_000_000).text

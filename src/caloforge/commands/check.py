@@ -179,12 +179,14 @@ def _expected(config: RunConfig, n: int) -> dict[str, Any]:
         return {}
     (document, same), trees, training = nearest, found.trees, config.training
     batches = max(1, check_count(n, training) // training.batch_size)
-    seconds = found.step_seconds * min(training.max_steps or math.inf, training.epochs * batches)
+    steps = min(training.max_steps or math.inf, training.epochs * batches) if found.steps else 1
+    seconds = found.step_seconds * steps
     identity = document["identity"]
     text = (
         f"expected of {n} showers: boosted trees {trees.mean:.2f} ± {trees.error:.2f} (0.5: as Geant4), "
-        f"{found.how} with {identity['beam']['particle']} in {identity['detector']}; the training takes "
-        f"about {duration(seconds)} of CPU time there ({document['machine']['cpu']})"
+        f"{found.how} with {identity['beam']['particle']} in {identity['detector']}"
+        + (f" after {found.steps:.0f} steps (this run has {steps:.0f})" if found.steps else "")
+        + f"; the training takes about {duration(seconds)} of CPU time there ({document['machine']['cpu']})"
     )
     if not same:
         text += f"; {config.detector.name} may differ: caloforge benchmark resources measures it"

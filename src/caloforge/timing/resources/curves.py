@@ -75,11 +75,15 @@ class Node:
 
 
 def nodes(document: dict[str, Any]) -> list[Node]:
-    """The points of a study by settings and number of showers, the settings with most trainings first."""
+    """The points of a study by settings and number of showers, the settings with most steps first."""
     groups: dict[tuple[str, ...], dict[int, list[dict[str, Any]]]] = {}
     for row in document["points"]:
         groups.setdefault(tuple(row["settings"]), {}).setdefault(row["showers"], []).append(row)
-    order = sorted(groups, key=lambda settings: -sum(map(len, groups[settings].values())))
+    steps = {
+        settings: max(row["steps"] for rows in counts.values() for row in rows)
+        for settings, counts in groups.items()
+    }
+    order = sorted(groups, key=lambda settings: -steps[settings])
     return [
         Node(settings, showers, tuple(rows))
         for settings in order
@@ -101,13 +105,15 @@ class Expectation:
         trees: Area of boosted trees, with its spread.
         how: "measured" between measured numbers of showers, "extrapolated" beyond them.
         showers: The measured numbers of showers, least and most.
-        step_seconds: CPU time of a training step, s.
+        steps: Steps of a training.
+        step_seconds: CPU time of a step, s.
         document: The study.
     """
 
     trees: Spread
     how: str
     showers: tuple[int, int]
+    steps: float
     step_seconds: float
     document: dict[str, Any]
 
@@ -140,7 +146,7 @@ def _same(document: dict[str, Any], detector: Detector, pdg_id: int) -> bool:
 
 
 def expectation(document: dict[str, Any], showers: int) -> Expectation | None:
-    """What a number of training showers gives, from the curve with most trainings.
+    """What a number of training showers gives, from the curve with most steps.
 
     Between measured numbers the excess of the area over 0.5 is a power of the number of showers from one to
     the next. Beyond the last one it is the power law through all trainings, up to five times as many.
@@ -158,13 +164,14 @@ def expectation(document: dict[str, Any], showers: int) -> Expectation | None:
     least, most = measured[0][0], measured[-1][0]
     if showers < least or showers > REACH * most or len(measured) < 2:
         return None
-    steps = fmean(node.mean("cpu_seconds") / max(1.0, node.mean("steps")) for node in curve)
+    steps = fmean(node.mean("steps") for node in curve)
+    step_seconds = fmean(node.mean("cpu_seconds") / max(1.0, node.mean("steps")) for node in curve)
     if showers <= most:
         trees, how = _between(measured, showers), MEASURED
     else:
         rows = [(row["showers"], float(row["trees"]["value"])) for node in curve for row in node.rows]
         trees, how = _beyond(rows, showers), EXTRAPOLATED
-    return Expectation(trees, how, (least, most), steps, document)
+    return Expectation(trees, how, (least, most), steps, step_seconds, document)
 
 
 def _excess(area: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from caloforge.geometry.plot_style import FAINT, INK, SERIES, new_figure, style
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# inches of a line of the legend
+LEGEND_LINE = 0.22
 PANELS = (
     ("trees, area under the ROC curve", ("trees",)),
     ("Wasserstein-1 distance, median and worst", DISTANCES),
@@ -27,12 +30,15 @@ def fidelity_figure(document: dict[str, Any]) -> Figure:
     Args:
         document: A resources.json.
     """
-    figure = new_figure(13.0, 4.4)
-    figure.subplots_adjust(left=0.05, right=0.99, top=0.92, bottom=0.12, wspace=0.2)
     everything = nodes(document)
     curves: dict[tuple[str, ...], list[Node]] = {}
     for node in everything:
         curves.setdefault(node.settings, []).append(node)
+    # each curve has a line of the legend below, as settings are long
+    height = 4.0 + LEGEND_LINE * len(curves)
+    figure = new_figure(13.0, height)
+    bottom = (0.5 + LEGEND_LINE * len(curves)) / height
+    figure.subplots_adjust(left=0.05, right=0.99, top=1 - 0.35 / height, bottom=bottom, wspace=0.2)
     for axes, (title, figures) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         for colour, curve in zip(SERIES, curves.values(), strict=False):
             for line, name in zip(("-", "--"), figures, strict=False):
@@ -42,14 +48,20 @@ def fidelity_figure(document: dict[str, Any]) -> Figure:
         axes.xaxis.set_major_formatter("{x:.0f}")
         style(axes, title, "training showers")
         axes.grid(visible=True, color=FAINT, linewidth=0.3)
-    figure.axes[0].legend(fontsize=8, frameon=False, labelcolor=INK)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(),
+        loc="lower left",
+        fontsize=8,
+        frameon=False,
+        labelcolor=INK,
+    )
     figure.axes[2].set_yscale("log")
     return figure
 
 
 def _level(everything: list[Node], name: str) -> float:
-    """The floor of a figure."""
-    return float(everything[0].rows[0][name]["floor"])
+    """The floor of a figure, mean over the trainings."""
+    return fmean(float(row[name]["floor"]) for node in everything for row in node.rows)
 
 
 def _draw(axes: Axes, curve: list[Node], name: str, colour: str, line: str) -> None:
