@@ -63,6 +63,13 @@ def without_transport(model: Gan3d) -> Gan3d:
     return model
 
 
+def without_wanted_hits(model: Gan3d) -> Gan3d:
+    """A model whose numbers of hits are as they fall."""
+    model = copy.deepcopy(model)
+    model.generator.hits.forward = lambda latent, *_: torch.zeros_like(latent[..., 0])
+    return model
+
+
 @torch.inference_mode()
 def draw(model: Gan3d, condition: Condition, seed: int) -> Tensor:
     """Showers, (N, L, Y, X), MeV."""
@@ -116,6 +123,7 @@ def main() -> None:
         "without neighbours": without(start, "correlation"),
         "without factors": without(start, "field.loadings", "field.response_loadings"),
         "without dipoles": without(start, "field.dipole"),
+        "without the wanted numbers of hits": without_wanted_hits(start),
         "without the sums of layers and rings": without_transport(start),
         **{str(path): load_model(path).eval() for path in args.models},
     }

@@ -21,7 +21,13 @@ from caloforge.models.gan3d.cell_field import (
     table_knots,
 )
 from caloforge.models.gan3d.censored_sample import NO_CELL, CensoredSample
-from caloforge.models.gan3d.energy_argument import ENERGY_KNOTS, hats, least_squares, powers
+from caloforge.models.gan3d.energy_argument import (
+    ENERGY_KNOTS,
+    hats,
+    least_squares,
+    log_widths,
+    powers,
+)
 from caloforge.models.gan3d.latent_statistics import (
     NEARLY_ALWAYS,
     factor_analysis,
@@ -86,12 +92,8 @@ def _fit_response(field: CellField, response: Tensor, argument: Tensor, axis: Sh
     of_mean, of_spread = response_designs(argument, axis)
     field.response.copy_(least_squares(of_mean, ratio))
     residual = ratio - of_mean @ field.response
-    # E ln|x| of a standard normal number is -0.635
-    spread = least_squares(of_spread, residual.abs().clamp_min(1e-5).log() + 0.635)
-    standard = residual / (of_spread @ spread).exp()
-    # the logarithm of a modulus is robust, but right for a normal number only
-    spread[0] += standard.std().log()
-    standard = (standard / standard.std()).clamp(-4, 4)
+    spread = log_widths(of_spread, residual, residual.new_tensor(1e-5))
+    standard = (residual / (of_spread @ spread).exp()).clamp(-4, 4)
     field.response_spread.copy_(spread)
     skewness = least_squares(powers(argument, 1), standard**3)
     field.response_skewness.copy_(skewness.clamp(-LARGEST_SKEWNESS, LARGEST_SKEWNESS))

@@ -6,6 +6,8 @@ Shapes: N batch, C channels, L layers, Y and X transverse, m = Y * X, F factors,
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from caloforge.models.gan3d.cell_field import DIPOLES, LARGEST_EXPLAINED, CellFi
 from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.config import CompactGeneratorConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
+from caloforge.models.gan3d.hit_transport import HitTransport
 from caloforge.models.gan3d.shower_axis import INCLINATION_DEGREE, AxisWindow, ShowerAxis
 from caloforge.models.gan3d.sum_transport import SMALLEST_SUM, SumTransport
 from caloforge.models.layered.geometry import LayerGeometry
@@ -35,6 +38,8 @@ CORNER = 0.5
 LARGEST_COUPLING, LEAST_OWN = 0.8, 0.02
 # showers generated at a time in the fit
 FIT_ROWS = 64
+# taken from the latent variables of cells that are not in the mesh
+NEVER_HIT = 100.0
 Shape = tuple[int, int, int]
 
 
@@ -106,13 +111,31 @@ class NeighbourMaps(nn.Module):
         return flat, plane.reshape(-1, layers, rows * columns), depth
 
 
+@dataclass(frozen=True)
+class LatentShower:
+    """Showers before hits and sums are moved.
+
+    Attributes:
+        latent: (N, L, m) t, far below 0 for cells of windows that are not in the mesh.
+        log_response: (N,) logarithm of visible over incident energy.
+        response: (N,) the same standardised.
+        axis: Of the showers, in windows.
+    """
+
+    latent: Tensor
+    log_response: Tensor
+    response: Tensor
+    axis: ShowerAxis | None
+
+
 class CompactGenerator(nn.Module):
     """From normal numbers and incident energy to showers in MeV.
 
     A conditioning network maps factors and energy to a code. The code makes a coarse grid and modulates three
     convolutions, at a quarter to a half of the resolution, each with noise of its own. Their output, and the
-    noise of neighbouring cells, displace the latent variables of `CellField`. The cells are scaled so that
-    layers and rings share the energy as in training showers; their sum is drawn from the response.
+    noise of neighbouring cells, displace the latent variables of `CellField`. A common displacement gives
+    groups of layers as many hits as in training showers of the same response; the cells are scaled so that
+    layers and rings share the energy as in these; their sum is drawn from the response.
     """
 
     seed_ring: Tensor
@@ -157,7 +180,8 @@ class CompactGenerator(nn.Module):
         self.neighbours = NeighbourMaps()
         # middle and slope, in the energy argument
         self.correlation = nn.Parameter(torch.zeros(len(self.neighbours.weights), layers, bins, 2))
-        self.sums = SumTransport(layers, bins, argument, inclined=window is not None)
+        self.hits = HitTransport(layers, argument, inclined=window is not None)
+        self.sums = SumTransport(layers, bins, 1 + self.hits.size, argument, inclined=window is not None)
         nn.init.zeros_(self.displacement.weight)
         nn.init.zeros_(self.displacement.bias)
         self.register_buffer("seed_ring", _rings(self.grids[0]), persistent=False)
@@ -197,24 +221,44 @@ class CompactGenerator(nn.Module):
             ends = rho.sign() * rest * ((1 - (1 - share.square()).sqrt()) / 2).sqrt() / LOCAL_SCALE
             middle_and_slope = ends.new_tensor([[0.5, -0.5], [0.5, 0.5]])
             self.correlation[number] = ends @ middle_and_slope
-        sums = torch.cat([self.field.bin_sums(part.clamp_min(0)) for part in torch.split(showers, FIT_ROWS)])
+        parts = torch.split(showers, FIT_ROWS)
+        sums = torch.cat([self.field.bin_sums(part.clamp_min(0)) for part in parts])
+        hits = torch.cat([self.hits.hits(part) for part in parts])
         log_response = (sums.sum((1, 2)) / energy).clamp_min(SMALLEST_SUM).log()
-        self._fit_sums(sums, condition, self.field.response_score(log_response, argument, axis))
+        response = self.field.response_score(log_response, argument, axis)
+        self._fit_hits(hits, condition, response)
+        self._fit_sums(
+            sums, condition, torch.cat([response[:, None], self.hits.known(hits, energy, axis)], 1)
+        )
 
-    def _fit_sums(self, sums: Tensor, condition: Condition, response: Tensor) -> None:
-        """Compare the sums of layers and rings (N, L, B) with those of as many generated showers."""
-        # the same noise in every process
-        rng = torch.Generator().manual_seed(0)
+    def _fit_hits(self, hits: Tensor, condition: Condition, response: Tensor) -> None:
+        """Compare the hits of groups of layers (N, G) with those of as many generated showers."""
         found = []
-        for first in range(0, len(sums), FIT_ROWS):
+        for _, shower in self._draws(condition):
+            found.append(
+                (self.hits.hits(shower.latent), self.hits.log_density(shower.latent), shower.response)
+            )
+        generated, density, scores = map(torch.cat, zip(*found, strict=True))
+        axis = self.axis(condition)
+        self.hits.fit((generated, scores), (hits, response), density, condition.energy, axis)
+
+    def _fit_sums(self, sums: Tensor, condition: Condition, known: Tensor) -> None:
+        """Compare the sums of layers and rings (N, L, B) with those of as many generated showers."""
+        found = []
+        for own, shower in self._draws(condition):
+            latent = self._with_hits(shower, own.energy)
+            cells = self.field.energies(latent)
+            found.append((self.field.bin_sums(cells), self._known(latent, shower, own.energy)))
+        generated, of_generated = map(torch.cat, zip(*found, strict=True))
+        self.sums.fit((generated, of_generated), (sums, known), condition.energy, self.axis(condition))
+
+    def _draws(self, condition: Condition) -> Iterator[tuple[Condition, LatentShower]]:
+        """A few conditions at a time and latent showers for them, with the same noise in every process."""
+        rng = torch.Generator().manual_seed(0)
+        for first in range(0, len(condition), FIT_ROWS):
             own = condition[slice(first, first + FIT_ROWS)]
             noise = torch.randn(len(own), *self.noise_shape, generator=rng)
-            axis = self.axis(own)
-            cells, _, log_response = self._cells(own.energy, noise, axis)
-            score = self.field.response_score(log_response, self.argument(own.energy), axis)
-            found.append((self.field.bin_sums(cells), score))
-        generated, scores = map(torch.cat, zip(*found, strict=True))
-        self.sums.fit(generated, sums, condition.energy, (scores, response), self.axis(condition))
+            yield own, self._latent_shower(own, noise)
 
     def forward(self, condition: Condition, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Generate showers.
@@ -228,19 +272,32 @@ class CompactGenerator(nn.Module):
             where hit; mean square of the logarithm of the factors, (N,), that brought their sums to the
             wanted ones.
         """
-        energy, axis = condition.energy, self.axis(condition)
-        cells, latent, log_response = self._cells(energy, noise, axis)
+        energy = condition.energy
+        shower = self._latent_shower(condition, noise)
+        latent = self._with_hits(shower, energy)
+        cells = self.field.energies(latent)
         sums = self.field.bin_sums(cells)
-        score = self.field.response_score(log_response, self.argument(energy), axis)
-        factors = self.sums(sums, energy, score, axis)
+        factors = self.sums(sums, self._known(latent, shower, energy), energy, shower.axis)
         scaled = (sums * factors).sum((1, 2)).clamp_min(SMALLEST_SUM)
-        factors = factors * (energy * log_response.exp() / scaled)[:, None, None]
+        factors = factors * (energy * shower.log_response.exp() / scaled)[:, None, None]
         weight = sums / sums.sum((1, 2), keepdim=True).clamp_min(SMALLEST_SUM)
         distortion = (weight * factors.clamp_min(SMALLEST_SUM).log().square()).sum((1, 2))
         return cells * self.field.of_bins(factors), latent, distortion
 
-    def _cells(self, energy: Tensor, noise: Tensor, axis: ShowerAxis | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Cells before their sums are moved, latent variables, logarithm of the response."""
+    def _with_hits(self, shower: LatentShower, energy: Tensor) -> Tensor:
+        """Latent variables, displaced so that there are as many hits as wanted, (N, L, m)."""
+        moved = self.hits(shower.latent, shower.response, energy, shower.axis)
+        latent: Tensor = shower.latent + moved[..., None]
+        return latent
+
+    def _known(self, latent: Tensor, shower: LatentShower, energy: Tensor) -> Tensor:
+        """What sums of layers and rings depend on: standardised response and hits, (N, 1 + G)."""
+        hits = self.hits.known(self.hits.hits(latent), energy, shower.axis)
+        return torch.cat([shower.response[:, None], hits], 1)
+
+    def _latent_shower(self, condition: Condition, noise: Tensor) -> LatentShower:
+        """Latent variables of all cells before anything is moved, and the response."""
+        energy, axis = condition.energy, self.axis(condition)
         argument = self.argument(energy)
         factors, rest, dipoles, *grids = torch.split(noise, self._noise_sizes, dim=1)
         images = [grid.view(-1, 1, *size) for grid, size in zip(grids, self.grids, strict=True)]
@@ -268,11 +325,11 @@ class CompactGenerator(nn.Module):
         rest_width = (rest_width.square() - coupling.square().sum(1)).clamp_min(LEAST_OWN).sqrt()
         moments = self.field.class_moments(argument, axis)
         latent = self.field.latent(moments, argument, common, rest_width, own, local)
-        cells = self.field.energies(latent)
         if axis is not None:
-            available = self._available(axis)
-            cells, latent = cells * available, latent * available
-        return cells, latent, self.field.log_response(argument, factors, rest[:, 0], axis)
+            latent = latent - NEVER_HIT * (1 - self._available(axis))
+        log_response = self.field.log_response(argument, factors, rest[:, 0], axis)
+        response = self.field.response_score(log_response, argument, axis)
+        return LatentShower(latent, log_response, response, axis)
 
     def _available(self, axis: ShowerAxis) -> Tensor:
         """1 for the cells of windows that are in the mesh, else 0, (N, L, m)."""

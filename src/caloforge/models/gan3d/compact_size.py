@@ -47,8 +47,9 @@ def compact_numbers(
     tables = (
         layers * bins * (2 * KNOTS + 2 * factors + high + 4) + (WINDOW_FIELD if window else FIELD) * cells
     )
-    # of the sums: a map at each knot, and what fits it
-    sums = 8 * (layers + min(GROUPS, layers) * bins) ** 2
+    # of the sums, and the hits they depend on: a map at each knot, and what fits it
+    groups = min(GROUPS, layers)
+    sums = 8 * (layers + groups * bins + groups + 1) ** 2
     images = [math.prod(-(-n // (1 << k)) for n in shape) for k in range(len(discriminator.channels) + 1)]
     channels = [2, *discriminator.channels]
     strided = STRIDED_KERNEL * sum(a * b for a, b in itertools.pairwise(channels))

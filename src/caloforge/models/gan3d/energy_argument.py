@@ -9,6 +9,10 @@ from torch import Tensor
 
 # knots of piecewise linear functions of the energy argument
 ENERGY_KNOTS = 9
+# steps of the fit of widths, and the largest square of a standardised number in it
+WIDTH_STEPS, LARGEST_SQUARE = 6, 16.0
+# E ln|x| of a standard normal number x
+MEAN_LOG_MODULUS = -0.635
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,22 @@ def least_squares(design: Tensor, values: Tensor, penalty: float = 1e-6) -> Tens
     gram = design.T @ design + penalty * len(design) * torch.eye(design.shape[1])
     solution: Tensor = torch.linalg.solve(gram, design.T @ values)
     return solution
+
+
+def log_widths(design: Tensor, values: Tensor, least: Tensor, penalty: float = 1e-6) -> Tensor:
+    """Coefficients of the logarithm of the standard deviation of normal numbers of mean 0, (k, ...).
+
+    Maximum likelihood by Fisher scoring, which starts from the mean logarithm of the moduli.
+
+    Args:
+        design: (N, k) functions of the energy argument, the first of which is 1.
+        values: (N,) or (N, m).
+        least: Smallest modulus in that start, () or (m,).
+        penalty: As of `least_squares`.
+    """
+    logs = torch.maximum(values.abs(), least).log() - MEAN_LOG_MODULUS
+    found = least_squares(design, logs, penalty)
+    for _ in range(WIDTH_STEPS):
+        square = (values / torch.maximum((design @ found).exp(), least)).square()
+        found = found + least_squares(design, (square.clamp_max(LARGEST_SQUARE) - 1) / 2, penalty)
+    return found

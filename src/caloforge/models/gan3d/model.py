@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -141,8 +142,11 @@ class Gan3d(ShowerModel):
             if name.endswith(("log_energy", "log_width")):
                 check_between(name, buffer, *LOG_RANGE)
         if isinstance(self.generator, CompactGenerator):
-            fitted = self.generator.sums.named_buffers(prefix="generator.sums")
-            for name, weight in (*self.generator.named_parameters(prefix="generator"), *fitted):
+            fitted = [
+                part.named_buffers(prefix=f"generator.{name}")
+                for name, part in (("hits", self.generator.hits), ("sums", self.generator.sums))
+            ]
+            for name, weight in itertools.chain(self.generator.named_parameters(prefix="generator"), *fitted):
                 check_between(name, weight.detach(), -LARGEST_WEIGHT, LARGEST_WEIGHT)
 
     @property

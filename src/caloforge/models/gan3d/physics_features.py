@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caloforge.models.gan3d.energy_argument import EnergyArgument, least_squares, powers
+from caloforge.models.gan3d.energy_argument import EnergyArgument, least_squares, log_widths, powers
 from caloforge.models.gan3d.shower_axis import MEAN_TERMS, WIDTH_TERMS, ShowerAxis
 from caloforge.models.layered.geometry import LayerGeometry
 
@@ -190,10 +190,7 @@ class FeatureScale(nn.Module):
         self.mean.copy_(least_squares(design, features, PENALTY))
         rest = features - design @ self.mean
         self.least.copy_(self._least * rest.std(0) + SMALLEST_WIDTH)
-        log_rest = torch.maximum(rest.abs(), self.least / 10).log()
-        self.log_width.copy_(least_squares(squares, log_rest, PENALTY))
-        # the mean logarithm of a modulus gives the dependence on the energy, the variance the size
-        self.log_width[0] += (rest / (squares @ self.log_width).exp()).std(0).clamp_min(SMALLEST_WIDTH).log()
+        self.log_width.copy_(log_widths(squares, rest, self.least / 10, PENALTY))
 
     def forward(self, features: Tensor, energy: Tensor, axis: ShowerAxis | None = None) -> Tensor:
         """Standardised features, within +-LARGEST."""
