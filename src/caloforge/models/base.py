@@ -5,6 +5,7 @@ The calls of a training and of a generation::
     model = create_model(config, data, seed=...)         # registry.py
     training:    model.fit(showers, rng), once, on the training split
     training:    for phase in model.step(batch): backward(phase.loss), clip, optimiser of phase.optimizer
+    training:    model.refit(showers), before weights are evaluated and saved
     generation:  model.generate(condition, noise) -> showers in MeV
 
 What is computed from the data without gradients is computed in `fit` and stored in buffers, so that it is
@@ -180,6 +181,16 @@ class ShowerModel(nn.Module, ABC):
         Args:
             batches: The training split in the order of the file; can be iterated several times.
             rng: Random generator.
+        """
+
+    def refit(self, batches: Iterable[ShowerBatch]) -> None:
+        """Fit buffers of the sampler to what the trained weights generate; by default nothing.
+
+        Called before weights, averaged ones if there are any, are evaluated and saved. The training goes on
+        with the buffers of before.
+
+        Args:
+            batches: As in `fit`.
         """
 
     def transfer_from(self, donor: ShowerModel) -> list[str]:  # noqa: ARG002

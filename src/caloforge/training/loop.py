@@ -179,8 +179,9 @@ class Trainer:
         self.parts = split.describe(self.data)
         # only rank 0 writes models
         self.record = data_record(data, len(split.train)) | self.parts if communicator.is_main else {}
+        self.showers = TrainingShowers(self.data, split.train)
         if not resume:
-            model.fit(TrainingShowers(self.data, split.train), np.random.default_rng([seed, FIT_STREAM]))
+            model.fit(self.showers, np.random.default_rng([seed, FIT_STREAM]))
             communicator.broadcast_(list(model.state_dict().values()))
         self.ema = make_ema(model.sampler()) if config.ema is not None else None
         identity = training_fingerprint(model, self.data, split, config, seed)
@@ -370,6 +371,7 @@ class Trainer:
         self._open()
         with self.clock.count("evaluation"), self.strategy.consensus(self.ema):
             with ema_weights(self.model.sampler(), self.ema):
+                self.model.refit(self.showers)
                 found = self.evaluation(self.model, self.device, p.precision)
                 better = self.communicator.broadcast_value(p.best is None or found["merit"] < p.best)
                 keep = self.config.evaluation.keep

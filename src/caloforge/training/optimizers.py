@@ -96,12 +96,13 @@ def copy_buffers(ema: nn.Module, module: nn.Module) -> None:
 
 @contextmanager
 def ema_weights(module: nn.Module, ema: nn.Module | None) -> Iterator[None]:
-    """Replace the weights of the module by their average inside the context; no change if `ema` is None."""
-    if ema is None:
-        yield
-        return
+    """Replace the weights of the module by their average inside the context; they stay if `ema` is None.
+
+    On exit weights and buffers are those of before, whatever was fitted inside.
+    """
     kept = {name: value.clone() for name, value in module.state_dict().items()}
-    module.load_state_dict(ema.state_dict())
+    if ema is not None:
+        module.load_state_dict(ema.state_dict())
     try:
         yield
     finally:

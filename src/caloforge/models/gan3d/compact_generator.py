@@ -221,6 +221,13 @@ class CompactGenerator(nn.Module):
             ends = rho.sign() * rest * ((1 - (1 - share.square()).sqrt()) / 2).sqrt() / LOCAL_SCALE
             middle_and_slope = ends.new_tensor([[0.5, -0.5], [0.5, 0.5]])
             self.correlation[number] = ends @ middle_and_slope
+        self.fit_transport(showers, condition)
+
+    @torch.no_grad()
+    def fit_transport(self, showers: Tensor, condition: Condition) -> None:
+        """Fit the maps of hits and sums: the same showers against as many generated ones."""
+        energy, axis = condition.energy, self.axis(condition)
+        argument = self.argument(energy)
         parts = torch.split(showers, FIT_ROWS)
         sums = torch.cat([self.field.bin_sums(part.clamp_min(0)) for part in parts])
         hits = torch.cat([self.hits.hits(part) for part in parts])

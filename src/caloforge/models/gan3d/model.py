@@ -33,7 +33,7 @@ from caloforge.transforms import PowerScale
 
 # cells of the showers, evenly spaced in the sample, that the closed-form start is fitted to, and the fewest
 # showers
-FIT_NUMBERS, FEWEST_FIT = 40_000_000, 200
+FIT_NUMBERS, FEWEST_FIT = 160_000_000, 200
 # showers whose features are standardised, and the fewest that anything can be fitted to
 FEATURE_SHOWERS, FEWEST_SHOWERS = 20_000, 4
 # showers whose features are computed at a time
@@ -193,27 +193,51 @@ class Gan3d(ShowerModel):
         Raises:
             TrainingError: Fewer than `FEWEST_SHOWERS` showers.
         """
+        generator, discriminator = self.generator, self.discriminator
+        assert isinstance(generator, CompactGenerator)
+        assert isinstance(discriminator, CompactDiscriminator)
+        count, sample, condition = self._sample(batches)
+        self.features.fit(sample)
+        self._fit_scale(batches, -(-count // FEATURE_SHOWERS))
+        discriminator.fit(sample, condition.energy)
+        self._mark_missing(sample, condition)
+        generator.fit(sample, condition)
+
+    def refit(self, batches: Iterable[ShowerBatch]) -> None:
+        """See the base class: the maps of hits and sums of compact networks."""
+        if not self.compact:
+            return
+        device = self.steps.device
+        self.cpu()
+        _, sample, condition = self._sample(batches)
+        self._mark_missing(sample, condition)
+        assert isinstance(self.generator, CompactGenerator)
+        self.generator.fit_transport(sample, condition)
+        self.to(device)
+
+    def _sample(self, batches: Iterable[ShowerBatch]) -> tuple[int, Tensor, Condition]:
+        """Number of showers, cells of evenly spaced ones (n, L, m) in MeV, and their conditions.
+
+        Raises:
+            TrainingError: Fewer than `FEWEST_SHOWERS` showers.
+        """
         count = sum(len(batch) for batch in batches)
         if count < FEWEST_SHOWERS:
             raise TrainingError(
                 f"{count} showers to fit to, expected at least {FEWEST_SHOWERS}; give more data"
             )
         stored = max(FEWEST_FIT, FIT_NUMBERS // math.prod(self.detector.shower_shape))
-        generator, discriminator = self.generator, self.discriminator
-        assert isinstance(generator, CompactGenerator)
-        assert isinstance(discriminator, CompactDiscriminator)
         parts, conditions = zip(*self._spaced(batches, -(-count // stored)), strict=True)
-        sample, condition = torch.cat(parts), Conditions.joined(conditions).to_torch()
-        self.features.fit(sample)
-        self._fit_scale(batches, -(-count // FEATURE_SHOWERS))
-        discriminator.fit(sample, condition.energy)
-        if self.window is not None:
-            # the generator must tell cells without energy from those that are not in the mesh
-            for first in range(0, len(sample), FEATURE_ROWS):
-                rows = slice(first, first + FEATURE_ROWS)
-                position = self.window.frame.position(condition[rows])
-                sample[rows] -= 1 - self.window.frame.available(position)
-        generator.fit(sample, condition)
+        return count, torch.cat(parts), Conditions.joined(conditions).to_torch()
+
+    def _mark_missing(self, cells: Tensor, condition: Condition) -> None:
+        """Make cells of windows that are not in the mesh negative: they differ from cells without energy."""
+        if self.window is None:
+            return
+        for first in range(0, len(cells), FEATURE_ROWS):
+            rows = slice(first, first + FEATURE_ROWS)
+            position = self.window.frame.position(condition[rows])
+            cells[rows] -= 1 - self.window.frame.available(position)
 
     def _fit_scale(self, batches: Iterable[ShowerBatch], every: int) -> None:
         """Standardise the features of one shower of every few."""
