@@ -1,5 +1,6 @@
 """The compact networks: their closed-form start, symmetries, features, energy distance and training step."""
 
+import copy
 import math
 
 import numpy as np
@@ -213,6 +214,33 @@ def test_start_has_the_hits_layers_and_response_of_the_training_showers(fitted, 
     correlation = [np.corrcoef(x.T)[[0, 0], [1, 2]] for x in rest]
     # measured: 0.81 and -0.49, real 0.94 and -0.69
     assert correlation[0] == pytest.approx(correlation[1], abs=0.25)
+
+
+def test_refit_brings_hits_and_sums_of_changed_weights_back(fitted, sample):
+    model = copy.deepcopy(fitted)
+    condition = Condition.of(sample)
+    real = model.cells(TrainingBatch.of(sample))
+
+    def figures():
+        torch.manual_seed(1)
+        with torch.no_grad():
+            cells = torch.cat(
+                [
+                    model.generator(condition[rows], model.example_noise(100))[0]
+                    for rows in (slice(i, i + 100) for i in range(0, 400, 100))
+                ]
+            )
+        layers = cells.sum((0, 2)) / real.sum((0, 2))
+        return float((cells > 0).sum() / (real > 0).sum()), float(layers[4] / layers[14])
+
+    with torch.no_grad():
+        model.generator.field.mean[:8] += 0.3
+        model.generator.field.mean[12:] -= 0.2
+    changed = figures()
+    model.refit([sample])
+    again = figures()
+    assert abs(changed[0] - 1) > 0.05 or abs(changed[1] - 1) > 0.1
+    assert again == pytest.approx((1, 1), abs=0.04)
 
 
 def test_features_of_training_showers_are_standardised(fitted, sample):

@@ -151,6 +151,11 @@ def test_average_and_swap():
     with ema_weights(module, average):
         assert torch.allclose(module[0].weight, start + 0.1)
     assert torch.allclose(module[0].weight, start + 1)
+    # what is fitted to weights that are saved does not change the training
+    for weights in (average, None):
+        with ema_weights(module, weights):
+            module[1].running_mean.fill_(7.0)
+        assert torch.equal(module[1].running_mean, torch.full((2,), 3.0))
     # the first weights are forgotten quickly
     fresh = make_ema(torch.nn.Linear(1, 1))
     other = torch.nn.Linear(1, 1)
