@@ -244,8 +244,17 @@ def test_a_measurement_that_does_not_end_is_ended(monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_benchmark(tmp_path, capsys):
+    # a network without a closed-form start, which each measurement would fit anew
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        "name: published\n"
+        "detector: {preset: clic-ecal-25, mesh: {nx: 15, ny: 15}}\n"
+        "beam: {particle: e-, energy: {kind: flat, min: 2 GeV, max: 20 GeV}}\n"
+        "model: {family: gan3d, preset: debug}\n"
+        "training: {batch_size: 32, epochs: 1}\n"
+    )
     out = tmp_path / "scaling"
-    options = ["--steps", "4", "--processes", str(min(2, measurement.available())), "-o", str(out)]
+    options = [str(run), "--steps", "4", "--processes", str(min(2, measurement.available())), "-o", str(out)]
     assert main(["benchmark", "scaling", *options, "--no-progress", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     document = json.loads((out / "scaling.json").read_text())
