@@ -84,18 +84,18 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     args = parser.parse_args()
-    names = [*COLUMNS, "fail", "undecided", "mean hits %", "spread of hits %"]
-    print(" | ".join(("", *names)))
-    for name, settings in VARIANTS.items():
-        rows = []
-        for seed in args.seeds:
+    found: dict[str, list[list[float]]] = {name: [] for name in VARIANTS}
+    for seed in args.seeds:
+        for name, settings in VARIANTS.items():
             folder = args.out / f"{name.replace(' ', '-')}-{seed}"
             folder.mkdir(parents=True, exist_ok=True)
-            rows.append(figures(judged(args.train, args.test, settings, seed, folder)))
+            found[name].append(figures(judged(args.train, args.test, settings, seed, folder)))
+    print(" | ".join(("", *COLUMNS, "fail", "undecided", "mean hits %", "spread of hits %")))
+    for name, rows in found.items():
         table = np.array(rows)
         spread = table.std(0, ddof=1) if len(rows) > 1 else np.zeros(table.shape[1])
         cells = (f"{mean:.3g} ± {error:.2g}" for mean, error in zip(table.mean(0), spread, strict=True))
-        print(" | ".join((name, *cells)), flush=True)
+        print(" | ".join((name, *cells)))
 
 
 if __name__ == "__main__":
