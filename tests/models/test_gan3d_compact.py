@@ -237,7 +237,9 @@ def test_refit_brings_hits_and_sums_of_changed_weights_back(fitted, sample):
         model.generator.field.mean[:8] += 0.3
         model.generator.field.mean[12:] -= 0.2
     changed = figures()
+    held = dict(model.named_buffers())
     model.refit([sample])
+    assert all(held[name] is buffer for name, buffer in model.named_buffers())
     again = figures()
     assert abs(changed[0] - 1) > 0.05 or abs(changed[1] - 1) > 0.1
     assert again == pytest.approx((1, 1), abs=0.04)

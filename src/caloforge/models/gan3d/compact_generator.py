@@ -160,7 +160,7 @@ class CompactGenerator(nn.Module):
         """
         super().__init__()
         shape = (layers, geometry.rows, geometry.columns)
-        self.shape, self.argument, self.factors = shape, argument, config.factors
+        self.argument, self.factors = argument, config.factors
         self.window = window
         self.field = CellField(layers, geometry, config.factors, window)
         width, (low, middle, high) = config.width, config.channels

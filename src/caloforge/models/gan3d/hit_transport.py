@@ -21,8 +21,8 @@ from caloforge.models.gan3d.sum_transport import layer_groups
 
 # half width of the interval of t in which cells near the threshold are counted, and their smallest number
 NEAR, FEWEST_NEAR = 0.15, 0.5
-LARGEST_DISPLACEMENT = 1.0
-REPEATS = 1
+# of one correction, and how often the hits are counted again and corrected
+LARGEST_DISPLACEMENT, REPEATS = 1.0, 1
 # of a density, relative to its mean in all showers; only its mean is used
 LEAST_WIDTH = 0.05
 # under the root: hits of an empty group

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -207,13 +208,13 @@ class Gan3d(ShowerModel):
         """See the base class: the maps of hits and sums of compact networks."""
         if not self.compact:
             return
-        device = self.steps.device
-        self.cpu()
-        _, sample, condition = self._sample(batches)
-        self._mark_missing(sample, condition)
-        assert isinstance(self.generator, CompactGenerator)
-        self.generator.fit_transport(sample, condition)
-        self.to(device)
+        # of a copy: moved to the CPU and back, buffers would be other tensors than those that the loop holds
+        model = copy.deepcopy(self).cpu()
+        _, sample, condition = model._sample(batches)
+        model._mark_missing(sample, condition)
+        assert isinstance(model.generator, CompactGenerator)
+        model.generator.fit_transport(sample, condition)
+        self.generator.load_state_dict(model.generator.state_dict())
 
     def _sample(self, batches: Iterable[ShowerBatch]) -> tuple[int, Tensor, Condition]:
         """Number of showers, cells of evenly spaced ones (n, L, m) in MeV, and their conditions.
