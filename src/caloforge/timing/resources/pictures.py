@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LEGEND_LINE = 0.22
 PANELS = (
     ("trees, area under the ROC curve", ("trees",)),
-    ("Wasserstein-1 distance, median and worst", DISTANCES),
-    ("equivalent showers of Geant4, median and worst", EQUIVALENTS),
+    ("Wasserstein-1 distance, median (line) and worst (dashes)", DISTANCES),
+    ("equivalent showers, median (line) and worst (dashes)", EQUIVALENTS),
 )
 
 
