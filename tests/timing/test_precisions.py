@@ -90,10 +90,13 @@ def test_the_cnn_judges_each_kind_of_showers_once(electrons, measured, monkeypat
 
     def classify(truth, sample, names, *, repeats, seed, measure_floor):
         judged.append(sample.name)
-        assert (names, repeats, measure_floor) == (["strong"], 1, False)
-        return {"strong": (Metric(0.5 + 0.1 * len(judged), 0.01, 0.5), None)}
+        assert (names, repeats, len(truth), len(sample)) == (["strong"], 1, 20, 20)
+        # the floor is that of the truth: once is enough
+        assert measure_floor is (len(judged) == 1)
+        return {"strong": (Metric(0.5 + 0.1 * len(judged), 0.01, 0.48 if measure_floor else 0.5), None)}
 
     monkeypatch.setattr(precisions, "classify", classify)
+    monkeypatch.setattr(precisions, "CNN_SHOWERS", 20)
     document = compare_precisions(PrecisionPlan((GAN,), electrons, SHOWERS, cnn=True))
     assert judged == ["torch fp32", "onnx int8", "openvino int8"]
     areas = {
@@ -103,6 +106,7 @@ def test_the_cnn_judges_each_kind_of_showers_once(electrons, measured, monkeypat
     assert areas["onnx", "int8"] == pytest.approx(0.7)
     table = precision_table({**document, "command": "caloforge benchmark"})
     assert "| CNN, AUC |" in table and "| 0.700 ± 0.010 |" in table
+    assert "CNN: 20 of them; between two halves of those of Geant4 0.480." in table
 
 
 def test_a_missing_package_is_named(electrons, monkeypatch):

@@ -48,7 +48,7 @@ def benchmark(
         precision: The arithmetic that the card of a model allows, or all.
         truth: With `--precision all`: shower file of Geant4 that the models were not trained on.
         cnn: With `--precision all`: also train the CNN of `validate --neural strong` on the showers of each
-            path, which takes minutes.
+            path, at most 1000 of them, which takes minutes.
         all_cores: Measure on all cores, too.
         out: Output directory, with benchmark.json and benchmark.md, or precisions.json and precisions.md.
         quick: Rough figures in a minute, not to be published.

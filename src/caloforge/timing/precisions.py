@@ -41,6 +41,8 @@ REFERENCE = ("torch", "fp32")
 SAME_SHOWERS = 1e-5
 # making the showers of the comparison takes at most so long, s
 LONGEST_COMPARISON = 300.0
+# at most so many showers of each sample train and test the CNN, or a row would take a quarter of an hour
+CNN_SHOWERS = 1000
 SHIFTS = ("response", "hits")
 
 
@@ -55,7 +57,8 @@ class PrecisionPlan:
         batches: Batch sizes that are timed.
         seconds: Intended time of one measurement, s.
         seed: Seed of the noise.
-        cnn: Also train the CNN that judges cells; minutes for each path with showers of its own.
+        cnn: Also train the CNN that judges cells, on at most `CNN_SHOWERS` of each sample; minutes for each
+            path with showers of its own.
     """
 
     models: tuple[Source, ...]
@@ -78,8 +81,10 @@ def compare_precisions(plan: PrecisionPlan, report: Report = lambda *_: None) ->
     paths = [(source, *path) for source in plan.models for path in _paths()]
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="caloforge-") as name:
-        folder, read = Path(name), _reader(plan)
+        folder, read = Path(name), _reader(plan, plan.showers)
+        few = _reader(plan, min(plan.showers, CNN_SHOWERS))
         truth = read(plan.truth, "truth")
+        judged = few(plan.truth, "truth") if plan.cnn else truth
         reference: Sample | None = None
         cnn: dict[str, Any] = {}
         for done, (source, backend, precision) in enumerate(paths):
@@ -97,8 +102,12 @@ def compare_precisions(plan: PrecisionPlan, report: Report = lambda *_: None) ->
                 if plan.cnn:
                     report(done, len(paths), f"{source.name}, {backend} {precision}, CNN")
                     known = sample is not reference and row["other_cells"] < SAME_SHOWERS
-                    row["cnn"] = cnn if known else _cnn(truth, sample, plan.seed)
-                    cnn = row["cnn"] if sample is reference else cnn
+                    if not known:
+                        seen, first = few(made, sample.name), sample is reference
+                        row["cnn"] = _cnn(judged, seen, plan.seed, floor=first)
+                        cnn = row["cnn"] if first else cnn
+                    else:
+                        row["cnn"] = cnn
                 made.unlink()
             rows.append(row)
     report(len(paths), len(paths), "")
@@ -109,6 +118,7 @@ def compare_precisions(plan: PrecisionPlan, report: Report = lambda *_: None) ->
         "machine": facts,
         "truth": str(plan.truth),
         "showers": plan.showers,
+        **({"cnn_showers": min(plan.showers, CNN_SHOWERS)} if plan.cnn else {}),
         "batches": list(plan.batches),
         "seed": plan.seed,
         "results": rows,
@@ -160,14 +170,14 @@ def _run(
     return row | ({"reason": reason} if reason else {})
 
 
-def _reader(plan: PrecisionPlan) -> Callable[[Path, str], Sample]:
-    """Reads the observables of a shower file, of as many showers as are made again."""
+def _reader(plan: PrecisionPlan, showers: int) -> Callable[[Path, str], Sample]:
+    """Reads the observables of the first showers of a file, with the thresholds of the truth."""
     with ShowerFile(plan.truth) as file:
         threshold = default_threshold(file.detector, file.energy_meaning)
 
     def read(path: Path, name: str) -> Sample:
         with ShowerFile(path) as file:
-            keep = np.arange(len(file)) < plan.showers
+            keep = np.arange(len(file)) < showers
         return read_sample(path, name, [INCLUSIVE], threshold=threshold, keep=keep)
 
     return read
@@ -186,9 +196,9 @@ def _accuracy(truth: Sample, sample: Sample, seed: int) -> dict[str, Any]:
     return {name: metric.to_json() for name, metric in found.items()}
 
 
-def _cnn(truth: Sample, sample: Sample, seed: int) -> dict[str, Any]:
-    """Area of the CNN on every cell, with its uncertainty."""
-    [(area, _)] = classify(truth, sample, [STRONG], repeats=1, seed=seed, measure_floor=False).values()
+def _cnn(truth: Sample, sample: Sample, seed: int, *, floor: bool) -> dict[str, Any]:
+    """Area of the CNN on every cell, with its uncertainty; the floor is measured, or the expectation."""
+    [(area, _)] = classify(truth, sample, [STRONG], repeats=1, seed=seed, measure_floor=floor).values()
     return area.to_json()
 
 
@@ -228,8 +238,23 @@ def precision_table(document: dict[str, Any]) -> str:
     notes = "\n".join(reasons) + "\n\n" if reasons else ""
     return (
         f"{table}\n\n{notes}{document['showers']} showers against Geant4, noise the same for all. "
+        f"{_cnn_note(document)}"
         f"{machine_line(document)}. Measured by `{document['command']}`.\n"
     )
+
+
+def _cnn_note(document: dict[str, Any]) -> str:
+    """How many showers the CNN had, and what it finds between two samples of Geant4; empty without it."""
+    floors = [
+        row["cnn"]["floor"]
+        for row in document["results"]
+        if "cnn" in row and (row["backend"], row["precision"]) == REFERENCE
+    ]
+    if not floors:
+        return ""
+    shown = " and ".join(f"{floor:.3f}" for floor in floors)
+    count = document["cnn_showers"]
+    return f"CNN: {count} of them; between two halves of those of Geant4 {shown}. "
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
