@@ -37,7 +37,9 @@ class Obstructed(GatedConstruction):
             return
         tungsten = g.G4NistManager.Instance().FindOrBuildMaterial("G4_W")
         solid = g.G4Box("wall", 200, 200, job["tungsten"] / 2)
-        wall = self._keep(solid, g.G4LogicalVolume(solid, tungsten, "wall"))
+        # a user is free in names and regions
+        wall = self._keep(solid, g.G4LogicalVolume(solid, tungsten, "plate"))
+        self._keep(g.G4Region("wall")).AddRootLogicalVolume(wall)
         # the front volume is centred at half the depth of the world
         self._place(wall, front, self.half_depth / 2 - job["tungsten"] - 5, 0)
 

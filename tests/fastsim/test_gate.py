@@ -1,5 +1,11 @@
 """The gate in a live Geant4 run: what it takes, what it gives back, and the energy balance of each event."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -77,3 +83,32 @@ def test_the_balance_of_energy_with_material_in_front(gated, particle):
         assert (block.column("n_taken") > 0).any()
         # of less energy than the incident electron
         assert (block.taken[:, 2] < 60e3).all()
+
+
+def test_volumes_around_the_gate(tmp_path):
+    """Overlaps and a gate that is not there are refused, in one line each; what only touches is not."""
+    printed = subprocess.run(
+        [sys.executable, Path(__file__).with_name("placed_by_users.py")],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True, timeout=100,
+    ).stdout  # fmt: skip
+    # Geant4's own warning is in the message
+    assert "GeomVol1002" not in printed
+    said = json.loads(printed.splitlines()[-1])
+    for case in ("touching", "behind"):
+        assert said.pop(case) is None
+    for case, what in (
+        ("into the face", "wall:0 (G4Box) with its mother volume front (G4Box) protrusion at"),
+        ("into the gate", "wall:0 (G4Box) with front:0 (G4Box) overlap at"),
+        ("into each other", "inner:0 (G4Box) with wall:0 (G4Box) overlap at"),
+        ("out of another", "pin:0 (G4Box) with its mother volume wall (G4Box) protrusion at"),
+    ):
+        message = said.pop(case)
+        name = what.partition(":")[0]
+        assert message.startswith(f"the volume {name}, placed around the gate, overlaps: {what}"), case
+        assert "\n" not in message
+    [message] = said.values()
+    assert message.startswith("Replaced: there is no gate in front of the calorimeter")
+    assert "call super().Construct()" in message
+    # gold, which the detector has not
+    assert list(tmp_path.rglob("*79*"))

@@ -45,12 +45,14 @@ def test_commands(tmp_path, monkeypatch, capsys):
 
 
 def test_program(tmp_path):
-    [program] = programs("geant4-python.md")
+    program, own = programs("geant4-python.md")
     printed = run(program, tmp_path)
     assert "2 of 3 particles were taken by the model" in printed
     visible = dict(re.findall(r"^(\S+ of \d+ GeV) at .* mm: (\S+) MeV", printed, re.MULTILINE))
     for what, energy in (("e- of 50 GeV", 50e3), ("e- of 20 GeV", 20e3), ("gamma of 1 GeV", 1e3)):
         assert 0.015 < float(visible[what]) / energy < 0.03, what
+    # what Geant4's destructors would crash on
+    run(f"{own}\nconstruction.Construct()\nconstruction.check()\nimport os\nos._exit(0)", tmp_path)
 
 
 def test_events(tmp_path, monkeypatch, capsys):

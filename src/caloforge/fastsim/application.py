@@ -93,7 +93,7 @@ class GatedApplication:
 
         construction = GatedConstruction(self._plate)
         self._geant4 = Geant4(construction, fullsim, actions)
-        construction.region.SetRegionalSteppingAction(self._readout.gate)
+        construction.attach(self._readout.gate)
 
     @property
     def version(self) -> str:

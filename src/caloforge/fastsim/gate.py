@@ -13,8 +13,10 @@ import math
 import time
 from typing import Any
 
+from caloforge.errors import GeometryError
 from caloforge.fastsim.acceptance import Acceptance, Taken, angles
 from caloforge.fastsim.ledger import COLUMN, COLUMNS
+from caloforge.fastsim.own_volumes import check_overlaps, daughters, inside, prepare_elements
 from caloforge.fullsim.construction import WORLD_MARGIN, Construction
 from caloforge.fullsim.geant4_import import load_geant4
 from caloforge.geometry import Detector
@@ -37,7 +39,7 @@ class GatedConstruction(Construction):
             space: Vacuum around the calorimeter, mm.
         """
         super().__init__(detector, space)
-        self.region: Any = None
+        self._front: Any = None
 
     def Construct(self) -> Any:  # noqa: N802 - called by Geant4
         """The world of `Construction`, and the vacuum in front."""
@@ -46,14 +48,50 @@ class GatedConstruction(Construction):
         half, depth = self.half_width - BORDER, self.half_depth - BORDER
         solid = g.G4Box("front", half, half, depth / 2)
         front = self._keep(solid, g.G4LogicalVolume(solid, world.GetMaterial(), "front"))
-        self._place(front, world, -depth / 2, 0)
-        self.region = self._keep(g.G4Region("front"))
-        self.region.AddRootLogicalVolume(front)
+        self._front = self._place(front, world, -depth / 2, 0)
+        self._keep(g.G4Region("front")).AddRootLogicalVolume(front)
+        # all but the volumes of the user
+        self._placed = daughters(world)
         self.fill(front)
         return placed
 
     def fill(self, front: Any) -> None:
         """Place material in the vacuum in front; by default none."""
+
+    def attach(self, gate: Gate) -> None:
+        """Let the gate see what happens in front of the calorimeter; after Geant4 has the geometry.
+
+        Args:
+            gate: The gate.
+
+        Raises:
+            GeometryError: There is no vacuum in front, or a volume of the user overlaps others.
+            SimulationError: A volume of the user has an element without tables.
+        """
+        self.check()
+        gate.in_front = [placement.GetLogicalVolume() for placement in inside([self._front])]
+        gate.plates = [one.GetLogicalVolume() for one in self._placed if one is not self._front]
+        for volume in gate.in_front:
+            # a volume of the user may have a region of its own, for its production cuts
+            if volume.IsRootRegion():
+                volume.GetRegion().SetRegionalSteppingAction(gate)
+
+    def check(self) -> None:
+        """Check the volumes that a user has added, and have tables for their elements.
+
+        Raises:
+            GeometryError: There is no vacuum in front, or a volume of the user overlaps others.
+            SimulationError: A volume of the user has an element without tables.
+        """
+        if self._front is None:
+            raise GeometryError(
+                f"{type(self).__name__}: there is no gate in front of the calorimeter, since Construct was "
+                "replaced; call super().Construct() in it, or place your volumes in fill"
+            )
+        beside = [one for one in daughters(self._front.GetMotherLogical()) if one not in self._placed]
+        own = list(inside([*daughters(self._front.GetLogicalVolume()), *beside]))
+        check_overlaps(own)
+        prepare_elements(own)
 
 
 class Gate(g.G4UserSteppingAction):  # type: ignore[misc]
@@ -64,6 +102,9 @@ class Gate(g.G4UserSteppingAction):  # type: ignore[misc]
         super().__init__()
         self._acceptance = acceptance
         self.taken: list[Taken] = []
+        # logical volumes, from `GatedConstruction.attach`
+        self.in_front: list[Any] = []
+        self.plates: list[Any] = []
         self.begin(0)
 
     def begin(self, event: int) -> None:
@@ -101,12 +142,12 @@ class Gate(g.G4UserSteppingAction):  # type: ignore[misc]
         self.row[COLUMN["left"]] += step.GetTotalEnergyDeposit()
         if step.GetPostStepPoint().GetStepStatus() != g.fGeomBoundary:
             return
-        volume = track.GetNextVolume().GetName()
-        if volume not in ("plate", "world"):
+        volume = track.GetNextVolume().GetLogicalVolume()
+        if volume in self.in_front:
             return
         definition = track.GetDefinition()
         pdg_id, kinetic = definition.GetPDGEncoding(), track.GetKineticEnergy()
-        route = self._cross(track, pdg_id, kinetic) if volume == "plate" else "left"
+        route = self._cross(track, pdg_id, kinetic) if volume in self.plates else "left"
         self.row[COLUMN[route]] += available_energy(pdg_id, kinetic, definition.GetPDGMass())
         self.row[COLUMN[f"n_{route}"]] += 1
         self._counted[track.GetTrackID()] = track.GetGlobalTime()

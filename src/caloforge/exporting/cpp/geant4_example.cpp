@@ -53,7 +53,8 @@ class Construction : public G4VUserDetectorConstruction {
     G4Material* tungsten = G4NistManager::Instance()->FindOrBuildMaterial("G4_W");
     auto* world = new G4LogicalVolume(new G4Box("world", 2 * m, 2 * m, 4 * m), air, "world");
     box_ = new G4LogicalVolume(new G4Box("calorimeter", 0.5 * m, 0.5 * m, depth / 2), tungsten, "calorimeter");
-    new G4PVPlacement(nullptr, {0, 0, 1 * m + depth / 2}, box_, "calorimeter", world, false, 0);
+    // the last argument: Geant4 warns where the envelope overlaps other volumes
+    new G4PVPlacement(nullptr, {0, 0, 1 * m + depth / 2}, box_, "calorimeter", world, false, 0, true);
     auto* region = new G4Region("calorimeter");
     region->AddRootLogicalVolume(box_);
     return new G4PVPlacement(nullptr, {}, world, "world", nullptr, false, 0);

@@ -140,7 +140,7 @@ class EventApplication:
         kind = RecordedConstruction if steps else GatedConstruction
         construction = kind(plate, self._space)
         self._geant4 = Geant4(construction, fullsim, actions)
-        construction.region.SetRegionalSteppingAction(self._readout.gate)
+        construction.attach(self._readout.gate)
         recorded = isinstance(construction, RecordedConstruction)
         self._recorder = construction.recorder if recorded else None
 

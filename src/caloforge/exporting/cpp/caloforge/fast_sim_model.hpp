@@ -9,6 +9,7 @@
 #include <G4FastStep.hh>
 #include <G4FastTrack.hh>
 #include <G4ParticleDefinition.hh>
+#include <G4Region.hh>
 #include <G4SystemOfUnits.hh>
 #include <G4ThreeVector.hh>
 #include <G4Track.hh>
@@ -17,6 +18,7 @@
 #include <Randomize.hh>
 
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -36,7 +38,7 @@ struct Deposit {
 class FastSimModel : public G4VFastSimulationModel {
  public:
   FastSimModel(const G4String& name, G4Region* envelope, Generator& generator)
-      : G4VFastSimulationModel(name, envelope), generator_(generator) {
+      : G4VFastSimulationModel(name, checked(envelope)), generator_(generator) {
     const Json& mesh = generator.manifest()["mesh"];
     axis_depth_ = mesh["axis_crosses_centre_at_z"].number() * mm;
     cartesian_ = mesh["kind"].text() == "cartesian";
@@ -108,6 +110,14 @@ class FastSimModel : public G4VFastSimulationModel {
     G4int pdg_id;
   };
   static constexpr G4double kAtFace = 1e-3;
+
+  static G4Region* checked(G4Region* envelope) {
+    if (envelope == nullptr || envelope->GetNumberOfRootVolumes() == 0)
+      throw std::invalid_argument(
+          "the envelope of the fast simulation model has no volume; make a G4Region with AddRootLogicalVolume of the "
+          "calorimeter's volume before the model");
+    return envelope;
+  }
 
   static G4double front(const G4FastTrack& track) {
     G4ThreeVector low, high;
