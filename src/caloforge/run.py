@@ -19,6 +19,8 @@ from caloforge.training.config import TrainingConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 STUDIES = RECIPES / "studies"
+# settings that choose a detector; others change it
+CHOOSES = ("detector", "detector.preset", "detector.random")
 
 
 class RunConfig(StrictModel):
@@ -40,7 +42,9 @@ def run_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema(mode="serialization")
     by_name = {"type": "string", "description": "a preset, or a YAML file beside this one"}
     changed = {"type": "object", "properties": {"preset": by_name}, "required": ["preset"]}
-    schema["properties"]["detector"] = {"anyOf": [by_name, changed, schema["properties"]["detector"]]}
+    number = {"type": "integer", "description": "of a random detector, from 0"}
+    drawn = {"type": "object", "properties": {"random": number}, "required": ["random"]}
+    schema["properties"]["detector"] = {"anyOf": [by_name, changed, drawn, schema["properties"]["detector"]]}
     return schema
 
 
@@ -98,7 +102,7 @@ def load_run(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) ->
 
 def _expand(document: dict[str, Any], overrides: list[str] | tuple[str, ...], folder: Path) -> dict[str, Any]:
     """Resolve the preset of the detector, so that overrides and messages reach all of its keys."""
-    chooses = [s for s in overrides if s.partition("=")[0].strip() in ("detector", "detector.preset")]
+    chooses = [s for s in overrides if s.partition("=")[0].strip() in CHOOSES]
     document = apply_overrides(_with_preset(document), chooses)
     document = _with_preset(document)
     detector = document.get("detector")

@@ -23,6 +23,7 @@ from caloforge.errors import CaloforgeError, ConfigError, DataError, GeometryErr
 from caloforge.geometry import materials
 from caloforge.geometry.materials import ComposedMaterial, Material
 from caloforge.geometry.mesh import MAX_VOXELS, Mesh, RaggedMesh
+from caloforge.geometry.random_detectors import random_detector
 from caloforge.names import is_path, shipped_name
 from caloforge.provenance import digest_json
 from caloforge.units import Length
@@ -290,13 +291,20 @@ def detector_document(source: str | Path | dict[str, Any]) -> tuple[dict[str, An
     """The document of a detector with its preset resolved, and its origin for messages.
 
     Args:
-        source: "clic-ecal-25", "my-detector.yaml", or a mapping; a mapping with `preset` changes that preset.
+        source: "clic-ecal-25", "my-detector.yaml", or a mapping; a mapping with `preset` changes that preset,
+            one with `random` the random detector of that number.
 
     Raises:
         ConfigError: Unknown preset, or an unreadable file.
     """
     if isinstance(source, dict):
         document = dict(source)
+        if "random" in document:
+            if "preset" in document:
+                raise ConfigError(
+                    'detector: got preset and random; give one of them, as in --set "detector={random: 7}"'
+                )
+            return merge(random_detector(document.pop("random")), document), "detector"
         if "preset" not in document:
             return document, "detector"
         preset = str(document.pop("preset"))
