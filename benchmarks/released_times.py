@@ -16,6 +16,8 @@ import time
 
 import numpy as np
 
+from caloforge.timing.machine import quietest_core
+
 BATCHES = (1, 128)
 REPEATS = 5
 SEED = 91
@@ -86,7 +88,7 @@ def main():
     parser.add_argument("--measure", choices=("generator", "full_simulation"), help="in this process")
     arguments = parser.parse_args()
     if arguments.measure is not None:
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {quietest_core()})
         measure = {"generator": generator, "full_simulation": full_simulation}[arguments.measure]
         print(json.dumps(measure(arguments.models[0], arguments.seconds)), flush=True)
         # Geant4's destructors crash when Python runs them
