@@ -9,8 +9,9 @@ with one normal number eps per cell, and normal factors u_k and dipoles v_k, w_k
 with censored observations); phi is the azimuth of the cell. mu and log sigma are piecewise linear in the
 logarithm of the incident energy for each symmetry class of cells of each layer; the table is a monotone map
 for each radial bin of each layer, so that the spectrum of hits is that of the training showers; the loadings
-A_k hold how layers and radial bins fluctuate together, P_k how they move to one side. `cell_field_fit` fits
-all of it to showers, and the training of the network starts from there.
+A_k hold how layers and radial bins fluctuate together, P_k how they move to one side. Over a wide range of
+energies the table and P_k depend on the energy as well, and are interpolated between a few energies.
+`cell_field_fit` fits all of it to showers, and the training of the network starts from there.
 
 For inclined or displaced showers the cells are those of a window around the axis. mu then depends on the
 inclination as well, with coefficients that are piecewise linear in the logarithm of the energy, and on where
@@ -46,6 +47,8 @@ LARGEST_EXPLAINED = 0.98
 DIPOLES = 3
 # scale of trained changes of the table against those of other parameters
 TABLE_SCALE = 0.1
+# energies, equidistant in the energy argument, of the tables and dipoles that depend on the energy
+TABLE_ENERGIES = 5
 
 
 class CellField(nn.Module):
@@ -57,9 +60,10 @@ class CellField(nn.Module):
         mean: (L, K, ENERGY_KNOTS) mu at the knots of the energy argument.
         log_sigma: (L, K, ENERGY_KNOTS) logarithm of sigma there.
         loadings: (F, L, B, 2) coefficients of A, degree 1.
-        dipole: (DIPOLES, L, B) loadings P.
-        log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots of t.
-        table_change: (L, B, KNOTS) trained change of `log_energy`.
+        dipole: (DIPOLES, L, B) loadings P; (TABLE_ENERGIES, DIPOLES, L, B) if they depend on the energy.
+        log_energy: (L, B, KNOTS) logarithm of the energy in MeV at the knots of t; (TABLE_ENERGIES, L, B,
+            KNOTS) if it depends on the energy.
+        table_change: Trained change of `log_energy`.
         ceiling: (L, B, ENERGY_KNOTS) largest t at the knots of the energy argument.
         response: (RESPONSE_DEGREE + 1,) coefficients of the mean logarithm of visible over incident energy;
             with a window RESPONSE_TERMS more.
@@ -89,20 +93,36 @@ class CellField(nn.Module):
     _first_knot: Tensor
 
     def __init__(
-        self, layers: int, geometry: LayerGeometry, factors: int, window: AxisWindow | None = None
+        self,
+        layers: int,
+        geometry: LayerGeometry,
+        factors: int,
+        window: AxisWindow | None = None,
+        *,
+        energy_dependent: bool = False,
     ) -> None:
-        """Zeros; `fit_cell_field` gives the values."""
+        """Zeros; `fit_cell_field` gives the values.
+
+        Args:
+            layers: Of the detector.
+            geometry: The cells of a layer, of the mesh or of a window.
+            factors: Number of factors.
+            window: Windows around the axes of inclined or displaced showers.
+            energy_dependent: Whether tables and dipoles depend on the energy.
+        """
         super().__init__()
         self.layers, self.factors, self.window = layers, factors, window
+        self.energy_dependent = energy_dependent
+        energies = (TABLE_ENERGIES,) if energy_dependent else ()
         self.transverse = (geometry.rows, geometry.columns)
         classes, bins = geometry.symmetry_classes, len(geometry.radial_bin_sizes)
         self.mean = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
         self.log_sigma = nn.Parameter(torch.zeros(layers, classes, ENERGY_KNOTS))
         self.loadings = nn.Parameter(torch.zeros(factors, layers, bins, 2))
-        self.dipole = nn.Parameter(torch.zeros(DIPOLES, layers, bins))
-        self.register_buffer("log_energy", torch.zeros(layers, bins, KNOTS))
+        self.dipole = nn.Parameter(torch.zeros(*energies, DIPOLES, layers, bins))
+        self.register_buffer("log_energy", torch.zeros(*energies, layers, bins, KNOTS))
         self.register_buffer("ceiling", torch.full((layers, bins, ENERGY_KNOTS), LAST_KNOT))
-        self.table_change = nn.Parameter(torch.zeros(layers, bins, KNOTS))
+        self.table_change = nn.Parameter(torch.zeros(*energies, layers, bins, KNOTS))
         # fitted, not trained: in the energy distance it is one feature of many, and would drift
         inclined = window is not None
         self.register_buffer("response", torch.zeros(RESPONSE_DEGREE + 1 + RESPONSE_TERMS * inclined))
@@ -191,18 +211,27 @@ class CellField(nn.Module):
             its `direction`; standard deviation (N, L, B). All are in units of sigma.
         """
         loadings = self.loadings[..., 0] + argument[:, None, None, None] * self.loadings[..., 1]
-        explained = loadings.square().sum(1) + self.dipole.square().sum(0)
+        dipole = self.at_energy(self.dipole, argument)
+        explained = loadings.square().sum(1) + dipole.square().sum(-3)
         within = (LARGEST_EXPLAINED / explained.clamp_min(LARGEST_EXPLAINED)).sqrt()
         rest = (1 - explained * within.square()).sqrt()
-        aside = torch.einsum("nka,klb->anlb", dipoles, self.dipole) * within
+        equation = "nka,nklb->anlb" if self.energy_dependent else "nka,klb->anlb"
+        aside = torch.einsum(equation, dipoles, dipole) * within
         return (loadings * factors[:, :, None, None]).sum(1) * within, aside, rest
 
-    def energies(self, latent: Tensor) -> Tensor:
-        """Cell energies in MeV of t, (N, L, m)."""
+    def at_energy(self, values: Tensor, argument: Tensor) -> Tensor:
+        """Tables or dipoles at the energies of N showers, (N, ...); unchanged where there is one for all."""
+        if not self.energy_dependent:
+            return values
+        return torch.einsum("nt,t...->n...", hats(argument, TABLE_ENERGIES), values)
+
+    def energies(self, latent: Tensor, argument: Tensor) -> Tensor:
+        """Cell energies in MeV of t, (N, L, m) each, with the energy argument (N,)."""
         # a comparison with NaN is false, so that no weights lead beyond the table
         position = knot_position(torch.where(latent > 0, latent, 0.0).clamp_max(2 * LAST_KNOT))
         knot = position.detach().floor().clamp_max(KNOTS - 2)
-        table = (self.log_energy + TABLE_SCALE * self.table_change).flatten()
+        tables = self.at_energy(self.log_energy + TABLE_SCALE * self.table_change, argument)
+        table = tables.flatten(-3)
         index = self._first_knot + knot.long()
         low, high = _look_up(table, index), _look_up(table, index + 1)
         return (low + (high - low) * (position - knot)).exp() * (latent > 0)
@@ -283,7 +312,9 @@ def _directions(rows: int, columns: int) -> Tensor:
 
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:
-    return table.index_select(0, index.flatten()).view_as(index)
+    """Values at (N, L, m) of a table (entries,), or of one for each shower (N, entries)."""
+    found = table.index_select(0, index.flatten()) if table.dim() == 1 else table.gather(1, index.flatten(1))
+    return found.view_as(index)
 
 
 def table_knots() -> Tensor:

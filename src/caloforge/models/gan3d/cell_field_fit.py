@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from caloforge.models.gan3d.axis_fit import fit_axis
 from caloforge.models.gan3d.cell_field import (
-    KNOTS,
+    DIPOLES,
     LARGEST_EXPLAINED,
+    TABLE_ENERGIES,
     CellField,
     response_designs,
-    table_knots,
 )
 from caloforge.models.gan3d.censored_sample import NO_CELL, CensoredSample
 from caloforge.models.gan3d.energy_argument import (
@@ -31,19 +31,17 @@ from caloforge.models.gan3d.energy_argument import (
 from caloforge.models.gan3d.latent_statistics import (
     NEARLY_ALWAYS,
     factor_analysis,
+    factors_by_energy,
     interpolations,
     log_density,
     probit_regression,
 )
 from caloforge.models.gan3d.shower_axis import ShowerAxis
+from caloforge.models.gan3d.table_fit import FEWEST_HITS, fit_tables
 
 # energy intervals of the fit; rounds between latent moments and tables
 INTERVALS, ROUNDS = 16, 3
 SIGMA_RANGE = (0.05, 4.0)
-# a class with fewer hits in an energy interval has sigma 1
-FEWEST_HITS = 8
-# hits per radial bin from which quantiles are taken, and cells from which their latent distribution is
-QUANTILE_HITS, QUANTILE_CELLS = 200_000, 5_000
 # a radial bin whose shift is less well known than this, in most showers, has no loadings
 MOST_VARIANCE = 30.0
 # smallest variance of a factor at an end of the energies, over that of all
@@ -74,10 +72,10 @@ def fit_cell_field(
         lowest and at the highest energy; between, it is a straight line in the energy argument.
     """
     intervals = _intervals(argument)
-    sample = CensoredSample(field, argument, axis, _fit_tables(field, showers, None))
+    sample = CensoredSample(field, argument, axis, fit_tables(field, showers, argument))
     for _ in range(ROUNDS):
         _fit_moments(sample, intervals)
-        sample.latent = _fit_tables(field, showers, sample.moments())
+        sample.latent = fit_tables(field, showers, argument, sample.moments())
     _fit_moments(sample, intervals)
     _fit_ceiling(sample)
     standard = _fit_response(field, showers.clamp_min(0).sum((1, 2)) / energy, argument, axis)
@@ -100,44 +98,6 @@ def _fit_response(field: CellField, response: Tensor, argument: Tensor, axis: Sh
     return standard
 
 
-def _fit_tables(field: CellField, showers: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Match the quantiles of hits to those of t.
-
-    Args:
-        field: The field.
-        showers: (N, L, m) MeV, negative where there is no cell.
-        moments: Means and standard deviations of t of all cells, (N, L, m) each; at first none.
-
-    Returns:
-        t of all cells, 0 where there is no hit, `NO_CELL` where there is no cell.
-    """
-    grid = table_knots()
-    latent = torch.where(showers < 0, NO_CELL, 0.0)
-    for layer in range(field.layers):
-        for number in range(field.log_energy.shape[1]):
-            cells = (field.radial_bin == number).nonzero().squeeze(1)
-            energy = showers[:, layer, cells]
-            exists = energy >= 0
-            hits = _sample(energy[energy > 0], QUANTILE_HITS).sort().values
-            if len(hits) < FEWEST_HITS:
-                everywhere = showers[:, :, cells]
-                hits = _sample(everywhere[everywhere > 0], QUANTILE_HITS).sort().values
-            if len(hits) < FEWEST_HITS:
-                continue
-            if moments is None:
-                below = _first_distribution(float((energy[exists] > 0).float().mean()), grid)
-            else:
-                mean, sigma = (part[:, layer, cells][exists] for part in moments)
-                below = _hit_distribution(_sample(mean, QUANTILE_CELLS), _sample(sigma, QUANTILE_CELLS), grid)
-            knots = _quantile_table(hits.log(), below)
-            field.log_energy[layer, number] = knots
-            upper = torch.searchsorted(knots, energy.clamp_min(1e-12).log()).clamp(1, KNOTS - 1)
-            inside = (energy.clamp_min(1e-12).log() - knots[upper - 1]) / (knots[upper] - knots[upper - 1])
-            value = grid[upper - 1] + inside * (grid[upper] - grid[upper - 1])
-            latent[:, layer, cells] = torch.where(energy > 0, value.clamp_min(1e-3), latent[:, layer, cells])
-    return latent
-
-
 def _fit_moments(sample: CensoredSample, intervals: Tensor) -> None:
     """Mu and log sigma from the moments of t in each energy interval."""
     field = sample.field
@@ -158,6 +118,7 @@ def _fit_moments(sample: CensoredSample, intervals: Tensor) -> None:
     sigma = torch.where(
         always, (second / hit - height**2).clamp_min(1e-4).sqrt(), height / (edge + mills)
     ).clamp(*SIGMA_RANGE)
+    # a class with few hits in an energy interval has sigma 1
     sigma = torch.where(chance * cells < FEWEST_HITS, 1.0, sigma)
     # the square root: lines do not fit exactly, and low energies count as well
     weight = (chance * cells + 1).clamp_max(1e5).sqrt()
@@ -224,8 +185,11 @@ def _fit_dipoles(sample: CensoredSample) -> None:
     sides = [_shifts(sample, direction) for direction in field.direction]
     shift, variance = (torch.cat(parts).flatten(1) for parts in zip(*sides, strict=True))
     known = (variance < MOST_VARIANCE).float().mean(0) > 0.5
-    loading, _, _ = factor_analysis(shift * known, len(field.dipole))
-    field.dipole.copy_(loading.T.view_as(field.dipole))
+    loading, _, _ = factor_analysis(shift * known, DIPOLES)
+    if field.energy_dependent:
+        weights = hats(sample.argument, TABLE_ENERGIES).repeat(len(sides), 1)
+        loading = factors_by_energy(shift, variance, weights, loading)
+    field.dipole.copy_(loading.transpose(-2, -1).reshape(field.dipole.shape))
 
 
 def _neighbour_correlations(sample: CensoredSample) -> tuple[Tensor, Tensor]:
@@ -295,37 +259,3 @@ def _intervals(argument: Tensor) -> Tensor:
     found = (place * INTERVALS).floor().long().clamp_max(INTERVALS - 1)
     numbers: Tensor = torch.unique(found, return_inverse=True)[1]
     return numbers
-
-
-def _sample(values: Tensor, most: int) -> Tensor:
-    return values[:: max(1, -(-len(values) // most))]
-
-
-def _first_distribution(chance: float, grid: Tensor) -> Tensor:
-    """Probability that t of a hit is below the grid, if all cells of a bin were alike."""
-    chance = min(max(chance, 1e-4), 1 - 1e-4)
-    edge = torch.special.ndtri(torch.tensor(chance)) if chance < NEARLY_ALWAYS else torch.tensor(4.5)
-    below: Tensor = 1 - torch.special.ndtr(edge - grid) / torch.special.ndtr(edge)
-    return below
-
-
-def _hit_distribution(mean: Tensor, sigma: Tensor, grid: Tensor) -> Tensor:
-    """The same for cells with their own mean and sigma."""
-    above = torch.special.ndtr((mean - grid[:, None]) / sigma).sum(1)
-    below: Tensor = 1 - above / above[0].clamp_min(1e-9)
-    return below
-
-
-def _quantile_table(hits: Tensor, below: Tensor) -> Tensor:
-    """Logarithm of the energy at each knot: the quantile of ordered hits, rising everywhere."""
-    place = below.clamp(0, 1) * (len(hits) - 1)
-    lower = place.floor().long().clamp_max(len(hits) - 2)
-    knots = hits[lower] + (hits[lower + 1] - hits[lower]) * (place - lower)
-    # beyond the strongest hits the table goes on with a slope
-    beyond = below > 1 - 3 / len(hits)
-    rise = torch.cumsum(beyond * torch.diff(table_knots(), prepend=torch.zeros(1)), 0) * 0.25
-    last = knots[~beyond][-1] if bool((~beyond).any()) else knots[0]
-    knots = torch.where(beyond, last + rise, knots)
-    # log E gains at least this between knots
-    least = 1e-3 * torch.arange(KNOTS)
-    return torch.cummax(knots - least, 0).values + least

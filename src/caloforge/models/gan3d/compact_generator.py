@@ -162,7 +162,9 @@ class CompactGenerator(nn.Module):
         shape = (layers, geometry.rows, geometry.columns)
         self.argument, self.factors = argument, config.factors
         self.window = window
-        self.field = CellField(layers, geometry, config.factors, window)
+        self.field = CellField(
+            layers, geometry, config.factors, window, energy_dependent=config.energy_dependent
+        )
         width, (low, middle, high) = config.width, config.channels
         self.grids = _grids(shape)
         known = CONDITION_DEGREE + INCLINATION_DEGREE * (window is not None)
@@ -254,7 +256,7 @@ class CompactGenerator(nn.Module):
         found = []
         for own, shower in self._draws(condition):
             latent = self._with_hits(shower, own.energy)
-            cells = self.field.energies(latent)
+            cells = self.field.energies(latent, self.argument(own.energy))
             found.append((self.field.bin_sums(cells), self._known(latent, shower, own.energy)))
         generated, of_generated = map(torch.cat, zip(*found, strict=True))
         self.sums.fit((generated, of_generated), (sums, known), condition.energy, self.axis(condition))
@@ -282,7 +284,7 @@ class CompactGenerator(nn.Module):
         energy = condition.energy
         shower = self._latent_shower(condition, noise)
         latent = self._with_hits(shower, energy)
-        cells = self.field.energies(latent)
+        cells = self.field.energies(latent, self.argument(energy))
         sums = self.field.bin_sums(cells)
         factors = self.sums(sums, self._known(latent, shower, energy), energy, shower.axis)
         scaled = (sums * factors).sum((1, 2)).clamp_min(SMALLEST_SUM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -80,7 +81,8 @@ class CompactGeneratorConfig(StrictModel):
     them and on the energy; `channels` those at a quarter, a quarter to a half, and a half of the resolution;
     `radial_bins` the first ring of each radial bin with a spectrum of its own; `window` the cells across of
     the window that follows the axis of inclined or displaced showers, by default the mesh and two cells more
-    on each side.
+    on each side. With `energy_dependent` the tables of hit energies, the displacements to one side and what
+    the place of the axis in its cell changes depend on the energy: for wide ranges of energies.
     """
 
     model_config = FILLED_FROM_PRESET
@@ -93,6 +95,7 @@ class CompactGeneratorConfig(StrictModel):
         default=(0, 1, 2, 3, 5, 8), min_length=1, max_length=32
     )
     window: int | None = Field(default=None, ge=5, le=1001)
+    energy_dependent: bool = False
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -151,6 +154,14 @@ class Gan3dConfig(FamilyConfig):
     """
 
     presets = PRESETS
+
+    @classmethod
+    def of_card(cls, document: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See the base class."""
+        generator = document.get("generator")
+        if not isinstance(generator, dict) or generator.get("kind") != "compact":
+            return document
+        return {**document, "generator": {"energy_dependent": False, **generator}}
 
     family: Literal["gan3d"] = "gan3d"
     preset: Literal["orthogonal", "angle", "compact", "compact-angle", "debug"] = "orthogonal"

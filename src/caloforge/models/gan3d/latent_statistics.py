@@ -9,6 +9,11 @@ from torch import Tensor
 
 from caloforge.models.gan3d.energy_argument import ENERGY_KNOTS, hats
 
+# EM steps of loadings that depend on the energy, and rows handled at a time
+EM_STEPS, EM_ROWS = 30, 512
+# information on a loading before any shower, and on its second differences between energies; range of the
+# variance of the noise over the given one
+LOADING_PRIOR, LOADING_SMOOTHNESS, EXCESS = 10.0, 10.0, (0.3, 10.0)
 # hit probabilities above this are fitted by the moments of t, without the normal tail
 NEARLY_ALWAYS = 0.97
 # iterations of the factor analysis, and the smallest variance of its noise
@@ -46,6 +51,49 @@ def factor_analysis(values: Tensor, factors: int) -> tuple[Tensor, Tensor, Tenso
     weighted = loading / noise[:, None]
     spread = torch.linalg.inv(torch.eye(loading.shape[1], dtype=torch.float64) + loading.T @ weighted)
     return loading.float(), (values @ weighted @ spread).float(), spread.float()
+
+
+def factors_by_energy(values: Tensor, variance: Tensor, weights: Tensor, loading: Tensor) -> Tensor:
+    """Factor analysis whose loadings are interpolated between T energies, by the EM algorithm.
+
+    values = sum_t weights_t loading_t u + noise, with normal factors u of variance 1.
+
+    Args:
+        values: (N, k), mean 0.
+        variance: (N, k) of the noise, to a factor for each of the k.
+        weights: (N, T) of the energies.
+        loading: (k, factors) to start from.
+
+    Returns:
+        Loadings (T, k, factors).
+    """
+    count, factors = weights.shape[1], loading.shape[1]
+    found, excess = loading.repeat(count, 1, 1), torch.ones(values.shape[1])
+    rough = torch.diff(torch.eye(count), n=2, dim=0)
+    prior = torch.kron(
+        LOADING_PRIOR * torch.eye(count) + LOADING_SMOOTHNESS * rough.T @ rough, torch.eye(factors)
+    )
+    for _ in range(EM_STEPS):
+        gram = torch.zeros(values.shape[1], *prior.shape)
+        moments = torch.zeros(values.shape[1], len(prior))
+        squares = torch.zeros(values.shape[1])
+        for first in range(0, len(values), EM_ROWS):
+            rows = slice(first, first + EM_ROWS)
+            own, weight, precision = values[rows], weights[rows], 1 / (variance[rows] * excess)
+            at = torch.einsum("nt,tkf->nkf", weight, found)
+            inner = torch.einsum("nkf,nk,nkg->nfg", at, precision, at) + torch.eye(factors)
+            spread = torch.linalg.inv(inner)
+            mean = torch.einsum("nfg,nkg,nk->nf", spread, at, precision * own)
+            second = spread + mean[:, :, None] * mean[:, None]
+            pairs = torch.einsum("ns,nt,nfg->nsftg", weight, weight, second).flatten(3).flatten(1, 2)
+            gram += (precision.T @ pairs.flatten(1)).view_as(gram)
+            moments += (precision * own).T @ (weight[:, :, None] * mean[:, None]).flatten(1)
+            residual = (own - torch.einsum("nkf,nf->nk", at, mean)).square()
+            residual = residual + torch.einsum("nkf,nfg,nkg->nk", at, spread, at)
+            squares += (residual / variance[rows]).sum(0)
+        found = torch.linalg.solve(gram + prior, moments).unflatten(1, (count, factors)).transpose(0, 1)
+        excess = (squares / len(values)).clamp(*EXCESS)
+    return found
 
 
 def probit_regression(

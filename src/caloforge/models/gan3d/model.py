@@ -92,7 +92,13 @@ class Gan3d(ShowerModel):
             )
         self.window: AxisWindow | None = None
         if follows_axis(self.detector, self.ranges):
-            self.window = AxisWindow(self.detector, self.ranges, generator.window, generator.radial_bins)
+            self.window = AxisWindow(
+                self.detector,
+                self.ranges,
+                generator.window,
+                generator.radial_bins,
+                energy_dependent=generator.energy_dependent,
+            )
             geometry = self.window.geometry
         else:
             geometry = layer_geometry(self.detector, self.ranges, generator.radial_bins)

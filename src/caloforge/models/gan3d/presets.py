@@ -133,7 +133,12 @@ _COMPACT: dict[str, Any] = {
 # the same for inclined showers, in windows that follow their axes
 _COMPACT_ANGLE: dict[str, Any] = {
     **_COMPACT,
-    "generator": {"kind": "compact", "radial_bins": [0, 1, 2, 3, 5, 8, 12, 17], "window": 45},
+    "generator": {
+        "kind": "compact",
+        "radial_bins": [0, 1, 2, 3, 5, 8, 12, 17],
+        "window": 47,
+        "energy_dependent": True,
+    },
     "discriminator": {"kind": "compact"},
     "weights": {**_COMPACT["weights"], "angle": 0.05},
 }

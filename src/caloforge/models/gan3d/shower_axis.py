@@ -65,7 +65,13 @@ class AxisWindow(nn.Module):
     groups: Tensor
 
     def __init__(
-        self, detector: Detector, ranges: TrainedRange, size: int | None, radial_bins: tuple[int, ...]
+        self,
+        detector: Detector,
+        ranges: TrainedRange,
+        size: int | None,
+        radial_bins: tuple[int, ...],
+        *,
+        energy_dependent: bool = False,
     ) -> None:
         """The windows of a cartesian mesh.
 
@@ -74,11 +80,14 @@ class AxisWindow(nn.Module):
             ranges: Trained conditions.
             size: Cells across, odd; by default, and at most, a little more than the mesh.
             radial_bins: First ring of each radial bin.
+            energy_dependent: Whether what the place of the axis in its cell changes depends on the energy.
         """
         super().__init__()
         self.frame = ShowerFrame(detector, ranges, None if size is None else size // 2)
         self.geometry, images = window_geometry(detector, self.frame.reach, radial_bins)
-        self.terms = AxisTerms(self.geometry, images, inclined=self.frame.inclined)
+        self.terms = AxisTerms(
+            self.geometry, images, inclined=self.frame.inclined, place_by_energy=energy_dependent
+        )
         low, high = self.frame.inclinations
         self._middle, self._half = (low + high) / 2, max((high - low) / 2, LEAST_HALF)
         layers = detector.n_layers

@@ -257,19 +257,22 @@ class AxisTerms(nn.Module):
     averages: Tensor
     places: Tensor
 
-    def __init__(self, geometry: LayerGeometry, images: CellImages, *, inclined: bool) -> None:
+    def __init__(
+        self, geometry: LayerGeometry, images: CellImages, *, inclined: bool, place_by_energy: bool = False
+    ) -> None:
         """Prepare the cells of a window.
 
         Args:
             geometry: Of the window.
             images: Likewise.
             inclined: Whether there are terms of the direction.
+            place_by_energy: Whether terms of the place are there also times the energy argument.
         """
         super().__init__()
-        self.inclined = inclined
+        self.parts = {"inclined": inclined, "place_by_energy": place_by_energy}
         operations = torch.from_numpy(images.operations).float()
         self.register_buffer("operations", operations, persistent=False)
-        averages = _averages(images, inclined=inclined)
+        averages = _averages(images, self.parts)
         self.count = averages.shape[1]
         self.register_buffer("averages", torch.from_numpy(averages).float(), persistent=False)
         places = images.operation * geometry.symmetry_classes + geometry.symmetry_class
@@ -287,7 +290,7 @@ class AxisTerms(nn.Module):
         remainder = torch.einsum("oij,nli->onlj", self.operations, position.remainder)
         slope = torch.einsum("oij,ni->onj", self.operations, position.slope)
         slope = slope[:, :, None].expand_as(remainder)
-        return _terms(remainder, slope, growth, energy_argument[:, None], inclined=self.inclined)
+        return _terms(remainder, slope, growth, energy_argument[:, None], **self.parts)
 
     def values(self, terms: Tensor, weights: Tensor) -> Tensor:
         """Polynomials of the cells, (N, layers, cells).
@@ -325,26 +328,34 @@ class AxisTerms(nn.Module):
 
 
 def _terms(
-    remainder: Tensor, slope: Tensor, growth: Tensor, energy_argument: Tensor, *, inclined: bool
+    remainder: Tensor,
+    slope: Tensor,
+    growth: Tensor,
+    energy_argument: Tensor,
+    *,
+    inclined: bool,
+    place_by_energy: bool,
 ) -> Tensor:
     """Terms (..., layers, count) of components along and across, (..., layers, 2) each."""
     a, b = remainder.unbind(-1)
-    terms = [a, b, a * a, a * b, b * b, a * a * a, a * a * b, a * b * b, b * b * b]
+    place = [a, b, a * a, a * b, b * b, a * a * a, a * a * b, a * b * b, b * b * b]
+    terms = list(place)
     if inclined:
         c, d = slope.unbind(-1)
         terms += [c, d, c * c, c * d, d * d, growth * c, growth * d, energy_argument * c, energy_argument * d]
+    if place_by_energy:
+        terms += [energy_argument * term for term in place]
     return torch.stack(terms, dim=-1)
 
 
-def _averages(images: CellImages, *, inclined: bool) -> NDArray[np.float64]:
+def _averages(images: CellImages, parts: dict[str, bool]) -> NDArray[np.float64]:
     """(classes, count, count) averages of weights over the operations that leave the first cell in place."""
     samples = torch.rand((64, 6), generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
-    remainder, slope, others = samples[:, :2], samples[:, 2:4], samples[:, 4:].T
+    remainder, slope, (growth, energy_argument) = samples[:, :2], samples[:, 2:4], samples[:, 4:].T
 
     def terms(operation: NDArray[np.int64]) -> NDArray[np.float64]:
         turn = torch.from_numpy(operation).double()
-        turned = (part @ turn for part in (remainder, slope))
-        return _terms(*turned, *others, inclined=inclined).numpy()
+        return _terms(remainder @ turn, slope @ turn, growth, energy_argument, **parts).numpy()
 
     plain = terms(np.eye(2, dtype=np.int64))
     # an operation changes sign and order of the terms only
