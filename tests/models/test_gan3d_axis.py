@@ -17,7 +17,7 @@ from caloforge.models.gan3d.compact_discriminator import LayerDirection
 from caloforge.models.gan3d.config import Gan3dConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument
 from caloforge.models.gan3d.shower_axis import AxisWindow
-from caloforge.models.registry import build_model
+from caloforge.models.registry import build_model, read_model_config
 from caloforge.models.training_metadata import DataFacts, TrainedRange
 
 RANGES = TrainedRange(
@@ -45,10 +45,10 @@ def conditions(count, seed=0):
     return Conditions(energy, flat(*RANGES.theta), zero, pdg_id, flat(-2.5, 2.5), flat(-2.5, 2.5)).to_torch()
 
 
-def planted_field(window, seed=5):
+def planted_field(window, seed=5, energy_dependent=False):
     """A field whose cells depend on place and direction of the axis."""
     geometry = window.geometry
-    field = CellField(LAYERS, geometry, 2, window)
+    field = CellField(LAYERS, geometry, 2, window, energy_dependent=energy_dependent)
     rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         level = 1.2 - 0.25 * torch.arange(geometry.symmetry_classes) - 0.1 * torch.arange(LAYERS)[:, None]
@@ -56,20 +56,24 @@ def planted_field(window, seed=5):
         field.log_energy[:] = torch.linspace(-3, 4, field.log_energy.shape[-1])
         field.axis_mean.normal_(0, 0.3, generator=rng)
         field.axis_mean[5:9] = 0
+        field.axis_mean[18 + 5 :] = 0
         field.inclined_mean[0] = 0.4 * (torch.arange(LAYERS)[:, None, None] / LAYERS - 0.5)
     return field
 
 
-def test_fit_recovers_how_cells_depend_on_the_axis():
-    window = AxisWindow(DETECTOR, RANGES, 7, (0, 1, 2))
-    planted, found = planted_field(window), CellField(LAYERS, window.geometry, 2, window)
+@pytest.mark.parametrize("energy_dependent", [False, True])
+def test_fit_recovers_how_cells_depend_on_the_axis(energy_dependent):
+    by_energy = {"energy_dependent": energy_dependent}
+    window = AxisWindow(DETECTOR, RANGES, 7, (0, 1, 2), **by_energy)
+    planted = planted_field(window, **by_energy)
+    found = CellField(LAYERS, window.geometry, 2, window, **by_energy)
     condition = conditions(1500)
     argument = ARGUMENT(condition.energy)
     axis = window(condition, argument)
     with torch.no_grad():
         mean, sigma = planted.moments(argument, axis)
         noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(1))
-        cells = planted.energies(mean + sigma * noise)
+        cells = planted.energies(mean + sigma * noise, argument)
         exists = window.frame.available(axis.position) > 0
         fit_cell_field(found, torch.where(exists, cells, -1.0), condition.energy, argument, axis)
         again, width = found.moments(argument, axis)
@@ -171,3 +175,13 @@ def test_size_with_a_window_is_estimated_from_above():
 def test_an_even_window_is_refused():
     with pytest.raises(ConfigError, match="window: got 8, expected an odd number of cells"):
         make(generator={"window": 8})
+
+
+def test_models_of_earlier_releases_have_one_table_for_all_energies():
+    settings = make().config.model_dump(mode="json")
+    assert settings["generator"]["energy_dependent"]
+    del settings["generator"]["energy_dependent"]
+    config = read_model_config(settings, "model.json", of_card=True)
+    assert isinstance(config, Gan3dConfig)
+    assert config.generator.kind == "compact"
+    assert not config.generator.energy_dependent

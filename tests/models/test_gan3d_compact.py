@@ -12,7 +12,7 @@ from caloforge.config import build
 from caloforge.errors import ConfigError, TrainingError
 from caloforge.geometry import load_detector
 from caloforge.models.base import Condition, TrainingBatch
-from caloforge.models.gan3d.cell_field import DIPOLES, CellField
+from caloforge.models.gan3d.cell_field import DIPOLES, KNOTS, TABLE_ENERGIES, CellField, table_knots
 from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.compact_generator import NeighbourMaps, SymmetricConv3d
 from caloforge.models.gan3d.config import Gan3dConfig
@@ -104,6 +104,46 @@ def geometry(nx=9, ny=9, facts=FACTS):
     )
 
 
+def test_fit_recovers_tables_and_dipoles_that_depend_on_the_energy():
+    layers, own = 2, geometry()
+    planted, found = (CellField(layers, own, 2, energy_dependent=True) for _ in range(2))
+    rng = torch.Generator().manual_seed(3)
+    argument = 2 * torch.rand(4000, generator=rng) - 1
+    energies = torch.linspace(-1, 1, TABLE_ENERGIES)
+
+    def draw(field):
+        _, aside, rest = field.factor_field(argument, torch.zeros(4000, 2), noise(rng, 4000, DIPOLES, 2))
+        local = sum(way * field.of_bins(part) for way, part in zip(field.direction, aside, strict=True))
+        moments, zero = field.class_moments(argument), torch.zeros(4000, layers, 3)
+        latent = field.latent(moments, argument, zero, rest, noise(rng, 4000, layers, 81), local)
+        return field.energies(latent, argument)
+
+    def widths(cells):
+        """Interquartile ranges of the logarithm of the energy of hits, at low and at high energies."""
+        quartiles = torch.tensor([0.25, 0.75])
+        parts = [cells[argument < -0.6], cells[argument > 0.6]]
+        return torch.stack([part[part > 0][:200_000].log().quantile(quartiles).diff() for part in parts])
+
+    with torch.no_grad():
+        planted.mean[:] = 1.0
+        # hits vary more at high energies; showers move to one side at low ones
+        slope = 2 + 0.8 * energies[:, None, None, None]
+        planted.log_energy[:] = slope * table_knots().clamp_max(4) + 1e-3 * torch.arange(KNOTS)
+        planted.dipole[:, 0] = (0.4 - 0.3 * energies)[:, None, None]
+        cells = draw(planted)
+        fit_cell_field(found, cells, argument.exp(), argument)
+        # of the mean displacement of all bins; noise of the fit averages out
+        aside = [f.dipole[..., 1:].mean((2, 3)).square().sum(1).sqrt() for f in (planted, found)]
+        of_hits = [widths(cells), widths(draw(found))]
+    assert float(of_hits[0][1] / of_hits[0][0]) > 1.5
+    torch.testing.assert_close(of_hits[1], of_hits[0], rtol=0.03, atol=0)
+    torch.testing.assert_close(aside[1], aside[0], atol=0.06, rtol=0)
+
+
+def noise(rng, *shape):
+    return torch.randn(shape, generator=rng)
+
+
 def test_convolution_commutes_with_the_symmetries():
     conv = SymmetricConv3d(2, 3, geometry())
     x = torch.randn(2, 2, 5, 9, 9, generator=torch.Generator().manual_seed(0))
@@ -162,7 +202,7 @@ def test_fit_recovers_a_planted_field():
         common, aside, rest = field.factor_field(argument, *factors)
         own = torch.randn(mean.shape, generator=rng) * rest[..., field.radial_bin]
         own = own + (aside[..., field.radial_bin] * field.direction[:, None, None]).sum(0)
-        return field.energies(mean + sigma * (own + common[..., field.radial_bin])), argument
+        return field.energies(mean + sigma * (own + common[..., field.radial_bin]), argument), argument
 
     with torch.no_grad():
         showers, argument = draw(planted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from caloforge.models.gan3d.cell_field import KNOTS
+from caloforge.models.gan3d.cell_field import DIPOLES, KNOTS, TABLE_ENERGIES
 from caloforge.models.gan3d.config import CompactDiscriminatorConfig, CompactGeneratorConfig
 from caloforge.models.gan3d.sum_transport import GROUPS
 from caloforge.models.layered.shower_frame import MARGIN
@@ -44,9 +44,9 @@ def compact_numbers(
     low, middle, high = generator.channels
     convolutions = KERNEL * ((low + 1) * (low + middle) + (middle + 1) * high)
     code = width * (factors + width + 4 * low * layers + layers * bins + 2 * (low + middle + high) + 8)
-    tables = (
-        layers * bins * (2 * KNOTS + 2 * factors + high + 4) + (WINDOW_FIELD if window else FIELD) * cells
-    )
+    energies = TABLE_ENERGIES if generator.energy_dependent else 1
+    of_bins = energies * (2 * KNOTS + DIPOLES) + 2 * factors + high + 4
+    tables = layers * bins * of_bins + (WINDOW_FIELD if window else FIELD) * cells
     # of the sums, and the hits they depend on: a map at each knot, and what fits it
     groups = min(GROUPS, layers)
     sums = 8 * (layers + groups * bins + groups + 1) ** 2
