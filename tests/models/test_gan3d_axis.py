@@ -180,8 +180,10 @@ def test_an_even_window_is_refused():
 def test_models_of_earlier_releases_have_one_table_for_all_energies():
     settings = make().config.model_dump(mode="json")
     assert settings["generator"]["energy_dependent"]
-    del settings["generator"]["energy_dependent"]
+    for name in ("energy_dependent", "map_energies", "response_squared"):
+        del settings["generator"][name]
     config = read_model_config(settings, "model.json", of_card=True)
     assert isinstance(config, Gan3dConfig)
     assert config.generator.kind == "compact"
     assert not config.generator.energy_dependent
+    assert (config.generator.map_energies, config.generator.response_squared) == (3, False)

@@ -20,6 +20,7 @@ from caloforge.models.gan3d.cell_field_fit import fit_cell_field
 from caloforge.models.gan3d.config import CompactGeneratorConfig
 from caloforge.models.gan3d.energy_argument import EnergyArgument, powers
 from caloforge.models.gan3d.hit_transport import HitTransport
+from caloforge.models.gan3d.normal_transport import MapForm
 from caloforge.models.gan3d.shower_axis import INCLINATION_DEGREE, AxisWindow, ShowerAxis
 from caloforge.models.gan3d.sum_transport import SMALLEST_SUM, SumTransport
 from caloforge.models.layered.geometry import LayerGeometry
@@ -182,8 +183,10 @@ class CompactGenerator(nn.Module):
         self.neighbours = NeighbourMaps()
         # middle and slope, in the energy argument
         self.correlation = nn.Parameter(torch.zeros(len(self.neighbours.weights), layers, bins, 2))
-        self.hits = HitTransport(layers, argument, inclined=window is not None)
-        self.sums = SumTransport(layers, bins, 1 + self.hits.size, argument, inclined=window is not None)
+        form = MapForm(config.map_energies, squared=config.response_squared)
+        inclined = window is not None
+        self.hits = HitTransport(layers, argument, form, inclined=inclined)
+        self.sums = SumTransport(layers, bins, 1 + self.hits.size, argument, form, inclined=inclined)
         nn.init.zeros_(self.displacement.weight)
         nn.init.zeros_(self.displacement.bias)
         self.register_buffer("seed_ring", _rings(self.grids[0]), persistent=False)

@@ -49,7 +49,7 @@ def compact_numbers(
     tables = layers * bins * of_bins + (WINDOW_FIELD if window else FIELD) * cells
     # of the sums, and the hits they depend on: a map at each knot, and what fits it
     groups = min(GROUPS, layers)
-    sums = 8 * (layers + groups * bins + groups + 1) ** 2
+    sums = (generator.map_energies + 8) * (layers + groups * bins + groups + 2) ** 2
     images = [math.prod(-(-n // (1 << k)) for n in shape) for k in range(len(discriminator.channels) + 1)]
     channels = [2, *discriminator.channels]
     strided = STRIDED_KERNEL * sum(a * b for a, b in itertools.pairwise(channels))

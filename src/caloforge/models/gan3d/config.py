@@ -82,7 +82,9 @@ class CompactGeneratorConfig(StrictModel):
     `radial_bins` the first ring of each radial bin with a spectrum of its own; `window` the cells across of
     the window that follows the axis of inclined or displaced showers, by default the mesh and two cells more
     on each side. With `energy_dependent` the tables of hit energies, the displacements to one side and what
-    the place of the axis in its cell changes depend on the energy: for wide ranges of energies.
+    the place of the axis in its cell changes depend on the energy: for wide ranges of energies. The maps that
+    give hits and sums the distribution of training showers are fitted at `map_energies` energies; with
+    `response_squared` they know the square of the response as well.
     """
 
     model_config = FILLED_FROM_PRESET
@@ -96,6 +98,8 @@ class CompactGeneratorConfig(StrictModel):
     )
     window: int | None = Field(default=None, ge=5, le=1001)
     energy_dependent: bool = False
+    map_energies: int = Field(default=7, ge=2, le=32)
+    response_squared: bool = True
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -144,6 +148,10 @@ def _kind(value: Any) -> str:
     )
 
 
+# of compact generators whose cards lack these settings
+EARLIER_COMPACT = {"energy_dependent": False, "map_energies": 3, "response_squared": False}
+
+
 class Gan3dConfig(FamilyConfig):
     """The 3DGAN. `preset` gives all settings; others in the document override it.
 
@@ -161,7 +169,7 @@ class Gan3dConfig(FamilyConfig):
         generator = document.get("generator")
         if not isinstance(generator, dict) or generator.get("kind") != "compact":
             return document
-        return {**document, "generator": {"energy_dependent": False, **generator}}
+        return {**document, "generator": {**EARLIER_COMPACT, **generator}}
 
     family: Literal["gan3d"] = "gan3d"
     preset: Literal["orthogonal", "angle", "compact", "compact-angle", "debug"] = "orthogonal"

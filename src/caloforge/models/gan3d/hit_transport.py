@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.gan3d.energy_argument import EnergyArgument
-from caloforge.models.gan3d.normal_transport import NormalTransport
+from caloforge.models.gan3d.normal_transport import MapForm, NormalTransport
 from caloforge.models.gan3d.physics_features import FeatureScale, hit_indicator
 from caloforge.models.gan3d.shower_axis import ShowerAxis
 from caloforge.models.gan3d.sum_transport import layer_groups
@@ -38,11 +38,13 @@ class HitTransport(nn.Module):
 
     groups: Tensor
 
-    def __init__(self, layers: int, argument: EnergyArgument, *, inclined: bool = False) -> None:
+    def __init__(
+        self, layers: int, argument: EnergyArgument, form: MapForm | None = None, *, inclined: bool = False
+    ) -> None:
         """Nothing is displaced; `fit` changes that."""
         super().__init__()
         groups = layer_groups(layers)
-        self.transport = NormalTransport(len(groups), 1, argument, inclined=inclined)
+        self.transport = NormalTransport(len(groups), 1, argument, form or MapForm(), inclined=inclined)
         self.density = FeatureScale(argument, len(groups), LEAST_WIDTH, inclined=inclined)
         self.register_buffer("groups", groups, persistent=False)
 

@@ -14,6 +14,8 @@ Shapes: N showers, D entries of y, K of z.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +23,6 @@ from caloforge.models.gan3d.energy_argument import EnergyArgument, hats
 from caloforge.models.gan3d.physics_features import FeatureScale
 from caloforge.models.gan3d.shower_axis import ShowerAxis
 
-# energies between which the map is interpolated, in equal steps of the energy argument
-MAP_KNOTS = 3
 # showers near a knot, per entry of y and z, that weigh as much as all others in slopes and covariance
 PRIOR_SHOWERS = 1.0
 # added to variances in units of the wanted ones, and the smallest variance of standardised numbers
@@ -33,29 +33,51 @@ LEAST_WIDTH = 0.05
 SLOPE_RIDGE = 1e-3
 
 
+@dataclass(frozen=True)
+class MapForm:
+    """How maps depend on the energy and on z.
+
+    Attributes:
+        energies: Number of energies between which maps are interpolated, in equal steps of the energy
+            argument.
+        squared: Whether y depends on the square of the first entry of z as well.
+    """
+
+    energies: int = 3
+    squared: bool = False
+
+    def known(self, z: Tensor) -> Tensor:
+        """What y depends on, (N, K) or with the square (N, K + 1); all are of mean 0 and variance 1."""
+        return torch.cat([z, (z[:, :1].square() - 1) * 0.5**0.5], 1) if self.squared else z
+
+
 class NormalTransport(nn.Module):
     """Moves y to the distribution of training showers, given z.
 
     Attributes:
-        map: (MAP_KNOTS, D, D + K) M, and beta - M gamma in the last columns.
+        map: (energies, D, D + K) M, and beta - M gamma in the last columns, with one more for the square.
         generated: Mean and width of y of generated showers.
         wanted: The same of training showers.
     """
 
     map: Tensor
 
-    def __init__(self, size: int, known: int, argument: EnergyArgument, *, inclined: bool = False) -> None:
+    def __init__(
+        self, size: int, known: int, argument: EnergyArgument, form: MapForm, *, inclined: bool = False
+    ) -> None:
         """The map that changes nothing; `fit` gives another.
 
         Args:
             size: D.
             known: K.
             argument: Of the energy.
+            form: Of the map.
             inclined: Whether the showers have an axis.
         """
         super().__init__()
-        self.argument = argument
-        self.register_buffer("map", torch.eye(size, size + known).repeat(MAP_KNOTS, 1, 1))
+        self.argument, self.form = argument, form
+        start = torch.eye(size, size + known + form.squared)
+        self.register_buffer("map", start.repeat(form.energies, 1, 1))
         self.generated = FeatureScale(argument, size, LEAST_WIDTH, inclined=inclined)
         self.wanted = FeatureScale(argument, size, LEAST_WIDTH, inclined=inclined)
 
@@ -75,12 +97,13 @@ class NormalTransport(nn.Module):
             energy: (N,) incident energies, MeV.
             axis: Of the showers, if they are inclined.
         """
-        weights = hats(self.argument(energy), MAP_KNOTS).double()
+        weights = hats(self.argument(energy), self.form.energies).double()
         moments = []
         for (y, z), scale in ((generated, self.generated), (training, self.wanted)):
             scale.fit(y, energy, axis)
-            moments.append(_moments(scale(y, energy, axis).double(), z.double(), weights))
-        for knot in range(MAP_KNOTS):
+            known = self.form.known(z).double()
+            moments.append(_moments(scale(y, energy, axis).double(), known, weights))
+        for knot in range(self.form.energies):
             (slopes, covariance), (wanted_slopes, wanted) = (
                 (part[0][knot], part[1][knot]) for part in moments
             )
@@ -89,9 +112,9 @@ class NormalTransport(nn.Module):
 
     def forward(self, y: Tensor, z: Tensor, energy: Tensor, axis: ShowerAxis | None = None) -> Tensor:
         """Return y (N, D) moved, given z (N, K) and the energy (N,) in MeV."""
-        known = torch.cat([self.generated(y, energy, axis), z], 1)
+        known = torch.cat([self.generated(y, energy, axis), self.form.known(z)], 1)
         moved = torch.einsum("kij,nj->nki", self.map, known)
-        moved = (hats(self.argument(energy), MAP_KNOTS)[..., None] * moved).sum(1)
+        moved = (hats(self.argument(energy), self.form.energies)[..., None] * moved).sum(1)
         return self.wanted.restore(moved, energy, axis)
 
 

@@ -138,6 +138,9 @@ _COMPACT_ANGLE: dict[str, Any] = {
         "radial_bins": [0, 1, 2, 3, 5, 8, 12, 17],
         "window": 47,
         "energy_dependent": True,
+        # coarser maps: its samples are smaller
+        "map_energies": 3,
+        "response_squared": False,
     },
     "discriminator": {"kind": "compact"},
     "weights": {**_COMPACT["weights"], "angle": 0.05},

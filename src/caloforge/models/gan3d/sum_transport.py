@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from caloforge.models.gan3d.energy_argument import EnergyArgument
-from caloforge.models.gan3d.normal_transport import NormalTransport
+from caloforge.models.gan3d.normal_transport import MapForm, NormalTransport
 from caloforge.models.gan3d.shower_axis import ShowerAxis
 
 # groups of layers
@@ -40,7 +40,14 @@ class SumTransport(nn.Module):
     group_of_layer: Tensor
 
     def __init__(
-        self, layers: int, bins: int, known: int, argument: EnergyArgument, *, inclined: bool = False
+        self,
+        layers: int,
+        bins: int,
+        known: int,
+        argument: EnergyArgument,
+        form: MapForm | None = None,
+        *,
+        inclined: bool = False,
     ) -> None:
         """The map that changes nothing; `fit` gives another.
 
@@ -49,13 +56,14 @@ class SumTransport(nn.Module):
             bins: B.
             known: K.
             argument: Of the energy.
+            form: Of the map.
             inclined: Whether the showers have an axis.
         """
         super().__init__()
         self.layers, self.bins = layers, bins
         group = layer_groups(layers)
         size = layers + len(group) * bins
-        self.transport = NormalTransport(size, known, argument, inclined=inclined)
+        self.transport = NormalTransport(size, known, argument, form or MapForm(), inclined=inclined)
         self.register_buffer("groups", group, persistent=False)
         self.register_buffer("group_of_layer", group.argmax(0), persistent=False)
 
