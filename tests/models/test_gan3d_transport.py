@@ -6,7 +6,7 @@ import torch
 
 from caloforge.models.gan3d.energy_argument import EnergyArgument, log_widths, powers
 from caloforge.models.gan3d.hit_transport import HitTransport
-from caloforge.models.gan3d.normal_transport import optimal_map
+from caloforge.models.gan3d.normal_transport import MapForm, NormalTransport, optimal_map
 from caloforge.models.gan3d.sum_transport import SumTransport
 
 ARGUMENT = EnergyArgument(offset=float(np.log(7e4)), scale=2 / float(np.log(50)))
@@ -63,6 +63,25 @@ def test_widths_correlations_and_the_dependence_on_the_response_become_those_of_
     before = figures(wide, new_z)
     assert found == pytest.approx(wanted, rel=0.08)
     assert before[[1, 3, 4]] != pytest.approx(wanted[[1, 3, 4]], rel=0.3)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_y_follows_the_square_of_the_response_if_it_is_known(squared):
+    rng = torch.Generator().manual_seed(5)
+    energy = energies(4000, rng)
+    z, training_z = torch.randn(2, 4000, 1, generator=rng)
+
+    def noise():
+        return torch.randn(4000, 2, generator=rng)
+
+    training = 5 + training_z + 0.5 * training_z.square() + 0.5 * noise()
+    transport = NormalTransport(2, 1, ARGUMENT, MapForm(energies=4, squared=squared))
+    transport.fit((noise(), z), (training, training_z), energy)
+    moved = transport(noise(), z, energy)
+    bend, slope, _ = np.polyfit(z[:, 0].numpy(), moved[:, 0].numpy(), 2)
+    assert slope == pytest.approx(1, abs=0.08)
+    assert bend == pytest.approx(0.5 if squared else 0, abs=0.05)
+    assert float(moved.std()) == pytest.approx(float(training.std()), rel=0.05)
 
 
 def test_nothing_is_moved_before_the_fit():
