@@ -40,7 +40,7 @@ def check_document(document, folder):
     elif "space" in document:
         whole = {"run": "clic-electron", "changes": {"model.preset": "debug"}} | document
         Space(build(StudyConfig, whole, "study"), folder).check()
-    elif document.keys() <= Detector.model_fields.keys() | {"preset"}:
+    elif document.keys() <= Detector.model_fields.keys() | {"preset", "random"}:
         load_detector(document)
     else:
         whole = yaml.safe_load(recipe_text("clic-electron")) | document
