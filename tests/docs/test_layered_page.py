@@ -43,6 +43,7 @@ def test_the_page_of_the_released_model_says_what_it_is():
         "clic-electron-angle": "1 680",
         "clic-electron-wide": "7 524",
         "clic-em": "10 500",
+        "hgcal-electron": "1 812",
         "par04-siw-electron": "1 574",
     }
     for name, showers in released.items():
