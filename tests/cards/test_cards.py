@@ -1,6 +1,7 @@
 """Cards of models: every number from a report on these very weights, on showers that were not trained on."""
 
 import json
+import math
 import shlex
 import shutil
 
@@ -218,6 +219,14 @@ def test_the_command_names_the_particle_where_there_are_several(model, report):
     for ranges in (card["facts"]["ranges"], card["facts"].get("claimed") or {}):
         ranges["pdg_ids"] = [11, 22]
     assert '" --particle e- -o showers.h5' in card_markdown(card, NAME)
+
+
+def test_the_command_names_the_angles_where_they_are_not_orthogonal(model, report):
+    card = collect_card(read_card(model), [report])
+    assert "--theta" not in card_markdown(card, NAME)
+    for ranges in (card["facts"]["ranges"], card["facts"].get("claimed") or {}):
+        ranges["theta"] = [math.radians(55), math.radians(73)]
+    assert '" --theta "55 deg:73 deg" -o showers.h5' in card_markdown(card, NAME)
 
 
 @pytest.mark.parametrize(

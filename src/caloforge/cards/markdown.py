@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from caloforge.cards.figures import write_floor, write_number, write_time
 from caloforge.geometry.mesh import IMPACT
 from caloforge.models.released import claimed_ranges, trained_conditions
+from caloforge.models.training_metadata import RELATIVE_SLACK
 from caloforge.number_format import plain, size
 from caloforge.references import REFERENCES
 from caloforge.units import format_energy
@@ -97,9 +99,14 @@ def _usage(card: Json, name: str) -> str:
     # of several particles, generate wants to be told which
     first, *others = trained_conditions(card)["particles"].split(", ")
     particle = f" --particle {first}" if others else ""
+    least, most = claimed_ranges(card)["theta"]
+    # generate takes orthogonal incidence unless told otherwise
+    slack = RELATIVE_SLACK * math.pi / 2
+    outside = not least - slack <= math.pi / 2 <= most + slack
+    theta = f' --theta "{math.degrees(least):.4g} deg:{math.degrees(most):.4g} deg"' if outside else ""
     return (
         "## Use\n\n```sh\n"
-        f'caloforge generate {name} -n 10000 --energy "{low}:{high}"{particle} -o showers.h5\n'
+        f'caloforge generate {name} -n 10000 --energy "{low}:{high}"{particle}{theta} -o showers.h5\n'
         f"caloforge validate truth.h5 {name} -o report\n```"
     )
 
