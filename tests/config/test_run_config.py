@@ -111,7 +111,10 @@ def test_settings_that_cannot_be(setting):
         ("batch_size=3", r"Did you mean 'training\.batch_size'"),
         # misspelt: the nearest of this kind of network, not of the other one
         ("model.generator.factor=8", "Did you mean 'factors'"),
-        ("model.generator.latent=8", r"generator\.latent: unknown setting .* Valid names: channels, factors"),
+        (
+            "model.generator.latent=8",
+            r"generator\.latent: unknown setting .* Valid names: channels, energy_dependent, factors",
+        ),
         ("model.generator.kind=wide", r"generator\.kind: got 'wide'\. Valid names: compact, published"),
         ("model.generator.factors=0", r"generator\.factors: .*greater than or equal to 1 \(got 0\)"),
         ("model.generator.radial_bins=[1, 2]", r"got \[1, 2\], expected rising rings from 0"),

@@ -70,9 +70,17 @@ def models_and_particles():
 def test_each_is_small_and_makes_showers_of_its_range(name, particle):
     card = read_card(name)
     assert card["card"]["validations"] and card["weights_bytes"] < 10e6
-    low, high = claimed_ranges(card)["energy"]
+    ranges = claimed_ranges(card)
+    (low, high), angles = ranges["energy"], ranges["theta"]
+    theta = f"{angles[0]} rad" if angles[0] == angles[1] else f"{angles[0]} rad:{angles[1]} rad"
     showers = caloforge.generate(
-        name, energy=f"{low} MeV:{high} MeV", particle=particle, n=4, seed=1, backend="torch"
+        name,
+        energy=f"{low} MeV:{high} MeV",
+        theta=theta,
+        particle=particle,
+        n=4,
+        seed=1,
+        backend="torch",
     )
     response = showers.visible_energy() / showers.incident_energy
     assert (response > 0).all() and response.max() < 3 * response.min()
