@@ -171,7 +171,7 @@ def _run(
 
 
 def _reader(plan: PrecisionPlan, showers: int) -> Callable[[Path, str], Sample]:
-    """Reads the observables of the first showers of a file, with the thresholds of the truth."""
+    """A function that reads the first `showers` of a file, with the hit threshold of the truth."""
     with ShowerFile(plan.truth) as file:
         threshold = default_threshold(file.detector, file.energy_meaning)
 
@@ -197,7 +197,10 @@ def _accuracy(truth: Sample, sample: Sample, seed: int) -> dict[str, Any]:
 
 
 def _cnn(truth: Sample, sample: Sample, seed: int, *, floor: bool) -> dict[str, Any]:
-    """Area of the CNN on every cell, with its uncertainty; the floor is measured, or the expectation."""
+    """AUC of the CNN on all cells, with its uncertainty and floor.
+
+    With `floor` that of two halves of Geant4 is measured; otherwise it is that expected of equal samples.
+    """
     [(area, _)] = classify(truth, sample, [STRONG], repeats=1, seed=seed, measure_floor=floor).values()
     return area.to_json()
 
@@ -244,7 +247,7 @@ def precision_table(document: dict[str, Any]) -> str:
 
 
 def _cnn_note(document: dict[str, Any]) -> str:
-    """How many showers the CNN had, and what it finds between two samples of Geant4; empty without it."""
+    """Note below the table: number of showers of the CNN, and its AUC between two halves of Geant4."""
     floors = [
         row["cnn"]["floor"]
         for row in document["results"]

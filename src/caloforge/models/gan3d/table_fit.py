@@ -54,7 +54,10 @@ def fit_tables(field: CellField, showers: Tensor, argument: Tensor, moments: Mom
 
 
 def _tables_by_energy(energy: Tensor, moments: Moments, nearest: Tensor, common: Tensor) -> Tensor:
-    """(T, KNOTS) tables at each energy, from the showers that are nearest to it; else the common one."""
+    """Tables of hit energies at T incident energies, (T, KNOTS), each fitted to the nearest showers.
+
+    Where these have too few hits, the table `common` (KNOTS,) of all energies is taken.
+    """
     tables = []
     for number in range(TABLE_ENERGIES):
         rows = nearest == number
@@ -66,7 +69,7 @@ def _tables_by_energy(energy: Tensor, moments: Moments, nearest: Tensor, common:
 
 
 def _table(energy: Tensor, moments: Moments, everywhere: Tensor | None = None) -> Tensor | None:
-    """(KNOTS,) logarithm of the energy at the knots of t, or None without hits.
+    """Table of hit energies, (KNOTS,): logarithm of the energy in MeV at the knots of t; None without hits.
 
     Args:
         energy: (N, cells) MeV.
@@ -88,7 +91,10 @@ def _table(energy: Tensor, moments: Moments, everywhere: Tensor | None = None) -
 
 
 def _inverse(table: Tensor, log_energy: Tensor) -> Tensor:
-    """Latent variables (N, cells) of logarithms of energies, by one table or one a shower."""
+    """Latent variables t (N, cells) of the logarithms of cell energies, the inverse of the table.
+
+    `table` is one for all showers, (KNOTS,), or one for each, (N, KNOTS).
+    """
     table = table.expand(len(log_energy), KNOTS).contiguous()
     upper = torch.searchsorted(table, log_energy.contiguous()).clamp(1, KNOTS - 1)
     low, high = table.gather(1, upper - 1), table.gather(1, upper)
@@ -101,7 +107,7 @@ def _sample(values: Tensor, most: int) -> Tensor:
 
 
 def _first_distribution(chance: float, grid: Tensor) -> Tensor:
-    """Probability that t of a hit is below the grid, if all cells of a bin were alike."""
+    """Distribution function of t of hits at `grid`, all cells of a bin being hit with probability `chance`."""
     chance = min(max(chance, 1e-4), 1 - 1e-4)
     edge = torch.special.ndtri(torch.tensor(chance)) if chance < NEARLY_ALWAYS else torch.tensor(4.5)
     below: Tensor = 1 - torch.special.ndtr(edge - grid) / torch.special.ndtr(edge)
@@ -109,14 +115,19 @@ def _first_distribution(chance: float, grid: Tensor) -> Tensor:
 
 
 def _hit_distribution(mean: Tensor, sigma: Tensor, grid: Tensor) -> Tensor:
-    """The same for cells with their own mean and sigma."""
+    """Distribution function of t of hits at `grid`, for cells of mean and standard deviation (cells,)."""
     above = torch.special.ndtr((mean - grid[:, None]) / sigma).sum(1)
     below: Tensor = 1 - above / above[0].clamp_min(1e-9)
     return below
 
 
 def _quantile_table(hits: Tensor, below: Tensor) -> Tensor:
-    """Logarithm of the energy at each knot: the quantile of ordered hits, rising everywhere."""
+    """Monotone table (KNOTS,) that maps the distribution `below` of t to the quantiles of `hits`.
+
+    Args:
+        hits: Logarithms of the energies of hits, in order.
+        below: (KNOTS,) probability that t of a hit is below each knot.
+    """
     place = below.clamp(0, 1) * (len(hits) - 1)
     lower = place.floor().long().clamp_max(len(hits) - 2)
     knots = hits[lower] + (hits[lower + 1] - hits[lower]) * (place - lower)
