@@ -107,7 +107,7 @@ def _sample(values: Tensor, most: int) -> Tensor:
 
 
 def _first_distribution(chance: float, grid: Tensor) -> Tensor:
-    """Distribution function of t of hits at `grid`, all cells of a bin being hit with probability `chance`."""
+    """Distribution function of t of hits at `grid`, all cells being hit with probability `chance`."""
     chance = min(max(chance, 1e-4), 1 - 1e-4)
     edge = torch.special.ndtri(torch.tensor(chance)) if chance < NEARLY_ALWAYS else torch.tensor(4.5)
     below: Tensor = 1 - torch.special.ndtr(edge - grid) / torch.special.ndtr(edge)
