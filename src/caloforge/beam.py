@@ -27,6 +27,8 @@ STREAM = 0xBEA4
 # a shower takes two Philox counters of four 64-bit words each; a change would change the showers of a seed
 COUNTERS_PER_SHOWER = 2
 WORDS_PER_SHOWER = 4 * COUNTERS_PER_SHOWER
+# tolerance of angles, for float32 columns and rounded limits, rad
+ANGLE_SLACK = 1e-4
 # halvings of an interval, until it is as small as the precision of a double
 BISECTIONS = 60
 
@@ -361,18 +363,18 @@ def beam_from_text(
     ranges: TrainedRanges,
     *,
     energy: str | None = None,
-    theta: str = "90 deg",
-    phi: str = "0 deg",
+    theta: str | None = None,
+    phi: str | None = None,
     particle: str | None = None,
     impact: str | None = None,
 ) -> BeamConfig:
     """The beam given by command-line options: one value ("100 GeV") or a flat range ("10 GeV:500 GeV").
 
     Args:
-        ranges: The trained range; the default of an energy, a particle or an impact that is not given.
+        ranges: The trained range; the default of what is not given.
         energy: Kinetic energy.
-        theta: Polar angle.
-        phi: Azimuth.
+        theta: Polar angle; the default is 90 deg if the model was trained on it.
+        phi: Azimuth; the default is 0 deg if the model was trained on it.
         particle: A name of `PARTICLES`.
         impact: "centre" or "cell".
 
@@ -382,11 +384,13 @@ def beam_from_text(
     """
     document = {
         "particle": _trained_particle(ranges.pdg_ids) if particle is None else particle,
-        "energy": _flat_or_fixed(ranges.energy)
+        "energy": _flat_or_fixed(ranges.energy, format_energy)
         if energy is None
         else _parse_range(energy, "--energy", parse_energy),
-        "theta": _parse_range(theta, "--theta", parse_angle),
-        "phi": _parse_range(phi, "--phi", parse_angle),
+        "theta": _default_angle(ranges.theta, math.pi / 2)
+        if theta is None
+        else _parse_range(theta, "--theta", parse_angle),
+        "phi": _default_angle(ranges.phi, 0.0) if phi is None else _parse_range(phi, "--phi", parse_angle),
         "impact": impact or ("cell" if any((*ranges.impact_x, *ranges.impact_y)) else "centre"),
     }
     return build(BeamConfig, document, "beam")
@@ -402,8 +406,16 @@ def _trained_particle(pdg_ids: tuple[int, ...]) -> str:
     return names[0]
 
 
-def _flat_or_fixed(limits: tuple[float, float]) -> dict[str, Any]:
-    low, high = (format_energy(value) for value in limits)
+def _default_angle(trained: tuple[float, float], orthogonal: float) -> dict[str, Any]:
+    """The angle of orthogonal incidence, or the trained range where that lies outside."""
+    low, high = trained
+    if low - ANGLE_SLACK <= orthogonal <= high + ANGLE_SLACK:
+        return _flat_or_fixed((orthogonal, orthogonal), format_angle)
+    return _flat_or_fixed(trained, format_angle)
+
+
+def _flat_or_fixed(limits: tuple[float, float], write: Callable[[float], str]) -> dict[str, Any]:
+    low, high = (write(value) for value in limits)
     return {"kind": "fixed", "value": low} if low == high else {"kind": "flat", "min": low, "max": high}
 
 

@@ -216,6 +216,16 @@ def test_text_takes_what_is_missing_from_the_model():
     assert beam_from_text(single).energy.kind == "fixed"
 
 
+def test_angles_outside_of_the_trained_range_are_not_the_default():
+    endcap = SimpleNamespace(**{**vars(RANGES), "theta": (0.96, 1.27), "phi": (0.1, 0.1)})
+    config = beam_from_text(endcap)
+    assert config.theta_range == pytest.approx(endcap.theta)
+    assert config.phi_range == pytest.approx(endcap.phi)
+    # float32 conditions do not quite reach 90 deg
+    rounded = SimpleNamespace(**{**vars(RANGES), "theta": (1.0, 1.57079)})
+    assert beam_from_text(rounded).theta_range == (math.pi / 2, math.pi / 2)
+
+
 def test_text_is_read():
     config = beam_from_text(
         RANGES, energy="10 GeV:20 GeV", theta="60 deg : 90 deg", phi="5 deg", particle="e+"

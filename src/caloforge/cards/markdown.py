@@ -100,7 +100,7 @@ def _usage(card: Json, name: str) -> str:
     first, *others = trained_conditions(card)["particles"].split(", ")
     particle = f" --particle {first}" if others else ""
     least, most = claimed_ranges(card)["theta"]
-    # generate takes orthogonal incidence unless told otherwise
+    # without it, generate takes the same; a reader should see that it is not 90 deg
     slack = RELATIVE_SLACK * math.pi / 2
     outside = not least - slack <= math.pi / 2 <= most + slack
     theta = f' --theta "{math.degrees(least):.4g} deg:{math.degrees(most):.4g} deg"' if outside else ""

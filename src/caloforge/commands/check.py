@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
-from caloforge.beam import BeamConfig
+from caloforge.beam import ANGLE_SLACK, BeamConfig
 from caloforge.commands.options import FilePath, Showers
 from caloforge.commands.outcome import Outcome
 from caloforge.errors import CaloforgeError, DataError
@@ -24,8 +24,6 @@ from caloforge.units import format_angle
 FILE_COMPRESSION = 0.25
 # of the energy of inclined showers that may lie beside the mesh without a warning
 LARGEST_SHARE = 0.05
-# rad
-ANGLE_SLACK = 1e-4
 
 
 def check(

@@ -29,8 +29,8 @@ def generate(
     like: FilePaths | None = None,
     n: int | None = None,
     energy: str | None = None,
-    theta: str = "90 deg",
-    phi: str = "0 deg",
+    theta: str | None = None,
+    phi: str | None = None,
     particle: str | None = None,
     impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
@@ -57,8 +57,8 @@ def generate(
     like: FilePaths | None = None,
     n: int | None = None,
     energy: str | None = None,
-    theta: str = "90 deg",
-    phi: str = "0 deg",
+    theta: str | None = None,
+    phi: str | None = None,
     particle: str | None = None,
     impact: Literal["centre", "cell"] | None = None,
     seed: int = 0,
@@ -84,8 +84,8 @@ def generate(
     like: Annotated[FilePaths | None, SEVERAL] = None,
     n: Annotated[Showers | None, Parameter(name=["-n", "--n"])] = None,
     energy: str | None = None,
-    theta: str = "90 deg",
-    phi: str = "0 deg",
+    theta: str | None = None,
+    phi: str | None = None,
     particle: str | None = None,
     impact: Literal["centre", "cell"] | None = None,
     seed: Seed = 0,
@@ -111,8 +111,9 @@ def generate(
             files, or a pattern such as `truth-*.h5`, are read as one.
         n: Number of showers; with --like, its first n.
         energy: "100 GeV", or a flat range "10 GeV:500 GeV"; the default is the trained range.
-        theta: Polar angle, one value or a range; 90 deg is orthogonal incidence.
-        phi: Azimuth, one value or a range.
+        theta: Polar angle, one value or a range; the default is 90 deg, orthogonal incidence, or the trained
+            range where that is outside of it.
+        phi: Azimuth, one value or a range; the default is 0 deg, or the trained range.
         particle: e-, e+, gamma, pi0, mu-; the default is what the model was trained on.
         impact: Where the particles enter: "centre", on the axis of the mesh, or anywhere in a "cell" around
             it; the default is what the model was trained on.
@@ -238,8 +239,8 @@ def _conditions(
     like: FilePaths | None,
     n: int | None,
     energy: str | None,
-    theta: str,
-    phi: str,
+    theta: str | None,
+    phi: str | None,
     particle: str | None,
     impact: str | None,
     seed: int,

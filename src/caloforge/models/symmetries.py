@@ -8,9 +8,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.beam import ANGLE_SLACK
 from caloforge.conditions import Conditions
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
-from caloforge.models.training_metadata import ANGLE_SLACK, IMPACT_SLACK, TrainedRange
+from caloforge.models.training_metadata import IMPACT_SLACK, TrainedRange
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

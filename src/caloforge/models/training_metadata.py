@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from caloforge.beam import AngleChoice, BeamConfig, ClaimedRange, EnergyChoice, ImpactChoice
+from caloforge.beam import ANGLE_SLACK, AngleChoice, BeamConfig, ClaimedRange, EnergyChoice, ImpactChoice
 from caloforge.conditions import Conditions
 from caloforge.config import StrictModel, build
 from caloforge.errors import ConfigError, DataError
@@ -26,8 +26,6 @@ FIT_SHOWERS = 20_000
 FIT_DEGREE = 4
 # tolerance of ranges: a sample does not quite reach the limits of its beam, if that is not known
 RELATIVE_SLACK = 0.01
-# tolerance of angles, for float32 columns and rounded limits, rad
-ANGLE_SLACK = 1e-4
 # tolerance of impact points, and their largest distance from the axis, mm
 IMPACT_SLACK, MAX_IMPACT = 1e-3, 1e5
 # n uniform showers leave more than GAP / n of their range empty at an end with a probability of 1e-4

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caloforge.beam import ANGLE_SLACK
 from caloforge.errors import ModelError, TrainingError
 from caloforge.geometry import CylindricalMesh, Detector
 from caloforge.models.base import Condition, Phase, ShowerModel, TrainingBatch
@@ -17,7 +18,7 @@ from caloforge.models.checks import check_between, check_rising, check_shape
 from caloforge.models.frozen.config import FrozenConfig
 from caloforge.models.frozen.library import MAX_CODE, draw_library, pack
 from caloforge.models.symmetries import cell_images, symmetries
-from caloforge.models.training_metadata import ANGLE_SLACK, DataFacts
+from caloforge.models.training_metadata import DataFacts
 from caloforge.showers import ShowerBatch
 
 # distance between different particles, larger than any in energy and angle, in units of their ranges

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
+from caloforge.beam import ANGLE_SLACK
+from caloforge.models.training_metadata import TrainedRange
 
 
 class ConditionScale:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from caloforge.beam import ANGLE_SLACK
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
 from caloforge.models.symmetries import cell_images, symmetries
-from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
+from caloforge.models.training_metadata import TrainedRange
 
 
 @dataclass(frozen=True)

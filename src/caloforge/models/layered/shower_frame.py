@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from caloforge.beam import ANGLE_SLACK
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.base import Condition
 from caloforge.models.layered.constants import LARGEST_GROWTH, LEAST_SLOPE, ROUNDING
 from caloforge.models.layered.geometry import LayerGeometry
-from caloforge.models.training_metadata import ANGLE_SLACK, TrainedRange
+from caloforge.models.training_metadata import TrainedRange
 
 # cells by which a window is wider than the mesh, on each side: of an axis beside the centre of the mesh there
 # are cells further away than half of the mesh
