@@ -18,6 +18,7 @@ def run(document):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_every_cell_runs(path):
     document = json.loads(path.read_text())

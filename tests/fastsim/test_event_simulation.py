@@ -286,6 +286,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_killed_at_the_end(mixed, fast, tmp_path):
     out = tmp_path / "hits.root"
     arguments = ["simulate-events", str(mixed), "-d", "clic-ecal-25", "-o", str(out), "--seed", "3", "--fast",

@@ -80,6 +80,7 @@ def test_same_showers_with_two_workers(run, reference, tmp_path):
     np.testing.assert_allclose(read(tmp_path / "fast.h5")[0].showers, reference[0].showers, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(run, reference, tmp_path, monkeypatch):
     from caloforge.campaign import pool
 

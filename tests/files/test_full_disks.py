@@ -46,6 +46,7 @@ def check(tries, *reasons):
         assert found.get("resumed", [0, ""]) == [0, ""], found
 
 
+@pytest.mark.slow
 def test_a_limit_on_the_size_of_files(source, tmp_path):
     check(run("limit", source, tmp_path), "raise it (ulimit -f)")
 

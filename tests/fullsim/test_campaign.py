@@ -141,6 +141,7 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 def test_killed_worker(reference, tmp_path):
     killed = []
 
@@ -154,7 +155,7 @@ def test_killed_worker(reference, tmp_path):
     assert_same(read(path)[0], reference[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_and_resumed(reference, tmp_path, number):
     handler = signal.getsignal(number)
     sent = []

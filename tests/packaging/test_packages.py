@@ -79,6 +79,7 @@ def clean(packages, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_the_wheel_works_by_itself(clean):
     assert clean("python", "-c", "import caloforge; print(caloforge.__file__)").startswith(str(clean.site))
     assert __version__ in clean("caloforge", "--version")

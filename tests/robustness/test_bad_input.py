@@ -111,6 +111,7 @@ def uses_of(label, model, **options):
     yield Case(f"{label}: generate", generate(model, out), out, **options)
 
 
+@pytest.mark.slow
 def test_model_cards(tmp_path, models):
     cases = []
     for good in models:
@@ -122,6 +123,7 @@ def test_model_cards(tmp_path, models):
     assert_rule(cases, tmp_path)
 
 
+@pytest.mark.slow
 def test_weights_that_are_none(tmp_path, models):
     cases = []
     for good in models:
@@ -150,6 +152,7 @@ def tensor_cases(good, folder, count, seed):
         yield list(uses_of(f"{labels[-1]} of seed {seed}", copy, may_pass=True))[1]
 
 
+@pytest.mark.slow
 def test_corrupted_tensors(tmp_path, models):
     assert_rule(
         [case for good in models for case in tensor_cases(good, tmp_path, FEW // 2, seed=3)], tmp_path

@@ -62,6 +62,7 @@ def as_conditions(model, path):
     return ["generate", str(model), "--like", str(path), *out]
 
 
+@pytest.mark.slow
 def test_conditions(tmp_path, model):
     """`generate --like` of the same files, of which only the conditions are read."""
     cases = list(flipped(tmp_path, "shower", "v110", FEW, seed=3))
@@ -74,6 +75,7 @@ def test_conditions(tmp_path, model):
     assert_rule(cases, tmp_path)
 
 
+@pytest.mark.slow
 def test_changed_bytes(tmp_path):
     cases = [case for kind, libver in LAYOUTS for case in flipped(tmp_path, kind, libver, FEW, seed=1)]
     assert_rule(cases, tmp_path)

@@ -17,7 +17,7 @@ import pytest
 
 from caloforge.showers import ShowerFile
 
-pytestmark = pytest.mark.geant4
+pytestmark = [pytest.mark.geant4, pytest.mark.slow]
 
 SMALL = os.environ.get("CALOFORGE_SCALE") == "small"
 N = 20
@@ -176,7 +176,6 @@ def test_killed_after_the_rename(job, undisturbed, unmerged, tmp_path, moment):
     assert_undisturbed(out, undisturbed[0])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_a_hundred_times(job, undisturbed, tmp_path):
     """Every job is killed again and again until it ends by itself."""

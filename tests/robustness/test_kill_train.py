@@ -142,6 +142,7 @@ def killed_and_resumed(trainings, undisturbed, case, out, kills):
     assert content(out) == content(undisturbed(case)[0]), kills
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_a_killed_training_ends_as_if_nothing_had_been(trainings, undisturbed, case, tmp_path):
     _, events = undisturbed(case)
@@ -151,6 +152,7 @@ def test_a_killed_training_ends_as_if_nothing_had_been(trainings, undisturbed, c
         killed_and_resumed(trainings, undisturbed, case, tmp_path / str(number), [kill])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_resuming_at_the_end_touches_nothing_and_says_so(trainings, undisturbed, case):
     out, _ = undisturbed(case)

@@ -150,7 +150,8 @@ def remove(path):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-@pytest.mark.parametrize("name", [pytest.param("model", marks=pytest.mark.slow), "showers"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model", "showers"])
 def test_a_killed_verb_succeeds_again_and_leaves_nothing(name, inputs, whole, tmp_path):
     check(name, inputs, whole, tmp_path, random.Random(SEED), FEW)
 
