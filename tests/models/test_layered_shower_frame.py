@@ -313,6 +313,33 @@ def test_generated_showers_have_exactly_the_sums_of_their_features(mesh):
     assert showers.shape == batch.showers.shape
 
 
+def test_a_bin_is_hit_where_that_of_the_stored_shower_is():
+    # the axis stays near the centre of the mesh
+    near = {"theta": (1.5, 1.64), "phi": (-0.05, 0.05)}
+    model = model_of.__wrapped__(trained=False, **near)
+    batch = made_up_batch(model, 200)
+    condition = batch.condition
+    cell = model.windows.frame.position(condition).cell
+    rng = np.random.default_rng(0)
+    showers = np.zeros(batch.showers.shape, np.float32)
+    rows, columns = np.mgrid[:9, :9]
+    for n in range(200):
+        for layer in range(0, 25, 2):
+            distance = np.maximum(abs(rows - int(cell[n, layer, 1])), abs(columns - int(cell[n, layer, 0])))
+            # the cell of the axis always; cells around it now and then, and never from the second ring on
+            hit = (distance == 0) | ((distance == 1) & (rng.uniform(size=distance.shape) < 0.3))
+            showers[n, layer] = hit * rng.uniform(1, 9, distance.shape)
+    conditions = [getattr(condition, name).numpy() for name in ("energy", "theta", "phi", "pdg_id")]
+    impacts = {name: getattr(condition, name).numpy() for name in ("impact_x", "impact_y")}
+    model.fit([ShowerBatch(showers, *conditions, **impacts)], rng)
+    hits = model.sample_features(condition, model.example_noise(200)[:, :4]).hit_counts
+    assert (hits[:, ::2, 0] == 1).all()
+    assert 1 < hits[:, ::2, 1].mean() < 4
+    assert (hits[:, 1::2] == 0).all()
+    # rings from the fifth on are outside of the mesh
+    assert (hits[:, :, 2:4] == 0).all()
+
+
 def test_no_cell_outside_of_the_mesh_is_hit_or_counted():
     model = model_of()
     batch = made_up_batch(model, 4)

@@ -9,6 +9,7 @@ All is fitted in closed form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from caloforge.models.layered.constants import (
     AXIS_MEAN_DEGREE,
     AXIS_SPREAD_DEGREE,
+    EMPTY_ROOT,
+    LEAST_FEATURE,
     LEAST_HALF,
     LEAST_SHARE,
     LEAST_WHOLE,
@@ -56,6 +59,7 @@ class AxisExpectation(nn.Module):
         spread: (terms, size) of the logarithms of spreads.
         position: (2, terms) of centre, and of depth covariance.
         layer_weights: (2, layers) mean share of the energy, and the same times the depth from its mean.
+        least_root: () least root of the number of hits of a bin in the mesh that stays hit.
     """
 
     class_hits: Tensor
@@ -64,6 +68,7 @@ class AxisExpectation(nn.Module):
     spread: Tensor
     position: Tensor
     layer_weights: Tensor
+    least_root: Tensor
     membership: Tensor
     symmetry_class: Tensor
     layer: Tensor
@@ -97,6 +102,7 @@ class AxisExpectation(nn.Module):
         self.register_buffer("spread", torch.zeros(spread, layout.size))
         self.register_buffer("layer_weights", torch.zeros(2, layers))
         self.register_buffer("position", torch.zeros(2, self._vectors(example, zero)[0].shape[-1]))
+        self.register_buffer("least_root", torch.tensor(LEAST_FEATURE))
         self.register_buffer("membership", torch.from_numpy(geometry.bin_membership), persistent=False)
         self.register_buffer("symmetry_class", torch.from_numpy(geometry.symmetry_class), persistent=False)
         # features of the whole shower have the terms behind those of the layers
@@ -202,6 +208,11 @@ class AxisExpectation(nn.Module):
             logs = torch.maximum(squares, floor).log() / 2
             self.spread[:, own] = _ridge(spread[:, layer].double(), logs).float()
 
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        # in models of earlier releases bins lose their hits, and get some, with the place of the axis
+        state.setdefault(prefix + "least_root", torch.full_like(self.least_root, LEAST_FEATURE))
+        super()._load_from_state_dict(state, prefix, *rest)
+
     # ---- use
 
     def position_rest(self, features: Tensor, position: AxisPosition, energy_argument: Tensor) -> Tensor:
@@ -230,7 +241,8 @@ class AxisExpectation(nn.Module):
         places = _turned(rest[:, self.layout.position], position.direction(), backwards=True)
         mean, spread = self._mean_and_spread(position, energy_argument, places)
         size = self.layout.position.start
-        return torch.cat([(mean + spread * rest)[:, :size], places], dim=1)
+        made = torch.where(rest < EMPTY_ROOT / 2, EMPTY_ROOT, mean + spread * rest)
+        return torch.cat([made[:, :size], places], dim=1)
 
     def _mean_and_spread(
         self, position: AxisPosition, energy_argument: Tensor, places: Tensor

@@ -34,6 +34,10 @@ POSITION_FEATURES = 4
 EMPTY_SCORE, EMPTY_BELOW, EMPTY_ROOT = -32.0, -16.0, -1e3
 # limit of a feature that has none
 LEAST_FEATURE = -1e5
+# least root of the number of hits of a bin that stays hit, in a window: a rounding must not make it none
+ONE_HIT = 1.0001
+# a radial bin without hits is empty because of the shower if at least this share of its cells is in the mesh
+SEEN = 0.5
 # bins of energy whose centres are no further apart than this are one
 LEAST_GAP = 1e-6
 

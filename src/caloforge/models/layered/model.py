@@ -26,7 +26,7 @@ from caloforge.models.compiled_model import CompiledModel
 from caloforge.models.layered.cell_density import CellCondition, Cells, heaviside
 from caloforge.models.layered.cell_sampler import CellSampler
 from caloforge.models.layered.config import LayeredConfig
-from caloforge.models.layered.constants import KERNEL, KNOTS, LEAST_FEATURE
+from caloforge.models.layered.constants import KERNEL, KNOTS, LEAST_FEATURE, ONE_HIT
 from caloforge.models.layered.features import FeatureLayout, feature_images, layer_features
 from caloforge.models.layered.geometry import layer_geometry
 from caloforge.models.layered.layer_sampler import BINS, LayerSampler, Occupancy
@@ -234,7 +234,7 @@ class Layered(ShowerModel):
         for batch in batches:
             windows.count(self._thresholded(batch.showers), Condition.of(batch))
         windows.fit_shares()
-        parts, conditions = [], []
+        parts, conditions, empties = [], [], []
         for batch in batches:
             condition = Condition.of(batch)
             found, window = windows.cut(self._thresholded(batch.showers), condition)
@@ -247,6 +247,7 @@ class Layered(ShowerModel):
                     *windows.sums(torch.from_numpy(own), window, self.config.cell_threshold),
                 )
             )
+            empties.append(windows.empty(parts[-1][2], window))
             conditions.append(condition)
         features, energies, hits = (torch.cat(part) for part in zip(*parts, strict=True))
         self.cell_sampler.set_max_hits(hits.amax((0, 1)).clamp_min(1))
@@ -260,9 +261,10 @@ class Layered(ShowerModel):
         rest = windows.expectation.rest(features, position, energy_argument)
         images, asked = windows.images_of(rest), windows.feature_condition(condition, position)
         numbers = torch.arange(len(rest)).repeat(len(images))
-        # a bin may be empty because of where the axis is, a layer hardly
-        empty = self.layout.with_counts((hits.sum(2, keepdim=True) == 0).expand_as(hits), 0)
-        occupancy = Occupancy(empty.repeat(len(images), 1), self.layer_sampler.least)
+        if self.layer_sampler.resampler is not None:
+            windows.expectation.least_root.fill_(ONE_HIT)
+        empty = self.layout.with_counts(torch.cat(empties), 0).repeat(len(images), 1)
+        occupancy = Occupancy(empty, self.layer_sampler.least)
         self.layer_sampler.fit(
             torch.cat(images).numpy(), _joined([asked] * len(images)), numbers, stored, occupancy
         )
@@ -478,6 +480,7 @@ class Layered(ShowerModel):
         if self.windows is not None and window is not None:
             energy_argument = self.layer_sampler.energy_argument(condition.energy)
             features = self.windows.expectation.features(features, window.position, energy_argument)
+            features = self.windows.keep_hits(features, window)
         sums = self._cell_condition(features, condition, window)
         layers = sums.bin_energy.sum(2)
         total = layers.sum(1).clamp_min(self.config.cell_threshold)

@@ -13,7 +13,7 @@ from caloforge.geometry import Detector
 from caloforge.models.base import Condition
 from caloforge.models.layered.axis_expectation import AxisExpectation, Shares
 from caloforge.models.layered.cell_density import WindowCondition
-from caloforge.models.layered.constants import POSITION_FEATURES
+from caloforge.models.layered.constants import EMPTY_ROOT, POSITION_FEATURES, SEEN
 from caloforge.models.layered.features import FeatureLayout, WindowFacts
 from caloforge.models.layered.shower_frame import (
     AxisPosition,
@@ -104,11 +104,31 @@ class ShowerWindows(nn.Module):
         place = self.layout.position
         return [torch.cat([rest[:, : place.start], rest[:, place] * sign], dim=1) for sign in signs]
 
+    def empty(self, hits: Tensor, window: Window) -> Tensor:
+        """Radial bins, (N, layers, bins), that are empty because of the shower.
+
+        A bin of a layer with hits that is mostly outside of the mesh may be empty because of that.
+        """
+        none = hits == 0
+        return none & (self._seen(window) | none.all(2, keepdim=True))
+
+    def _seen(self, window: Window) -> Tensor:
+        sizes = torch.from_numpy(self.geometry.radial_bin_sizes).to(window.shares.cells)
+        return window.shares.cells >= SEEN * sizes
+
     # ---- use
 
     def feature_condition(self, condition: Condition, position: AxisPosition) -> Condition:
         """Condition of the layer sampler: the inclination takes the place of theta and phi."""
         return replace(condition, theta=position.inclination, phi=torch.zeros_like(condition.phi))
+
+    def keep_hits(self, features: Tensor, window: Window) -> Tensor:
+        """Features (N, size) with a hit or more in bins that are not empty and mostly in the mesh, Eq. 6."""
+        counts, least = self.layout.root_counts, self.expectation.least_root
+        roots = features[:, counts]
+        kept = self._seen(window).flatten(1) & (roots > EMPTY_ROOT / 2)
+        roots = torch.where(kept, torch.maximum(roots, least / window.shares.hits.sqrt().flatten(1)), roots)
+        return torch.cat([features[:, : counts.start], roots, features[:, counts.stop :]], dim=1)
 
     def sums(self, features: Tensor, window: Window, threshold: float) -> tuple[Tensor, Tensor]:
         """Energies of the radial bins of whole windows, and hits in the mesh, (N, layers, bins) each, Eq. 7.

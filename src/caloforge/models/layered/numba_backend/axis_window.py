@@ -16,6 +16,7 @@ from caloforge.models.layered.constants import (
     AXIS_MEAN_DEGREE,
     AXIS_SPREAD_DEGREE,
     AXIS_TERMS,
+    EMPTY_ROOT,
     LANES,
     LARGEST_GROWTH,
     LEAST_HALF,
@@ -30,6 +31,7 @@ from caloforge.models.layered.numba_backend.simd import larger, load, smaller, s
 from caloforge.models.layered.numba_backend.weight_tables import AxisTables
 
 LIMIT, LEAST, SMALL = f32(LARGEST_GROWTH), f32(LEAST_SHARE), f32(LEAST_SLOPE)
+NO_HITS = f32(EMPTY_ROOT)
 # added to log rates outside of the mesh
 OUTSIDE = f32(60.0)
 
@@ -159,9 +161,14 @@ def expected_features(axis, position, n, energy_argument, work, features):
             _expect(axis, work, ratios + layer * (bins - 1) + k, features)
         for k in range(bins):
             place = counts + layer * bins + k
+            empty = features[place] < NO_HITS / f32(2)
             _expect(axis, work, place, features)
             # of the whole window; those in the mesh are fewer
             features[place] *= f32(math.sqrt(work.shares[1, layer, k]))
+            if empty:
+                features[place] = NO_HITS
+            elif work.shares[2, layer, k] >= axis.seen[k]:
+                features[place] = max(features[place], axis.least_root[0])
 
 
 @inner

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caloforge.models.layered.cell_sampler import CellSampler
-from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LANES, LEAST_WHOLE, MODES
+from caloforge.models.layered.constants import ANISOTROPY_KERNEL, KERNEL, LANES, LEAST_WHOLE, MODES, SEEN
 from caloforge.models.layered.couplings import StudentCoupling
 from caloforge.models.layered.energy_transform import SPLIT
 from caloforge.models.layered.independent_cells import PARAMETER_SCALE
@@ -76,6 +76,8 @@ def axis_tables(windows: ShowerWindows, sampler: CellSampler, layout: NoiseLayou
         whole=torch.stack(whole).numpy(),
         mean=expectation.mean.T.contiguous().numpy(),
         spread=expectation.spread.T.contiguous().numpy(),
+        least_root=expectation.least_root.reshape(1).numpy(),
+        seen=(SEEN * geometry.radial_bin_sizes).astype(np.float32),
         operations=terms.operations.numpy(),
         rate=rate,
         rate_offset=rate_offset,

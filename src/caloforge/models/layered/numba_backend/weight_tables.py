@@ -106,6 +106,8 @@ class AxisTables(NamedTuple):
         whole: (2, layers, bins) sums of both over all cells of a radial bin.
         mean: (size, terms) see `AxisExpectation`.
         spread: (size, terms).
+        least_root: (1,) see `AxisExpectation`.
+        seen: (bins,) numbers of cells in the mesh from which on a bin stays hit.
         operations: (operations, 2, 2) of the rows of places, see `CellImages`.
         rate: (layers, K, w) of the log rate without couplings, Eq. 22.
         rate_offset: (layers, K, w) of the offset of the log rate.
@@ -126,6 +128,8 @@ class AxisTables(NamedTuple):
     whole: FloatArray
     mean: FloatArray
     spread: FloatArray
+    least_root: FloatArray
+    seen: FloatArray
     operations: FloatArray
     rate: FloatArray
     rate_offset: FloatArray
