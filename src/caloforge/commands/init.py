@@ -65,6 +65,7 @@ def list_() -> Outcome:
         "detectors": {name: load_detector(name).description for name in preset_names()},
         "models": list_models(),
         "released": _released(),
+        "libraries": _libraries(),
         "studies": study_names(),
         "particles": list(PARTICLES),
         "physics": list(PHYSICS),
@@ -82,6 +83,11 @@ def list_() -> Outcome:
         lines += [
             "released models",
             *(f"  {name:<{width}} {text}" for name, text in facts["released"].items()),
+        ]
+    if facts["libraries"]:
+        lines += [
+            "libraries of showers, for train --from; they generate nothing",
+            *(f"  {name:<14} {text}" for name, text in facts["libraries"].items()),
         ]
     lines += ["studies", *(f"  {name}" for name in facts["studies"])]
     for kind in ("particles", "physics", "formats", "samplers", "backends", "targets"):
@@ -102,3 +108,15 @@ def _released() -> dict[str, str]:
     if not names:
         return {}
     return {name: one_line(read_card(name)) for name in names}
+
+
+def _libraries() -> dict[str, str]:
+    """A one-line description of each released library of showers."""
+    from caloforge.models.released import RELEASED, released_libraries
+
+    names = released_libraries()
+    if not names:
+        return {}
+    from caloforge.models.layered.shower_library.store import describe, read_library
+
+    return {name: describe(read_library(RELEASED / name).card) for name in names}

@@ -59,7 +59,8 @@ def train(
         force: Replace the training in an existing run directory.
         start: Start from the weights of this model, which has the same network, instead of random ones.
         from_: Start the learned parts from this model of another detector (family layered): mesh, layers and
-            materials may differ.
+            materials may differ. Or the name of a library of showers, such as `foundation`: its showers help
+            where those of the new detector are few.
         set_: Change a setting of the run: KEY=VALUE, repeatable.
         progress: Show progress.
     """
@@ -214,8 +215,14 @@ def _transfer(model: "ShowerModel", source: str | Path, *, resume: bool) -> tupl
     Raises:
         ModelError: There is no such model, or nothing can be taken over from it.
     """
+    from caloforge.models.released import library_folder
     from caloforge.models.store import read_model
 
+    if folder := library_folder(source):
+        try:
+            return model.start_from_library(folder)
+        except ModelError as error:
+            raise ModelError(f"--from {source}: {error}") from error
     stored = read_model(source)
     record = {
         "model": stored.folder.parent.name if stored.folder.name == MODEL else stored.folder.name,

@@ -19,6 +19,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -208,6 +209,23 @@ class ShowerModel(nn.Module, ABC):
         raise ModelError(
             f"a model of the family {self.family} cannot start from one of another detector; --start takes "
             "the weights of a model of the same network"
+        )
+
+    def start_from_library(self, folder: Path) -> tuple[dict[str, str], list[str]]:  # noqa: ARG002
+        """Let `fit` use the showers of a library of other detectors as well; called before it.
+
+        Args:
+            folder: Of the library.
+
+        Returns:
+            What it is, for the card: name, detectors, SHA-256; and notes for the user.
+
+        Raises:
+            ModelError: It is damaged, or of no use for this detector.
+        """
+        raise ModelError(
+            f"a model of the family {self.family} cannot start from showers of other detectors; take the "
+            "family layered"
         )
 
     def loss(self, batch: TrainingBatch) -> Tensor:

@@ -21,11 +21,29 @@ FORMAT_VERSION = 1
 # bytes; a card with long reports has a few hundred thousand
 LARGEST_CARD = 2**24
 RELEASED = Path(__file__).parents[1] / "pretrained"
+# the description of showers to start a training from, which are no model
+LIBRARY = "library.json"
 
 
 def released_models() -> list[str]:
     """Names of the models that come with caloforge."""
     return sorted(card.parent.name for card in RELEASED.glob(f"*/{CARD}"))
+
+
+def released_libraries() -> list[str]:
+    """Names of the libraries of showers that come with caloforge, to start a training from."""
+    return sorted(card.parent.name for card in RELEASED.glob(f"*/{LIBRARY}"))
+
+
+def library_folder(path: Path | str) -> Path | None:
+    """The folder of a library of showers, or None where there is none.
+
+    Args:
+        path: The folder, or the name of a released library.
+    """
+    if name := shipped_name(path, released_libraries(), "released library"):
+        return RELEASED / name
+    return Path(path) if (Path(path) / LIBRARY).is_file() else None
 
 
 def model_folder(path: Path | str) -> Path:
@@ -42,6 +60,11 @@ def model_folder(path: Path | str) -> Path:
     names = released_models()
     if name := shipped_name(path, names, "released model"):
         return RELEASED / name
+    if library_folder(path) is not None:
+        raise ModelError(
+            f"{path}: showers to start a training from, which generate nothing; give a model, or train one "
+            f"with caloforge train RUN --data FILE --from {path}"
+        )
     hint = "" if is_path(path) else nearest(str(path), names)
     path = Path(path)
     for folder in (path, path / MODEL):

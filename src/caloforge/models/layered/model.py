@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ from caloforge.models.layered.layer_sampler import BINS, LayerSampler, Occupancy
 from caloforge.models.layered.moment_matching import moments
 from caloforge.models.layered.noise_layout import noise_layout
 from caloforge.models.layered.shower_frame import MARGIN, follows_axis
+from caloforge.models.layered.shower_library.features import FeaturePlace, add_library
+from caloforge.models.layered.shower_library.store import ShowerLibrary, describe, read_library
+from caloforge.models.layered.shower_library.suitability import check_suitable
 from caloforge.models.layered.shower_windows import ShowerWindows, Window
 from caloforge.models.layered.transfer import Place, check_transferable, transfer
 from caloforge.models.symmetries import symmetries
@@ -89,6 +93,7 @@ class Layered(ShowerModel):
         layers, _, _ = require_regular_mesh(detector, self.family)
         self.group = symmetries(detector, facts.ranges)
         self.windows: ShowerWindows | None = None
+        self.library: ShowerLibrary | None = None
         ranges, terms = facts.ranges, None
         if config.frame == "shower" and follows_axis(detector, ranges):
             self.windows = ShowerWindows(detector, ranges, config.radial_bins)
@@ -187,13 +192,25 @@ class Layered(ShowerModel):
         )
         return transfer(there, here)
 
+    def start_from_library(self, folder: Path) -> tuple[dict[str, str], list[str]]:
+        """See the base class: the layer sampler is fitted to its showers as well, Eq. 26 to 29."""
+        library = read_library(folder)
+        notes = check_suitable(library.card, self.facts, self.detector)
+        self.library = library
+        record = {
+            "model": library.card.name,
+            "detector": describe(library.card),
+            "weights_sha256": library.card.weights_sha256,
+        }
+        return record, notes
+
     # ---- fit
 
     def fit(self, batches: Iterable[ShowerBatch], rng: np.random.Generator) -> None:
         """Fit energy transform, largest numbers of hits, leakage correction and layer sampler.
 
         Raises:
-            TrainingError: Fewer than four showers.
+            TrainingError: Fewer than four showers, or too few to be added to those of a library.
         """
         count = sum(len(batch) for batch in batches)
         if count < 4:
@@ -212,6 +229,10 @@ class Layered(ShowerModel):
             conditions += [Condition.of(batch)] * operations
             numbers += [torch.arange(done, done + len(batch))] * operations
             done += len(batch)
+        if self.library is not None:
+            threshold = self.config.cell_threshold
+            place = FeaturePlace(self.detector, self.geometry, self.layout, self._median_energy, threshold)
+            add_library(self.library, place, (rows, conditions, numbers), operations, rng)
         most = [self.layout.hit_counts(torch.from_numpy(part)).amax((0, 1)) for part in rows]
         self.cell_sampler.set_max_hits(torch.stack(most).amax(0).clamp_min(1))
         features, condition = np.concatenate(rows), _joined(conditions)
