@@ -30,7 +30,7 @@ def main():
     parser.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
     found, facts, particles, meanings = {}, {}, set(), set()
-    for path in sorted(asked.showers):
+    for path in asked.showers:
         with ShowerFile(path) as file:
             batch, detector = file.read(), file.detector
             made = {key: file.provenance[key] for key in KEPT if key in file.provenance}

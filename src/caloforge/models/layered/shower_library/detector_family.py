@@ -232,7 +232,8 @@ class DetectorFamily:
         squares = found.residuals[own] ** 2
         certain = np.minimum(variance_of(found.hits, self.cells), 1) * sample.known
         parts = []
-        for part, weight in zip(np.split(squares[:, 1:], 2, axis=1), (sample.filled, certain), strict=True):
+        weights = (sample.filled.astype(float), certain)
+        for part, weight in zip(np.split(squares[:, 1:], 2, axis=1), weights, strict=True):
             above, below = (
                 (near @ value.sum(0).reshape(shape)).reshape(-1)
                 for value in (part * weight[own], weight[own])

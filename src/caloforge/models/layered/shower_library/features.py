@@ -60,13 +60,13 @@ def add_library(
     images: int,
     rng: np.random.Generator,
 ) -> None:
-    """Add showers of a library to the rows that a layer sampler is fitted to, and give the others more weight.
+    """Add showers of a library to the rows that a layer sampler is fitted to; the others get more weight.
 
     Args:
         library: The library.
         place: Of the new detector.
-        own: Rows of features, their conditions, of one particle and direction, and indices of their showers, in
-            as many parts: `images` of the same showers, one after the other, in a part of rows.
+        own: Rows of features, in parts, each with `images` of the same showers one after the other; their
+            conditions, of one particle and direction, and indices of their showers, a part for each image.
         images: Number of images of a shower.
         rng: Random numbers.
 

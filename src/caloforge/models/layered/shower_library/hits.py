@@ -36,23 +36,31 @@ class DetectorHits:
     level: NDArray[np.uint8]
 
     def showers(self, part: slice = slice(None)) -> NDArray[np.float32]:
-        """Some of the showers, (n, layers, rows, columns), MeV.
-
-        Raises:
-            ValueError: An entry lies outside the cells.
-        """
+        """Some of the showers, (n, layers, rows, columns), MeV."""
         cells = int(np.prod(self.detector.shower_shape))
         ends = np.cumsum(self.entries)
         starts, ends = (ends - self.entries)[part], ends[part]
         found = np.zeros((len(ends), cells), np.float32)
         for row, (start, stop) in enumerate(zip(starts, ends, strict=True)):
             place = np.cumsum(self.gap[start:stop], dtype=np.int64) - 1
-            if len(place) and not 0 <= place[0] <= place[-1] < cells:
-                raise ValueError(f"hits outside the {cells} cells of {self.detector.name}")
             level = self.level[start:stop].astype(np.float64)
             hit = level > 0
             found[row, place[hit]] = LEAST_ENERGY * np.exp(LEVEL_STEP * level[hit])
         return found.reshape(len(found), *self.detector.shower_shape)
+
+    def check(self) -> None:
+        """Refuse hits outside of the cells.
+
+        Raises:
+            ValueError: There are some.
+        """
+        cells, places = int(np.prod(self.detector.shower_shape)), np.zeros(len(self.gap) + 1, np.int64)
+        np.cumsum(self.gap, out=places[1:])
+        ends = np.cumsum(self.entries)
+        starts, some = ends - self.entries, self.entries > 0
+        last = (places[ends] - places[starts])[some] - 1
+        if (self.gap[starts[some]] == 0).any() or (last >= cells).any():
+            raise ValueError(f"hits outside the {cells} cells of {self.detector.name}")
 
     @classmethod
     def of(

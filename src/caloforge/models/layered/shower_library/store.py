@@ -146,7 +146,7 @@ def write_library(
 
     folder.mkdir(parents=True, exist_ok=True)
     counts = [len(group.energy) for group in groups]
-    parts = {
+    parts: dict[str, list[NDArray[Any]]] = {
         "energy": [group.energy for group in groups],
         "detector": [np.repeat(np.arange(len(groups)), counts)],
         "entries": [group.entries for group in groups],
@@ -158,7 +158,7 @@ def write_library(
     }
     digest = write_tensors(folder / "hits.safetensors", tensors)
     path = (folder / "hits.safetensors").replace(folder / _file_name(digest))
-    energy = np.concatenate(parts["energy"])
+    energy, made = np.concatenate(parts["energy"]), collect(packages=("torch", "numpy"))
     card = LibraryCard(
         format=FORMAT,
         format_version=FORMAT_VERSION,
@@ -171,7 +171,8 @@ def write_library(
         weights_sha256=digest,
         weights_bytes=path.stat().st_size,
         data=[dict(record) for record in data],
-        provenance=collect(packages=("torch", "numpy")),
+        # the command holds paths of the machine
+        provenance={key: value for key, value in made.items() if key != "command"},
     )
     write_text(folder / LIBRARY, card.model_dump_json(indent=1))
     write_text(folder / README, _readme(card))
@@ -217,6 +218,7 @@ def _detector_hits(tensors: Mapping[str, Tensor], card: LibraryCard) -> list[Det
         hits = slice(starts[first], starts[last])
         own = slice(first, last)
         found.append(DetectorHits(box, energy[own], entries[own], arrays["gap"][hits], arrays["level"][hits]))
+        found[-1].check()
     return found
 
 
@@ -245,12 +247,12 @@ def _readme(card: LibraryCard) -> str:
     return f"""# {card.name}
 
 A library of showers to start the training for a new detector from: {describe(card)}.
-Particle {card.pdg_id} (PDG), orthogonal incidence, {card.energy_meaning} energy. It generates nothing by itself.
+Particle {card.pdg_id} (PDG), orthogonal incidence, {card.energy_meaning} energy. It generates nothing.
 
     caloforge train RUN.yaml --data few.h5 --from {card.name} -o runs/new
 
-What it is good for, and what not: docs/how-to/transfer.md. Each hit is stored with its cell and its energy,
-to 3 %. Detectors, beams and seeds of the simulation are in {LIBRARY}.
+What it is good for, and what not: docs/how-to/transfer.md. Each hit is stored with its cell and its
+energy, to 3 %. Detectors, beams and seeds of the simulation are in {LIBRARY}.
 
 | Detector | | Layers | Radiation lengths |
 |---|---|---:|---:|
