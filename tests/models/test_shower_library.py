@@ -241,15 +241,16 @@ def test_runs_that_a_library_cannot_help_are_refused(tmp_path):
 def test_train_from_a_library(tmp_path):
     """Twice the same model; its card says what it started from; its rows hold the library's showers."""
     library = planted_library(tmp_path / "planted")
-    detector = clic()
+    small = ("layers.0.repeat=4", "layers.1.repeat=2", "axis_layer=0")
+    detector = clic(*small)
     few = tmp_path / "few.h5"
-    with ShowerWriter(few, detector, {}, with_seconds=True) as writer:
+    with ShowerWriter(few, detector, {}) as writer:
         writer.append(few_showers(detector, 60))
     settings = ["model.preset=debug", "training.max_steps=1", "training.range={}"]
-    settings += [f"detector.mesh.{key}=9" for key in ("nx", "ny")]
+    settings += [f"detector.{change}" for change in ("mesh.nx=9", "mesh.ny=9", *small)]
     cards = []
     for out in ("one", "two"):
-        made = caloforge.train(
+        caloforge.train(
             "clic-electron-layered",
             data=few,
             out=tmp_path / out,
@@ -257,7 +258,7 @@ def test_train_from_a_library(tmp_path):
             set_=settings,
             progress=False,
         )
-        cards.append(json.loads((made.model / "model.json").read_text()))
+        cards.append(json.loads((tmp_path / out / "model" / "model.json").read_text()))
     assert cards[0]["weights_sha256"] == cards[1]["weights_sha256"]
     assert cards[0]["started_from"]["weights_sha256"] == library.card.weights_sha256
     model = caloforge.load_model(tmp_path / "one")

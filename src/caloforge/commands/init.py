@@ -1,5 +1,6 @@
 """`caloforge init` and `caloforge list`."""
 
+import json
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,11 +113,7 @@ def _released() -> dict[str, str]:
 
 def _libraries() -> dict[str, str]:
     """A one-line description of each released library of showers."""
-    from caloforge.models.released import RELEASED, released_libraries
+    from caloforge.models.released import LIBRARY, RELEASED, library_line, released_libraries
 
-    names = released_libraries()
-    if not names:
-        return {}
-    from caloforge.models.layered.shower_library.store import describe, read_library
-
-    return {name: describe(read_library(RELEASED / name).card) for name in names}
+    cards = {name: (RELEASED / name / LIBRARY).read_text("utf-8") for name in released_libraries()}
+    return {name: library_line(json.loads(card)) for name, card in cards.items()}

@@ -46,6 +46,16 @@ def library_folder(path: Path | str) -> Path | None:
     return Path(path) if (Path(path) / LIBRARY).is_file() else None
 
 
+def library_line(card: Mapping[str, Any]) -> str:
+    """A library of showers in one line.
+
+    Args:
+        card: A library.json.
+    """
+    ends = _span([format_energy(float(f"{end:.2g}")) for end in card["energy"]])
+    return f"{card['showers']} showers of {len(card['detectors'])} detectors, {ends}"
+
+
 def model_folder(path: Path | str) -> Path:
     """The model directory of a run directory, the path itself, or the directory of a released model.
 

@@ -34,7 +34,6 @@ from caloforge.models.layered.layer_sampler import BINS, LayerSampler, Occupancy
 from caloforge.models.layered.moment_matching import moments
 from caloforge.models.layered.noise_layout import noise_layout
 from caloforge.models.layered.shower_frame import MARGIN, follows_axis
-from caloforge.models.layered.shower_library.features import FeaturePlace, add_library
 from caloforge.models.layered.shower_library.store import ShowerLibrary, describe, read_library
 from caloforge.models.layered.shower_library.suitability import check_suitable
 from caloforge.models.layered.shower_windows import ShowerWindows, Window
@@ -230,6 +229,9 @@ class Layered(ShowerModel):
             numbers += [torch.arange(done, done + len(batch))] * operations
             done += len(batch)
         if self.library is not None:
+            # scikit-learn takes a second to import
+            from caloforge.models.layered.shower_library.features import FeaturePlace, add_library
+
             threshold = self.config.cell_threshold
             place = FeaturePlace(self.detector, self.geometry, self.layout, self._median_energy, threshold)
             add_library(self.library, place, (rows, conditions, numbers), operations, rng)

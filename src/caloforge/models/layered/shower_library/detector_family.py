@@ -32,7 +32,7 @@ PRIOR, LENGTHS, SHARED, POWERS = (0.3, 0.2, 0.08, 0.02), (np.inf, 12.0, 4.0, 0.1
 RESPONSE_PRIOR = 1.0
 # rounds of shared means and differences in turn; a step of the differences is damped, as numbers of hits are
 # not linear in them
-ROUNDS, DAMPING = 8, 0.5
+ROUNDS, DAMPING = 6, 0.5
 # first guess of the spread of the logarithm of the energy of a hit, worth so many hits
 HIT_SPREAD, FEW = 0.5, 5
 # so that a hit where the shared mean is next to 0 does not decide on all differences
@@ -163,8 +163,8 @@ class DetectorFamily:
             self.hit_coefficients += np.clip(step, -LARGEST_LOGIT_STEP, LARGEST_LOGIT_STEP)
         mean = self._mean_hits(design, differences)
         variance = variance_of(mean, self.cells)
-        weight = sample.known * np.minimum(variance, 1)
-        self.dispersion_coefficients = log_mean_squares((sample.hits - mean) ** 2 / variance, weight, low)
+        certain = np.minimum(variance, 1) * sample.known
+        self.dispersion_coefficients = log_mean_squares((sample.hits - mean) ** 2 / variance, certain, low)
 
     def _mean_hits(self, design: Floats, differences: Floats) -> Floats:
         logit = np.clip(design @ self.hit_coefficients + differences, -LARGEST_LOGIT, LARGEST_LOGIT)

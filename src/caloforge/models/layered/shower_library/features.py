@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,14 +79,17 @@ def add_library(
     features = np.concatenate([part[: len(part) // images] for part in rows])
     energy = torch.cat([condition.energy for condition in conditions[::images]]).numpy()
     made, energies = library_features(library, place, features, energy, rng)
-    # copies keep the index of their shower, so that they are not spliced with each other
-    rows *= WEIGHT
-    conditions *= WEIGHT
-    numbers *= WEIGHT
-    rows.append(np.concatenate([made, *(rotated(made, rng) for _ in range(images - 1))]))
+    # as few rows of a shower as possible, which would all be neighbours of another one; copies keep the index
+    # of their shower, so that they are not spliced with each other
+    copies = math.ceil(WEIGHT / images)
+    rows *= copies
+    conditions *= copies
+    numbers *= copies
+    others = max(1, images * copies // WEIGHT)
+    rows.append(np.concatenate([made, *(rotated(made, rng) for _ in range(others - 1))]))
     like = conditions[0][torch.zeros(len(made), dtype=torch.int64)]
-    conditions += [replace(like, energy=torch.from_numpy(energies))] * images
-    numbers += [len(features) + torch.arange(len(made))] * images
+    conditions += [replace(like, energy=torch.from_numpy(energies))] * others
+    numbers += [len(features) + torch.arange(len(made))] * others
 
 
 def library_features(

@@ -17,12 +17,11 @@ from caloforge.errors import ConfigError, DataError, ModelError
 from caloforge.files import read_regular, write_text
 from caloforge.geometry import CartesianMesh, Detector
 from caloforge.models.layered.shower_library.hits import DetectorHits
-from caloforge.models.released import LARGEST_CARD, LIBRARY
+from caloforge.models.released import LARGEST_CARD, LIBRARY, library_line
 from caloforge.models.store import read_tensors, write_tensors
 from caloforge.provenance import collect
 from caloforge.run_directory import README
 from caloforge.showers.file import EnergyMeaning
-from caloforge.units import format_energy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,8 +180,7 @@ def write_library(
 
 def describe(card: LibraryCard) -> str:
     """A library in one line."""
-    low, high = (format_energy(float(f"{end:.2g}")) for end in card.energy)
-    return f"{card.showers} showers of {len(card.detectors)} detectors, {low} to {high}"
+    return library_line(card.model_dump(include={"showers", "energy", "detectors"}))
 
 
 def _file_name(digest: str) -> str:
