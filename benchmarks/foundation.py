@@ -1,10 +1,10 @@
 r"""Makes a library of showers, such as `foundation`, to start trainings from.
 
-    for i in $(seq 0 27); do
+    for i in $(seq 0 59); do
         caloforge simulate par04-siw-electron --set "detector={random: $i}" -n 20 --seed $((9000 + i)) \
             --set "beam.energy={kind: log-flat, min: 0.8 GeV, max: 300 GeV}" -o boxes/$i.h5
     done
-    python benchmarks/foundation.py boxes/*.h5 --name foundation -o src/caloforge/pretrained/foundation
+    python benchmarks/foundation.py boxes/*.h5 -o foundation
 
 Showers of one detector, orthogonal at the centre of a cartesian mesh, may be in several files.
 """

@@ -261,9 +261,10 @@ def test_train_from_a_library(tmp_path):
         cards.append(json.loads((tmp_path / out / "model" / "model.json").read_text()))
     assert cards[0]["weights_sha256"] == cards[1]["weights_sha256"]
     assert cards[0]["started_from"]["weights_sha256"] == library.card.weights_sha256
+    # four or more rows of each of 57 showers, and those of the library
     model = caloforge.load_model(tmp_path / "one")
-    own = len(model.layer_sampler.resampler.normal_scores)
-    assert own > 24
+    assert len(model.layer_sampler.resampler.normal_scores) == 256
+    assert len(np.unique(model.layer_sampler.resampler.normal_scores.numpy(), axis=0)) > 4 * 57
 
 
 def test_too_few_showers_are_refused_with_the_number_that_is_needed(tmp_path):

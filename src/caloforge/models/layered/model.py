@@ -235,6 +235,7 @@ class Layered(ShowerModel):
             threshold = self.config.cell_threshold
             place = FeaturePlace(self.detector, self.geometry, self.layout, self._median_energy, threshold)
             add_library(self.library, place, (rows, conditions, numbers), operations, rng)
+            stored = self.config.stored_showers
         most = [self.layout.hit_counts(torch.from_numpy(part)).amax((0, 1)) for part in rows]
         self.cell_sampler.set_max_hits(torch.stack(most).amax(0).clamp_min(1))
         features, condition = np.concatenate(rows), _joined(conditions)
