@@ -50,6 +50,11 @@ def shown(where, *command, **options):
 # ---- the files of deploy/
 
 
+def test_a_library_of_showers_is_a_name_and_no_path():
+    assert "foundation" in module._shipped("from_")
+    assert "foundation" not in module._shipped("start")
+
+
 @pytest.mark.parametrize("path", EXAMPLES)
 def test_the_examples_are_what_the_command_writes(path, capsys):
     assert main(EXAMPLES[path]) == 0

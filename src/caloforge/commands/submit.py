@@ -221,9 +221,11 @@ def _shipped(argument: str) -> list[str]:
         from caloforge.geometry.detector import preset_names
 
         return preset_names()
-    from caloforge.models.released import released_models
+    from caloforge.models.released import released_libraries, released_models
 
-    return released_models() if argument in ("start", "from_", "model", "fast") else []
+    if argument == "from_":
+        return [*released_models(), *released_libraries()]
+    return released_models() if argument in ("start", "model", "fast") else []
 
 
 def _paths(bound: BoundArguments) -> dict[str, str]:
