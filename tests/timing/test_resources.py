@@ -186,6 +186,15 @@ def test_a_power_law_is_followed_and_not_beyond_five_times():
     assert expectation(document, 99) is None and expectation(document, 5001) is None
 
 
+def test_points_on_a_line_by_chance_are_known_no_better_than_each():
+    rows = [{"settings": [], **fake_row(count, 0, 0.5 + 3 / math.sqrt(count))} for count in (100, 400, 1600)]
+    for row in rows:
+        row["trees"]["uncertainty"] = 0.1 * (row["trees"]["value"] - 0.5)
+    found = expectation({"points": rows}, 6400)
+    assert found.trees.mean == pytest.approx(0.5 + 3 / 80)
+    assert found.trees.error > 0.1 * 3 / 80
+
+
 def test_the_cost_of_a_campaign():
     row = {"settings": [], **fake_row(3600, 0, ms={"torch": {"128": 2.0}, "numba": {"1": 0.1, "128": 0.36}})}
     document = {"points": [row], "geant4_cpu_seconds": 1.0}

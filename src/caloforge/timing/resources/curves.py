@@ -22,6 +22,8 @@ EQUAL = 0.5
 SMALLEST_EXCESS = 0.005
 # beyond the largest number of showers, a power law is believed up to this factor
 REACH = 5.0
+# fewer trainings say little of their scatter around it
+FEW_POINTS = 5
 
 MEASURED, EXTRAPOLATED = "measured", "extrapolated"
 
@@ -169,7 +171,11 @@ def expectation(document: dict[str, Any], showers: int) -> Expectation | None:
     if showers <= most:
         trees, how = _between(measured, showers), MEASURED
     else:
-        rows = [(row["showers"], float(row["trees"]["value"])) for node in curve for row in node.rows]
+        rows = [
+            (row["showers"], float(row["trees"]["value"]), float(row["trees"]["uncertainty"]))
+            for node in curve
+            for row in node.rows
+        ]
         trees, how = _beyond(rows, showers), EXTRAPOLATED
     return Expectation(trees, how, (least, most), steps, step_seconds, document)
 
@@ -186,13 +192,16 @@ def _between(measured: Sequence[tuple[int, Spread]], showers: int) -> Spread:
     return Spread(mean, error)
 
 
-def _beyond(rows: Sequence[tuple[int, float]], showers: int) -> Spread:
+def _beyond(rows: Sequence[tuple[int, float, float]], showers: int) -> Spread:
     """A power law through all trainings, with the error of the fit and the scatter of one training."""
-    x = np.log([count for count, _ in rows])
-    y = np.log([_excess(area) for _, area in rows])
+    x = np.log([count for count, _, _ in rows])
+    y = np.log([_excess(area) for _, area, _ in rows])
     design = np.stack([np.ones_like(x), x], axis=1)
     weights, *_ = np.linalg.lstsq(design, y, rcond=None)
     scatter = float(np.sum((y - design @ weights) ** 2)) / max(1, len(y) - 2)
+    if len(rows) < FEW_POINTS:
+        # they may lie on a line by chance: they are known no better than each of them
+        scatter = max(scatter, fmean((error / _excess(area)) ** 2 for _, area, error in rows))
     place = np.array([1.0, math.log(showers)])
     variance = scatter * (1 + float(place @ np.linalg.pinv(design.T @ design) @ place))
     excess = math.exp(float(place @ weights))
