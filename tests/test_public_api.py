@@ -22,7 +22,7 @@ SIGNATURES = {
     "progress=True",
     "doctor": "",
     "export": "model, *, out, target=onnx, allow_large=False, force=False",
-    "generate": "model, *, out=None, like=None, n=None, energy=None, theta=90 deg, phi=0 deg, particle=None, "
+    "generate": "model, *, out=None, like=None, n=None, energy=None, theta=None, phi=None, particle=None, "
     "impact=None, seed=0, part=None, cluster=None, resume=False, batch_size=None, backend=auto, "
     "precision=auto, device=cpu, threads=None, extrapolate=False, allow_large=False, force=False, "
     "progress=True",
