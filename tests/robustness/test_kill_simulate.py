@@ -182,7 +182,7 @@ def test_killed_a_hundred_times(job, undisturbed, tmp_path):
     expected, seconds = undisturbed
     draw = random.Random(1)
     kills = finished = 0
-    while kills < (5 if SMALL else 100):
+    while kills < (3 if SMALL else 100):
         folder = tmp_path / str(finished)
         folder.mkdir()
         out = folder / "t.h5"
