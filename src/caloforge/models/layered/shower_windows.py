@@ -105,7 +105,7 @@ class ShowerWindows(nn.Module):
         return [torch.cat([rest[:, : place.start], rest[:, place] * sign], dim=1) for sign in signs]
 
     def empty(self, hits: Tensor, window: Window) -> Tensor:
-        """Radial bins, (N, layers, bins), that are empty because of the shower.
+        """Mask, (N, layers, bins), of radial bins that the shower leaves empty, and not the edge of the mesh.
 
         A bin of a layer with hits that is mostly outside of the mesh may be empty because of that.
         """
@@ -113,6 +113,7 @@ class ShowerWindows(nn.Module):
         return none & (self._seen(window) | none.all(2, keepdim=True))
 
     def _seen(self, window: Window) -> Tensor:
+        """Mask, (N, layers, bins), of radial bins of which at least the share SEEN is in the mesh."""
         sizes = torch.from_numpy(self.geometry.radial_bin_sizes).to(window.shares.cells)
         return window.shares.cells >= SEEN * sizes
 

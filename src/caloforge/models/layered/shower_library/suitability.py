@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from caloforge.beam import ANGLE_SLACK
 from caloforge.errors import ModelError
 from caloforge.geometry import CartesianMesh, CylindricalMesh, Detector
 from caloforge.models.layered.shower_library.hits import box_mesh
@@ -13,7 +14,6 @@ from caloforge.units import format_angle, format_energy
 
 # energies and quantities of the detector so little beyond the library's count as within, and this is too far
 SLACK, FAR = 1.1, 2.0
-ANGLE_SLACK = 1e-3
 # fewer showers do not tell the means of a detector; with more than this a library was of no use
 LEAST_SHOWERS, ENOUGH_SHOWERS = 50, 800
 
