@@ -5,6 +5,7 @@ import pytest
 
 import caloforge
 from caloforge import observables as obs
+from caloforge.cli import main
 from caloforge.models.released import claimed_ranges, read_card, released_models, trained_conditions
 from caloforge.showers import ShowerFile
 
@@ -84,3 +85,9 @@ def test_each_is_small_and_makes_showers_of_its_range(name, particle):
     )
     response = showers.visible_energy() / showers.incident_energy
     assert (response > 0).all() and response.max() < 3 * response.min()
+
+
+def test_angles_outside_are_told_in_degrees(tmp_path, capsys):
+    words = ["generate", "hgcal-electron", "-n", "2", "--theta", "90 deg", "--no-progress"]
+    assert main([*words, "-o", str(tmp_path / "a.h5")]) == 2
+    assert "theta: got 90 deg, the model was trained on 55 deg to 73 deg" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,7 +20,7 @@ from caloforge.geometry.mesh import IMPACT
 from caloforge.showers import ShowerFile
 from caloforge.showers.file import EnergyMeaning
 from caloforge.showers.joined import file_record
-from caloforge.units import format_angle, format_energy, format_length
+from caloforge.units import format_energy, format_length
 
 # showers in the fit of the response, for a precision of about 0.1 %
 FIT_SHOWERS = 20_000
@@ -108,8 +109,8 @@ class TrainedRange(StrictModel):
         angle, length = np.full(2, ANGLE_SLACK), np.full(2, IMPACT_SLACK)
         outside = [
             *_outside("energy", energy, self.energy, RELATIVE_SLACK * np.array(self.energy), format_energy),
-            *_outside("theta", conditions.theta, self.theta, angle, format_angle),
-            *_outside("phi", conditions.phi, self.phi, angle, format_angle),
+            *_outside("theta", conditions.theta, self.theta, angle, _in_degrees),
+            *_outside("phi", conditions.phi, self.phi, angle, _in_degrees),
             *_outside("impact_x", conditions.impact_x, self.impact_x, length, format_length),
             *_outside("impact_y", conditions.impact_y, self.impact_y, length, format_length),
         ]
@@ -231,7 +232,7 @@ def _claimed(ranges: TrainedRange, claim: ClaimedRange | None, origin: str) -> T
         ConfigError: It is not inside.
     """
     changes: dict[str, tuple[float, float]] = {}
-    for name, text in (("energy", format_energy), ("theta", format_angle), ("phi", format_angle)):
+    for name, text in (("energy", format_energy), ("theta", _in_degrees), ("phi", _in_degrees)):
         wanted = getattr(claim, name, None)
         if wanted is None:
             continue
@@ -244,6 +245,11 @@ def _claimed(ranges: TrainedRange, claim: ClaimedRange | None, origin: str) -> T
             )
         changes[name] = wanted.limits
     return ranges.model_copy(update=changes) if changes else None
+
+
+def _in_degrees(angle: float) -> str:
+    """Text such as "90 deg" for pi/2, also in float32."""
+    return f"{math.degrees(angle):.4g} deg"
 
 
 def _rounded(value: float, text: Callable[[float], str]) -> str:
